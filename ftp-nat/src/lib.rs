@@ -1,0 +1,3 @@
+//! The user space of ftp-nat.
+
+pub mod object;

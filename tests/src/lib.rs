@@ -1,0 +1,1 @@
+//! The lab: network namespaces, real FTP servers and real FTP clients.

@@ -1,0 +1,3 @@
+//! Building, testing and showing ftp-nat.
+
+fn main() {}
