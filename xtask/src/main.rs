@@ -1,3 +1,56 @@
-//! Building, testing and showing ftp-nat.
+//! Building, testing and showing ftp-nat: `cargo xtask <command>`.
 
-fn main() {}
+mod apt;
+mod build;
+mod command;
+mod ebpf;
+mod lint;
+mod progress;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{apt::Installing, workspace::Workspace};
+
+/// Build, test and show ftp-nat.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    /// Install nothing: say what is missing instead
+    #[arg(long, global = true)]
+    no_install: bool,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the release binary, eBPF object inside, as target/release/ftp-nat
+    Build,
+    /// Check formatting, run clippy on every crate and rustdoc, with warnings denied
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let installing = if cli.no_install {
+        Installing::Forbidden
+    } else {
+        Installing::Allowed
+    };
+    let done = Workspace::find().and_then(|workspace| match cli.task {
+        Task::Build => build::release(&workspace, installing).map(|binary| {
+            progress::say(&format!("built {}", workspace.relative(&binary)));
+        }),
+        Task::Lint => lint::run_all(&workspace, installing),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The eBPF object: compiled for the kernel's virtual machine, with its BTF.
+
+mod linker;
+mod toolchain;
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::bail;
+
+pub(crate) use self::toolchain::Toolchain;
+use crate::{
+    apt::Installing,
+    command::{forget_compiler, run},
+    progress::step,
+    workspace::Workspace,
+};
+
+const CRATE: &str = "ftp-nat-ebpf";
+
+/// The target of the kernel this machine would run: BPF has the byte order of its host.
+pub(crate) const TARGET: &str = if cfg!(target_endian = "little") {
+    "bpfel-unknown-none"
+} else {
+    "bpfeb-unknown-none"
+};
+
+/// Builds the object and gives its path.
+pub(crate) fn build(workspace: &Workspace, installing: Installing) -> anyhow::Result<PathBuf> {
+    let toolchain = Toolchain::choose(workspace, installing)?;
+    let linker = linker::find_or_build(workspace, installing, &toolchain)?;
+    step(&format!("eBPF object, with {toolchain}"), || {
+        let mut cargo = toolchain.cargo();
+        cargo.args(["build", "--quiet"]);
+        select(&mut cargo, workspace, &toolchain);
+        cargo.env(
+            format!(
+                "CARGO_TARGET_{}_LINKER",
+                TARGET.to_uppercase().replace('-', "_")
+            ),
+            &linker,
+        );
+        run(&mut cargo)
+    })?;
+    let object = workspace
+        .bpf_target()
+        .join(TARGET)
+        .join("release")
+        .join(CRATE);
+    if !object.exists() {
+        bail!("cargo built {CRATE} but left no {}", object.display());
+    }
+    Ok(object)
+}
+
+/// Runs clippy on the eBPF crate, with warnings denied.
+pub(crate) fn clippy(workspace: &Workspace, installing: Installing) -> anyhow::Result<()> {
+    let toolchain = Toolchain::choose(workspace, installing)?;
+    let mut clippy = toolchain.clippy(workspace, installing)?;
+    step(&format!("clippy of {CRATE} for {TARGET}"), || {
+        clippy.arg("--quiet");
+        select(&mut clippy, workspace, &toolchain);
+        clippy.args(["--", "--deny", "warnings"]);
+        run(&mut clippy)
+    })
+}
+
+/// What to compile, how and whither: the same for a build and for clippy.
+fn select(cargo: &mut Command, workspace: &Workspace, toolchain: &Toolchain) {
+    cargo
+        .current_dir(&workspace.root)
+        .args(["--release", "--locked", "--package", CRATE])
+        .args(["--target", TARGET])
+        .arg("--target-dir")
+        .arg(workspace.bpf_target())
+        .args(toolchain.std_arguments())
+        .env("RUSTFLAGS", rustflags(workspace));
+}
+
+/// `--btf` makes the linker turn debug information into the kernel's type information, v3 has the
+/// atomic and 32-bit instructions (Linux 5.12), and remapped paths keep this machine's folders out
+/// of the object.
+fn rustflags(workspace: &Workspace) -> String {
+    format!(
+        "-Cdebuginfo=2 -Clink-arg=--btf -Ctarget-cpu=v3 --remap-path-prefix={}=.",
+        workspace.root.display()
+    )
+}
+
+/// A cargo command whose compiler only xtask chooses.
+fn own_compiler(mut command: Command) -> Command {
+    forget_compiler(&mut command);
+    command
+}
