@@ -3,7 +3,7 @@
 mod linker;
 mod toolchain;
 
-use std::{path::PathBuf, process::Command};
+use std::{env, path::PathBuf, process::Command};
 
 use anyhow::bail;
 
@@ -73,17 +73,32 @@ fn select(cargo: &mut Command, workspace: &Workspace, toolchain: &Toolchain) {
         .arg("--target-dir")
         .arg(workspace.bpf_target())
         .args(toolchain.std_arguments())
-        .env("RUSTFLAGS", rustflags(workspace));
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(workspace));
 }
 
 /// `--btf` makes the linker turn debug information into the kernel's type information, v3 has the
 /// atomic and 32-bit instructions (Linux 5.12), and remapped paths keep this machine's folders out
-/// of the object.
+/// of the object. Joined the way `CARGO_ENCODED_RUSTFLAGS` wants it, which allows blanks in paths.
 fn rustflags(workspace: &Workspace) -> String {
-    format!(
-        "-Cdebuginfo=2 -Clink-arg=--btf -Ctarget-cpu=v3 --remap-path-prefix={}=.",
-        workspace.root.display()
-    )
+    let mut flags = vec![
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        "-Ctarget-cpu=v3".to_owned(),
+        format!("--remap-path-prefix={}=.", workspace.root.display()),
+    ];
+    if let Some(cargo_home) = cargo_home() {
+        flags.push(format!(
+            "--remap-path-prefix={}=cargo",
+            cargo_home.display()
+        ));
+    }
+    flags.join("\u{1f}")
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::home_dir().map(|home| home.join(".cargo")))
 }
 
 /// A cargo command whose compiler only xtask chooses.
