@@ -1,2 +1,27 @@
 //! What the datapath and the daemon of ftp-nat share.
+//!
+//! The protocol half ([`line`], [`tuple`], [`extended`], [`text`], [`edit`], [`inspect`],
+//! [`segment`]) is the one source that runs in the kernel, in host tests, in the fuzzer and in
+//! `ftp-nat inspect`: it takes one byte at a time, never indexes with an unproven index and never
+//! panics, because the kernel's verifier would refuse it otherwise. The other half ([`abi`],
+//! [`counter`]) is the layout of every map that both sides touch.
 #![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+#[cfg(feature = "host")]
+extern crate std;
+
+pub mod abi;
+pub mod addr;
+pub mod checksum;
+pub mod counter;
+pub mod edit;
+pub mod extended;
+#[cfg(any(test, feature = "host"))]
+pub mod host;
+pub mod inspect;
+pub mod line;
+pub mod segment;
+pub mod seq;
+pub mod text;
+pub mod tuple;

@@ -1,0 +1,162 @@
+//! The one table of counters: what the datapath counts, how metrics name it and what it means.
+
+/// What a counter counts, for Prometheus.
+pub struct Description {
+    /// The metric's name without `ftp_nat_` in front and `_total` behind.
+    pub family: &'static str,
+    /// The label's name; empty: none.
+    pub label: &'static str,
+    /// The label's value.
+    pub value: &'static str,
+    /// What it means, for an operator.
+    pub help: &'static str,
+    /// Whether bytes are counted beside packets.
+    pub bytes: bool,
+}
+
+macro_rules! counters {
+    ($($name:ident = $family:literal $label:literal $value:literal $bytes:literal, $help:literal;)*) => {
+        /// Something that is counted: its number is its place in the COUNTERS map.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Counter {
+            $(#[doc = $help] $name,)*
+        }
+
+        impl Counter {
+            /// Every counter, in the map's order.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// What it means.
+            pub const fn description(self) -> Description {
+                match self {
+                    $(Self::$name => Description {
+                        family: $family,
+                        label: $label,
+                        value: $value,
+                        help: $help,
+                        bytes: $bytes,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    InboundRedirected = "inbound" "path" "redirect" true,
+        "Translated from the WAN and sent straight to the inside interface";
+    InboundStack = "inbound" "path" "stack" true,
+        "Translated from the WAN and handed to the stack";
+    OutboundRedirected = "outbound" "path" "redirect" true,
+        "Translated from the inside and sent straight to the WAN interface";
+    OutboundStack = "outbound" "path" "stack" true,
+        "Translated from the inside on its way through the stack";
+
+    SessionOpened = "sessions_opened" "" "" false,
+        "Control connections taken on";
+    SessionEncrypted = "sessions_encrypted" "" "" false,
+        "Control connections that went over to TLS";
+    PassiveOpened = "mappings_opened" "kind" "passive" false,
+        "Data connections announced by a server and let in";
+    ActiveOpened = "mappings_opened" "kind" "active" false,
+        "Data connections announced by a client and let through";
+    MappingUsed = "mappings_used" "" "" false,
+        "Announced data connections that came";
+    Remapped = "mappings_remapped" "" "" false,
+        "Announced ports replaced because the peer already had them";
+
+    Rewrote227 = "rewritten" "text" "227" false,
+        "Replies to PASV rewritten";
+    Rewrote229 = "rewritten" "text" "229" false,
+        "Replies to EPSV rewritten";
+    RewrotePort = "rewritten" "text" "port" false,
+        "PORT commands rewritten";
+    RewroteEprt = "rewritten" "text" "eprt" false,
+        "EPRT commands rewritten";
+    EditEqual = "edits" "length" "equal" false,
+        "Rewritten texts that kept their length";
+    EditAdjusted = "edits" "length" "adjusted" false,
+        "Rewritten texts that changed their length: sequence numbers are adjusted";
+    Unchanged = "rewritten" "text" "unchanged" false,
+        "Announcements that were right as they stood";
+
+    LineHeld = "lines" "happening" "held" false,
+        "Unfinished lines held until they are whole";
+    LineMerged = "lines" "happening" "merged" false,
+        "Held lines sent on together with their end";
+    LineReleased = "lines" "happening" "released" false,
+        "Held lines that never ended and were let go unread";
+    SegmentCut = "lines" "happening" "cut" false,
+        "Control segments sent on up to a line's end: the sender repeats the rest";
+    GapDropped = "lines" "happening" "gap" false,
+        "Control segments dropped because one before them is missing: the sender repeats them";
+    Resynced = "lines" "happening" "resynced" false,
+        "Gaps that were never filled: inspection goes on behind them";
+
+    PassedTruncated = "passed" "reason" "truncated" true,
+        "Passed as they were: headers cut short or with a length that lies";
+    PassedFragment = "passed" "reason" "fragment" true,
+        "Passed as they were: IP fragments";
+    PassedNoFlow = "passed" "reason" "no_flow" true,
+        "Passed as they were: on a port of FTP, but of no known connection";
+    PassedEncrypted = "passed" "reason" "encrypted" true,
+        "Passed as they were: segments of an encrypted control connection";
+    PassedUnasked = "passed" "reason" "unasked" false,
+        "Passed as they were: 227 or 229 that nobody asked for";
+    PassedNoAddress = "passed" "reason" "no_address" false,
+        "Passed as they were: 227, 229, PORT or EPRT without an address in it";
+    PassedNoRoom = "passed" "reason" "no_room" false,
+        "Passed as they were: segments that could not be changed";
+    PassedTooLong = "passed" "reason" "too_long" false,
+        "Passed as they were: lines too long to be held";
+    PassedMapFull = "passed" "reason" "map_full" false,
+        "Passed as they were: no room for another session, flow or mapping";
+    PassedTtl = "passed" "reason" "ttl" true,
+        "Handed to the stack: their time to live ends here";
+    PassedTooBig = "passed" "reason" "too_big" true,
+        "Handed to the stack: larger than the next interface's MTU";
+    PassedNoRoute = "passed" "reason" "no_route" false,
+        "Flows left to the stack: no route or interface to redirect to";
+
+    DeniedUnannounced = "denied" "reason" "unannounced" true,
+        "Not translated: connections to a port that was not announced to that peer";
+    DeniedBounce = "denied" "reason" "bounce" false,
+        "PORT and EPRT that name somebody else's address (RFC 2577)";
+    DeniedPort = "denied" "reason" "port" false,
+        "Announced ports below 1024 or outside the server's range";
+    DeniedNoPort = "denied" "reason" "no_free_port" false,
+        "Announcements for which no public port was free";
+    DeniedExpired = "denied" "reason" "expired" true,
+        "Not translated: announced connections that came too late";
+
+    EventsLost = "events_lost" "" "" false,
+        "Events that found the ring full";
+}
+
+/// How many there are.
+pub const COUNTERS: usize = Counter::ALL.len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counters_number_is_its_place() {
+        for (place, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, place);
+        }
+    }
+
+    #[test]
+    fn no_two_counters_share_a_name() {
+        let names: std::collections::HashSet<_> = Counter::ALL
+            .iter()
+            .map(|counter| {
+                let it = counter.description();
+                (it.family, it.label, it.value)
+            })
+            .collect();
+        assert_eq!(names.len(), COUNTERS);
+    }
+}

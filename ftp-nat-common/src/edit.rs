@@ -1,0 +1,240 @@
+//! What was changed in a direction of a control connection.
+//!
+//! An edit replaces a piece of a line. All edits of a direction together map the stream that the
+//! sender sent to the stream that the receiver gets, and back: retransmissions are rewritten to
+//! the same bytes, and where a piece changed its length, sequence numbers, acknowledgements and
+//! SACK blocks behind it move. A piece's byte `k` is sent as the new text's byte `min(k, new
+//! length)`, so the map holds even when a retransmission cuts the piece elsewhere.
+
+use crate::seq::distance;
+use crate::text::{TEXT_MAX, Text};
+use bytemuck::{Pod, Zeroable};
+
+/// How many edits are remembered a direction, a power of two. Older ones were acknowledged long
+/// since: a client waits for each reply, and a window holds few lines that announce something.
+pub const REMEMBERED: usize = 4;
+
+/// One replaced piece.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Edit {
+    /// The piece's first sequence number, as the sender counts.
+    pub start: u32,
+    /// By how much earlier edits moved it.
+    pub before: i32,
+    /// The piece's length as the sender sent it.
+    pub old_len: u16,
+    /// Its new length.
+    pub new_len: u16,
+    /// Where the new text starts in `text`.
+    pub from: u32,
+    /// The new text's room.
+    pub text: [u8; TEXT_MAX],
+}
+
+impl Edit {
+    /// By how much it moves what follows.
+    #[inline(always)]
+    pub fn growth(&self) -> i32 {
+        self.new_len as i32 - self.old_len as i32
+    }
+
+    /// The part of this edit that lies in the sender's `seq..seq + len`: the first old byte as an
+    /// offset into the piece, and the one behind the last; equal where there is none.
+    #[inline(always)]
+    pub fn overlap(&self, seq: u32, len: u32) -> (u32, u32) {
+        let first = distance(seq, self.start).max(0);
+        let last = distance(seq.wrapping_add(len), self.start).min(self.old_len as i32);
+        if first < last {
+            (first as u32, last as u32)
+        } else {
+            (0, 0)
+        }
+    }
+
+    /// Where byte `at` of the old piece stands in the new one.
+    #[inline(always)]
+    pub fn sent(&self, at: u32) -> u32 {
+        if at >= self.old_len as u32 {
+            self.new_len as u32
+        } else {
+            at.min(self.new_len as u32)
+        }
+    }
+}
+
+/// A direction's latest edits.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Edits {
+    /// How many there ever were.
+    pub count: u32,
+    /// How many of them changed their piece's length.
+    pub adjusted: u32,
+    /// By how much all of them move what follows.
+    pub growth: i32,
+    /// Zero.
+    pub pad: u32,
+    /// The latest: number `n` stands at place `n % REMEMBERED`.
+    pub latest: [Edit; REMEMBERED],
+}
+
+impl Edits {
+    /// Remembers one more: `old_len` bytes from `start` become `text`.
+    #[inline(always)]
+    pub fn push(&mut self, start: u32, old_len: u16, text: &Text) {
+        let edit = &mut self.latest[self.count as usize & (REMEMBERED - 1)];
+        edit.start = start;
+        edit.before = self.growth;
+        edit.old_len = old_len;
+        edit.new_len = text.len() as u16;
+        edit.from = text.from;
+        edit.text = text.bytes;
+        let growth = edit.growth();
+        self.count = self.count.wrapping_add(1);
+        self.growth = self.growth.wrapping_add(growth);
+        if growth != 0 {
+            self.adjusted = self.adjusted.wrapping_add(1);
+        }
+    }
+
+    /// The edit that is `age` edits old (0: the latest), if it is remembered.
+    #[inline(always)]
+    pub fn recent(&self, age: u32) -> Option<&Edit> {
+        if age >= self.count || age >= REMEMBERED as u32 {
+            return None;
+        }
+        let place = self.count.wrapping_sub(1).wrapping_sub(age);
+        Some(&self.latest[place as usize & (REMEMBERED - 1)])
+    }
+
+    /// The receiver's number for the sender's `seq`.
+    #[inline(always)]
+    pub fn sent(&self, seq: u32) -> u32 {
+        if self.adjusted == 0 {
+            return seq;
+        }
+        let mut before = self.growth;
+        let mut age = 0;
+        while age < REMEMBERED as u32 {
+            let Some(edit) = self.recent(age) else { break };
+            let at = distance(seq, edit.start);
+            if at >= edit.old_len as i32 {
+                break;
+            }
+            before = edit.before;
+            if at > 0 {
+                let moved = edit.sent(at as u32).wrapping_sub(at as u32);
+                return seq.wrapping_add_signed(before).wrapping_add(moved);
+            }
+            age += 1;
+        }
+        seq.wrapping_add_signed(before)
+    }
+
+    /// The sender's number for the receiver's `seq`, an acknowledgement or the edge of a SACK
+    /// block. Inside a piece of another length there is no such number: then it is the piece's
+    /// start, or its end where `up` says so.
+    #[inline(always)]
+    pub fn original(&self, seq: u32, up: bool) -> u32 {
+        if self.adjusted == 0 {
+            return seq;
+        }
+        let mut before = self.growth;
+        let mut age = 0;
+        while age < REMEMBERED as u32 {
+            let Some(edit) = self.recent(age) else { break };
+            let at = distance(seq, edit.start.wrapping_add_signed(edit.before));
+            if at >= edit.new_len as i32 {
+                break;
+            }
+            before = edit.before;
+            if at > 0 && edit.old_len != edit.new_len {
+                let end = if up { edit.old_len as u32 } else { 0 };
+                return edit.start.wrapping_add(end);
+            }
+            if at > 0 {
+                break;
+            }
+            age += 1;
+        }
+        seq.wrapping_add_signed(before.wrapping_neg())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edits(pieces: &[(u32, u16, &str)]) -> Edits {
+        let mut edits = Edits::zeroed();
+        for (start, old_len, new) in pieces {
+            let mut text = Text::zeroed();
+            text.clear();
+            new.bytes().for_each(|byte| text.push(byte));
+            edits.push(*start, *old_len, &text);
+        }
+        edits
+    }
+
+    #[test]
+    fn adjusting_and_back_is_the_identity_outside_the_pieces() {
+        let base = u32::MAX - 40;
+        let edits = edits(&[
+            (base.wrapping_add(10), 5, "12345678"),
+            (base.wrapping_add(30), 6, "12"),
+            (base.wrapping_add(60), 4, "abcd"),
+            (base.wrapping_add(90), 3, "abcde"),
+        ]);
+        for at in 0..200 {
+            if (11..15).contains(&at) || (31..36).contains(&at) || (91..93).contains(&at) {
+                continue;
+            }
+            let seq = base.wrapping_add(at);
+            assert_eq!(edits.original(edits.sent(seq), false), seq, "{at}");
+            assert_eq!(edits.original(edits.sent(seq), true), seq, "{at}");
+        }
+    }
+
+    #[test]
+    fn numbers_never_go_backwards() {
+        let edits = edits(&[(100, 5, "12345678"), (130, 6, "12"), (140, 2, "xyz")]);
+        let mut last = (0, 0, 0);
+        for seq in 80..200 {
+            let next = (
+                edits.sent(seq),
+                edits.original(seq, false),
+                edits.original(seq, true),
+            );
+            assert!(
+                last.0 <= next.0 && last.1 <= next.1 && last.2 <= next.2,
+                "{seq}"
+            );
+            last = next;
+        }
+    }
+
+    #[test]
+    fn the_stream_behind_a_piece_moves_by_its_growth() {
+        let edits = edits(&[(100, 5, "12345678"), (130, 6, "12")]);
+        assert_eq!(edits.sent(100), 100);
+        assert_eq!(edits.sent(105), 108);
+        assert_eq!(edits.sent(130), 133);
+        assert_eq!(edits.sent(136), 135);
+        assert_eq!(edits.original(108, false), 105);
+        assert_eq!(edits.original(104, false), 100);
+        assert_eq!(edits.original(104, true), 105);
+        assert_eq!(edits.original(135, false), 136);
+    }
+
+    #[test]
+    fn forgotten_edits_still_count() {
+        let pieces: Vec<_> = (0..9).map(|n| (n * 10, 1, "ab")).collect();
+        let edits = edits(&pieces);
+        assert_eq!(edits.growth, 9);
+        assert_eq!(edits.sent(1000), 1009);
+        // Before the oldest that is remembered, number 5: five earlier ones moved it.
+        assert_eq!(edits.sent(45), 50);
+        assert_eq!(edits.recent(4), None);
+    }
+}

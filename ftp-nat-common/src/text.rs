@@ -1,0 +1,233 @@
+//! Writing announcements: `10,0,0,5,195,80` and `|2|2001:db8::1|50000|`.
+
+use crate::addr::{Addr, Port};
+use bytemuck::{Pod, Zeroable};
+
+/// Room of a [`Text`], a power of two.
+pub const TEXT_MAX: usize = 64;
+/// Room in front of the text for [`Text::push_front`].
+pub const FRONT: u32 = 16;
+
+/// A short text that can grow at both ends.
+///
+/// It lives in map memory and its writers are not inlined: the verifier then forgets how many
+/// digits a number had, instead of following every combination of lengths.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Text {
+    /// The text's bytes are `bytes[from..to]`.
+    pub bytes: [u8; TEXT_MAX],
+    /// Start.
+    pub from: u32,
+    /// End.
+    pub to: u32,
+}
+
+impl Text {
+    /// Makes it empty.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        self.from = FRONT;
+        self.to = FRONT;
+    }
+
+    /// Its length in bytes.
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        self.to.wrapping_sub(self.from)
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One byte more at the end.
+    #[inline(always)]
+    pub fn push(&mut self, byte: u8) {
+        self.bytes[self.to as usize & (TEXT_MAX - 1)] = byte;
+        self.to = self.to.wrapping_add(1);
+    }
+
+    /// One byte more in front: at most [`FRONT`] of them.
+    #[inline(always)]
+    pub fn push_front(&mut self, byte: u8) {
+        self.from = self.from.wrapping_sub(1);
+        self.bytes[self.from as usize & (TEXT_MAX - 1)] = byte;
+    }
+
+    /// A number in decimal digits.
+    #[inline(never)]
+    pub fn push_decimal(&mut self, number: u16) {
+        if number >= 10_000 {
+            self.push(b'0' + (number / 10_000) as u8);
+        }
+        if number >= 1_000 {
+            self.push(b'0' + (number / 1_000 % 10) as u8);
+        }
+        if number >= 100 {
+            self.push(b'0' + (number / 100 % 10) as u8);
+        }
+        if number >= 10 {
+            self.push(b'0' + (number / 10 % 10) as u8);
+        }
+        self.push(b'0' + (number % 10) as u8);
+    }
+
+    /// A number in lower-case hexadecimal digits.
+    #[inline(never)]
+    pub fn push_hex(&mut self, number: u16) {
+        if number >= 0x1000 {
+            self.push(hex_digit(number >> 12));
+        }
+        if number >= 0x100 {
+            self.push(hex_digit(number >> 8));
+        }
+        if number >= 0x10 {
+            self.push(hex_digit(number >> 4));
+        }
+        self.push(hex_digit(number));
+    }
+
+    /// Four octets and the separators between them.
+    #[inline(always)]
+    fn push_octets(&mut self, octets: [u8; 4], separator: u8) {
+        self.push_decimal(octets[0] as u16);
+        self.push(separator);
+        self.push_decimal(octets[1] as u16);
+        self.push(separator);
+        self.push_decimal(octets[2] as u16);
+        self.push(separator);
+        self.push_decimal(octets[3] as u16);
+    }
+
+    /// `h1,h2,h3,h4,p1,p2` (RFC 959 section 4.1.2, HOST-PORT). No field is ever padded with
+    /// zeros: clients hand octets to inet_aton, which reads those as octal.
+    #[inline(always)]
+    pub fn push_six(&mut self, addr: &Addr, port: Port) {
+        self.push_octets(addr.v4().to_ne_bytes(), b',');
+        self.push(b',');
+        self.push_decimal(port.number() >> 8);
+        self.push(b',');
+        self.push_decimal(port.number() & 0xff);
+    }
+
+    /// `|||port|` (RFC 2428 section 3) with any delimiter.
+    #[inline(always)]
+    pub fn push_extended_port(&mut self, delimiter: u8, port: Port) {
+        self.push(delimiter);
+        self.push(delimiter);
+        self.push(delimiter);
+        self.push_decimal(port.number());
+        self.push(delimiter);
+    }
+
+    /// `|1|10.0.0.5|port|` or `|2|2001:db8:0:0:0:0:0:1|port|` (RFC 2428 section 2) with any
+    /// delimiter.
+    #[inline(always)]
+    pub fn push_extended(&mut self, delimiter: u8, addr: &Addr, port: Port) {
+        self.push(delimiter);
+        self.push(if addr.is_v4() { b'1' } else { b'2' });
+        self.push(delimiter);
+        if addr.is_v4() {
+            self.push_octets(addr.v4().to_ne_bytes(), b'.');
+        } else {
+            for (place, word) in addr.0.iter().enumerate() {
+                if place > 0 {
+                    self.push(b':');
+                }
+                let octets = word.to_ne_bytes();
+                self.push_hex(u16::from_be_bytes([octets[0], octets[1]]));
+                self.push(b':');
+                self.push_hex(u16::from_be_bytes([octets[2], octets[3]]));
+            }
+        }
+        self.push(delimiter);
+        self.push_decimal(port.number());
+        self.push(delimiter);
+    }
+
+    /// The bytes, for user space.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes
+            .get(self.from as usize..self.to as usize)
+            .unwrap_or_default()
+    }
+}
+
+#[inline(always)]
+fn hex_digit(number: u16) -> u8 {
+    let nibble = (number & 0xf) as u8;
+    if nibble < 10 {
+        b'0' + nibble
+    } else {
+        b'a' + nibble - 10
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl Fn(&mut Text)) -> String {
+        let mut text = Text::zeroed();
+        text.clear();
+        write(&mut text);
+        String::from_utf8(text.as_bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn numbers_have_no_leading_zeros() {
+        for number in 0..=u16::MAX {
+            assert_eq!(
+                written(|text| text.push_decimal(number)),
+                number.to_string()
+            );
+            assert_eq!(written(|text| text.push_hex(number)), format!("{number:x}"));
+        }
+    }
+
+    #[test]
+    fn announcements_read_as_the_rfcs_want_them() {
+        let v4 = Addr::from_octets([203, 0, 113, 10]);
+        let v6 = Addr::from("2001:db8::1".parse::<core::net::IpAddr>().unwrap());
+        let port = Port::new(50_188);
+        assert_eq!(
+            written(|text| text.push_six(&v4, port)),
+            "203,0,113,10,196,12"
+        );
+        assert_eq!(
+            written(|text| text.push_extended_port(b'|', port)),
+            "|||50188|"
+        );
+        assert_eq!(
+            written(|text| text.push_extended(b'!', &v4, port)),
+            "!1!203.0.113.10!50188!"
+        );
+        assert_eq!(
+            written(|text| text.push_extended(b'|', &v6, port)),
+            "|2|2001:db8:0:0:0:0:0:1|50188|"
+        );
+    }
+
+    #[test]
+    fn the_longest_announcement_fits_with_all_its_front() {
+        let longest = Addr([u32::MAX; 4]);
+        let text = written(|text| text.push_extended(b'|', &longest, Port::new(65_535)));
+        assert!(
+            text.len() + FRONT as usize <= TEXT_MAX,
+            "{} bytes",
+            text.len()
+        );
+    }
+
+    #[test]
+    fn text_grows_in_front() {
+        let text = written(|text| {
+            text.push_decimal(7);
+            text.push_front(b'(');
+            text.push_front(b' ');
+        });
+        assert_eq!(text, " (7");
+    }
+}
