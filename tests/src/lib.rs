@@ -1,1 +1,28 @@
 //! The lab: network namespaces, real FTP servers and real FTP clients.
+//!
+//! ```text
+//!  outside(0)  198.51.100.20 ─┐                 ┌─ inside(0)  10.0.0.5
+//!  outside(1)  198.51.100.21 ─┴─ wan│router│lan ─┴─ inside(1)  10.0.0.6
+//!                      198.51.100.1        10.0.0.1
+//! ```
+//!
+//! Everything lives in namespaces of its own and goes away with its guard: when it is dropped, when
+//! the test panics, on Ctrl-C and SIGTERM; what a killed process left behind is removed by the next
+//! one. Nothing waits without a limit.
+//!
+//! The lab needs root and the packages of [`PACKAGES`]; `cargo xtask test` installs them.
+
+pub mod bpffs;
+pub mod client;
+pub mod firewall;
+pub mod gateway;
+pub mod lab;
+pub mod namespace;
+pub mod process;
+mod reaper;
+pub mod scratch;
+pub mod server;
+pub mod tools;
+
+/// The Debian packages that the lab needs installed.
+pub const PACKAGES: [&str; 6] = ["curl", "iproute2", "lftp", "nftables", "openssl", "python3"];

@@ -41,15 +41,20 @@ pub(crate) fn build(workspace: &Workspace, installing: Installing) -> anyhow::Re
         );
         run(&mut cargo)
     })?;
-    let object = workspace
-        .bpf_target()
-        .join(TARGET)
-        .join("release")
-        .join(CRATE);
+    let object = object(workspace);
     if !object.exists() {
         bail!("cargo built {CRATE} but left no {}", object.display());
     }
     Ok(object)
+}
+
+/// Where [`build`] leaves the object.
+pub(crate) fn object(workspace: &Workspace) -> PathBuf {
+    workspace
+        .bpf_target()
+        .join(TARGET)
+        .join("release")
+        .join(CRATE)
 }
 
 /// Runs clippy on the eBPF crate, with warnings denied.

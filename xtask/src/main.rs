@@ -4,8 +4,11 @@ mod apt;
 mod build;
 mod command;
 mod ebpf;
+mod lab;
 mod lint;
 mod progress;
+mod servers;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -29,6 +32,17 @@ struct Cli {
 enum Task {
     /// Build the release binary, eBPF object inside, as target/release/ftp-nat
     Build,
+    /// Run every test: of the crates, of the datapath, and in namespaces with real servers (as root)
+    Test {
+        /// Arguments for `cargo test`, to choose some of the tests
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Set up a client, a router and a server in namespaces, and work there (as root)
+    Lab {
+        #[command(subcommand)]
+        task: lab::LabTask,
+    },
     /// Check formatting, run clippy on every crate and rustdoc, with warnings denied
     Lint,
 }
@@ -44,6 +58,8 @@ fn main() -> ExitCode {
         Task::Build => build::release(&workspace, installing).map(|binary| {
             progress::say(&format!("built {}", workspace.relative(&binary)));
         }),
+        Task::Test { arguments } => test::run_all(&workspace, installing, &arguments),
+        Task::Lab { task } => lab::run(&workspace, installing, task),
         Task::Lint => lint::run_all(&workspace, installing),
     });
     match done {

@@ -1,0 +1,168 @@
+//! Real FTP clients on a host of the lab.
+//!
+//! Some clients distrust the address in a 227 and connect to the control connection's address
+//! instead, which hides a wrong one. Here every client is made to believe what it reads.
+
+mod curl;
+mod ftplib;
+mod lftp;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    lab::Host,
+    process::{self, Outcome},
+    scratch::Scratch,
+};
+
+/// How long a client waits for a connection or a reply.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client's whole job may take.
+const JOB_LIMIT: Duration = Duration::from_secs(60);
+
+/// An FTP client program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// curl.
+    Curl,
+    /// Python's ftplib.
+    Ftplib,
+    /// lftp.
+    Lftp,
+}
+
+/// How the data connection comes about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The client connects where the 227 says.
+    Pasv,
+    /// The client connects to the port that the 229 says.
+    Epsv,
+    /// The server connects where PORT says.
+    Port,
+    /// The server connects where EPRT says.
+    Eprt,
+}
+
+/// The server as its client knows it.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Where to connect to.
+    pub address: SocketAddr,
+    /// The user's name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+    /// Whether to speak TLS (AUTH TLS), on the data connection too; any certificate is accepted.
+    pub tls: bool,
+}
+
+/// What a client shall do.
+#[derive(Clone, Copy, Debug)]
+pub enum Job<'a> {
+    /// Fetch the file of this path.
+    Fetch(&'a str),
+    /// Store a local file as this path.
+    Store(&'a Path, &'a str),
+    /// List this folder.
+    List(&'a str),
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub struct Session {
+    /// How the client ended, and all that it said.
+    pub outcome: Outcome,
+    /// The control conversation as the client shows it.
+    pub transcript: String,
+    /// What was fetched, or the listing.
+    pub content: Vec<u8>,
+}
+
+impl Session {
+    /// The session of a job that had to succeed.
+    ///
+    /// # Errors
+    ///
+    /// When it did not; the message has all that the client said.
+    pub fn expect_success(mut self) -> anyhow::Result<Self> {
+        self.outcome = self.outcome.expect_success()?;
+        Ok(self)
+    }
+
+    /// The replies with this code, as the client got them.
+    pub fn replies<'a>(&'a self, code: &'a str) -> impl Iterator<Item = &'a str> {
+        self.transcript.lines().filter_map(move |line| {
+            // "< 227 ...", "*resp* '227 ...'", "<--- 227 ..."
+            let start = line.find(code)?;
+            let prefix = line.get(..start)?;
+            let is_reply = prefix.contains('<') || prefix.contains("*resp*");
+            is_reply.then(|| line[start..].trim_end_matches('\''))
+        })
+    }
+}
+
+impl Client {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Curl, Self::Ftplib, Self::Lftp];
+
+    /// Does one job in one session, on `host`.
+    ///
+    /// # Errors
+    ///
+    /// When the client cannot be started. A job that fails is a session with a bad outcome.
+    pub fn perform(
+        self,
+        host: &Host,
+        target: &Target,
+        mode: Mode,
+        job: Job<'_>,
+    ) -> anyhow::Result<Session> {
+        let scratch = Scratch::new()?;
+        let task = Task {
+            target,
+            mode,
+            job,
+            output: scratch.path().join("content"),
+            home: scratch.path(),
+        };
+        let mut command = host.namespace.command(self.program())?;
+        // Neither settings nor history of the user who runs the lab.
+        command.env("HOME", task.home).env("LC_ALL", "C.UTF-8");
+        match self {
+            Self::Curl => curl::prepare(&mut command, &task),
+            Self::Ftplib => ftplib::prepare(&mut command, &task),
+            Self::Lftp => lftp::prepare(&mut command, &task),
+        }
+        let outcome = process::run(&mut command, JOB_LIMIT)?;
+        let content = fs::read(&task.output).unwrap_or_default();
+        Ok(Session {
+            transcript: format!("{}{}", outcome.stderr, outcome.text()),
+            outcome,
+            content,
+        })
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Curl => "curl",
+            Self::Ftplib => "python3",
+            Self::Lftp => "lftp",
+        }
+    }
+}
+
+/// All that a client's command line is made of.
+struct Task<'a> {
+    target: &'a Target,
+    mode: Mode,
+    job: Job<'a>,
+    /// Where the client puts what it fetched or listed.
+    output: PathBuf,
+    home: &'a Path,
+}

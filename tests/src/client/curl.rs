@@ -1,0 +1,36 @@
+//! curl.
+
+use std::process::Command;
+
+use super::{JOB_LIMIT, Job, Mode, PATIENCE, Task};
+
+pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
+    command
+        .args(["--disable", "--silent", "--show-error", "--verbose"])
+        // From 7.74 on curl ignores the address in a 227 unless told otherwise.
+        .arg("--no-ftp-skip-pasv-ip")
+        .args(["--connect-timeout", &PATIENCE.as_secs().to_string()])
+        .args(["--max-time", &JOB_LIMIT.as_secs().to_string()])
+        .args([
+            "--user",
+            &format!("{}:{}", task.target.user, task.target.password),
+        ])
+        .arg("--output")
+        .arg(&task.output);
+    match task.mode {
+        Mode::Pasv => command.arg("--disable-epsv"),
+        Mode::Epsv => command.arg("--epsv"),
+        Mode::Port => command.args(["--disable-eprt", "--ftp-port", "-"]),
+        Mode::Eprt => command.args(["--eprt", "--ftp-port", "-"]),
+    };
+    if task.target.tls {
+        command.args(["--ssl-reqd", "--insecure"]);
+    }
+    let url = |path: &str| format!("ftp://{}{path}", task.target.address);
+    match task.job {
+        Job::Fetch(path) => command.arg(url(path)),
+        Job::Store(file, path) => command.arg("--upload-file").arg(file).arg(url(path)),
+        // A slash at the end makes it a folder.
+        Job::List(path) => command.arg(url(&format!("{}/", path.trim_end_matches('/')))),
+    };
+}

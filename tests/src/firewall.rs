@@ -1,0 +1,49 @@
+//! Rule sets of the router, as `nft -f` reads them.
+
+/// Forwards nothing at all, with no rule for FTP and none for connections under way: what passes
+/// nevertheless did not pass through the forward chain.
+pub const DROP_FORWARDED: &str = "
+table inet lab {
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+    }
+}
+";
+
+/// What an administrator writes who knows NAT but not FTP: port 21 is translated to the server, and
+/// what was translated may pass.
+pub const TRANSLATE_PORT_21: &str = "
+table inet lab {
+    chain prerouting {
+        type nat hook prerouting priority dstnat; policy accept;
+        iifname \"wan\" tcp dport 21 dnat ip to 10.0.0.5
+    }
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        ct status dnat accept
+    }
+}
+";
+
+/// The same, with the kernel's own FTP helper on port 21.
+pub const KERNEL_HELPER: &str = "
+table inet lab {
+    ct helper ftp {
+        type \"ftp\" protocol tcp;
+    }
+    chain helper {
+        type filter hook prerouting priority filter; policy accept;
+        tcp dport 21 ct helper set \"ftp\"
+    }
+    chain prerouting {
+        type nat hook prerouting priority dstnat; policy accept;
+        iifname \"wan\" tcp dport 21 dnat ip to 10.0.0.5
+    }
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        ct status dnat accept
+    }
+}
+";

@@ -1,0 +1,140 @@
+//! ftp-nat itself, running on the lab's router.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::{
+    bpffs::PinFolder,
+    namespace::Namespace,
+    process::{self, Outcome, Running},
+    tools::Tools,
+};
+
+/// How long the daemon may take until its programs are attached.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long it may take to end, and a read-only command to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// A running daemon. Dropping it ends the daemon and removes its pins.
+#[derive(Debug)]
+pub struct Gateway<'lab> {
+    daemon: Option<Running>,
+    router: &'lab Namespace,
+    binary: PathBuf,
+    arguments: Vec<String>,
+    pins: PinFolder,
+}
+
+impl<'lab> Gateway<'lab> {
+    /// Starts `ftp-nat run` with `arguments` on the lab's router and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When it does not get ready; the message has what it said.
+    pub fn start(router: &'lab Namespace, arguments: &[&str]) -> anyhow::Result<Self> {
+        let mut gateway = Self {
+            daemon: None,
+            router,
+            binary: Tools::get()?.binary,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            pins: PinFolder::new()?,
+        };
+        gateway.restart()?;
+        Ok(gateway)
+    }
+
+    /// Starts the daemon again on the pins that are there: after [`Self::kill`] or [`Self::stop`].
+    /// One that still runs is stopped first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.daemon = None;
+        let mut command = self.command(&["run"])?;
+        command.args(&self.arguments);
+        let mut daemon = Running::start(&mut command)?;
+        daemon.wait_for("ready", START_LIMIT)?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// A command of ftp-nat that looks at this gateway.
+    ///
+    /// # Errors
+    ///
+    /// When the router's namespace is gone.
+    pub fn command(&self, words: &[&str]) -> anyhow::Result<Command> {
+        let mut command = self.router.command(&self.binary)?;
+        command.args(words).arg("--state-dir").arg(self.pins.path());
+        Ok(command)
+    }
+
+    /// Runs a command of ftp-nat to its end: `gateway.ask(&["flows"])`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn ask(&self, words: &[&str]) -> anyhow::Result<Outcome> {
+        process::run(&mut self.command(words)?, ANSWER_LIMIT)
+    }
+
+    /// What a command of ftp-nat answers with `--json`.
+    ///
+    /// # Errors
+    ///
+    /// When it fails, or when its answer is no JSON.
+    pub fn json(&self, words: &[&str]) -> anyhow::Result<Value> {
+        let answer = self.ask(&[words, &["--json"]].concat())?.expect_success()?;
+        serde_json::from_slice(&answer.stdout)
+            .with_context(|| format!("no JSON: {}", answer.text()))
+    }
+
+    /// What the daemon has said since it was started last.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.daemon.as_ref().map(Running::log).unwrap_or_default()
+    }
+
+    /// The daemon's process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Running::pid)
+    }
+
+    /// Where its pins are.
+    #[must_use]
+    pub fn state_dir(&self) -> &std::path::Path {
+        self.pins.path()
+    }
+
+    /// Ends the daemon as an operator would (SIGTERM) and gives what it had said.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, or does not end in time.
+    pub fn stop(&mut self) -> anyhow::Result<String> {
+        let daemon = self.daemon.take().context("the daemon does not run")?;
+        Ok(daemon.stop(ANSWER_LIMIT)?.1)
+    }
+
+    /// Ends the daemon without a chance to do anything (SIGKILL).
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        let daemon = self.daemon.take().context("the daemon does not run")?;
+        daemon.signal(rustix::process::Signal::KILL)
+    }
+}
+
+impl Drop for Gateway<'_> {
+    fn drop(&mut self) {
+        self.daemon = None;
+        // Pinned links of a namespace that goes away do no harm, but `unload` is worth the try.
+        drop(self.ask(&["unload"]));
+    }
+}

@@ -1,0 +1,283 @@
+//! Network namespaces with a guard.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::{fs::MetadataExt as _, process::CommandExt as _},
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+use crate::reaper;
+
+/// What the names of all namespaces of all labs begin with.
+pub(crate) const PREFIX: &str = "ftpnat-";
+
+/// Where `ip netns` keeps its names.
+const NAMES: &str = "/run/netns";
+
+/// A named network namespace; unless [kept](Self::keep), it is removed when dropped, with every
+/// process in it.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    owned: bool,
+}
+
+impl Namespace {
+    /// Makes the namespace `name`, with its loopback interface up.
+    ///
+    /// # Errors
+    ///
+    /// When `ip netns` fails: mostly for want of root.
+    pub fn create(name: &str) -> anyhow::Result<Self> {
+        // The first `ip netns add` of a machine mounts /run/netns, and two at once can collide.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        if !rustix::process::geteuid().is_root() {
+            bail!("network namespaces need root: run the lab with sudo");
+        }
+        reaper::adopt_namespace(name);
+        let namespace = Self {
+            name: name.to_owned(),
+            owned: true,
+        };
+        {
+            let _lock = ONE_AT_A_TIME.lock();
+            ip(&["netns", "add", name])?;
+        }
+        namespace.ip("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// The namespace `name`, which exists already and stays when this value is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name.
+    pub fn existing(name: &str) -> anyhow::Result<Self> {
+        let namespace = Self {
+            name: name.to_owned(),
+            owned: false,
+        };
+        namespace.open()?;
+        Ok(namespace)
+    }
+
+    /// Leaves the namespace standing after this process.
+    pub fn keep(&mut self) {
+        self.owned = false;
+        reaper::forget_namespace(&self.name);
+    }
+
+    /// The name, as `ip netns` shows it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file that stands for the namespace.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        Path::new(NAMES).join(&self.name)
+    }
+
+    fn open(&self) -> anyhow::Result<OwnedFd> {
+        File::open(self.path())
+            .map(OwnedFd::from)
+            .with_context(|| format!("there is no network namespace {}", self.name))
+    }
+
+    /// A command that will run in this namespace.
+    ///
+    /// Only the network namespace changes. `ip netns exec` would also mount a fresh /sys, and with
+    /// it hide /sys/fs/bpf and every pin.
+    ///
+    /// # Errors
+    ///
+    /// When the namespace is gone.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> anyhow::Result<Command> {
+        let file = self.open()?;
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null());
+        // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+        unsafe {
+            command.pre_exec(move || {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+                Ok(())
+            });
+        }
+        Ok(command)
+    }
+
+    /// Runs `work` on a thread of its own inside the namespace: for sockets, and for what is under
+    /// /proc/sys/net.
+    ///
+    /// # Errors
+    ///
+    /// When the namespace is gone, or what `work` returns.
+    ///
+    /// # Panics
+    ///
+    /// When `work` panics.
+    pub fn run<T: Send>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        let file = self.open()?;
+        thread::scope(|scope| {
+            scope
+                .spawn(move || {
+                    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                        .with_context(|| format!("cannot enter namespace {}", self.name))?;
+                    work()
+                })
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs `ip` with the words of each line of `lines`, in one process.
+    ///
+    /// # Errors
+    ///
+    /// With ip's own message, which names the line.
+    pub fn ip(&self, lines: &str) -> anyhow::Result<()> {
+        feed(
+            Command::new("ip").args(["-netns", &self.name, "-batch", "-"]),
+            lines,
+        )
+    }
+
+    /// Replaces or adds to the firewall: `ruleset` is what `nft -f` reads.
+    ///
+    /// # Errors
+    ///
+    /// With nft's own message.
+    pub fn nft(&self, ruleset: &str) -> anyhow::Result<()> {
+        feed(self.command("nft")?.args(["-f", "-"]), ruleset)
+    }
+
+    /// Sets `key` ("net.ipv4.ip_forward") to `value`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no such key or refuses the value.
+    pub fn sysctl(&self, key: &str, value: &str) -> anyhow::Result<()> {
+        let file = Path::new("/proc/sys").join(key.replace('.', "/"));
+        self.run(|| {
+            fs::write(&file, value)
+                .with_context(|| format!("cannot write {value} to {}", file.display()))
+        })
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if self.owned {
+            remove(&self.name);
+            reaper::forget_namespace(&self.name);
+        }
+    }
+}
+
+/// Runs `ip` with `arguments`.
+pub(crate) fn ip(arguments: &[&str]) -> anyhow::Result<()> {
+    feed(Command::new("ip").args(arguments), "")
+}
+
+/// Runs `command` with `input`; what it says on its error stream becomes the error.
+fn feed(command: &mut Command, input: &str) -> anyhow::Result<()> {
+    let name = command.get_program().display().to_string();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{name}`: is its package installed?"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that stopped reading says why on its error stream.
+        drop(stdin.write_all(input.as_bytes()));
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!(
+            "`{name}` failed: {}\n{input}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+/// The names of all labs' namespaces, of this process and of others.
+#[must_use]
+pub fn list() -> Vec<String> {
+    fs::read_dir(NAMES)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with(PREFIX))
+        .collect()
+}
+
+/// Ends every process in the namespace and removes it. A guard's last resort: it cannot fail, it
+/// can only leave something behind.
+pub fn remove(name: &str) {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let start = Instant::now();
+    loop {
+        let pids = processes(name);
+        if pids.is_empty() || start.elapsed() > PATIENCE {
+            break;
+        }
+        for pid in pids {
+            // It may have ended by itself meanwhile.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    if Path::new(NAMES).join(name).exists()
+        && let Err(error) = ip(&["netns", "delete", name])
+    {
+        eprintln!("lab: the namespace {name} is left behind: {error:#}");
+    }
+}
+
+/// The processes whose network namespace is `name`, except this one.
+fn processes(name: &str) -> Vec<Pid> {
+    let Ok(namespace) = fs::metadata(Path::new(NAMES).join(name)) else {
+        return Vec::new();
+    };
+    let lives_there = |pid: &Pid| {
+        fs::metadata(format!("/proc/{pid}/ns/net"))
+            .is_ok_and(|its| its.ino() == namespace.ino() && its.dev() == namespace.dev())
+            && !is_zombie(*pid)
+    };
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(Pid::from_raw)
+        .filter(|pid| *pid != rustix::process::getpid())
+        .filter(lives_there)
+        .collect()
+}
+
+/// A dead process that its parent has not waited for holds no namespace.
+fn is_zombie(pid: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|s| s.starts_with('Z')))
+}

@@ -1,0 +1,49 @@
+//! Every test: of the crates, of the datapath, and of the whole in namespaces.
+
+use ftp_nat_tests::tools::Tools;
+
+use crate::{
+    apt::{self, Installing},
+    build::{self, OBJECT_VARIABLE},
+    command::{cargo, run},
+    ebpf,
+    progress::step,
+    servers,
+    workspace::Workspace,
+};
+
+/// Installs what the lab lacks, and builds what it runs.
+pub(crate) fn prepare_lab(workspace: &Workspace, installing: Installing) -> anyhow::Result<Tools> {
+    apt::require(workspace, installing, &ftp_nat_tests::PACKAGES, "the lab")?;
+    Ok(Tools {
+        servers: servers::unpack(workspace, installing)?,
+        binary: build::release(workspace, installing)?,
+    })
+}
+
+/// Runs the tests; `arguments` are those of `cargo test`, to choose some of them.
+pub(crate) fn run_all(
+    workspace: &Workspace,
+    installing: Installing,
+    arguments: &[String],
+) -> anyhow::Result<()> {
+    let tools = prepare_lab(workspace, installing)?;
+    // The default members: all but the eBPF crate, which has no tests on a host.
+    let cargo_test = |quietly: &[&str]| {
+        let mut cargo = cargo();
+        cargo
+            .args(["test", "--locked"])
+            .args(quietly)
+            .args(arguments)
+            .current_dir(&workspace.root)
+            .env("CARGO_TARGET_DIR", &workspace.target)
+            .env(OBJECT_VARIABLE, ebpf::object(workspace))
+            .envs(tools.variables());
+        run(&mut cargo)
+    };
+    step("compiling the tests", || {
+        cargo_test(&["--no-run", "--quiet"])
+    })?;
+    // Not quiet: the names of the tests say what was shown.
+    step("tests", || cargo_test(&[]))
+}
