@@ -1,0 +1,153 @@
+//! The command line, as clap sees it: help texts, manual pages and completions come from here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Attach, DEFAULT_FILE, DEFAULT_STATE_DIR};
+
+/// FTP through NAT and firewalls, translated in the kernel.
+///
+/// ftp-nat attaches to a router's WAN interface, reads FTP's control connections, rewrites the
+/// addresses in them and lets in exactly the data connections that were announced.
+#[derive(Debug, Parser)]
+#[command(name = "ftp-nat", version, max_term_width = 100)]
+pub struct Cli {
+    /// Say more: once for every event, twice for debugging
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway in the foreground
+    ///
+    /// Says `ready` once its programs are attached. They stay attached when the daemon stops or
+    /// dies, so that no connection breaks; a new `ftp-nat run` takes them over and
+    /// `ftp-nat unload` removes them.
+    Run(RunArgs),
+    /// Check a configuration file without touching anything
+    Check(CheckArgs),
+    /// Show what is attached and how much is alive
+    Status(ShowArgs),
+    /// Show the control connections
+    Sessions(ShowArgs),
+    /// Show the announced data connections that have not come yet
+    Mappings(ShowArgs),
+    /// Show all connections, control and data
+    Flows(ShowArgs),
+    /// Print the counters as Prometheus text
+    Metrics(ShowArgs),
+    /// Detach everything and remove every trace
+    Unload(UnloadArgs),
+}
+
+/// Arguments of `ftp-nat run`. What is given here replaces what the file says.
+#[derive(Debug, Default, Args)]
+pub struct RunArgs {
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        help = format!("Configuration file [default: {DEFAULT_FILE}, if there]")
+    )]
+    /// Configuration file.
+    pub config: Option<PathBuf>,
+    /// Interface to the outside (repeatable)
+    #[arg(long, value_name = "IF")]
+    pub wan: Vec<String>,
+    /// Interface to the servers (repeatable), or `none`: attach to the WAN only and let the stack
+    /// forward [default: found by the route to each server]
+    #[arg(long, value_name = "IF|none")]
+    pub lan: Vec<String>,
+    /// Publish a server (repeatable): PUBLIC is ADDR:PORT, [V6]:PORT or IF:PORT (that interface's
+    /// address, followed as it changes), SERVER is ADDR:PORT, [V6]:PORT or `local`
+    #[arg(long, value_name = "PUBLIC=SERVER")]
+    pub publish: Vec<String>,
+    #[arg(
+        long,
+        value_name = "DIR",
+        help = format!("Where kernel objects are pinned, on a bpffs [default: {DEFAULT_STATE_DIR}]")
+    )]
+    /// Where kernel objects are pinned.
+    pub state_dir: Option<PathBuf>,
+    /// Mark of translated packets that the stack forwards, for a firewall's rule; 0: none
+    /// [default: 0x667470]
+    #[arg(long, value_name = "N")]
+    pub mark: Option<String>,
+    /// Ports to use when the announced one is taken [default: 61000-65535]
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub remap_ports: Option<String>,
+    /// Serve Prometheus metrics over HTTP
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics_listen: Option<String>,
+    /// How to attach: `auto` takes TCX where the kernel has it (Linux 6.6), else clsact
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub attach: Option<Attach>,
+    /// Room for this many connections, for each of IPv4 and IPv6 [default: 131072]
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<u32>,
+    /// Room for this many control connections [default: 32768]
+    #[arg(long, value_name = "N")]
+    pub max_sessions: Option<u32>,
+    /// Room for this many announced connections [default: 65536]
+    #[arg(long, value_name = "N")]
+    pub max_mappings: Option<u32>,
+}
+
+/// Arguments of `ftp-nat check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    pub config: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which gateway a command is about.
+#[derive(Debug, Args)]
+pub struct Selection {
+    /// Only the gateway on this WAN interface (repeatable) [default: all in this network
+    /// namespace]
+    #[arg(long, value_name = "IF")]
+    pub wan: Vec<String>,
+    /// Where kernel objects are pinned
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+}
+
+/// Arguments of the commands that only show.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Which gateway.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// Arguments of `ftp-nat unload`.
+#[derive(Debug, Args)]
+pub struct UnloadArgs {
+    /// Which gateway.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn clap_finds_no_fault_with_the_definition() {
+        Cli::command().debug_assert();
+    }
+}

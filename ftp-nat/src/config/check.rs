@@ -1,0 +1,153 @@
+//! What is wrong with a configuration whose single values are all right: contradictions.
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use super::{
+    Config, ControlNat, Given, Lan, Place, Problem,
+    value::{Public, Server},
+};
+
+/// The largest table that is offered: the kernel takes memory for its buckets at once.
+const LIMIT_MAX: u32 = 1 << 25;
+
+/// A table's size.
+///
+/// # Errors
+///
+/// When it is none.
+pub fn limit(entries: u32) -> Result<u32, String> {
+    if (1..=LIMIT_MAX).contains(&entries) {
+        return Ok(entries);
+    }
+    Err(format!("must be 1 to {LIMIT_MAX}"))
+}
+
+/// Everything that contradicts itself.
+pub fn check(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    interfaces(config, &mut problems);
+    publishes(config, &mut problems);
+    if config.publish.is_empty() && config.masquerade.is_empty() {
+        problems.push(Problem::new(
+            &Place::Default,
+            "nothing to do: publish a server with --publish PUBLIC=SERVER or [[publish]]",
+        ));
+    }
+    problems
+}
+
+fn interfaces(config: &Config, problems: &mut Vec<Problem>) {
+    if config.wan.is_empty() {
+        problems.push(Problem::new(
+            &Place::Default,
+            "no WAN interface: name it with --wan IF or gateway.wan",
+        ));
+    }
+    let lan: &[Given<String>] = match &config.lan {
+        Lan::Named(names) => names,
+        Lan::ByRoute | Lan::None => &[],
+    };
+    let mut seen: HashMap<&str, &str> = HashMap::new();
+    let wan = config.wan.iter().map(|name| ("WAN", name));
+    for (role, name) in wan.chain(lan.iter().map(|name| ("LAN", name))) {
+        if let Some(before) = seen.insert(&name.value, role) {
+            let what = if before == role {
+                format!("{} is named twice", name.value)
+            } else {
+                format!("{} cannot be WAN and LAN at once", name.value)
+            };
+            problems.push(Problem::new(&name.place, what));
+        }
+    }
+}
+
+fn publishes(config: &Config, problems: &mut Vec<Problem>) {
+    let mut seen: HashMap<&Public, String> = HashMap::new();
+    for publish in &config.publish {
+        let public = &publish.public;
+        let mut fault = |place: &Place, what: String| problems.push(Problem::new(place, what));
+        if let Some(before) = seen.insert(&public.value, publish.server.value.to_string()) {
+            fault(
+                &public.place,
+                format!("{} is already published, for {before}", public.value),
+            );
+        }
+        let server = match publish.server.value {
+            Server::Behind(server) => Some(server),
+            Server::Local => None,
+        };
+        if let (Public::Address(address), Some(server)) = (&public.value, server) {
+            if address.is_ipv4() != server.is_ipv4() {
+                fault(
+                    &publish.server.place,
+                    format!(
+                        "{address} is {} and {server} is {}: translation between the two is not \
+                         possible",
+                        family(address),
+                        family(&server)
+                    ),
+                );
+            } else if *address == server && publish.control_nat == ControlNat::Ebpf {
+                fault(
+                    &publish.server.place,
+                    format!(
+                        "{server} is its own public address: nothing to translate (a server on \
+                         this machine is `local`)"
+                    ),
+                );
+            }
+        }
+        let announced = match (&public.value, server) {
+            (Public::Address(address), _) => Some(address.is_ipv4()),
+            (Public::Interface { .. }, Some(server)) => Some(server.is_ipv4()),
+            (Public::Interface { .. }, None) => None,
+        };
+        if let (Some(advertise), Some(v4)) = (&publish.advertise, announced)
+            && advertise.value.is_ipv4() != v4
+        {
+            fault(
+                &advertise.place,
+                format!(
+                    "{} is not of the same family as {}",
+                    advertise.value, public.value
+                ),
+            );
+        }
+    }
+}
+
+fn family(address: &SocketAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+/// The longest mapping: the datapath's port epochs go round in about half an hour.
+const MAPPING_MAX: u32 = 1800;
+/// The longest idle time: three days, past which a dead connection is a leak.
+const IDLE_MAX: u32 = 30 * 86400;
+
+/// The lifetime of a mapping.
+///
+/// # Errors
+///
+/// When it is not sensible.
+pub fn mapping_timeout(seconds: u32) -> Result<Duration, String> {
+    between(seconds, 1, MAPPING_MAX)
+}
+
+/// The lifetime of an idle connection.
+///
+/// # Errors
+///
+/// When it is not sensible.
+pub fn idle_timeout(seconds: u32) -> Result<Duration, String> {
+    between(seconds, 10, IDLE_MAX)
+}
+
+fn between(seconds: u32, least: u32, most: u32) -> Result<Duration, String> {
+    if (least..=most).contains(&seconds) {
+        return Ok(Duration::from_secs(u64::from(seconds)));
+    }
+    Err(format!(
+        "{seconds} is out of range: {least} to {most} seconds"
+    ))
+}

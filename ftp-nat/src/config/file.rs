@@ -1,0 +1,598 @@
+//! The configuration file: TOML, every mistake reported with its line, unknown keys included.
+//!
+//! serde would stop at the first mistake, so the document is walked by hand: each section takes
+//! the keys that it knows, and what is left over is unknown.
+
+use std::{fs, net::IpAddr, ops::Range, path::Path, str::FromStr, sync::Arc};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    Config, ControlNat, Datapath, Given, Lan, Masquerade, Peer, Place, Problem, Publish, check,
+    value::{self, PortRange, Prefix, Public, Server},
+};
+
+/// Reads the file into the configuration and gives what is wrong with it.
+pub fn apply(path: &Path, config: &mut Config) -> Vec<Problem> {
+    let file: Arc<str> = path.display().to_string().into();
+    match fs::read_to_string(path) {
+        Ok(text) => parse(&file, &text, config),
+        Err(error) => vec![Problem::new(
+            &Place::Flag(format!("--config {file}")),
+            format!("cannot be read: {error}"),
+        )],
+    }
+}
+
+fn parse(file: &Arc<str>, text: &str, config: &mut Config) -> Vec<Problem> {
+    let mut reader = Reader {
+        file: Arc::clone(file),
+        text,
+        problems: Vec::new(),
+    };
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let place = reader.place(error.span().unwrap_or_default(), "");
+        reader.problem(&place, error.message());
+    }
+    // What follows a syntax error may be anything: its faults would only hide the real one.
+    if errors.is_empty() {
+        reader.document(document.get_ref(), config);
+    }
+    reader.problems
+}
+
+struct Reader<'t> {
+    file: Arc<str>,
+    text: &'t str,
+    problems: Vec<Problem>,
+}
+
+/// One table of the document; keys are taken out as they are understood.
+struct Section<'t> {
+    name: String,
+    keys: Vec<(&'t str, Range<usize>, &'t Spanned<DeValue<'t>>)>,
+    known: Vec<&'static str>,
+}
+
+/// A value, where it stands and under what key.
+struct Item<'t> {
+    value: &'t DeValue<'t>,
+    place: Place,
+}
+
+impl<'t> Reader<'t> {
+    fn place(&self, span: Range<usize>, key: &str) -> Place {
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        Place::File {
+            file: Arc::clone(&self.file),
+            line: before.matches('\n').count() + 1,
+            key: key.to_owned(),
+        }
+    }
+
+    fn problem(&mut self, place: &Place, what: impl Into<String>) {
+        self.problems.push(Problem::new(place, what));
+    }
+
+    fn keep<T>(&mut self, place: &Place, result: Result<T, String>) -> Option<T> {
+        result.map_err(|what| self.problem(place, what)).ok()
+    }
+
+    fn document(&mut self, table: &'t DeTable<'t>, config: &mut Config) {
+        let mut root = Section::new("", table);
+        if let Some(item) = self.take(&mut root, "gateway")
+            && let Some(table) = self.table(&item)
+        {
+            self.gateway(Section::new("gateway", table), config);
+        }
+        for table in self.tables(&mut root, "publish") {
+            if let Some(publish) = self.publish(table.1, Section::new("publish", table.0)) {
+                config.publish.push(publish);
+            }
+        }
+        for table in self.tables(&mut root, "masquerade") {
+            let masquerade = self.masquerade(Section::new("masquerade", table.0));
+            config.masquerade.push(masquerade);
+        }
+        if let Some(item) = self.take(&mut root, "timeouts")
+            && let Some(table) = self.table(&item)
+        {
+            self.timeouts(Section::new("timeouts", table), config);
+        }
+        if let Some(item) = self.take(&mut root, "limits")
+            && let Some(table) = self.table(&item)
+        {
+            self.limits(Section::new("limits", table), config);
+        }
+        self.finish(root);
+    }
+
+    fn gateway(&mut self, mut section: Section<'t>, config: &mut Config) {
+        if let Some(item) = self.take(&mut section, "wan") {
+            config.wan = self.interfaces(&item);
+        }
+        if let Some(item) = self.take(&mut section, "lan") {
+            config.lan = match item.value.as_str() {
+                Some("none") => Lan::None,
+                _ => Lan::Named(self.interfaces(&item)),
+            };
+        }
+        if let Some(item) = self.take(&mut section, "datapath") {
+            let choices = [
+                ("auto", Datapath::Auto),
+                ("stack", Datapath::Stack),
+                ("redirect", Datapath::Redirect),
+            ];
+            config.datapath = self.choice(&item, &choices).unwrap_or_default();
+            if config.datapath == Datapath::Redirect && config.lan == Lan::None {
+                self.problem(
+                    &item.place,
+                    "\"redirect\" needs a program on the inside interface, and lan is \"none\"",
+                );
+            }
+        }
+        if let Some(item) = self.take(&mut section, "mark") {
+            let mark = match item.value {
+                DeValue::Integer(_) => self.integer(&item),
+                _ => self.string(&item).and_then(|text| {
+                    let mark = value::mark(text);
+                    self.keep(&item.place, mark)
+                }),
+            };
+            config.mark = mark.unwrap_or_default();
+        }
+        if let Some(item) = self.take(&mut section, "remap_ports")
+            && let Some(range) = self.parsed::<PortRange>(&item)
+        {
+            config.remap_ports = range;
+        }
+        if let Some(item) = self.take(&mut section, "metrics_listen")
+            && let Some(text) = self.string(&item)
+        {
+            let address = text
+                .parse()
+                .map_err(|_| format!("{text:?} is not ADDR:PORT"));
+            config.metrics_listen = self.given(&item, address);
+        }
+        self.finish(section);
+    }
+
+    fn publish(&mut self, place: Place, mut section: Section<'t>) -> Option<Publish> {
+        let before = self.problems.len();
+        let public = self
+            .take(&mut section, "public")
+            .map(|item| self.parsed_given::<Public>(&item));
+        let server = self
+            .take(&mut section, "server")
+            .map(|item| self.parsed_given::<Server>(&item));
+        for (key, missing) in [("public", public.is_none()), ("server", server.is_none())] {
+            if missing {
+                self.problem(&place, format!("`{key}` is missing"));
+            }
+        }
+        let advertise = self.take(&mut section, "advertise").and_then(|item| {
+            let text = self.string(&item)?;
+            let address = text
+                .parse::<IpAddr>()
+                .map_err(|_| format!("{text:?} is not an IP address"))
+                .and_then(value::usable);
+            self.given(&item, address)
+        });
+        let control_nat = self.take(&mut section, "control_nat").and_then(|item| {
+            let choices = [("ebpf", ControlNat::Ebpf), ("kernel", ControlNat::Kernel)];
+            self.choice(&item, &choices)
+        });
+        let passive_ports = self
+            .take(&mut section, "passive_ports")
+            .and_then(|item| self.parsed::<PortRange>(&item));
+        let peer = self
+            .take(&mut section, "peer")
+            .and_then(|item| self.choice(&item, &[("same", Peer::Same), ("any", Peer::Any)]));
+        self.finish(section);
+        if self.problems.len() > before {
+            return None;
+        }
+        Some(Publish {
+            public: public??,
+            server: server??,
+            advertise,
+            control_nat: control_nat.unwrap_or_default(),
+            passive_ports,
+            peer: peer.unwrap_or_default(),
+        })
+    }
+
+    fn masquerade(&mut self, mut section: Section<'t>) -> Masquerade {
+        let clients = match self.take(&mut section, "clients") {
+            Some(item) => self
+                .list(&item)
+                .iter()
+                .filter_map(|item| self.parsed::<Prefix>(item))
+                .collect(),
+            None => Vec::new(),
+        };
+        let control_ports = match self.take(&mut section, "control_ports") {
+            Some(item) => self
+                .list(&item)
+                .iter()
+                .filter_map(|item| {
+                    let number: u32 = self.integer(item)?;
+                    let port = value::port_number(&number.to_string());
+                    self.keep(&item.place, port)
+                })
+                .collect(),
+            None => vec![21],
+        };
+        self.finish(section);
+        Masquerade {
+            clients,
+            control_ports,
+        }
+    }
+
+    fn timeouts(&mut self, mut section: Section<'t>, config: &mut Config) {
+        let timeouts = &mut config.timeouts;
+        for (key, timeout, checked) in [
+            (
+                "mapping",
+                &mut timeouts.mapping,
+                check::mapping_timeout as fn(u32) -> _,
+            ),
+            ("data_idle", &mut timeouts.data_idle, check::idle_timeout),
+            (
+                "control_idle",
+                &mut timeouts.control_idle,
+                check::idle_timeout,
+            ),
+        ] {
+            if let Some(item) = self.take(&mut section, key)
+                && let Some(seconds) = self.integer(&item)
+                && let Some(checked) = self.keep(&item.place, checked(seconds))
+            {
+                *timeout = checked;
+            }
+        }
+        self.finish(section);
+    }
+
+    fn limits(&mut self, mut section: Section<'t>, config: &mut Config) {
+        let limits = &mut config.limits;
+        for (key, limit) in [
+            ("connections", &mut limits.connections),
+            ("sessions", &mut limits.sessions),
+            ("mappings", &mut limits.mappings),
+        ] {
+            if let Some(item) = self.take(&mut section, key)
+                && let Some(entries) = self.integer(&item)
+                && let Some(checked) = self.keep(&item.place, check::limit(entries))
+            {
+                *limit = checked;
+            }
+        }
+        self.finish(section);
+    }
+
+    fn interfaces(&mut self, item: &Item<'t>) -> Vec<Given<String>> {
+        self.list(item)
+            .iter()
+            .filter_map(|item| {
+                let name = value::interface(self.string(item)?);
+                self.given(item, name)
+            })
+            .collect()
+    }
+
+    /// Takes a key out of its section.
+    fn take(&self, section: &mut Section<'t>, key: &'static str) -> Option<Item<'t>> {
+        section.known.push(key);
+        let found = section.keys.iter().position(|(name, ..)| *name == key)?;
+        let (_, _, value) = section.keys.swap_remove(found);
+        Some(Item {
+            value: value.get_ref(),
+            place: self.place(value.span(), &section.dotted(key)),
+        })
+    }
+
+    /// Whatever nobody took is unknown.
+    fn finish(&mut self, mut section: Section<'t>) {
+        let left = std::mem::take(&mut section.keys);
+        for (key, span, _) in left {
+            let place = self.place(span, &section.dotted(key));
+            let nearest = section
+                .known
+                .iter()
+                .map(|known| (strsim::jaro_winkler(known, key), *known))
+                .max_by(|a, b| a.0.total_cmp(&b.0))
+                .filter(|(likeness, _)| *likeness > 0.8);
+            let what = match nearest {
+                Some((_, known)) => format!("unknown key; did you mean `{known}`?"),
+                None => format!("unknown key; known are {}", section.known.join(", ")),
+            };
+            self.problem(&place, what);
+        }
+    }
+
+    fn wrong_type(&mut self, item: &Item<'t>, wanted: &str) {
+        let what = format!("must be {wanted}, not {}", item.value.type_str());
+        self.problem(&item.place, what);
+    }
+
+    fn string(&mut self, item: &Item<'t>) -> Option<&'t str> {
+        let text = item.value.as_str();
+        if text.is_none() {
+            self.wrong_type(item, "a string");
+        }
+        text
+    }
+
+    fn integer(&mut self, item: &Item<'t>) -> Option<u32> {
+        let Some(number) = item.value.as_integer() else {
+            self.wrong_type(item, "a whole number");
+            return None;
+        };
+        let parsed = u32::from_str_radix(number.as_str(), number.radix());
+        let place = &item.place;
+        self.keep(
+            place,
+            parsed.map_err(|_| format!("{} is out of range", number.as_str())),
+        )
+    }
+
+    fn table(&mut self, item: &Item<'t>) -> Option<&'t DeTable<'t>> {
+        let table = item.value.as_table();
+        if table.is_none() {
+            self.wrong_type(item, "a table");
+        }
+        table
+    }
+
+    /// The tables of an array of tables (`[[key]]`), each with its place.
+    fn tables(
+        &mut self,
+        section: &mut Section<'t>,
+        key: &'static str,
+    ) -> Vec<(&'t DeTable<'t>, Place)> {
+        let Some(item) = self.take(section, key) else {
+            return Vec::new();
+        };
+        let Some(array) = item.value.as_array() else {
+            let what = format!("must be written [[{key}]], once for each entry");
+            self.problem(&item.place, what);
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for entry in array.iter() {
+            let place = self.place(entry.span(), key);
+            match entry.get_ref().as_table() {
+                Some(table) => tables.push((table, place)),
+                None => self.problem(&place, "must be a table"),
+            }
+        }
+        tables
+    }
+
+    /// The members of an array; a value alone counts as an array of one.
+    fn list(&mut self, item: &Item<'t>) -> Vec<Item<'t>> {
+        let Place::File { key, .. } = &item.place else {
+            return Vec::new();
+        };
+        match item.value.as_array() {
+            Some(array) => array
+                .iter()
+                .map(|value| Item {
+                    value: value.get_ref(),
+                    place: self.place(value.span(), key),
+                })
+                .collect(),
+            None => vec![Item {
+                value: item.value,
+                place: item.place.clone(),
+            }],
+        }
+    }
+
+    fn choice<T: Copy>(&mut self, item: &Item<'t>, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.string(item)?;
+        let found = choices.iter().find(|(name, _)| *name == text);
+        if found.is_none() {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            let what = format!("{text:?} is not one of {}", names.join(", "));
+            self.problem(&item.place, what);
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    fn parsed<T: FromStr<Err = String>>(&mut self, item: &Item<'t>) -> Option<T> {
+        let text = self.string(item)?;
+        self.keep(&item.place, text.parse())
+    }
+
+    fn parsed_given<T: FromStr<Err = String>>(&mut self, item: &Item<'t>) -> Option<Given<T>> {
+        let text = self.string(item)?;
+        self.given(item, text.parse())
+    }
+
+    fn given<T>(&mut self, item: &Item<'t>, result: Result<T, String>) -> Option<Given<T>> {
+        let value = self.keep(&item.place, result)?;
+        Some(Given {
+            value,
+            place: item.place.clone(),
+        })
+    }
+}
+
+impl<'t> Section<'t> {
+    fn new(name: &str, table: &'t DeTable<'t>) -> Self {
+        let keys = table
+            .iter()
+            .map(|(key, value)| (key.get_ref().as_ref(), key.span(), value))
+            .collect();
+        Self {
+            name: name.to_owned(),
+            keys,
+            known: Vec::new(),
+        }
+    }
+
+    fn dotted(&self, key: &str) -> String {
+        if self.name.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.name)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn read(text: &str) -> (Config, Vec<String>) {
+        let mut config = Config::default();
+        let mut problems = parse(&"f.toml".into(), text, &mut config);
+        if problems.is_empty() {
+            problems = check::check(&config);
+        }
+        (config, problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_whole_of_the_design_is_read() {
+        let (config, problems) = read(
+            r#"
+[gateway]
+wan = ["eth0"]
+lan = ["eth1"]
+datapath = "auto"
+metrics_listen = "127.0.0.1:9810"
+mark = 0x10
+
+[[publish]]
+public = "203.0.113.10:21"
+server = "10.0.0.5:21"
+advertise = "203.0.113.11"
+control_nat = "kernel"
+passive_ports = "50000-50999"
+peer = "any"
+
+[[publish]]
+public = "eth0:990"
+server = "local"
+
+[[masquerade]]
+clients = ["192.168.0.0/16"]
+control_ports = [21, 2121]
+
+[timeouts]
+mapping = 30
+data_idle = 600
+control_idle = 7200
+
+[limits]
+connections = 1_000_000
+"#,
+        );
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(config.wan[0].value, "eth0");
+        assert_eq!(config.wan[0].place.to_string(), "f.toml:3: gateway.wan");
+        assert_eq!(config.mark, 16);
+        let publish = &config.publish[0];
+        assert_eq!(publish.control_nat, ControlNat::Kernel);
+        assert_eq!(publish.peer, Peer::Any);
+        assert_eq!(publish.passive_ports.unwrap().last, 50999);
+        assert_eq!(config.publish[1].server.value, Server::Local);
+        assert_eq!(config.masquerade[0].control_ports, [21, 2121]);
+        assert_eq!(config.timeouts.data_idle, Duration::from_secs(600));
+        assert_eq!(config.limits.connections, 1_000_000);
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once_each_with_its_line() {
+        let (_, problems) = read(
+            r#"[gateway]
+wann = ["eth0"]
+datapath = "fast"
+lan = 5
+
+[[publish]]
+public = "300.1.1.1:21"
+server = "10.0.0.5:21"
+
+[[publish]]
+public = "203.0.113.10:21"
+passive_ports = "50999-50000"
+
+[timeouts]
+mapping = "long"
+data_idle = 1
+
+[[masquerade]]
+control_ports = [0]
+
+[gatway]
+"#,
+        );
+        let all = problems.join("\n");
+        for named in [
+            "f.toml:2: gateway.wann: unknown key; did you mean `wan`?",
+            "f.toml:3: gateway.datapath: \"fast\" is not one of auto, stack, redirect",
+            "f.toml:4: gateway.lan: must be a string, not integer",
+            "f.toml:7: publish.public: \"300.1.1.1\" is not an IPv4 address",
+            "f.toml:10: publish: `server` is missing",
+            "f.toml:12: publish.passive_ports: \"50999-50000\" is upside down",
+            "f.toml:15: timeouts.mapping: must be a whole number, not string",
+            "f.toml:16: timeouts.data_idle: 1 is out of range: 10 to",
+            "f.toml:19: masquerade.control_ports: \"0\" is not a port",
+            "f.toml:21: gatway: unknown key; did you mean `gateway`?",
+        ] {
+            assert!(all.contains(named), "{named} is not in:\n{all}");
+        }
+        assert_eq!(problems.len(), 10, "{all}");
+    }
+
+    #[test]
+    fn contradictions_are_found() {
+        let (_, problems) = read(
+            r#"
+[gateway]
+wan = ["eth0", "eth0"]
+lan = ["eth0"]
+[[publish]]
+public = "203.0.113.10:21"
+server = "[2001:db8::5]:21"
+[[publish]]
+public = "203.0.113.10:21"
+server = "10.0.0.5:21"
+advertise = "2001:db8::7"
+"#,
+        );
+        let all = problems.join("\n");
+        for named in [
+            "f.toml:3: gateway.wan: eth0 is named twice",
+            "f.toml:4: gateway.lan: eth0 cannot be WAN and LAN at once",
+            "f.toml:7: publish.server: 203.0.113.10:21 is IPv4 and [2001:db8::5]:21 is IPv6",
+            "f.toml:9: publish.public: 203.0.113.10:21 is already published, for [2001:db8::5]:21",
+            "f.toml:11: publish.advertise: 2001:db8::7 is not of the same family",
+        ] {
+            assert!(all.contains(named), "{named} is not in:\n{all}");
+        }
+        assert_eq!(problems.len(), 5, "{all}");
+    }
+
+    #[test]
+    fn a_syntax_error_names_its_line() {
+        let (_, problems) = read("[gateway]\nwan = [\"eth0\"\n[timeouts]\n");
+        assert!(problems[0].starts_with("f.toml:"), "{problems:?}");
+    }
+
+    #[test]
+    fn an_empty_file_says_what_is_needed() {
+        let (_, problems) = read("");
+        assert_eq!(problems.len(), 2, "{problems:?}");
+    }
+}

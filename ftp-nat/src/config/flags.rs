@@ -1,0 +1,210 @@
+//! The command line's half of the configuration: what is given there replaces what the file says.
+
+use std::net::SocketAddr;
+
+use super::{
+    Config, ControlNat, Datapath, Given, Lan, Peer, Place, Problem, Publish,
+    value::{self, PortRange, Public, Server},
+};
+use crate::cli::RunArgs;
+
+/// Puts the arguments into the configuration and gives what is wrong with them.
+pub fn apply(args: &RunArgs, config: &mut Config) -> Vec<Problem> {
+    let mut problems = Problems(Vec::new());
+    if !args.wan.is_empty() {
+        config.wan = interfaces("--wan", &args.wan, &mut problems);
+    }
+    match args.lan.as_slice() {
+        [] => {}
+        [one] if one == "none" => {
+            config.lan = Lan::None;
+            if config.datapath == Datapath::Redirect {
+                config.datapath = Datapath::Auto;
+            }
+        }
+        names if names.iter().any(|name| name == "none") => problems.add(
+            "--lan none",
+            "contradicts the other --lan: `none` stands alone",
+        ),
+        names => config.lan = Lan::Named(interfaces("--lan", names, &mut problems)),
+    }
+    if !args.publish.is_empty() {
+        config.publish = args
+            .publish
+            .iter()
+            .filter_map(|text| problems.keep(format!("--publish {text}"), publish(text)))
+            .collect();
+    }
+    if let Some(dir) = &args.state_dir {
+        config.state_dir.clone_from(dir);
+    }
+    if let Some(text) = &args.mark {
+        let mark = problems.keep(format!("--mark {text}"), value::mark(text));
+        config.mark = mark.unwrap_or_default();
+    }
+    if let Some(text) = &args.remap_ports
+        && let Some(range) =
+            problems.keep(format!("--remap-ports {text}"), text.parse::<PortRange>())
+    {
+        config.remap_ports = range;
+    }
+    if let Some(text) = &args.metrics_listen {
+        let flag = format!("--metrics-listen {text}");
+        let address = text
+            .parse::<SocketAddr>()
+            .map_err(|_| format!("{text:?} is not ADDR:PORT"));
+        config.metrics_listen = problems.keep(flag.clone(), address).map(|value| Given {
+            value,
+            place: Place::Flag(flag),
+        });
+    }
+    if let Some(attach) = args.attach {
+        config.attach = attach;
+    }
+    for (flag, given, limit) in [
+        (
+            "--max-connections",
+            args.max_connections,
+            &mut config.limits.connections,
+        ),
+        (
+            "--max-sessions",
+            args.max_sessions,
+            &mut config.limits.sessions,
+        ),
+        (
+            "--max-mappings",
+            args.max_mappings,
+            &mut config.limits.mappings,
+        ),
+    ] {
+        if let Some(given) = given {
+            let checked = super::check::limit(given);
+            *limit = problems
+                .keep(format!("{flag} {given}"), checked)
+                .unwrap_or(*limit);
+        }
+    }
+    problems.0
+}
+
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, flag: impl Into<String>, what: impl Into<String>) {
+        self.0.push(Problem::new(&Place::Flag(flag.into()), what));
+    }
+
+    fn keep<T>(&mut self, flag: String, result: Result<T, String>) -> Option<T> {
+        result.map_err(|what| self.add(flag, what)).ok()
+    }
+}
+
+fn interfaces(flag: &str, names: &[String], problems: &mut Problems) -> Vec<Given<String>> {
+    names
+        .iter()
+        .filter_map(|name| {
+            let flag = format!("{flag} {name}");
+            let value = problems.keep(flag.clone(), value::interface(name))?;
+            Some(Given {
+                value,
+                place: Place::Flag(flag),
+            })
+        })
+        .collect()
+}
+
+fn publish(text: &str) -> Result<Publish, String> {
+    let (public, server) = text
+        .split_once('=')
+        .ok_or("has no `=`: write PUBLIC=SERVER, such as 203.0.113.10:21=10.0.0.5:21")?;
+    let place = Place::Flag(format!("--publish {text}"));
+    Ok(Publish {
+        public: Given {
+            value: public.parse::<Public>()?,
+            place: place.clone(),
+        },
+        server: Given {
+            value: server.parse::<Server>()?,
+            place,
+        },
+        advertise: None,
+        control_nat: ControlNat::default(),
+        passive_ports: None,
+        peer: Peer::default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(args: &[&str]) -> (Config, Vec<String>) {
+        use clap::Parser as _;
+        let all = ["ftp-nat", "run"].iter().chain(args);
+        let crate::cli::Command::Run(args) = crate::cli::Cli::parse_from(all).command else {
+            unreachable!("`run` was given")
+        };
+        let mut config = Config::default();
+        let problems = apply(&args, &mut config);
+        (config, problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn arguments_become_a_configuration() {
+        let (config, problems) = given(&[
+            "--wan",
+            "wan",
+            "--publish",
+            "198.51.100.1:21=10.0.0.5:21",
+            "--lan",
+            "none",
+            "--mark",
+            "0x10",
+        ]);
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(config.wan[0].value, "wan");
+        assert_eq!(config.lan, Lan::None);
+        assert_eq!(config.mark, 16);
+        assert_eq!(
+            config.publish[0].public.value.to_string(),
+            "198.51.100.1:21"
+        );
+        assert_eq!(config.publish[0].server.value.to_string(), "10.0.0.5:21");
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_argument() {
+        let (_, problems) = given(&[
+            "--wan",
+            "a/b",
+            "--publish",
+            "300.1.1.1:21=10.0.0.5:21",
+            "--publish",
+            "1.2.3.4:21=10.0.0.5:0",
+            "--publish",
+            "1.2.3.4:21",
+            "--mark",
+            "red",
+            "--lan",
+            "none",
+            "--lan",
+            "eth1",
+            "--max-sessions",
+            "0",
+        ]);
+        let all = problems.join("\n");
+        for named in [
+            "--wan a/b: \"a/b\" is not an interface name",
+            "--publish 300.1.1.1:21=10.0.0.5:21: \"300.1.1.1\" is not an IPv4 address",
+            "--publish 1.2.3.4:21=10.0.0.5:0: \"0\" is not a port",
+            "--publish 1.2.3.4:21: has no `=`",
+            "--mark red: \"red\" is not a mark",
+            "--lan none: contradicts",
+            "--max-sessions 0: ",
+        ] {
+            assert!(all.contains(named), "{named} is not in:\n{all}");
+        }
+        assert_eq!(problems.len(), 7, "{all}");
+    }
+}
