@@ -14,6 +14,7 @@
 
 pub mod bpffs;
 pub mod client;
+pub mod control;
 pub mod firewall;
 pub mod gateway;
 pub mod lab;

@@ -223,6 +223,19 @@ impl FtpServer {
         fs::read(&path).with_context(|| format!("nobody stored {}", path.display()))
     }
 
+    /// The replies with this code that left the server, oldest first. Only vsftpd logs them.
+    #[must_use]
+    pub fn replies(&self, code: &str) -> Vec<String> {
+        // ... FTP response: Client "::ffff:198.51.100.20", "227 Entering Passive Mode (...)."
+        self.log()
+            .lines()
+            .filter(|line| line.contains("FTP response:"))
+            .filter_map(|line| line.strip_suffix('"')?.split("\", \"").last())
+            .filter(|reply| reply.starts_with(code))
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// What the server has logged: with vsftpd, every command and every reply as it left the
     /// server.
     #[must_use]

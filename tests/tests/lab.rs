@@ -4,6 +4,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use ftp_nat_tests::{
     client::{Client, Job, Mode},
+    control::{self, Control},
     firewall,
     lab::{Lab, Plan, WAN_ADDRESS, WAN_ADDRESS_V6},
     scratch::Scratch,
@@ -122,6 +123,27 @@ fn every_client_fetches_stores_and_lists_beside_the_server() {
             assert!(listing.contains(&name), "{client:?} {mode:?}: {listing}");
         }
     }
+}
+
+#[test]
+fn a_session_by_hand_shows_what_the_server_said() {
+    let lab = Lab::new().unwrap();
+    let host = lab.server();
+    let server = FtpServer::start(Kind::Vsftpd, host, &Settings::default()).unwrap();
+    server.offer("file.txt", "by hand").unwrap();
+    let mut control = Control::log_in(host, &server.target_at(server.address())).unwrap();
+
+    let reply = control.command("PASV").unwrap();
+    assert_eq!(server.replies("227"), [reply.trim_end()]);
+    let data = control::connect(host, control::address_in_227(&reply).unwrap()).unwrap();
+    control.send("RETR /download/file.txt\r\n").unwrap();
+    control.expect("150").unwrap();
+    assert_eq!(control::read_all(&data).unwrap(), b"by hand");
+    control.expect("226").unwrap();
+
+    let reply = control.command("EPSV").unwrap();
+    let address = host.at(control::port_in_229(&reply).unwrap());
+    control::connect(host, address).unwrap();
 }
 
 #[test]

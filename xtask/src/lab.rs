@@ -1,6 +1,6 @@
 //! The lab by hand: `cargo xtask lab up`, look around, `cargo xtask lab down`.
 
-use std::process::ExitStatus;
+use std::{os::unix::process::CommandExt as _, process::Stdio};
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
@@ -58,13 +58,7 @@ pub(crate) fn run(
             down();
             Ok(())
         }
-        LabTask::Exec { machine, command } => {
-            let status = exec(&machine, &command)?;
-            if !status.success() {
-                bail!("`{}` on {machine} ended with {status}", command.join(" "));
-            }
-            Ok(())
-        }
+        LabTask::Exec { machine, command } => exec(&machine, &command),
     }
 }
 
@@ -88,16 +82,17 @@ fn down() {
     }
 }
 
-fn exec(machine: &str, command: &[String]) -> anyhow::Result<ExitStatus> {
+/// Becomes `command`, so that its exit code and its signals are its own.
+fn exec(machine: &str, command: &[String]) -> anyhow::Result<()> {
     let namespace = Namespace::existing(&format!("{NAME}-{machine}"))
         .context("is the lab up? `cargo xtask lab up`")?;
     let (program, arguments) = command.split_first().context("no command to run")?;
-    namespace
+    let error = namespace
         .command(program)?
         .args(arguments)
-        .stdin(std::process::Stdio::inherit())
-        .status()
-        .with_context(|| format!("cannot start `{program}`"))
+        .stdin(Stdio::inherit())
+        .exec();
+    Err(error).with_context(|| format!("cannot start `{program}`"))
 }
 
 /// The namespaces of the lab that stays.
