@@ -29,6 +29,7 @@ pub struct Gateway<'lab> {
 
 impl<'lab> Gateway<'lab> {
     /// Starts `ftp-nat run` with `arguments` on the lab's router and waits until it is ready.
+    /// Without `--config` among them there is no configuration file, whatever /etc has.
     ///
     /// # Errors
     ///
@@ -54,6 +55,9 @@ impl<'lab> Gateway<'lab> {
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.daemon = None;
         let mut command = self.command(&["run"])?;
+        if !self.arguments.iter().any(|word| word == "--config") {
+            command.args(["--config", "/dev/null"]);
+        }
         command.args(&self.arguments);
         let mut daemon = Running::start(&mut command)?;
         daemon.wait_for("ready", START_LIMIT)?;

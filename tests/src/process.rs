@@ -192,16 +192,20 @@ impl Running {
         self.child.id()
     }
 
-    /// Waits until it has said `text`.
+    /// Waits until it has said `word`, as a word of its own ("already" is not "ready").
     ///
     /// # Errors
     ///
     /// When it ends before, or `limit` passes; the message has what it said instead.
-    pub fn wait_for(&mut self, text: &str, limit: Duration) -> anyhow::Result<()> {
+    pub fn wait_for(&mut self, word: &str, limit: Duration) -> anyhow::Result<()> {
         let start = Instant::now();
         loop {
             let said = self.log.said();
-            if said.text.contains(text) {
+            if said
+                .text
+                .split(|c: char| !c.is_alphanumeric())
+                .any(|said| said == word)
+            {
                 return Ok(());
             }
             // Its last words count: only when both streams are closed has it said all.
@@ -209,14 +213,14 @@ impl Running {
                 && let Some(status) = self.child.try_wait()?
             {
                 bail!(
-                    "{} ended with {status} before it said \"{text}\":\n{}",
+                    "{} ended with {status} before it said \"{word}\":\n{}",
                     self.program,
                     said.text
                 );
             }
             if start.elapsed() > limit {
                 bail!(
-                    "{} did not say \"{text}\" within {limit:?}:\n{}",
+                    "{} did not say \"{word}\" within {limit:?}:\n{}",
                     self.program,
                     said.text
                 );
@@ -331,17 +335,18 @@ mod tests {
 
     #[test]
     fn a_running_program_can_be_waited_for_and_stopped() {
-        let mut running = Running::start(&mut shell("echo ready; sleep 60")).unwrap();
+        let mut running =
+            Running::start(&mut shell("echo already; echo now: ready; sleep 60")).unwrap();
         running.wait_for("ready", Duration::from_secs(5)).unwrap();
         assert!(running.is_alive().unwrap());
         let (status, log) = running.stop(Duration::from_secs(5)).unwrap();
         assert!(!status.success());
-        assert_eq!(log, "ready\n");
+        assert_eq!(log, "already\nnow: ready\n");
     }
 
     #[test]
     fn waiting_ends_when_the_program_does() {
-        let mut running = Running::start(&mut shell("echo other")).unwrap();
+        let mut running = Running::start(&mut shell("echo already other")).unwrap();
         let error = running
             .wait_for("ready", Duration::from_secs(5))
             .unwrap_err();

@@ -3,6 +3,7 @@
 mod apt;
 mod build;
 mod command;
+mod demo;
 mod ebpf;
 mod lab;
 mod lint;
@@ -32,6 +33,8 @@ struct Cli {
 enum Task {
     /// Build the release binary, eBPF object inside, as target/release/ftp-nat
     Build,
+    /// Show the whole in namespaces, with a real server and real clients (as root)
+    Demo,
     /// Run every test: of the crates, of the datapath, and in namespaces with real servers (as root)
     Test {
         /// Arguments for `cargo test`, to choose some of the tests
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Build => build::release(&workspace, installing).map(|binary| {
             progress::say(&format!("built {}", workspace.relative(&binary)));
         }),
+        Task::Demo => test::prepare_lab(&workspace, installing).and_then(demo::run),
         Task::Test { arguments } => test::run_all(&workspace, installing, &arguments),
         Task::Lab { task } => lab::run(&workspace, installing, task),
         Task::Lint => lint::run_all(&workspace, installing),

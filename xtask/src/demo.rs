@@ -1,0 +1,115 @@
+//! The scene that ftp-nat is for: a client outside, a real FTP server inside, and a router between
+//! them that forwards nothing. Without ftp-nat first, then with it.
+
+mod by_hand;
+mod clients;
+mod report;
+
+use std::net::SocketAddr;
+
+use anyhow::bail;
+use ftp_nat_tests::{
+    client::{Client, Job, Mode},
+    firewall,
+    gateway::Gateway,
+    lab::{Lab, WAN_ADDRESS},
+    server::{FtpServer, Kind, Settings},
+    tools::Tools,
+};
+
+/// What the client believes to be the server.
+const PUBLIC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(WAN_ADDRESS), 21);
+
+/// What ftp-nat is told.
+const RUN: [&str; 4] = ["--wan", "wan", "--publish", "198.51.100.1:21=10.0.0.5:21"];
+
+/// Runs all scenes.
+///
+/// # Errors
+///
+/// When one of them does not end as it should, be it well or badly.
+pub(crate) fn run(tools: Tools) -> anyhow::Result<()> {
+    tools.use_here();
+    without()?;
+    with_plain_nat()?;
+    with_ftp_nat(
+        "With ftp-nat: the firewall drops everything forwarded, and has no rule for FTP",
+        Some(firewall::DROP_FORWARDED),
+        &[],
+    )?;
+    with_ftp_nat(
+        "With ftp-nat on the WAN interface only (--lan none), and a firewall that lets pass",
+        None,
+        &["--lan", "none"],
+    )?;
+    report::title("All scenes ended as they should");
+    Ok(())
+}
+
+/// Scene 1: nobody translates anything.
+fn without() -> anyhow::Result<()> {
+    report::title("Without ftp-nat: the firewall drops everything forwarded");
+    let (lab, server) = set_up(Some(firewall::DROP_FORWARDED))?;
+    fail_to_list(&lab, &server)
+}
+
+/// Scene 2: somebody translates port 21, but reads no FTP.
+fn with_plain_nat() -> anyhow::Result<()> {
+    report::title("Without ftp-nat: an nftables rule translates port 21, and no helper reads FTP");
+    let (lab, server) = set_up(Some(firewall::TRANSLATE_PORT_21))?;
+    fail_to_list(&lab, &server)
+}
+
+/// Scenes 3 and 4.
+fn with_ftp_nat(title: &str, firewall: Option<&str>, arguments: &[&str]) -> anyhow::Result<()> {
+    report::title(title);
+    let (lab, server) = set_up(firewall)?;
+    let arguments = [&RUN, arguments].concat();
+    report::line("router", &format!("ftp-nat run {}", arguments.join(" ")));
+    let gateway = Gateway::start(&lab.router, &arguments)?;
+    by_hand::passive(&lab, &server, &gateway)?;
+    clients::run_all(&lab, &server)?;
+    report::line("events", "");
+    report::block(&gateway.ask(&["events"])?.text());
+    Ok(())
+}
+
+fn set_up(firewall: Option<&str>) -> anyhow::Result<(Lab, FtpServer)> {
+    let lab = Lab::new()?;
+    if let Some(rules) = firewall {
+        lab.router.nft(rules)?;
+    }
+    let server = FtpServer::start(Kind::Vsftpd, lab.server(), &Settings::default())?;
+    Ok((lab, server))
+}
+
+/// What a user without ftp-nat sees.
+fn fail_to_list(lab: &Lab, server: &FtpServer) -> anyhow::Result<()> {
+    let session = Client::Curl.perform(
+        lab.client(),
+        &server.target_at(PUBLIC),
+        Mode::Pasv,
+        Job::List("/download"),
+    )?;
+    report::line(
+        "client",
+        &format!("curl --disable-epsv ftp://{PUBLIC}/download/"),
+    );
+    report::announcements(&server.replies("227"), session.replies("227"));
+    if session.outcome.success() {
+        bail!("this scene must fail, and did not:\n{}", session.transcript);
+    }
+    // "* connect to ... failed: Connection refused", "* Immediate connect fail for ...: Network is
+    // unreachable"
+    for line in session.transcript.lines() {
+        if let Some(failure) = line.strip_prefix("* ")
+            && failure.contains("connect")
+            && failure.contains(" fail")
+            && failure.contains(": ")
+        {
+            report::line("client saw", failure);
+        }
+    }
+    report::line("result", "fails, as it must");
+    Ok(())
+}
