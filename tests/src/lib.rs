@@ -10,9 +10,10 @@
 //! the test panics, on Ctrl-C and SIGTERM; what a killed process left behind is removed by the next
 //! one. Nothing waits without a limit.
 //!
-//! The lab needs root and the packages of [`PACKAGES`]; `cargo xtask test` installs them.
+//! The lab needs root and the programs of [`PROGRAMS`]; `cargo xtask test` installs them.
 
 pub mod bpffs;
+pub mod capture;
 pub mod client;
 pub mod control;
 pub mod firewall;
@@ -25,5 +26,14 @@ pub mod scratch;
 pub mod server;
 pub mod tools;
 
-/// The Debian packages that the lab needs installed.
-pub const PACKAGES: [&str; 6] = ["curl", "iproute2", "lftp", "nftables", "openssl", "python3"];
+/// The programs that the lab runs, each with the Debian package that has it. (The servers are
+/// another matter, see [`server`].)
+pub const PROGRAMS: [(&str, &str); 7] = [
+    ("curl", "curl"),
+    ("ip", "iproute2"),
+    ("lftp", "lftp"),
+    ("nft", "nftables"),
+    ("openssl", "openssl"),
+    ("python3", "python3"),
+    ("tcpdump", "tcpdump"),
+];

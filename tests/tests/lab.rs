@@ -3,10 +3,11 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use ftp_nat_tests::{
+    capture::{self, Capture},
     client::{Client, Job, Mode},
     control::{self, Control},
     firewall,
-    lab::{Lab, Plan, WAN_ADDRESS, WAN_ADDRESS_V6},
+    lab::{LAN, Lab, Plan, WAN_ADDRESS, WAN_ADDRESS_V6},
     scratch::Scratch,
     server::{FtpServer, Kind, Settings},
 };
@@ -144,6 +145,22 @@ fn a_session_by_hand_shows_what_the_server_said() {
     let reply = control.command("EPSV").unwrap();
     let address = host.at(control::port_in_229(&reply).unwrap());
     control::connect(host, address).unwrap();
+}
+
+#[test]
+fn a_capture_has_what_the_server_said() {
+    let lab = Lab::new().unwrap();
+    lab.router.nft(firewall::TRANSLATE_PORT_21).unwrap();
+    let server = FtpServer::start(Kind::Vsftpd, lab.server(), &Settings::default()).unwrap();
+    let capture = Capture::start(&lab.router, LAN, "tcp port 21").unwrap();
+    let mut control = Control::log_in(lab.client(), &server.target_at(public(21))).unwrap();
+    let reply = control.command("PASV").unwrap();
+    let said = capture::tcp_payload_from(&capture.stop().unwrap(), 21);
+    assert!(
+        String::from_utf8_lossy(&said).ends_with(&reply),
+        "{reply:?} is not the end of {:?}",
+        String::from_utf8_lossy(&said)
+    );
 }
 
 #[test]

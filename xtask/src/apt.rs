@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    env,
     fs::File,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
@@ -23,6 +24,9 @@ pub(crate) enum Installing {
     /// `--no-install`: it names what is missing and stops.
     Forbidden,
 }
+
+/// A package that would push another one out is the owner's decision, not ours.
+const INSTALL: [&str; 4] = ["install", "--yes", "--no-install-recommends", "--no-remove"];
 
 /// Whether this machine has apt at all.
 pub(crate) fn available() -> bool {
@@ -59,15 +63,34 @@ pub(crate) fn require(
     }
     update_once(workspace);
     step(&format!("installing with apt for {why}: {list}"), || {
-        apt_get(
-            workspace,
-            &[
-                &["install", "--yes", "--no-install-recommends"],
-                &missing[..],
-            ]
-            .concat(),
-        )
+        apt_get(workspace, &[&INSTALL, &missing[..]].concat())
     })
+}
+
+/// Makes sure that programs are there, each named with the package that has it. Wherever they come
+/// from: a machine without apt may have them too.
+///
+/// # Errors
+///
+/// As [`require`].
+pub(crate) fn require_programs(
+    workspace: &Workspace,
+    installing: Installing,
+    programs: &[(&str, &str)],
+    why: &str,
+) -> anyhow::Result<()> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let is_there =
+        |program: &str| env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    let packages: Vec<&str> = programs
+        .iter()
+        .filter(|(program, _)| !is_there(program))
+        .map(|(_, package)| *package)
+        .collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    require(workspace, installing, &packages, why)
 }
 
 /// Those of `packages` that dpkg does not have.

@@ -1,5 +1,6 @@
 //! Every test: of the crates, of the datapath, and of the whole in namespaces.
 
+use anyhow::bail;
 use ftp_nat_tests::tools::Tools;
 
 use crate::{
@@ -14,7 +15,13 @@ use crate::{
 
 /// Installs what the lab lacks, and builds what it runs.
 pub(crate) fn prepare_lab(workspace: &Workspace, installing: Installing) -> anyhow::Result<Tools> {
-    apt::require(workspace, installing, &ftp_nat_tests::PACKAGES, "the lab")?;
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "the lab makes network namespaces and loads eBPF, which needs root \
+             (`cargo test` runs the tests that need none)"
+        );
+    }
+    apt::require_programs(workspace, installing, &ftp_nat_tests::PROGRAMS, "the lab")?;
     Ok(Tools {
         servers: servers::unpack(workspace, installing)?,
         binary: build::release(workspace, installing)?,
@@ -28,12 +35,21 @@ pub(crate) fn run_all(
     arguments: &[String],
 ) -> anyhow::Result<()> {
     let tools = prepare_lab(workspace, installing)?;
-    // The default members: all but the eBPF crate, which has no tests on a host.
+    let chooses_packages = arguments
+        .iter()
+        .any(|word| word.starts_with("-p") || word.starts_with("--package"));
+    let packages: &[&str] = if chooses_packages {
+        &[]
+    } else {
+        // The eBPF crate has no tests on a host.
+        &["--workspace", "--exclude", "ftp-nat-ebpf"]
+    };
     let cargo_test = |quietly: &[&str]| {
         let mut cargo = cargo();
         cargo
             .args(["test", "--locked"])
             .args(quietly)
+            .args(packages)
             .args(arguments)
             .current_dir(&workspace.root)
             .env("CARGO_TARGET_DIR", &workspace.target)
