@@ -132,6 +132,43 @@ impl Edits {
         seq.wrapping_add_signed(before)
     }
 
+    /// What the receiver gets at its number `seq`: a byte of a new text, or else the sender's byte
+    /// at the number given.
+    #[inline(always)]
+    pub fn source(&self, seq: u32) -> (Option<u8>, u32) {
+        let mut before = self.growth;
+        let mut age = 0;
+        while age < REMEMBERED as u32 {
+            let Some(edit) = self.recent(age) else { break };
+            let at = distance(seq, edit.start.wrapping_add_signed(edit.before));
+            if at >= edit.new_len as i32 {
+                break;
+            }
+            before = edit.before;
+            if at >= 0 {
+                let place = edit.from.wrapping_add(at as u32);
+                return (Some(edit.text[place as usize & (TEXT_MAX - 1)]), edit.start);
+            }
+            age += 1;
+        }
+        (None, seq.wrapping_add_signed(before.wrapping_neg()))
+    }
+
+    /// Whether any remembered edit lies in the sender's `seq..seq + len`.
+    #[inline(always)]
+    pub fn touch(&self, seq: u32, len: u32) -> bool {
+        let mut age = 0;
+        while age < REMEMBERED as u32 {
+            let Some(edit) = self.recent(age) else { break };
+            let (first, last) = edit.overlap(seq, len);
+            if first != last {
+                return true;
+            }
+            age += 1;
+        }
+        false
+    }
+
     /// The sender's number for the receiver's `seq`, an acknowledgement or the edge of a SACK
     /// block. Inside a piece of another length there is no such number: then it is the piece's
     /// start, or its end where `up` says so.

@@ -5,7 +5,6 @@
 
 use crate::abi::{LINE_MAX, Session};
 use crate::counter::Counter;
-use crate::edit::REMEMBERED;
 use crate::inspect::{Gate, Inspection, direction, direction_mut};
 use crate::segment::{self, DROP, INSPECT, PASS};
 use bytemuck::Zeroable;
@@ -88,29 +87,13 @@ pub fn pass<G: Gate>(
 /// A segment with all edits that lie in it, and with the receiver's numbers.
 fn rewrite(session: &Session, side: u8, segment: &Segment) -> Segment {
     let edits = &direction(session, side).edits;
-    let mut payload = Vec::new();
-    let len = segment.payload.len() as u32;
-    let mut done = 0;
-    for age in (0..REMEMBERED as u32).rev() {
-        let Some(edit) = edits.recent(age) else {
-            continue;
-        };
-        let (first, last) = edit.overlap(segment.seq, len);
-        if first == last {
-            continue;
-        }
-        let at = edit.start.wrapping_add(first).wrapping_sub(segment.seq) as usize;
-        payload.extend_from_slice(&segment.payload[done..at]);
-        let from = edit.from as usize;
-        payload.extend_from_slice(
-            &edit.text[from + edit.sent(first) as usize..from + edit.sent(last) as usize],
-        );
-        done = at + (last - first) as usize;
-    }
-    payload.extend_from_slice(&segment.payload[done..]);
-    Segment {
-        seq: edits.sent(segment.seq),
-        payload,
-        fin: segment.fin,
-    }
+    let first = edits.sent(segment.seq);
+    let end = edits.sent(segment.seq.wrapping_add(segment.payload.len() as u32));
+    let payload = (0..end.wrapping_sub(first))
+        .map(|at| match edits.source(first.wrapping_add(at)) {
+            (Some(byte), _) => byte,
+            (None, seq) => segment.payload[seq.wrapping_sub(segment.seq) as usize],
+        })
+        .collect();
+    Segment { seq: first, payload, fin: segment.fin }
 }

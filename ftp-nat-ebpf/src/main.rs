@@ -1,13 +1,48 @@
-//! The datapath of ftp-nat.
+//! The datapath of ftp-nat: TC programs for the kernel.
+//!
+//! The files follow a packet's way: [`packet`] reads its headers, [`interest`] decides in one look
+//! whether it may be FTP, [`gateway`] finds its flow or opens one ([`publish`], [`mapping`]),
+//! [`control`] reads a control segment ([`doorman`] opens what it announces, [`rebuild`] writes
+//! the changed text), [`translate`] changes addresses, and [`forward`] sends it on. [`count`]
+//! counts and tells; [`maps`] holds what outlives a packet; all calls into the kernel are in
+//! [`kernel`].
 #![no_std]
 #![no_main]
 
-use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
+mod control;
+mod count;
+mod doorman;
+mod flow;
+mod forward;
+mod gateway;
+mod interest;
+mod kernel;
+mod mapping;
+mod maps;
+mod packet;
+mod publish;
+mod rebuild;
+mod translate;
 
-/// WAN ingress.
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use kernel::Skb;
+
+/// Packets that come in from the WAN.
 #[classifier]
-pub fn wan_ingress(_ctx: TcContext) -> i32 {
-    TC_ACT_UNSPEC
+pub fn wan_ingress(ctx: TcContext) -> i32 {
+    gateway::enter(&Skb::new(&ctx), gateway::Hook::WanIngress)
+}
+
+/// Packets that leave for the WAN.
+#[classifier]
+pub fn wan_egress(ctx: TcContext) -> i32 {
+    gateway::enter(&Skb::new(&ctx), gateway::Hook::WanEgress)
+}
+
+/// Packets that come from the inside.
+#[classifier]
+pub fn lan_ingress(ctx: TcContext) -> i32 {
+    gateway::enter(&Skb::new(&ctx), gateway::Hook::LanIngress)
 }
 
 #[cfg(not(test))]

@@ -1,0 +1,269 @@
+//! All calls into the kernel, and all that is unsafe about them.
+
+use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup, bpf_redir_neigh};
+use aya_ebpf::helpers::generated;
+use aya_ebpf::programs::TcContext;
+use core::ffi::c_void;
+use ftp_nat_common::addr::Addr;
+
+/// `AF_INET`.
+const AF_INET: u8 = 2;
+/// `AF_INET6`.
+const AF_INET6: u8 = 10;
+
+/// A packet as TC hands it over.
+#[derive(Clone, Copy)]
+pub struct Skb(*mut __sk_buff);
+
+impl Skb {
+    /// The packet of a program's context.
+    #[inline(always)]
+    pub fn new(ctx: &TcContext) -> Self {
+        Self(ctx.skb.skb)
+    }
+
+    #[inline(always)]
+    fn field(&self) -> &__sk_buff {
+        // SAFETY: the kernel hands a valid context to the program, and it lives as long.
+        unsafe { &*self.0 }
+    }
+
+    /// Bytes from the Ethernet header on.
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        self.field().len
+    }
+
+    /// EtherType, as it lies in the packet; a VLAN tag in metadata does not hide it.
+    #[inline(always)]
+    pub fn protocol(&self) -> u32 {
+        self.field().protocol
+    }
+
+    /// The interface whose hook runs.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        self.field().ifindex
+    }
+
+    /// Payload bytes of each segment that this super-packet stands for; 0: it is a plain packet.
+    #[inline(always)]
+    pub fn gso_size(&self) -> u32 {
+        self.field().gso_size
+    }
+
+    /// The note that one of our programs left on the packet for the next one.
+    #[inline(always)]
+    pub fn note(&self) -> u32 {
+        self.field().tc_index
+    }
+
+    /// Leaves a note.
+    #[inline(always)]
+    pub fn set_note(&self, note: u32) {
+        // SAFETY: tc_index is writable for TC programs.
+        unsafe { (*self.0).tc_index = note }
+    }
+
+    /// Sets bits of the packet's mark.
+    #[inline(always)]
+    pub fn add_mark(&self, mark: u32) {
+        // SAFETY: the mark is writable for TC programs.
+        unsafe { (*self.0).mark |= mark }
+    }
+
+    /// Reads `T` at `at` straight from the packet's linear part; None beyond its end.
+    #[inline(always)]
+    pub fn read<T: Copy>(&self, at: usize) -> Option<T> {
+        let start = self.field().data as usize;
+        let end = self.field().data_end as usize;
+        if start + at + size_of::<T>() > end {
+            return None;
+        }
+        // SAFETY: the bounds were checked just now; packet data has no alignment.
+        Some(unsafe { ((start + at) as *const T).read_unaligned() })
+    }
+
+    /// Whether the linear part holds `len` bytes.
+    #[inline(always)]
+    pub fn has(&self, len: usize) -> bool {
+        self.field().data as usize + len <= self.field().data_end as usize
+    }
+
+    /// Brings `len` bytes into the linear part.
+    #[inline(always)]
+    pub fn pull(&self, len: u32) -> bool {
+        // SAFETY: a plain helper call.
+        unsafe { generated::bpf_skb_pull_data(self.0, len) == 0 }
+    }
+
+    /// Copies `T` from the packet, wherever its bytes are.
+    #[inline(always)]
+    pub fn load<T: bytemuck::Pod>(&self, at: u32) -> Option<T> {
+        let mut value = T::zeroed();
+        // SAFETY: the destination has exactly that size.
+        let result = unsafe {
+            generated::bpf_skb_load_bytes(
+                self.0.cast(),
+                at,
+                core::ptr::from_mut(&mut value).cast(),
+                size_of::<T>() as u32,
+            )
+        };
+        (result == 0).then_some(value)
+    }
+
+    /// Copies `len` bytes (1 to `N`) from the packet.
+    #[inline(always)]
+    pub fn load_into<const N: usize>(&self, at: u32, to: &mut [u8; N], len: u32) -> bool {
+        if len == 0 || len > N as u32 {
+            return false;
+        }
+        // SAFETY: the length was checked against the array's just now.
+        unsafe { generated::bpf_skb_load_bytes(self.0.cast(), at, to.as_mut_ptr().cast(), len) == 0 }
+    }
+
+    /// Writes a value into the packet; checksums are the caller's.
+    #[inline(always)]
+    pub fn store<T: bytemuck::Pod>(&self, at: u32, value: &T) -> bool {
+        // SAFETY: the source has exactly that size.
+        unsafe {
+            generated::bpf_skb_store_bytes(
+                self.0.cast(),
+                at,
+                core::ptr::from_ref(value).cast(),
+                size_of::<T>() as u32,
+                0,
+            ) == 0
+        }
+    }
+
+    /// Writes `len` bytes (1 to `N`) into the packet; checksums are the caller's.
+    #[inline(always)]
+    pub fn store_from<const N: usize>(&self, at: u32, from: &[u8; N], len: u32) -> bool {
+        if len == 0 || len > N as u32 {
+            return false;
+        }
+        // SAFETY: the length was checked against the array's just now.
+        unsafe { generated::bpf_skb_store_bytes(self.0.cast(), at, from.as_ptr().cast(), len, 0) == 0 }
+    }
+
+    /// Makes the packet `len` bytes long. It is linear afterwards and no super-packet any more.
+    #[inline(always)]
+    pub fn resize(&self, len: u32) -> bool {
+        // SAFETY: a plain helper call.
+        unsafe { generated::bpf_skb_change_tail(self.0, len, 0) == 0 }
+    }
+
+    /// Adds a difference to the TCP checksum at `at`. What lies in the pseudo header must be told
+    /// apart (`pseudo`): a checksum that the hardware finishes covers only that so far.
+    #[inline(always)]
+    pub fn add_to_checksum(&self, at: u32, difference: u16, pseudo: bool) -> bool {
+        let flags = if pseudo { u64::from(BPF_F_PSEUDO_HDR) } else { 0 };
+        // SAFETY: a plain helper call; size 0 in the flags means that `to` is a difference.
+        unsafe { generated::bpf_l4_csum_replace(self.0, at, 0, u64::from(difference), flags) == 0 }
+    }
+}
+
+/// Now, in jiffies: reading them costs nothing.
+#[inline(always)]
+pub fn jiffies() -> u64 {
+    // SAFETY: a plain helper call, which the verifier turns into a load.
+    unsafe { generated::bpf_jiffies64() }
+}
+
+/// A random number.
+#[inline(always)]
+pub fn random() -> u32 {
+    // SAFETY: a plain helper call.
+    unsafe { generated::bpf_get_prandom_u32() }
+}
+
+/// Calls `body` with 0, 1, .. up to `times`, until it answers 1. The verifier checks the body once
+/// (Linux 5.17).
+#[inline(always)]
+pub fn repeat<T>(times: u32, context: &mut T, body: unsafe extern "C" fn(u64, *mut T) -> i64) {
+    // SAFETY: the body gets the context that it was written for, which outlives the call.
+    unsafe {
+        generated::bpf_loop(
+            times,
+            body as *mut c_void,
+            core::ptr::from_mut(context).cast(),
+            0,
+        );
+    }
+}
+
+/// A next hop.
+#[derive(Clone, Copy)]
+pub struct Route {
+    /// The interface it is reached through.
+    pub ifindex: u32,
+    /// Its address.
+    pub next_hop: Addr,
+}
+
+/// The route to `to`. `through`: 0, as a packet from interface `skb.ifindex()` would be
+/// forwarded; otherwise only routes through that interface.
+#[inline(always)]
+pub fn route(skb: &Skb, from: &Addr, to: &Addr, through: u32) -> Option<Route> {
+    // SAFETY: plain data, for which zeros are right.
+    let mut params: bpf_fib_lookup = unsafe { core::mem::zeroed() };
+    params.l4_protocol = 6;
+    if to.is_v4() {
+        params.family = AF_INET;
+        params.__bindgen_anon_3.ipv4_src = from.v4();
+        params.__bindgen_anon_4.ipv4_dst = to.v4();
+    } else {
+        params.family = AF_INET6;
+        params.__bindgen_anon_3.ipv6_src = from.0;
+        params.__bindgen_anon_4.ipv6_dst = to.0;
+    }
+    let (ifindex, flags) = if through == 0 { (skb.ifindex(), 0) } else { (through, BPF_FIB_LOOKUP_OUTPUT) };
+    params.ifindex = ifindex;
+    // SAFETY: the helper writes within the size given.
+    let result = unsafe {
+        generated::bpf_fib_lookup(
+            skb.0.cast(),
+            &raw mut params,
+            size_of::<bpf_fib_lookup>() as i32,
+            flags,
+        )
+    };
+    // 7: the neighbour is not known yet, but interface and next hop are; redirecting resolves it.
+    if result != 0 && result != 7 {
+        return None;
+    }
+    // SAFETY: the helper left the next hop where the destination was, in the same family.
+    let next_hop = unsafe {
+        if to.is_v4() {
+            Addr::from_v4(params.__bindgen_anon_4.ipv4_dst)
+        } else {
+            Addr(params.__bindgen_anon_4.ipv6_dst)
+        }
+    };
+    Some(Route { ifindex: params.ifindex, next_hop })
+}
+
+/// Sends the packet out of an interface, to a next hop; gives the verdict to return.
+#[inline(always)]
+pub fn redirect(ifindex: u32, next_hop: &Addr) -> i32 {
+    // SAFETY: plain data, for which zeros are right.
+    let mut params: bpf_redir_neigh = unsafe { core::mem::zeroed() };
+    if next_hop.is_v4() {
+        params.nh_family = AF_INET.into();
+        params.__bindgen_anon_1.ipv4_nh = next_hop.v4();
+    } else {
+        params.nh_family = AF_INET6.into();
+        params.__bindgen_anon_1.ipv6_nh = next_hop.0;
+    }
+    // SAFETY: the helper reads within the size given.
+    unsafe {
+        generated::bpf_redirect_neigh(
+            ifindex,
+            &raw mut params,
+            size_of::<bpf_redir_neigh>() as i32,
+            0,
+        ) as i32
+    }
+}

@@ -1,0 +1,63 @@
+//! The maps: what outlives a packet. Layouts are in `ftp_nat_common::abi`.
+
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use ftp_nat_common::abi::{
+    Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish, PublishKey, Session,
+    Settings,
+};
+use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
+
+use crate::control::Scratch;
+
+/// Entries of the maps that hold flows, two a connection. The daemon sets the real sizes when it
+/// loads the object.
+const FLOWS: u32 = 1 << 19;
+
+/// Flows over IPv4. Plain hash maps, here and below: an entry that a least-recently-used map threw
+/// out would cut a live connection. Not preallocated, so that they cost only what they hold and an
+/// entry is never reused under a reader's eyes.
+#[map]
+pub static FLOWS4: HashMap<FlowKey4, Flow> = HashMap::with_max_entries(FLOWS, BPF_F_NO_PREALLOC);
+
+/// Flows over IPv6.
+#[map]
+pub static FLOWS6: HashMap<FlowKey6, Flow> = HashMap::with_max_entries(FLOWS, BPF_F_NO_PREALLOC);
+
+/// Announced connections that have not come yet.
+#[map]
+pub static MAPPINGS: HashMap<MappingKey, Mapping> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+
+/// Control connections.
+#[map]
+pub static SESSIONS: HashMap<u32, Session> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+
+/// Published servers.
+#[map]
+pub static PUBLISHED: HashMap<PublishKey, Publish> = HashMap::with_max_entries(1 << 14, BPF_F_NO_PREALLOC);
+
+/// Interfaces that the datapath is attached to.
+#[map]
+pub static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
+
+/// What the daemon wants.
+#[map]
+pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+
+/// The ports of FTP: a byte each, which the daemon maps into its memory too, so that both sides
+/// change single bytes atomically.
+#[map]
+pub static PORTS: Array<Ports> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Counters.
+#[map]
+pub static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(COUNTER_NUMBER as u32, 0);
+
+/// Events for the daemon.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
+
+/// A CPU's scratch memory: the stack has 512 bytes.
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
