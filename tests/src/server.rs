@@ -4,6 +4,9 @@
 //! are not installed: `cargo xtask` unpacks their packages under target/, and they run from there,
 //! with configuration files of their own and without touching /etc or the system's users.
 
+mod proftpd;
+mod pure_ftpd;
+mod pyftpdlib;
 mod vsftpd;
 
 use std::{
@@ -33,36 +36,62 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 /// An FTP server program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// vsftpd.
+    /// vsftpd: `227 Entering Passive Mode (...).`
     Vsftpd,
+    /// ProFTPD: `227 Entering Passive Mode (...).`
+    Proftpd,
+    /// Pure-FTPd: `227 Entering Passive Mode (...)`, without the full stop.
+    PureFtpd,
+    /// pyftpdlib: `227 Entering passive mode (...).`
+    Pyftpdlib,
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 1] = [Self::Vsftpd];
+    pub const ALL: [Self; 4] = [Self::Vsftpd, Self::Proftpd, Self::PureFtpd, Self::Pyftpdlib];
 
     /// Its name, which is that of its folder too.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Vsftpd => "vsftpd",
+            Self::Proftpd => "proftpd",
+            Self::PureFtpd => "pure-ftpd",
+            Self::Pyftpdlib => "pyftpdlib",
         }
     }
 
-    /// The Debian packages to unpack into its folder: the server and rare libraries.
+    /// The Debian packages to unpack into its folder, with the libraries that the machine lacks.
     #[must_use]
     pub fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Vsftpd => &vsftpd::PACKAGES,
+            Self::Vsftpd => &["vsftpd"],
+            Self::Proftpd => &["proftpd-core", "proftpd-mod-crypto"],
+            Self::PureFtpd => &["pure-ftpd", "pure-ftpd-common"],
+            Self::Pyftpdlib => &["python3-pyftpdlib"],
         }
+    }
+
+    /// Whether the lab knows how to make it speak TLS. (What pyftpdlib needs for that fits Debian's
+    /// own Python only.)
+    #[must_use]
+    pub fn speaks_tls(self) -> bool {
+        self != Self::Pyftpdlib
     }
 
     fn command(self, host: &Host, site: &Site, settings: &Settings) -> anyhow::Result<Command> {
         match self {
             Self::Vsftpd => vsftpd::command(host, site, settings),
+            Self::Proftpd => proftpd::command(host, site, settings),
+            Self::PureFtpd => pure_ftpd::command(host, site, settings),
+            Self::Pyftpdlib => pyftpdlib::command(host, site, settings),
         }
     }
 }
+
+/// Who may log in. Servers whose anonymous access needs a system user have an account of that name.
+const USER: &str = "anonymous";
+const PASSWORD: &str = "lab@example.net";
 
 /// What a test may want to be different from one server to another.
 #[derive(Clone, Debug)]
@@ -71,7 +100,8 @@ pub struct Settings {
     pub port: u16,
     /// The range of the passive ports; the server's own choice without.
     pub passive_ports: Option<RangeInclusive<u16>>,
-    /// The address that the server announces in its 227, if not its own.
+    /// The address that the server announces in its 227, if not its own. With it vsftpd listens on
+    /// IPv4 only: on a socket for both families it announces 0.0.0.0 instead.
     pub announce: Option<Ipv4Addr>,
     /// Whether it offers AUTH TLS, with a certificate made for the occasion.
     pub tls: bool,
@@ -154,12 +184,15 @@ pub struct FtpServer {
 
 impl FtpServer {
     /// Starts a server on `host` and waits until it accepts connections. It serves `/download` and
-    /// takes files into `/upload`, for anonymous clients.
+    /// takes files into `/upload`, for the user of [`Self::target_at`].
     ///
     /// # Errors
     ///
     /// When it is not unpacked, or does not start; the message has what it said.
     pub fn start(kind: Kind, host: &Host, settings: &Settings) -> anyhow::Result<Self> {
+        if settings.tls && !kind.speaks_tls() {
+            bail!("the lab's {} has no TLS", kind.name());
+        }
         let site = Site::new(settings)?;
         let mut process = Running::start(&mut kind.command(host, &site, settings)?)?;
         let address = host.at(settings.port);
@@ -197,8 +230,8 @@ impl FtpServer {
     pub fn target_at(&self, address: SocketAddr) -> Target {
         Target {
             address,
-            user: "anonymous".to_owned(),
-            password: "lab@example.net".to_owned(),
+            user: USER.to_owned(),
+            password: PASSWORD.to_owned(),
             tls: self.tls,
         }
     }

@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use ftp_nat_tests::{
     capture::{self, Capture},
-    client::{Client, Job, Mode},
+    client::{Client, Job, Mode, Session},
     control::{self, Control},
     firewall,
     lab::{LAN, Lab, Plan, WAN_ADDRESS, WAN_ADDRESS_V6},
@@ -75,11 +75,11 @@ fn namespaces_go_away_with_the_lab() {
     assert!(!orphan.wait().unwrap().success());
 }
 
-#[test]
-fn every_client_fetches_stores_and_lists_beside_the_server() {
+/// Every client, in every mode, with one server on the same host: no network in between.
+fn serves_every_client(kind: Kind) {
     let lab = Lab::new().unwrap();
     let host = lab.server();
-    let server = FtpServer::start(Kind::Vsftpd, host, &Settings::default()).unwrap();
+    let server = FtpServer::start(kind, host, &Settings::default()).unwrap();
     let target = server.target_at(server.address());
     let scratch = Scratch::new().unwrap();
     let content: Vec<u8> = (0..100_000_u32).map(|i| (i % 251) as u8).collect();
@@ -91,10 +91,11 @@ fn every_client_fetches_stores_and_lists_beside_the_server() {
             let perform = |job| {
                 client
                     .perform(host, &target, mode, job)
-                    .and_then(ftp_nat_tests::client::Session::expect_success)
+                    .and_then(Session::expect_success)
                     .unwrap_or_else(|error| panic!("{client:?} {mode:?} {job:?}: {error:#}"))
             };
             let fetched = perform(Job::Fetch("/download/file.bin"));
+
             assert_eq!(fetched.content, content, "{client:?} {mode:?}");
             let code = match mode {
                 Mode::Pasv => Some("227 "),
@@ -123,6 +124,47 @@ fn every_client_fetches_stores_and_lists_beside_the_server() {
             let listing = String::from_utf8_lossy(&listing);
             assert!(listing.contains(&name), "{client:?} {mode:?}: {listing}");
         }
+    }
+}
+
+#[test]
+fn vsftpd_serves_every_client() {
+    serves_every_client(Kind::Vsftpd);
+}
+
+#[test]
+fn proftpd_serves_every_client() {
+    serves_every_client(Kind::Proftpd);
+}
+
+#[test]
+fn pure_ftpd_serves_every_client() {
+    serves_every_client(Kind::PureFtpd);
+}
+
+#[test]
+fn pyftpdlib_serves_every_client() {
+    serves_every_client(Kind::Pyftpdlib);
+}
+
+#[test]
+fn every_server_announces_what_it_is_told_to() {
+    let lab = Lab::new().unwrap();
+    let host = lab.server();
+    for kind in Kind::ALL {
+        let settings = Settings {
+            passive_ports: Some(50000..=50009),
+            announce: Some("192.0.2.7".parse().unwrap()),
+            ..Settings::default()
+        };
+        let server = FtpServer::start(kind, host, &settings).unwrap();
+        let mut control = Control::log_in(host, &server.target_at(server.address())).unwrap();
+        let address = control::address_in_227(&control.command("PASV").unwrap()).unwrap();
+        assert_eq!(address.ip().to_string(), "192.0.2.7", "{kind:?}");
+        assert!(
+            (50000..=50009).contains(&address.port()),
+            "{kind:?} {address}"
+        );
     }
 }
 
@@ -164,22 +206,24 @@ fn a_capture_has_what_the_server_said() {
 }
 
 #[test]
-fn the_server_speaks_tls_when_told_to() {
+fn servers_speak_tls_when_told_to() {
     let lab = Lab::new().unwrap();
     let host = lab.server();
     let settings = Settings {
         tls: true,
         ..Settings::default()
     };
-    let server = FtpServer::start(Kind::Vsftpd, host, &settings).unwrap();
-    server.offer("file.txt", "secret").unwrap();
-    let target = server.target_at(server.address());
-    for client in Client::ALL {
-        let session = client
-            .perform(host, &target, Mode::Pasv, Job::Fetch("/download/file.txt"))
-            .and_then(ftp_nat_tests::client::Session::expect_success)
-            .unwrap_or_else(|error| panic!("{client:?}: {error:#}"));
-        assert_eq!(session.content, b"secret", "{client:?}");
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.speaks_tls()) {
+        let server = FtpServer::start(kind, host, &settings).unwrap();
+        server.offer("file.txt", "secret").unwrap();
+        let target = server.target_at(server.address());
+        for client in Client::ALL {
+            let session = client
+                .perform(host, &target, Mode::Pasv, Job::Fetch("/download/file.txt"))
+                .and_then(Session::expect_success)
+                .unwrap_or_else(|error| panic!("{kind:?} {client:?}: {error:#}"));
+            assert_eq!(session.content, b"secret", "{kind:?} {client:?}");
+        }
     }
 }
 
@@ -247,7 +291,7 @@ fn the_kernels_own_helper_works_in_the_lab() {
             Mode::Pasv,
             Job::Fetch("/download/file.txt"),
         )
-        .and_then(ftp_nat_tests::client::Session::expect_success)
+        .and_then(Session::expect_success)
         .unwrap();
     assert_eq!(session.content, b"through the kernel");
     assert!(

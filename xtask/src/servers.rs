@@ -44,14 +44,32 @@ pub(crate) fn unpack(workspace: &Workspace, installing: Installing) -> anyhow::R
                 workspace.relative(&folder),
                 packages.join(" ")
             ),
-            || fetch(packages, &folder),
+            || fetch(&with_missing_libraries(packages)?, &folder),
         )?;
     }
     Ok(servers)
 }
 
+/// `packages` and those libraries they depend on that this machine has not.
+///
+/// What would be installed is apt's own answer, so that the names fit every release of Debian.
+fn with_missing_libraries(packages: &[&str]) -> anyhow::Result<Vec<String>> {
+    let plan = output(
+        program("apt-get")
+            .args(["install", "--simulate", "--no-install-recommends"])
+            .args(packages),
+    )?;
+    // "Inst libwrap0 (7.6.q-32 Debian:12.10/stable [amd64])"
+    let libraries = plan
+        .lines()
+        .filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next())
+        .filter(|name| name.starts_with("lib"));
+    let wanted = packages.iter().copied().chain(libraries);
+    Ok(wanted.map(str::to_owned).collect())
+}
+
 /// Downloads `packages` and unpacks them into `folder`, which appears only when it is complete.
-fn fetch(packages: &[&str], folder: &Path) -> anyhow::Result<()> {
+fn fetch(packages: &[String], folder: &Path) -> anyhow::Result<()> {
     let partial = folder.with_extension("partial");
     if partial.exists() {
         fs::remove_dir_all(&partial)?;

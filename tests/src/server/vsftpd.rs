@@ -7,8 +7,6 @@ use anyhow::Context as _;
 use super::{Kind, Settings, Site, unpacked};
 use crate::lab::Host;
 
-pub(super) const PACKAGES: [&str; 2] = ["vsftpd", "libwrap0"];
-
 pub(super) fn command(host: &Host, site: &Site, settings: &Settings) -> anyhow::Result<Command> {
     let config = site
         .scratch
@@ -26,8 +24,6 @@ fn configuration(site: &Site, settings: &Settings) -> String {
     // the system calls of an older C library only.
     let mut config = format!(
         "\
-listen=NO
-listen_ipv6=YES
 listen_port={port}
 background=NO
 seccomp_sandbox=NO
@@ -66,6 +62,10 @@ log_ftp_protocol=YES
         set("pasv_min_port", ports.start());
         set("pasv_max_port", ports.end());
     }
+    // Both families; see `Settings::announce` for the exception.
+    let v4_only = settings.announce.is_some();
+    set("listen", if v4_only { &"YES" } else { &"NO" });
+    set("listen_ipv6", if v4_only { &"NO" } else { &"YES" });
     if let Some(address) = settings.announce {
         set("pasv_address", &address);
     }
