@@ -15,10 +15,8 @@ const NUMBER: u8 = 1;
 const AFTER_NUMBER: u8 = 2;
 /// Behind a comma: a number must follow.
 const AFTER_COMMA: u8 = 3;
-/// In numbers that are not six, up to their end.
-const SPOILT: u8 = 4;
 /// Found.
-const FOUND: u8 = 5;
+const FOUND: u8 = 4;
 
 /// The finder's state.
 #[repr(C)]
@@ -33,9 +31,12 @@ pub struct SixNumbers {
     /// Where the last number ends, exclusive.
     pub end: u16,
     digits: u8,
+    /// Commas so far.
     count: u8,
     state: u8,
-    pad: [u8; 7],
+    /// 1: some number of this run is above 255, or there are more than six.
+    spoilt: u8,
+    pad: [u8; 6],
 }
 
 impl SixNumbers {
@@ -43,74 +44,67 @@ impl SixNumbers {
     /// behind it tells.
     #[inline(always)]
     pub fn feed(&mut self, byte: u8, at: u16) -> bool {
-        if byte.is_ascii_digit() {
-            self.digit(byte - b'0', at);
-            return false;
-        }
+        let is_digit = byte.is_ascii_digit();
+        let is_blank = byte == b' ' || byte == b'\t';
         match self.state {
-            NUMBER if byte == b',' => self.comma(),
-            NUMBER if byte == b' ' || byte == b'\t' => self.state = AFTER_NUMBER,
-            NUMBER => return self.other(),
-            AFTER_NUMBER if byte == b',' => self.comma(),
-            AFTER_NUMBER if byte == b' ' || byte == b'\t' => {}
-            AFTER_NUMBER => return self.other(),
-            AFTER_COMMA if byte == b' ' || byte == b'\t' => {}
-            SPOILT if byte == b',' => {}
             FOUND => {}
-            _ => self.state = IDLE,
+            NUMBER if is_digit => self.digit(byte, at),
+            AFTER_COMMA if is_digit => self.number(byte, at),
+            NUMBER | AFTER_NUMBER if byte == b',' => self.comma(),
+            NUMBER | AFTER_NUMBER if is_blank => self.state = AFTER_NUMBER,
+            AFTER_COMMA if is_blank => {}
+            state => {
+                // The run of numbers ends here.
+                let whole = state == NUMBER || state == AFTER_NUMBER;
+                if whole && self.count == 5 && self.spoilt == 0 {
+                    self.fields[5] = self.current as u8;
+                    self.state = FOUND;
+                    return true;
+                }
+                self.state = IDLE;
+                if is_digit {
+                    self.count = 0;
+                    self.spoilt = 0;
+                    self.start = at;
+                    self.number(byte, at);
+                }
+            }
         }
         false
     }
 
+    /// A number's first digit.
     #[inline(always)]
-    fn digit(&mut self, digit: u8, at: u16) {
-        match self.state {
-            NUMBER => {
-                self.digits = self.digits.saturating_add(1);
-                self.current = self.current.wrapping_mul(10).wrapping_add(digit as u16);
-                if self.digits > 3 || self.current > 255 {
-                    self.state = SPOILT;
-                }
-            }
-            AFTER_COMMA => {
-                self.digits = 1;
-                self.current = digit as u16;
-                self.state = NUMBER;
-            }
-            SPOILT | FOUND => return,
-            // A number behind a blank without a comma starts anew.
-            _ => {
-                self.count = 0;
-                self.start = at;
-                self.digits = 1;
-                self.current = digit as u16;
-                self.state = NUMBER;
-            }
+    fn number(&mut self, byte: u8, at: u16) {
+        self.state = NUMBER;
+        self.digits = 0;
+        self.current = 0;
+        self.digit(byte, at);
+    }
+
+    #[inline(always)]
+    fn digit(&mut self, byte: u8, at: u16) {
+        self.digits = self.digits.saturating_add(1);
+        self.current = self
+            .current
+            .wrapping_mul(10)
+            .wrapping_add((byte - b'0') as u16);
+        if self.digits > 3 || self.current > 255 {
+            self.spoilt = 1;
         }
         self.end = at.wrapping_add(1);
     }
 
     #[inline(always)]
     fn comma(&mut self) {
+        self.state = AFTER_COMMA;
         if self.count >= 5 {
             // A seventh number: not an address.
-            self.state = SPOILT;
+            self.spoilt = 1;
             return;
         }
         self.fields[self.count as usize & 7] = self.current as u8;
         self.count += 1;
-        self.state = AFTER_COMMA;
-    }
-
-    #[inline(always)]
-    fn other(&mut self) -> bool {
-        if self.count != 5 {
-            self.state = IDLE;
-            return false;
-        }
-        self.fields[5] = self.current as u8;
-        self.state = FOUND;
-        true
     }
 
     /// The announced address.
@@ -168,6 +162,9 @@ mod tests {
             "227 256,1,1,1,1,1 (10,0,0,5,195,80)",
             "227 Passiver Modus f\u{fc}r Sie (10,0,0,5,195,80)",
             "227 (010,000,000,005,195,080)",
+            "227 Passive on 10,0,0,5,195,80 2 minutes",
+            "227 1,2,3,4,5,6,7 (10,0,0,5,195,80)",
+            "227 1234 10,0,0,5,195,80",
         ] {
             let found = find(line).unwrap_or_else(|| panic!("{line}"));
             assert_eq!((found.0.as_str(), found.1), ("10.0.0.5", 50_000), "{line}");
@@ -191,6 +188,10 @@ mod tests {
             "227 (10 0 0 5 195 80)",
             "227 123456",
             "227 (10.0.0.5,195,80)",
+            "227 (256, 1, 2, 3, 4, 5, 6)",
+            "227 (1000 , 1, 2, 3, 4, 5, 6)",
+            "227 (1, 2, 3, 4, 5, 6, 256)",
+            "227 (10,0,0,5,195,80,)",
         ] {
             assert_eq!(find(line), None, "{line}");
         }
