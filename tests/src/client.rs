@@ -6,6 +6,8 @@
 mod curl;
 mod ftplib;
 mod lftp;
+mod tnftp;
+mod wget;
 
 use std::{
     fs,
@@ -34,6 +36,10 @@ pub enum Client {
     Ftplib,
     /// lftp.
     Lftp,
+    /// wget, which only fetches.
+    Wget,
+    /// tnftp, the BSD systems' ftp.
+    Tnftp,
 }
 
 /// How the data connection comes about.
@@ -73,6 +79,15 @@ pub enum Job<'a> {
     List(&'a str),
 }
 
+impl<'a> Job<'a> {
+    /// The path on the server.
+    fn path(&self) -> &'a str {
+        match self {
+            Self::Fetch(path) | Self::Store(_, path) | Self::List(path) => path,
+        }
+    }
+}
+
 /// What came of a job.
 #[derive(Debug)]
 pub struct Session {
@@ -97,19 +112,44 @@ impl Session {
 
     /// The replies with this code, as the client got them.
     pub fn replies<'a>(&'a self, code: &'a str) -> impl Iterator<Item = &'a str> {
+        // curl, ftplib and lftp mark a reply; wget and tnftp show it bare.
+        const MARKS: [&str; 4] = ["< ", "*resp* '", "<--- ", ""];
         self.transcript.lines().filter_map(move |line| {
-            // "< 227 ...", "*resp* '227 ...'", "<--- 227 ..."
-            let start = line.find(code)?;
-            let prefix = line.get(..start)?;
-            let is_reply = prefix.contains('<') || prefix.contains("*resp*");
-            is_reply.then(|| line[start..].trim_end_matches('\''))
+            MARKS
+                .into_iter()
+                .find_map(|mark| line.strip_prefix(mark)?.strip_prefix(code))
+                .map(|rest| &line[line.len() - rest.len() - code.len()..])
+                .map(|reply| reply.trim_end_matches('\''))
         })
     }
 }
 
 impl Client {
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::Curl, Self::Ftplib, Self::Lftp];
+    pub const ALL: [Self; 5] = [
+        Self::Curl,
+        Self::Ftplib,
+        Self::Lftp,
+        Self::Wget,
+        Self::Tnftp,
+    ];
+
+    /// Whether it can do this job in this mode, over IPv4.
+    #[must_use]
+    pub fn can(self, mode: Mode, job: Job<'_>) -> bool {
+        match self {
+            Self::Curl | Self::Ftplib => true,
+            Self::Lftp => mode != Mode::Eprt,
+            Self::Wget => matches!(mode, Mode::Pasv | Mode::Port) && matches!(job, Job::Fetch(_)),
+            Self::Tnftp => !matches!(job, Job::List(_)),
+        }
+    }
+
+    /// Whether it speaks AUTH TLS.
+    #[must_use]
+    pub fn speaks_tls(self) -> bool {
+        matches!(self, Self::Curl | Self::Ftplib | Self::Lftp)
+    }
 
     /// Does one job in one session, on `host`.
     ///
@@ -138,6 +178,8 @@ impl Client {
             Self::Curl => curl::prepare(&mut command, &task),
             Self::Ftplib => ftplib::prepare(&mut command, &task),
             Self::Lftp => lftp::prepare(&mut command, &task),
+            Self::Wget => wget::prepare(&mut command, &task),
+            Self::Tnftp => tnftp::prepare(&mut command, &task),
         }
         let outcome = process::run(&mut command, JOB_LIMIT)?;
         let content = fs::read(&task.output).unwrap_or_default();
@@ -153,6 +195,8 @@ impl Client {
             Self::Curl => "curl",
             Self::Ftplib => "python3",
             Self::Lftp => "lftp",
+            Self::Wget => "wget",
+            Self::Tnftp => "tnftp",
         }
     }
 }

@@ -28,7 +28,7 @@ pub mod tools;
 
 /// The programs that the lab runs, each with the Debian package that has it. (The servers are
 /// another matter, see [`server`].)
-pub const PROGRAMS: [(&str, &str); 7] = [
+pub const PROGRAMS: [(&str, &str); 9] = [
     ("curl", "curl"),
     ("ip", "iproute2"),
     ("lftp", "lftp"),
@@ -36,4 +36,6 @@ pub const PROGRAMS: [(&str, &str); 7] = [
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("tcpdump", "tcpdump"),
+    ("tnftp", "tnftp"),
+    ("wget", "wget"),
 ];

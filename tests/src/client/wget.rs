@@ -1,0 +1,21 @@
+//! wget: fetches only.
+
+use std::process::Command;
+
+use super::{Mode, PATIENCE, Task};
+
+pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
+    let target = task.target;
+    command
+        .args(["--no-config", "--no-verbose", "--debug", "--tries=1"])
+        .arg(format!("--timeout={}", PATIENCE.as_secs()))
+        .arg(format!("--ftp-user={}", target.user))
+        .arg(format!("--ftp-password={}", target.password));
+    if task.mode == Mode::Port {
+        command.arg("--no-passive-ftp");
+    }
+    command
+        .arg("-O")
+        .arg(&task.output)
+        .arg(format!("ftp://{}{}", target.address, task.job.path()));
+}
