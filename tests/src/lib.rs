@@ -23,6 +23,7 @@ pub mod namespace;
 pub mod process;
 mod reaper;
 pub mod scratch;
+pub mod scripted;
 pub mod server;
 pub mod tools;
 

@@ -9,8 +9,8 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Mutex,
-    thread,
+    sync::{Mutex, mpsc},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -146,6 +146,29 @@ impl Namespace {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Starts a thread inside the namespace, where the threads that it starts will live too.
+    ///
+    /// # Errors
+    ///
+    /// When the namespace is gone.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+        let file = self.open()?;
+        let (entered, has_entered) = mpsc::sync_channel(1);
+        let thread = thread::spawn(move || {
+            let result = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
+            let may_work = result.is_ok();
+            // The other end waits for it.
+            let _ = entered.send(result);
+            if may_work {
+                work();
+            }
+        });
+        has_entered
+            .recv()?
+            .with_context(|| format!("cannot enter namespace {}", self.name))?;
+        Ok(thread)
     }
 
     /// Runs `ip` with the words of each line of `lines`, in one process.

@@ -9,6 +9,7 @@ use ftp_nat_tests::{
     firewall,
     lab::{LAN, Lab, Plan, WAN_ADDRESS, WAN_ADDRESS_V6},
     scratch::Scratch,
+    scripted::{Script, ScriptedServer},
     server::{FtpServer, Kind, Settings},
 };
 
@@ -179,6 +180,52 @@ fn every_server_announces_what_it_is_told_to() {
             (50000..=50009).contains(&address.port()),
             "{kind:?} {address}"
         );
+    }
+}
+
+#[test]
+fn a_scripted_server_serves_in_any_words() {
+    let lab = Lab::new().unwrap();
+    let host = lab.server();
+    let script = Script {
+        pasv: "227-an announcement\r\n of two lines\r\n227 PASV ok ({h},{p})\r\n".to_owned(),
+        cuts: vec![30, 20],
+        ..Script::default()
+    };
+    let server = ScriptedServer::start(host, 21, script).unwrap();
+    let target = server.target_at(server.address());
+    let scratch = Scratch::new().unwrap();
+    let local = scratch.write("local", "stored").unwrap();
+    for client in [Client::Curl, Client::Ftplib, Client::Lftp] {
+        for mode in [Mode::Pasv, Mode::Epsv, Mode::Port] {
+            let perform = |job| {
+                client
+                    .perform(host, &target, mode, job)
+                    .and_then(Session::expect_success)
+                    .unwrap_or_else(|error| panic!("{client:?} {mode:?} {job:?}: {error:#}"))
+            };
+            let fetched = perform(Job::Fetch("/file"));
+            assert_eq!(fetched.content, b"as scripted\n", "{client:?} {mode:?}");
+            perform(Job::Store(&local, "/file"));
+            assert_eq!(server.stored(), b"stored", "{client:?} {mode:?}");
+        }
+    }
+    assert!(server.commands().iter().any(|line| line == "PASV"));
+}
+
+#[test]
+fn clients_speak_ipv6() {
+    let lab = Lab::new().unwrap();
+    let host = lab.server();
+    let server = FtpServer::start(Kind::Vsftpd, host, &Settings::default()).unwrap();
+    server.offer("file.txt", "six").unwrap();
+    let target = server.target_at((host.v6, 21).into());
+    for client in Client::ALL {
+        let session = client
+            .perform(host, &target, Mode::Epsv, Job::Fetch("/download/file.txt"))
+            .and_then(Session::expect_success)
+            .unwrap_or_else(|error| panic!("{client:?}: {error:#}"));
+        assert_eq!(session.content, b"six", "{client:?}");
     }
 }
 

@@ -1,0 +1,362 @@
+//! A small FTP server that announces its data connections in whatever words a test wants: for the
+//! replies of servers that nobody can unpack any more, and for those that only an attacker sends.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{client::Target, lab::Host};
+
+/// How long a session waits for its client.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two pieces of a reply: long enough to make two segments of them.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// What the server says and serves.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// The answer to PASV, line ends included. `{h}` stands for the four numbers of the address,
+    /// `{p}` for the two of the port, `{port}` for the port in one number, `{address}` for the
+    /// address with its dots.
+    pub pasv: String,
+    /// The answer to EPSV, with the same placeholders.
+    pub epsv: String,
+    /// The address in both, if not the server's own.
+    pub announce: Option<Ipv4Addr>,
+    /// Where these answers are cut into segments: after so many bytes each.
+    pub cuts: Vec<usize>,
+    /// What every file contains, and every listing.
+    pub content: Vec<u8>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            pasv: "227 Entering Passive Mode ({h},{p}).\r\n".to_owned(),
+            epsv: "229 Entering Extended Passive Mode (|||{port}|)\r\n".to_owned(),
+            announce: None,
+            cuts: Vec::new(),
+            content: b"as scripted\n".to_vec(),
+        }
+    }
+}
+
+/// The running server; it ends when this value is dropped.
+#[derive(Debug)]
+pub struct ScriptedServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    listener: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    script: Script,
+    stop: AtomicBool,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    commands: Vec<String>,
+    stored: Vec<u8>,
+}
+
+impl Shared {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ScriptedServer {
+    /// Listens on `port` of `host`.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken.
+    pub fn start(host: &Host, port: u16, script: Script) -> anyhow::Result<Self> {
+        let address = host.at(port);
+        let listener = host
+            .namespace
+            .run(|| Ok(TcpListener::bind(address)?))
+            .with_context(|| format!("cannot listen on {address}"))?;
+        listener.set_nonblocking(true)?;
+        let shared = Arc::new(Shared {
+            script,
+            stop: AtomicBool::new(false),
+            seen: Mutex::default(),
+        });
+        let its = Arc::clone(&shared);
+        // Threads live in the namespace of the thread that starts them, so the sessions' data
+        // connections will be this host's.
+        let listener = host.namespace.spawn(move || accept(&listener, &its))?;
+        Ok(Self {
+            address,
+            shared,
+            listener: Some(listener),
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What a client needs that reaches this server at `address`.
+    #[must_use]
+    pub fn target_at(&self, address: SocketAddr) -> Target {
+        Target {
+            address,
+            user: "anonymous".to_owned(),
+            password: "lab@example.net".to_owned(),
+            tls: false,
+        }
+    }
+
+    /// The command lines of all sessions so far, as they came, without their ends.
+    #[must_use]
+    pub fn commands(&self) -> Vec<String> {
+        self.shared.seen().commands.clone()
+    }
+
+    /// What was stored last.
+    #[must_use]
+    pub fn stored(&self) -> Vec<u8> {
+        self.shared.seen().stored.clone()
+    }
+}
+
+impl Drop for ScriptedServer {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(listener) = self.listener.take() {
+            // A panic in it has been shown already.
+            drop(listener.join());
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    while !shared.stop.load(Ordering::Relaxed) {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                let shared = Arc::clone(shared);
+                thread::spawn(move || {
+                    if let Err(error) = Session::new(stream, shared).and_then(Session::serve) {
+                        eprintln!("scripted server: {error:#}");
+                    }
+                });
+            }
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// One control connection.
+struct Session {
+    control: BufReader<TcpStream>,
+    data: Option<Data>,
+    shared: Arc<Shared>,
+}
+
+/// How the next data connection will come about.
+enum Data {
+    /// The client connects.
+    Passive(TcpListener),
+    /// The server connects.
+    Active(SocketAddr),
+}
+
+impl Session {
+    fn new(stream: TcpStream, shared: Arc<Shared>) -> anyhow::Result<Self> {
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            control: BufReader::new(stream),
+            data: None,
+            shared,
+        })
+    }
+
+    fn serve(mut self) -> anyhow::Result<()> {
+        self.say("220 as scripted")?;
+        loop {
+            let mut line = String::new();
+            if self.control.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            let line = line.trim_end();
+            self.shared.seen().commands.push(line.to_owned());
+            let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
+            match verb.to_ascii_uppercase().as_str() {
+                "USER" => self.say("331 any password")?,
+                "PASS" => self.say("230 logged in")?,
+                "SYST" => self.say("215 UNIX Type: L8")?,
+                "PWD" => self.say("257 \"/\" is here")?,
+                "CWD" => self.say("250 there")?,
+                "TYPE" => self.say("200 as you like")?,
+                "SIZE" => {
+                    let size = self.shared.script.content.len();
+                    self.say(&format!("213 {size}"))?;
+                }
+                "PASV" => self.announce(|script| &script.pasv)?,
+                "EPSV" => self.announce(|script| &script.epsv)?,
+                "PORT" => self.listen_to(address_in_port(argument))?,
+                "EPRT" => self.listen_to(address_in_eprt(argument))?,
+                "RETR" | "LIST" | "NLST" => self.send_content()?,
+                "STOR" => self.take_content()?,
+                "QUIT" => return self.say("221 bye"),
+                _ => self.say("502 not in the script")?,
+            }
+        }
+    }
+
+    fn say(&mut self, line: &str) -> anyhow::Result<()> {
+        let line = format!("{line}\r\n");
+        Ok(self.control.get_mut().write_all(line.as_bytes())?)
+    }
+
+    /// Opens a port and announces it in the script's words.
+    fn announce(&mut self, template: fn(&Script) -> &String) -> anyhow::Result<()> {
+        let own = self.control.get_ref().local_addr()?.ip();
+        let listener = TcpListener::bind((own, 0))?;
+        let port = listener.local_addr()?.port();
+        self.data = Some(Data::Passive(listener));
+
+        let script = &self.shared.script;
+        let address = script
+            .announce
+            .map_or_else(|| own.to_string(), |address| address.to_string());
+        let [high, low] = port.to_be_bytes();
+        let reply = template(script)
+            .replace("{h}", &address.replace('.', ","))
+            .replace("{p}", &format!("{high},{low}"))
+            .replace("{port}", &port.to_string())
+            .replace("{address}", &address);
+        let mut rest = reply.as_bytes();
+        for &cut in &script.cuts {
+            let Some((piece, after)) = rest.split_at_checked(cut) else {
+                break;
+            };
+            self.control.get_mut().write_all(piece)?;
+            thread::sleep(PAUSE);
+            rest = after;
+        }
+        Ok(self.control.get_mut().write_all(rest)?)
+    }
+
+    fn listen_to(&mut self, address: Option<SocketAddr>) -> anyhow::Result<()> {
+        match address {
+            Some(address) => {
+                self.data = Some(Data::Active(address));
+                self.say("200 will connect")
+            }
+            None => self.say("501 no address"),
+        }
+    }
+
+    fn data_connection(&mut self) -> anyhow::Result<TcpStream> {
+        let stream = match self.data.take() {
+            None => bail!("a transfer without PASV, EPSV, PORT or EPRT"),
+            Some(Data::Active(address)) => TcpStream::connect_timeout(&address, PATIENCE)?,
+            Some(Data::Passive(listener)) => accept_in_time(&listener)?,
+        };
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    fn send_content(&mut self) -> anyhow::Result<()> {
+        self.say("150 here it comes")?;
+        match self.data_connection() {
+            Ok(mut data) => {
+                data.write_all(&self.shared.script.content)?;
+                drop(data);
+                self.say("226 that was it")
+            }
+            Err(_) => self.say("425 no data connection"),
+        }
+    }
+
+    fn take_content(&mut self) -> anyhow::Result<()> {
+        self.say("150 go on")?;
+        match self.data_connection() {
+            Ok(mut data) => {
+                let mut bytes = Vec::new();
+                data.read_to_end(&mut bytes)?;
+                self.shared.seen().stored = bytes;
+                self.say("226 taken")
+            }
+            Err(_) => self.say("425 no data connection"),
+        }
+    }
+}
+
+/// Waits for one client, but not for ever.
+fn accept_in_time(listener: &TcpListener) -> anyhow::Result<TcpStream> {
+    listener.set_nonblocking(true)?;
+    let start = std::time::Instant::now();
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(_) if start.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(5)),
+            Err(error) => return Err(error).context("nobody came to the announced port"),
+        }
+    }
+}
+
+/// `h1,h2,h3,h4,p1,p2`
+fn address_in_port(argument: &str) -> Option<SocketAddr> {
+    let numbers: Vec<u8> = argument
+        .split(',')
+        .map(|number| number.trim().parse().ok())
+        .collect::<Option<_>>()?;
+    let [a, b, c, d, high, low] = numbers[..] else {
+        return None;
+    };
+    Some((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])).into())
+}
+
+/// `|1|192.0.2.1|50000|`, with any delimiter
+fn address_in_eprt(argument: &str) -> Option<SocketAddr> {
+    let delimiter = argument.chars().next()?;
+    let mut parts = argument.split(delimiter).skip(2);
+    let address: std::net::IpAddr = parts.next()?.parse().ok()?;
+    Some((address, parts.next()?.parse().ok()?).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_in_commands_are_read() {
+        assert_eq!(
+            address_in_port("10,0,0,5,195,80"),
+            "10.0.0.5:50000".parse().ok()
+        );
+        assert_eq!(address_in_port("10,0,0,5,195"), None);
+        assert_eq!(
+            address_in_eprt("|1|192.0.2.1|50000|"),
+            "192.0.2.1:50000".parse().ok()
+        );
+        assert_eq!(
+            address_in_eprt("!2!2001:db8::1!21!"),
+            "[2001:db8::1]:21".parse().ok()
+        );
+        assert_eq!(address_in_eprt(""), None);
+    }
+}
