@@ -8,7 +8,7 @@ pub mod value;
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -16,6 +16,7 @@ use std::{
 use serde::Serialize;
 
 use self::value::{PortRange, Prefix, Public, Server};
+use crate::cli::RunArgs;
 
 /// Where the configuration is looked for when no `--config` names one.
 pub const DEFAULT_FILE: &str = "/etc/ftp-nat/ftp-nat.toml";
@@ -272,6 +273,32 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Reads the file, if there is one to read, and lets the arguments have the last word.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake that was found.
+    pub fn assemble(args: &RunArgs) -> Result<Self, Vec<Problem>> {
+        let mut config = Self::default();
+        let mut problems = match &args.config {
+            Some(file) => file::apply(file, &mut config),
+            None if Path::new(DEFAULT_FILE).exists() => {
+                file::apply(Path::new(DEFAULT_FILE), &mut config)
+            }
+            None => Vec::new(),
+        };
+        problems.extend(flags::apply(args, &mut config));
+        // What is missing because it was mistaken is not missing as well.
+        if problems.is_empty() {
+            problems = check::check(&config);
+        }
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(problems)
+        }
+    }
+
     /// Whether packets may leave by redirect, which needs a program on the inside interface.
     pub fn redirects(&self) -> bool {
         self.datapath != Datapath::Stack && self.lan != Lan::None

@@ -1,7 +1,32 @@
 //! The `ftp-nat` command.
 
-fn main() -> anyhow::Result<()> {
-    let object = ftp_nat::object::ebpf_object()?;
-    println!("eBPF object of {} bytes", object.len());
-    Ok(())
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use ftp_nat::{
+    check,
+    cli::{Cli, Command},
+    daemon, logging, show, unload,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.verbose);
+    let result = match &cli.command {
+        Command::Run(args) => daemon::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Status(args) => show::status::run(args),
+        Command::Sessions(args) => show::sessions::run(args),
+        Command::Mappings(args) => show::mappings::run(args),
+        Command::Flows(args) => show::flows::run(args),
+        Command::Metrics(args) => show::metrics::run(args),
+        Command::Unload(args) => unload::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.code()
+        }
+    }
 }

@@ -1,0 +1,231 @@
+//! A connection as the two flow entries that it is kept in, one for each direction.
+
+use bytemuck::Pod;
+use ftp_nat_common::{
+    abi::{Flow, FlowKey4, FlowKey6, flow_flag, kind, side},
+    addr::{Addr, Endpoint},
+};
+use serde::Serialize;
+
+/// TCP flags, as [`Flow::tcp_flags`] collects them.
+mod tcp {
+    pub(super) const FIN: u8 = 0x01;
+    pub(super) const RST: u8 = 0x04;
+    pub(super) const ACK: u8 = 0x10;
+}
+
+/// A flow's key of either family.
+pub trait Key: Pod + Eq + std::hash::Hash {
+    /// The key of packets between two ends.
+    fn new(src: Endpoint, dst: Endpoint, side: u32) -> Self;
+    /// Where its packets come from.
+    fn source(&self) -> Endpoint;
+    /// Where they go to.
+    fn destination(&self) -> Endpoint;
+    /// [`side`].
+    fn side(&self) -> u32;
+}
+
+impl Key for FlowKey4 {
+    fn new(src: Endpoint, dst: Endpoint, side: u32) -> Self {
+        Self {
+            src: src.addr.v4(),
+            dst: dst.addr.v4(),
+            sport: src.port,
+            dport: dst.port,
+            side,
+        }
+    }
+
+    fn source(&self) -> Endpoint {
+        Endpoint::new(Addr::from_v4(self.src), self.sport)
+    }
+
+    fn destination(&self) -> Endpoint {
+        Endpoint::new(Addr::from_v4(self.dst), self.dport)
+    }
+
+    fn side(&self) -> u32 {
+        self.side
+    }
+}
+
+impl Key for FlowKey6 {
+    fn new(src: Endpoint, dst: Endpoint, side: u32) -> Self {
+        Self {
+            src: src.addr,
+            dst: dst.addr,
+            sport: src.port,
+            dport: dst.port,
+            side,
+        }
+    }
+
+    fn source(&self) -> Endpoint {
+        Endpoint::new(self.src, self.sport)
+    }
+
+    fn destination(&self) -> Endpoint {
+        Endpoint::new(self.dst, self.dport)
+    }
+
+    fn side(&self) -> u32 {
+        self.side
+    }
+}
+
+/// The outside end and the public end of a flow's connection: what identifies it.
+pub fn ends<K: Key>(key: &K, flow: &Flow) -> (Endpoint, Endpoint) {
+    if key.side() == side::INBOUND {
+        (key.source(), key.destination())
+    } else {
+        (key.destination(), Endpoint::new(flow.to, flow.port))
+    }
+}
+
+/// The key of the same connection's other direction.
+pub fn other_way<K: Key>(key: &K, flow: &Flow) -> K {
+    let (outside, public) = ends(key, flow);
+    if key.side() == side::OUTBOUND {
+        return K::new(outside, public, side::INBOUND);
+    }
+    let inside = if flow.flags & flow_flag::NO_NAT != 0 {
+        public
+    } else {
+        Endpoint::new(flow.to, flow.port)
+    };
+    K::new(inside, outside, side::OUTBOUND)
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Not answered and confirmed yet.
+    Opening,
+    /// Both ends have answered.
+    Established,
+    /// One end has no more to say.
+    HalfClosed,
+    /// Both have no more to say.
+    Closed,
+    /// One end has broken it off.
+    Reset,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Opening,
+        Self::Established,
+        Self::HalfClosed,
+        Self::Closed,
+        Self::Reset,
+    ];
+
+    /// The TCP flags that end a direction.
+    pub const ENDED: u8 = tcp::FIN | tcp::RST;
+
+    /// From the flags that each direction has had; a direction without an entry has had none.
+    pub const fn of(one: u8, other: u8) -> Self {
+        let (both, either) = (one & other, one | other);
+        if either & tcp::RST != 0 {
+            Self::Reset
+        } else if both & tcp::FIN != 0 {
+            Self::Closed
+        } else if either & tcp::FIN != 0 {
+            Self::HalfClosed
+        } else if both & tcp::ACK != 0 {
+            Self::Established
+        } else {
+            Self::Opening
+        }
+    }
+
+    /// Its name, as people and JSON see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Established => "established",
+            Self::HalfClosed => "half_closed",
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+/// The name of a [`kind`].
+pub const fn kind_name(of: u8) -> &'static str {
+    match of {
+        kind::CONTROL => "control",
+        kind::PASSIVE => "passive",
+        kind::ACTIVE => "active",
+        _ => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ftp_nat_common::addr::Port;
+    use std::net::IpAddr;
+
+    fn end(ip: &str, port: u16) -> Endpoint {
+        Endpoint::new(Addr::from(ip.parse::<IpAddr>().unwrap()), Port::new(port))
+    }
+
+    fn to(end: Endpoint, flags: u8) -> Flow {
+        Flow {
+            to: end.addr,
+            port: end.port,
+            flags,
+            ..Flow::default()
+        }
+    }
+
+    #[test]
+    fn each_direction_leads_to_the_other() {
+        let (outside, public) = (end("192.0.2.9", 40000), end("198.51.100.1", 50001));
+        let inside = end("10.0.0.5", 50000);
+        let inbound = FlowKey4::new(outside, public, side::INBOUND);
+        let outbound = FlowKey4::new(inside, outside, side::OUTBOUND);
+        assert_eq!(other_way(&inbound, &to(inside, 0)), outbound);
+        assert_eq!(other_way(&outbound, &to(public, 0)), inbound);
+        assert_eq!(ends(&inbound, &to(inside, 0)), (outside, public));
+        assert_eq!(ends(&outbound, &to(public, 0)), (outside, public));
+    }
+
+    #[test]
+    fn without_translation_both_directions_carry_the_public_end() {
+        let (outside, public) = (end("2001:db8::9", 40000), end("2001:db8::1", 21));
+        let inside = end("2001:db8:1::5", 21);
+        let inbound = FlowKey6::new(outside, public, side::INBOUND);
+        let outbound = FlowKey6::new(public, outside, side::OUTBOUND);
+        assert_eq!(
+            other_way(&inbound, &to(inside, flow_flag::NO_NAT)),
+            outbound
+        );
+        assert_eq!(
+            other_way(&outbound, &to(public, flow_flag::NO_NAT)),
+            inbound
+        );
+    }
+
+    #[test]
+    fn states_follow_from_the_flags_of_both_directions() {
+        const SYN: u8 = 2;
+        const ACK: u8 = tcp::ACK;
+        for (one, other, state) in [
+            (SYN, 0, State::Opening),
+            (SYN, SYN | ACK, State::Opening),
+            (SYN | ACK, SYN | ACK, State::Established),
+            (SYN | ACK | tcp::FIN, SYN | ACK, State::HalfClosed),
+            (SYN | ACK | tcp::FIN, SYN | ACK | tcp::FIN, State::Closed),
+            (SYN, tcp::RST | ACK, State::Reset),
+            (0, 0, State::Opening),
+        ] {
+            assert_eq!(State::of(one, other), state, "{one:#x} {other:#x}");
+            assert_eq!(State::of(other, one), state, "{other:#x} {one:#x}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The datapath into the kernel: maps created or taken over, programs verified, all of it pinned.
+
+use std::fs;
+
+use anyhow::{Context as _, anyhow, bail};
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    programs::{ProgramError, SchedClassifier},
+};
+use ftp_nat_common::abi::map;
+use log::{debug, warn};
+
+use crate::{attach::Program, config::Limits, kernel, maps, object, pins::Gateway};
+
+/// Lines of the verifier's log that are shown: the reason is at the end.
+const LOG_TAIL: usize = 25;
+
+/// Loads the datapath and pins its maps and programs. Maps that are pinned already are taken over
+/// with all that is in them.
+///
+/// # Errors
+///
+/// What was refused and why. What was made by then stays: the caller removes a gateway that was
+/// not there before.
+pub fn load(gateway: &Gateway, limits: &Limits, publishes: usize) -> anyhow::Result<()> {
+    let sizes = sizes(limits, publishes);
+    for name in maps::names() {
+        if !gateway.map(name).exists() {
+            continue;
+        }
+        let pinned = maps::check(gateway, name)?;
+        if let Some((_, wanted)) = sizes.iter().find(|(sized, _)| *sized == name)
+            && pinned.max_entries() != *wanted
+        {
+            warn!(
+                "map {name} stays at room for {} entries, not {wanted}: its size can change only \
+                 after `ftp-nat unload`",
+                pinned.max_entries()
+            );
+        }
+    }
+    let mut loader = EbpfLoader::new();
+    // The object has no relocations against the kernel's own types.
+    loader.btf(None);
+    for name in maps::names() {
+        loader.map_pin_path(name, gateway.map(name));
+    }
+    for (name, entries) in &sizes {
+        loader.map_max_entries(name, *entries);
+    }
+    let mut ebpf = loader.load(object::ebpf_object()?).map_err(refused)?;
+    for name in maps::names() {
+        if ebpf.map(name).is_none() {
+            bail!("the eBPF object has no map {name}: it is not of this ftp-nat");
+        }
+        maps::check(gateway, name)?;
+    }
+    for program in Program::ALL {
+        pin(gateway, &mut ebpf, program)?;
+    }
+    Ok(())
+}
+
+/// Entries of the maps that can be sized.
+fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 5] {
+    // A connection has two entries, one a direction.
+    let flows = limits.connections.saturating_mul(2);
+    // Room for a reload with more of them, and for each to be there twice while addresses change.
+    let published = u32::try_from(publishes)
+        .unwrap_or(u32::MAX)
+        .saturating_mul(2)
+        .max(16_384);
+    [
+        (map::FLOWS4, flows),
+        (map::FLOWS6, flows),
+        (map::MAPPINGS, limits.mappings),
+        (map::SESSIONS, limits.sessions),
+        (map::PUBLISHED, published),
+    ]
+}
+
+fn pin(gateway: &Gateway, ebpf: &mut Ebpf, program: Program) -> anyhow::Result<()> {
+    let name = program.name();
+    let found = ebpf.program_mut(name).ok_or_else(|| {
+        anyhow!("the eBPF object has no program {name}: it is not of this ftp-nat")
+    })?;
+    let classifier: &mut SchedClassifier = found
+        .try_into()
+        .with_context(|| format!("program {name} of the eBPF object is no classifier"))?;
+    classifier.load().map_err(|error| rejected(name, error))?;
+    if let Ok(info) = classifier.info() {
+        debug!(
+            "program {name}: number {}, {} bytes translated, {} instructions verified",
+            info.id(),
+            info.size_translated().unwrap_or(0),
+            info.verified_instruction_count().unwrap_or(0)
+        );
+    }
+    let path = gateway.program(program);
+    let mut next = path.as_os_str().to_owned();
+    next.push("+next");
+    drop(fs::remove_file(&next));
+    let tried = || format!("cannot pin program {name} as {}", path.display());
+    classifier.pin(&next).with_context(tried)?;
+    fs::rename(&next, &path).with_context(tried)
+}
+
+fn refused(error: EbpfError) -> anyhow::Error {
+    let why = kernel::why_refused();
+    anyhow::Error::new(error).context(format!("the kernel refused the datapath's maps{why}"))
+}
+
+/// The verifier's own words, but only their end: a whole log can be megabytes.
+fn rejected(name: &str, error: ProgramError) -> anyhow::Error {
+    let why = kernel::why_refused();
+    let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    else {
+        return anyhow::Error::new(error).context(format!("cannot load program {name}{why}"));
+    };
+    let log = verifier_log.to_string();
+    let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n  ");
+    let said = if tail.is_empty() {
+        String::new()
+    } else {
+        format!("; the end of the verifier's log:\n  {tail}")
+    };
+    anyhow!("the kernel refused program {name}: {io_error}{why}{said}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_takes_two_entries_and_publishes_leave_room() {
+        let limits = Limits {
+            connections: 10,
+            sessions: 5,
+            mappings: 7,
+        };
+        let sizes = sizes(&limits, 20_000);
+        assert!(sizes.contains(&(map::FLOWS4, 20)));
+        assert!(sizes.contains(&(map::SESSIONS, 5)));
+        assert!(sizes.contains(&(map::PUBLISHED, 40_000)));
+    }
+}

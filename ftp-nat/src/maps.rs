@@ -1,0 +1,225 @@
+//! The datapath's maps: what each must look like, and all of them opened.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use aya::maps::{Map, MapData, MapInfo, MapType, PerCpuArray};
+use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use ftp_nat_common::{
+    abi::{
+        Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
+        PublishKey, Session, Settings, map,
+    },
+    counter::COUNTERS,
+};
+
+use crate::{pins::Gateway, ports::PortBytes, table::Table};
+
+/// What a pinned map must be to be used: aya takes any pin of the right name for the right map.
+struct Spec {
+    name: &'static str,
+    kind: MapType,
+    key: usize,
+    value: usize,
+    flags: u32,
+    /// Entries, where it must have just so many.
+    entries: Option<u32>,
+}
+
+const fn table<K, V>(name: &'static str) -> Spec {
+    Spec {
+        name,
+        kind: MapType::Hash,
+        key: size_of::<K>(),
+        value: size_of::<V>(),
+        flags: BPF_F_NO_PREALLOC,
+        entries: None,
+    }
+}
+
+const fn array<V>(name: &'static str, kind: MapType, flags: u32, entries: usize) -> Spec {
+    Spec {
+        name,
+        kind,
+        key: size_of::<u32>(),
+        value: size_of::<V>(),
+        flags,
+        entries: Some(entries as u32),
+    }
+}
+
+/// All maps that are pinned.
+const SPECS: [Spec; 10] = [
+    table::<FlowKey4, Flow>(map::FLOWS4),
+    table::<FlowKey6, Flow>(map::FLOWS6),
+    table::<MappingKey, Mapping>(map::MAPPINGS),
+    table::<u32, Session>(map::SESSIONS),
+    table::<PublishKey, Publish>(map::PUBLISHED),
+    table::<u32, Interface>(map::INTERFACES),
+    array::<Settings>(map::SETTINGS, MapType::Array, 0, 1),
+    array::<Ports>(map::PORTS, MapType::Array, BPF_F_MMAPABLE, 1),
+    array::<Count>(map::COUNTERS, MapType::PerCpuArray, 0, COUNTERS),
+    Spec {
+        name: map::EVENTS,
+        kind: MapType::RingBuf,
+        key: 0,
+        value: 0,
+        flags: 0,
+        entries: None,
+    },
+];
+
+/// The names of all maps that are pinned.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    SPECS.iter().map(|spec| spec.name)
+}
+
+/// Whether a pinned map is what it must be.
+///
+/// # Errors
+///
+/// What is wrong with it, and what to do.
+pub fn check(gateway: &Gateway, name: &str) -> anyhow::Result<MapInfo> {
+    let spec = SPECS
+        .iter()
+        .find(|spec| spec.name == name)
+        .with_context(|| format!("there is no map {name}"))?;
+    let path = gateway.map(name);
+    let info = MapInfo::from_pin(&path)
+        .with_context(|| format!("cannot open the pinned map {}", path.display()))?;
+    let wrong = |what: &str, found: u64, wanted: u64| {
+        format!(
+            "the pinned map {} has {what} {found} where {wanted} is expected: another program, or \
+             an unreleased ftp-nat, made it; remove it with `ftp-nat unload`, which ends its \
+             connections",
+            path.display()
+        )
+    };
+    let kind = info.map_type()?;
+    if kind != spec.kind {
+        bail!(wrong("type", kind as u64, spec.kind as u64));
+    }
+    let mut sizes = vec![
+        ("keys of size", info.key_size(), spec.key as u32),
+        ("values of size", info.value_size(), spec.value as u32),
+        ("flags", info.map_flags(), spec.flags),
+    ];
+    if let Some(entries) = spec.entries {
+        sizes.push(("room for entries", info.max_entries(), entries));
+    }
+    for (what, found, wanted) in sizes {
+        if found != wanted {
+            bail!(wrong(what, found.into(), wanted.into()));
+        }
+    }
+    Ok(info)
+}
+
+/// All maps of a gateway, opened from their pins.
+pub struct Maps {
+    /// Flows over IPv4.
+    pub flows4: Table<FlowKey4, Flow>,
+    /// Flows over IPv6.
+    pub flows6: Table<FlowKey6, Flow>,
+    /// Announced connections.
+    pub mappings: Table<MappingKey, Mapping>,
+    /// Control connections.
+    pub sessions: Table<u32, Session>,
+    /// Published servers.
+    pub published: Table<PublishKey, Publish>,
+    /// Interfaces that the datapath is attached to.
+    pub interfaces: Table<u32, Interface>,
+    /// The ports of FTP.
+    pub ports: PortBytes,
+    settings: Table<u32, Settings>,
+    counters: PerCpuArray<MapData, Count>,
+}
+
+impl Maps {
+    /// Opens them.
+    ///
+    /// # Errors
+    ///
+    /// When one is missing or not what it must be.
+    pub fn open(gateway: &Gateway) -> anyhow::Result<Self> {
+        let open = |name| {
+            check(gateway, name)?;
+            MapData::from_pin(gateway.map(name)).with_context(|| format!("cannot open map {name}"))
+        };
+        Ok(Self {
+            flows4: Table::new(open(map::FLOWS4)?),
+            flows6: Table::new(open(map::FLOWS6)?),
+            mappings: Table::new(open(map::MAPPINGS)?),
+            sessions: Table::new(open(map::SESSIONS)?),
+            published: Table::new(open(map::PUBLISHED)?),
+            interfaces: Table::new(open(map::INTERFACES)?),
+            ports: PortBytes::of(&open(map::PORTS)?)?,
+            settings: Table::new(open(map::SETTINGS)?),
+            counters: typed(open(map::COUNTERS)?, map::COUNTERS)?,
+        })
+    }
+
+    /// The settings.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        let settings = self.settings.get(&0).context("cannot read the settings")?;
+        settings.context("there are no settings")
+    }
+
+    /// Sets the settings.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn set_settings(&self, settings: &Settings) -> anyhow::Result<()> {
+        self.settings
+            .set(&0, settings)
+            .context("cannot write the settings")
+    }
+
+    /// All counters, summed over the CPUs, in the order of [`ftp_nat_common::counter`].
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn counters(&self) -> anyhow::Result<Vec<Count>> {
+        (0..COUNTERS as u32)
+            .map(|number| {
+                let per_cpu = self
+                    .counters
+                    .get(&number, 0)
+                    .context("cannot read the counters")?;
+                Ok(per_cpu.iter().fold(Count::default(), |sum, count| Count {
+                    packets: sum.packets.wrapping_add(count.packets),
+                    bytes: sum.bytes.wrapping_add(count.bytes),
+                }))
+            })
+            .collect()
+    }
+}
+
+fn typed<T: TryFrom<Map>>(map: MapData, name: &str) -> anyhow::Result<T>
+where
+    T::Error: std::error::Error + Send + Sync + 'static,
+{
+    let map = Map::from_map_data(map).with_context(|| format!("cannot open map {name}"))?;
+    T::try_from(map).with_context(|| format!("map {name} is not what it should be"))
+}
+
+/// Opens a ring buffer, to read its events.
+///
+/// # Errors
+///
+/// When it is missing or not what it must be.
+pub fn events(gateway: &Gateway) -> anyhow::Result<aya::maps::RingBuf<MapData>> {
+    check(gateway, map::EVENTS)?;
+    let path = gateway.map(map::EVENTS);
+    typed(open_data(&path)?, map::EVENTS)
+}
+
+fn open_data(path: &Path) -> anyhow::Result<MapData> {
+    MapData::from_pin(path).with_context(|| format!("cannot open {}", path.display()))
+}

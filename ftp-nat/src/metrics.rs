@@ -1,0 +1,416 @@
+//! What Prometheus is told: the datapath's counters, what is alive, and what the daemon has done.
+
+pub mod http;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::Context as _;
+use ftp_nat_common::{
+    abi::{Flow, LAYOUT, kind, side},
+    counter::Counter,
+};
+use prometheus::{
+    TextEncoder,
+    proto::{Counter as ProtoCounter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+};
+use serde::Serialize;
+
+use crate::{
+    daemon::sweeper::{Sweeps, Totals},
+    flow::{Key, State, kind_name},
+    maps::Maps,
+    table::Table,
+};
+
+/// What kind of number it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It comes and goes.
+    Gauge,
+}
+
+/// A number and what tells it from the others of its family.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sample {
+    /// Label names and values.
+    pub labels: BTreeMap<&'static str, String>,
+    /// The number.
+    pub value: f64,
+}
+
+/// Numbers of one name.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Family {
+    /// The name.
+    pub name: String,
+    /// What kind of numbers.
+    pub kind: Kind,
+    /// What they mean.
+    pub help: String,
+    /// The numbers.
+    pub samples: Vec<Sample>,
+}
+
+impl Family {
+    fn new(name: &str, kind: Kind, help: &str) -> Self {
+        Self {
+            name: format!("ftp_nat_{name}"),
+            kind,
+            help: help.to_owned(),
+            samples: Vec::new(),
+        }
+    }
+
+    fn with(mut self, labels: &[(&'static str, &str)], value: f64) -> Self {
+        self.add(labels, value);
+        self
+    }
+
+    fn add(&mut self, labels: &[(&'static str, &str)], value: f64) {
+        let labels = labels
+            .iter()
+            .filter(|(name, _)| !name.is_empty())
+            .map(|(name, value)| (*name, (*value).to_owned()))
+            .collect();
+        self.samples.push(Sample { labels, value });
+    }
+}
+
+/// What those families of [`Counter`] mean as a whole that have several members; the others mean
+/// what their one member does.
+const FAMILIES: [(&str, &str); 8] = [
+    ("inbound", "Translated on the way in, by how they went on"),
+    ("outbound", "Translated on the way out, by how they went on"),
+    (
+        "mappings_opened",
+        "Data connections announced and let through, by who opens them",
+    ),
+    (
+        "rewritten",
+        "Announcements in control connections, by what they were in",
+    ),
+    (
+        "edits",
+        "Rewritten texts, by whether they kept their length",
+    ),
+    (
+        "lines",
+        "Unfinished lines and missing segments of control connections, by what was done",
+    ),
+    ("passed", "Passed as they were, by why"),
+    ("denied", "Not let through or not translated, by why"),
+];
+
+/// All that can be told from the pins, and with `totals` what the daemon has done.
+///
+/// # Errors
+///
+/// What the kernel said.
+pub fn families(maps: &Maps, totals: Option<&Totals>) -> anyhow::Result<Vec<Family>> {
+    let mut families = vec![
+        Family::new(
+            "build_info",
+            Kind::Gauge,
+            "The version that tells this; always 1",
+        )
+        .with(
+            &[
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("layout", &LAYOUT.to_string()),
+            ],
+            1.0,
+        ),
+    ];
+    families.extend(counters(maps)?);
+    families.extend(alive(maps)?);
+    if let Some(totals) = totals {
+        families.extend(swept(totals));
+    }
+    Ok(families)
+}
+
+fn counters(maps: &Maps) -> anyhow::Result<Vec<Family>> {
+    let counts = maps.counters()?;
+    let mut families: Vec<Family> = Vec::new();
+    for name in family_names() {
+        let members: Vec<_> = Counter::ALL
+            .iter()
+            .map(|counter| (counter.description(), counts.get(*counter as usize)))
+            .filter(|(description, _)| description.family == name)
+            .collect();
+        let help = family_help(name);
+        // Where some members count bytes, the others' number is still one of packets.
+        let has_bytes = members.iter().any(|(description, _)| description.bytes);
+        let suffix = if has_bytes { "_packets" } else { "" };
+        let mut packets = Family::new(&format!("{name}{suffix}_total"), Kind::Counter, help);
+        let mut bytes = Family::new(
+            &format!("{name}_bytes_total"),
+            Kind::Counter,
+            &format!("{help}, in bytes from the IP header on"),
+        );
+        for (description, count) in members {
+            let count = count.copied().unwrap_or_default();
+            let labels = [(description.label, description.value)];
+            packets.add(&labels, count.packets as f64);
+            if description.bytes {
+                bytes.add(&labels, count.bytes as f64);
+            }
+        }
+        families.extend(
+            [packets, bytes]
+                .into_iter()
+                .filter(|family| !family.samples.is_empty()),
+        );
+    }
+    Ok(families)
+}
+
+/// The families of counters, in the order of their first members.
+fn family_names() -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for counter in Counter::ALL {
+        let family = counter.description().family;
+        if !names.contains(&family) {
+            names.push(family);
+        }
+    }
+    names
+}
+
+fn family_help(name: &str) -> &'static str {
+    let whole = FAMILIES.iter().find(|(family, _)| *family == name);
+    whole.map_or_else(|| member_help(name), |(_, help)| help)
+}
+
+fn member_help(family: &str) -> &'static str {
+    Counter::ALL
+        .iter()
+        .map(|counter| counter.description())
+        .find(|description| description.family == family)
+        .map_or("", |description| description.help)
+}
+
+/// How many connections of one kind are alive, by [`kind`].
+fn connections<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<[u64; 4]> {
+    let mut counts = [0; 4];
+    table
+        .each(|key, flow| {
+            if key.side() == side::INBOUND {
+                counts[usize::from(flow.kind) % 4] += 1;
+            }
+        })
+        .context("cannot count the connections")?;
+    Ok(counts)
+}
+
+fn alive(maps: &Maps) -> anyhow::Result<Vec<Family>> {
+    let mut live = Family::new(
+        "connections",
+        Kind::Gauge,
+        "Connections that are known, by address family and kind",
+    );
+    let mut entries = Family::new(
+        "map_entries",
+        Kind::Gauge,
+        "Entries in the datapath's tables",
+    );
+    let mut room = Family::new(
+        "map_max_entries",
+        Kind::Gauge,
+        "Entries that there is room for in the datapath's tables",
+    );
+    let flows = [
+        (
+            "ipv4",
+            "flows4",
+            connections(&maps.flows4)?,
+            maps.flows4.room()?,
+        ),
+        (
+            "ipv6",
+            "flows6",
+            connections(&maps.flows6)?,
+            maps.flows6.room()?,
+        ),
+    ];
+    for (family, map, counts, most) in flows {
+        for kind in [kind::CONTROL, kind::PASSIVE, kind::ACTIVE] {
+            let labels = [("family", family), ("kind", kind_name(kind))];
+            live.add(&labels, counts[usize::from(kind)] as f64);
+        }
+        // A connection has two entries, one a direction.
+        entries.add(&[("map", map)], 2.0 * counts.iter().sum::<u64>() as f64);
+        room.add(&[("map", map)], most.into());
+    }
+    let mappings = maps.mappings.count().context("cannot count the mappings")?;
+    let sessions = maps.sessions.count().context("cannot count the sessions")?;
+    for (map, count, most) in [
+        ("mappings", mappings, maps.mappings.room()?),
+        ("sessions", sessions, maps.sessions.room()?),
+    ] {
+        entries.add(&[("map", map)], count as f64);
+        room.add(&[("map", map)], most.into());
+    }
+    Ok(vec![
+        Family::new(
+            "sessions",
+            Kind::Gauge,
+            "Control connections that are known",
+        )
+        .with(&[], sessions as f64),
+        Family::new(
+            "mappings",
+            Kind::Gauge,
+            "Announced data connections that have not come yet",
+        )
+        .with(&[], mappings as f64),
+        live,
+        entries,
+        room,
+    ])
+}
+
+fn swept(totals: &Totals) -> Vec<Family> {
+    let mut ended = Family::new(
+        "connections_ended_total",
+        Kind::Counter,
+        "Connections that this daemon has ended, by the state that they were in",
+    );
+    for (state, count) in State::ALL.iter().zip(totals.ended) {
+        ended.add(&[("state", state.name())], count as f64);
+    }
+    vec![
+        ended,
+        Family::new(
+            "mappings_ended_total",
+            Kind::Counter,
+            "Mappings that this daemon has ended, by why",
+        )
+        .with(&[("reason", "expired")], totals.mappings_expired as f64)
+        .with(&[("reason", "session")], totals.mappings_dropped as f64),
+        Family::new(
+            "sessions_ended_total",
+            Kind::Counter,
+            "Control connections whose end this daemon has seen",
+        )
+        .with(&[], totals.sessions as f64),
+        Family::new("sweeps_total", Kind::Counter, "Sweeps through the tables")
+            .with(&[], totals.sweeps as f64),
+        Family::new(
+            "sweep_seconds_total",
+            Kind::Counter,
+            "Time that sweeps through the tables took",
+        )
+        .with(&[], totals.took.as_secs_f64()),
+    ]
+}
+
+/// The families in Prometheus' text format.
+///
+/// # Errors
+///
+/// When the encoder finds a family without a number.
+pub fn text(families: &[Family]) -> anyhow::Result<String> {
+    let families: Vec<_> = families.iter().map(encoded).collect();
+    TextEncoder::new()
+        .encode_to_string(&families)
+        .context("cannot write the metrics")
+}
+
+fn encoded(family: &Family) -> MetricFamily {
+    let mut encoded = MetricFamily::default();
+    encoded.set_name(family.name.clone());
+    encoded.set_help(family.help.clone());
+    encoded.set_field_type(match family.kind {
+        Kind::Counter => MetricType::COUNTER,
+        Kind::Gauge => MetricType::GAUGE,
+    });
+    let metrics = family.samples.iter().map(|sample| {
+        let labels = sample.labels.iter().map(|(name, value)| {
+            let mut label = LabelPair::default();
+            label.set_name((*name).to_owned());
+            label.set_value(value.clone());
+            label
+        });
+        let mut metric = Metric::from_label(labels.collect());
+        match family.kind {
+            Kind::Counter => {
+                let mut counter = ProtoCounter::default();
+                counter.set_value(sample.value);
+                metric.set_counter(counter);
+            }
+            Kind::Gauge => {
+                let mut gauge = Gauge::default();
+                gauge.set_value(sample.value);
+                metric.set_gauge(gauge);
+            }
+        }
+        metric
+    });
+    encoded.set_metric(metrics.collect());
+    encoded
+}
+
+/// Where the daemon's metrics come from.
+#[derive(Clone)]
+pub struct Source {
+    maps: Arc<Maps>,
+    sweeps: Sweeps,
+}
+
+impl Source {
+    /// From these maps and sweeps.
+    pub fn new(maps: Arc<Maps>, sweeps: Sweeps) -> Self {
+        Self { maps, sweeps }
+    }
+
+    /// The metrics as text.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn text(&self) -> anyhow::Result<String> {
+        text(&families(&self.maps, Some(&self.sweeps.totals()))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_of_several_counters_are_explained_as_a_whole() {
+        for name in family_names() {
+            let members = Counter::ALL
+                .iter()
+                .filter(|counter| counter.description().family == name);
+            let explained = FAMILIES.iter().any(|(family, _)| *family == name);
+            assert_eq!(members.count() > 1, explained, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_follow_the_rules_of_prometheus() {
+        for family in swept(&Totals::default()) {
+            assert!(family.name.ends_with("_total"), "{}", family.name);
+            assert!(!family.help.is_empty() && !family.help.ends_with('.'));
+        }
+    }
+
+    #[test]
+    fn families_become_text_with_help_and_type() {
+        let family = Family::new("denied_total", Kind::Counter, "What was denied")
+            .with(&[("reason", "bounce")], 3.0)
+            .with(&[("", "")], 18_446_744_073_709.0);
+        assert_eq!(
+            text(&[family]).unwrap(),
+            "# HELP ftp_nat_denied_total What was denied\n\
+             # TYPE ftp_nat_denied_total counter\n\
+             ftp_nat_denied_total{reason=\"bounce\"} 3\n\
+             ftp_nat_denied_total 18446744073709\n"
+        );
+    }
+}

@@ -1,0 +1,44 @@
+//! Which network namespace this process is in.
+
+use std::{fs::File, io, mem::size_of, os::fd::AsRawFd as _};
+
+use anyhow::Context as _;
+use rustix::net::{AddressFamily, SocketType, socket};
+
+/// The number of this process' network namespace: never given to another one before the machine
+/// starts again, unlike the inode of /proc/self/ns/net, so that a new namespace can never find the
+/// pins of one that is gone.
+///
+/// # Errors
+///
+/// When the kernel does not tell (before Linux 5.14).
+pub fn cookie() -> anyhow::Result<u64> {
+    let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None)
+        .context("cannot open a socket to ask for the network namespace's number")?;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `cookie`, which is that long.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error()).context(
+            "cannot tell the network namespace's number (SO_NETNS_COOKIE): ftp-nat needs Linux \
+             5.17",
+        );
+    }
+    Ok(cookie)
+}
+
+/// Whether a process sees the same mounts as this one.
+pub fn same_mounts(pid: u32) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = |path: String| File::open(path)?.metadata().map(|of| of.ino());
+    Ok(inode("/proc/self/ns/mnt".into())? == inode(format!("/proc/{pid}/ns/mnt"))?)
+}

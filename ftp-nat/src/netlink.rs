@@ -1,0 +1,227 @@
+//! Talking to the kernel's routing netlink: a question, its answers, and news.
+//!
+//! Only the attributes that are wanted are read, so that nothing a newer kernel adds can make a
+//! message unreadable.
+
+use std::{
+    io,
+    mem::size_of,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use netlink_packet_core::{NetlinkBuffer, NlasIterator};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink::SocketAddrNetlink,
+    recv, send, socket_with, sockopt,
+};
+
+/// Message types of linux/rtnetlink.h and linux/netlink.h.
+pub(crate) mod message {
+    pub(crate) const ERROR: u16 = 2;
+    pub(crate) const DONE: u16 = 3;
+    pub(crate) const NEW_LINK: u16 = 16;
+    pub(crate) const GET_LINK: u16 = 18;
+    pub(crate) const NEW_ADDRESS: u16 = 20;
+    pub(crate) const GET_ADDRESS: u16 = 22;
+    pub(crate) const NEW_ROUTE: u16 = 24;
+    pub(crate) const GET_ROUTE: u16 = 26;
+    pub(crate) const DEL_QDISC: u16 = 37;
+    pub(crate) const NEW_FILTER: u16 = 44;
+    pub(crate) const GET_FILTER: u16 = 46;
+}
+
+const REQUEST: u16 = 0x1;
+const ACK: u16 = 0x4;
+const DUMP: u16 = 0x300;
+const HEADER: usize = 16;
+
+/// Groups of news (`RTMGRP_*`): links, and each family's addresses and routes.
+const NEWS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
+
+/// Room for a datagram of answers: the kernel makes dumps of at most 32 KB.
+const ROOM: usize = 64 * 1024;
+
+/// A socket to ask by.
+#[derive(Debug)]
+pub(crate) struct Netlink {
+    socket: OwnedFd,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Netlink {
+    pub(crate) fn open() -> io::Result<Self> {
+        let socket = socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+            buffer: vec![0; ROOM],
+        })
+    }
+
+    /// Asks for everything of a kind and shows the payload of every answer.
+    pub(crate) fn dump(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        mut show: impl FnMut(u16, &[u8]),
+    ) -> io::Result<()> {
+        self.send(kind, DUMP, payload)?;
+        while !self.receive(&mut show)? {}
+        Ok(())
+    }
+
+    /// Asks for one thing, or orders one, and shows the payload of the answer.
+    pub(crate) fn ask(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        mut show: impl FnMut(u16, &[u8]),
+    ) -> io::Result<()> {
+        // With an acknowledgement asked for, every exchange ends with one.
+        self.send(kind, ACK, payload)?;
+        while !self.receive(&mut show)? {}
+        Ok(())
+    }
+
+    fn send(&mut self, kind: u16, flags: u16, payload: &[u8]) -> io::Result<()> {
+        self.sequence += 1;
+        let mut message = vec![0; HEADER];
+        message.extend_from_slice(payload);
+        let length = u32::try_from(message.len()).map_err(io::Error::other)?;
+        let mut header = NetlinkBuffer::new(&mut message);
+        header.set_length(length);
+        header.set_message_type(kind);
+        header.set_flags(REQUEST | flags);
+        header.set_sequence_number(self.sequence);
+        header.set_port_number(0);
+        send(&self.socket, &message, SendFlags::empty())?;
+        Ok(())
+    }
+
+    /// Reads one datagram; whether the exchange is over.
+    fn receive(&mut self, show: &mut impl FnMut(u16, &[u8])) -> io::Result<bool> {
+        let (length, _) = recv(&self.socket, &mut self.buffer, RecvFlags::empty())?;
+        let mut over = false;
+        for (sequence, kind, payload) in messages(&self.buffer[..length]) {
+            if sequence != self.sequence {
+                continue;
+            }
+            match kind {
+                message::DONE => over = true,
+                message::ERROR => match number(payload, 0) {
+                    Some(0) => over = true,
+                    Some(code) => {
+                        let code = code.cast_signed().wrapping_neg();
+                        return Err(io::Error::from_raw_os_error(code));
+                    }
+                    None => return Err(io::ErrorKind::UnexpectedEof.into()),
+                },
+                kind => show(kind, payload),
+            }
+        }
+        Ok(over)
+    }
+}
+
+/// A socket that hears of changes to links, addresses and routes.
+#[derive(Debug)]
+pub(crate) struct News {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl News {
+    pub(crate) fn open() -> io::Result<Self> {
+        let socket = socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )?;
+        // A burst of route changes overflows any buffer; a small one just says so sooner.
+        sockopt::set_socket_recv_buffer_size(&socket, 256 * 1024)?;
+        bind(&socket, &SocketAddrNetlink::new(0, NEWS))?;
+        Ok(Self {
+            socket,
+            buffer: vec![0; 16 * 1024],
+        })
+    }
+
+    /// Takes all that came. What it was does not matter: whoever hears of a change looks at the
+    /// state, so that a lost message (`ENOBUFS`) is only one more.
+    pub(crate) fn drain(&mut self) -> io::Result<()> {
+        loop {
+            match recv(&self.socket, &mut self.buffer, RecvFlags::empty()) {
+                Ok(_) | Err(rustix::io::Errno::NOBUFS) => {}
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl AsFd for News {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl std::os::fd::AsRawFd for News {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// The messages of a datagram: sequence number, type, payload.
+fn messages(mut datagram: &[u8]) -> impl Iterator<Item = (u32, u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let message = NetlinkBuffer::new_checked(datagram).ok()?;
+        let length = message.length() as usize;
+        let (sequence, kind, payload) = (
+            message.sequence_number(),
+            message.message_type(),
+            message.payload(),
+        );
+        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        Some((sequence, kind, payload))
+    })
+}
+
+/// The 32-bit number at an offset, in the machine's byte order.
+pub(crate) fn number(bytes: &[u8], offset: usize) -> Option<u32> {
+    let bytes = bytes.get(offset..offset + size_of::<u32>())?;
+    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+}
+
+/// The attributes behind a header of this length: type and value.
+pub(crate) fn attributes(payload: &[u8], header: usize) -> impl Iterator<Item = (u16, &[u8])> {
+    let attributes = payload.get(header..).unwrap_or(&[]);
+    NlasIterator::new(attributes).map_while(|attribute| {
+        let attribute = attribute.ok()?;
+        let (kind, length) = (attribute.kind(), attribute.value_length());
+        let value = attribute.into_inner();
+        Some((kind, value.get(4..4 + length)?))
+    })
+}
+
+/// A string attribute, its final zero taken off.
+pub(crate) fn text(value: &[u8]) -> String {
+    let value = value.strip_suffix(&[0]).unwrap_or(value);
+    String::from_utf8_lossy(value).into_owned()
+}
+
+/// Appends an attribute.
+pub(crate) fn push_attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    message.extend_from_slice(&length.to_ne_bytes());
+    message.extend_from_slice(&kind.to_ne_bytes());
+    message.extend_from_slice(value);
+    message.resize(message.len().next_multiple_of(4), 0);
+}

@@ -1,0 +1,103 @@
+//! The PORTS map in this process' memory: one byte a port, read and changed while the datapath
+//! does the same.
+
+use std::{
+    mem::size_of,
+    os::fd::AsFd as _,
+    ptr::{NonNull, null_mut},
+    sync::atomic::{AtomicU8, Ordering},
+};
+
+use anyhow::Context as _;
+use aya::maps::MapData;
+use ftp_nat_common::abi::Ports;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+const SIZE: usize = size_of::<Ports>();
+
+/// A byte for each port; its bits are in [`ftp_nat_common::abi::port`].
+#[derive(Debug)]
+pub struct PortBytes(NonNull<[AtomicU8; SIZE]>);
+
+// SAFETY: the memory belongs to this value alone until it is dropped, and atomics may be shared.
+unsafe impl Send for PortBytes {}
+// SAFETY: as above.
+unsafe impl Sync for PortBytes {}
+
+impl PortBytes {
+    /// Maps the memory of the PORTS map, whose size has been checked.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub(crate) fn of(map: &MapData) -> anyhow::Result<Self> {
+        // SAFETY: a new mapping at a place of the kernel's choice overlays nothing.
+        let memory = unsafe {
+            mmap(
+                null_mut(),
+                SIZE,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                map.fd().as_fd(),
+                0,
+            )
+        }
+        .context("cannot map the port table into memory")?;
+        let memory = NonNull::new(memory.cast()).context("the port table has no memory")?;
+        Ok(Self(memory))
+    }
+
+    fn bytes(&self) -> &[AtomicU8; SIZE] {
+        // SAFETY: mapped for as long as `self` lives, page-aligned and of that size; others change
+        // it only byte by byte, which atomics allow.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn byte(&self, port: u16) -> &AtomicU8 {
+        &self.bytes()[usize::from(port)]
+    }
+
+    /// A port's byte.
+    pub fn get(&self, port: u16) -> u8 {
+        self.byte(port).load(Ordering::Relaxed)
+    }
+
+    /// Sets bits of a port's byte.
+    pub fn set_bits(&self, port: u16, bits: u8) {
+        if self.get(port) & bits != bits {
+            self.byte(port).fetch_or(bits, Ordering::Relaxed);
+        }
+    }
+
+    /// Clears bits of a port's byte.
+    pub fn clear_bits(&self, port: u16, bits: u8) {
+        if self.get(port) & bits != 0 {
+            self.byte(port).fetch_and(!bits, Ordering::Relaxed);
+        }
+    }
+
+    /// Clears bits of a port's byte unless somebody has changed it meanwhile; whether it was
+    /// cleared.
+    pub fn clear_bits_if(&self, port: u16, seen: u8, bits: u8) -> bool {
+        self.byte(port)
+            .compare_exchange(seen, seen & !bits, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// All ports whose byte is not zero.
+    pub fn marked(&self) -> Vec<(u16, u8)> {
+        (0..=u16::MAX)
+            .map(|port| (port, self.get(port)))
+            .filter(|(_, byte)| *byte != 0)
+            .collect()
+    }
+}
+
+impl Drop for PortBytes {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and no reference into it outlives `self`.
+        if let Err(error) = unsafe { munmap(self.0.as_ptr().cast(), SIZE) } {
+            log::warn!("cannot unmap the port table: {error}");
+        }
+    }
+}

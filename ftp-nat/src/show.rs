@@ -1,0 +1,218 @@
+//! The commands that show: they read the pinned maps, daemon or not.
+
+pub mod columns;
+pub mod flows;
+pub mod human;
+pub mod mappings;
+pub mod metrics;
+pub mod sessions;
+pub mod status;
+
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
+use ftp_nat_common::addr::{Addr, Endpoint};
+use serde::Serialize;
+
+use crate::{
+    cli::Selection,
+    clock::Clock,
+    exit::Failure,
+    kernel,
+    lock::{self, Hello, Holder},
+    maps::Maps,
+    pins::{Gateway, Pins},
+};
+
+/// A gateway that is loaded, with what is needed to show it.
+pub struct Loaded {
+    /// Its pins.
+    pub gateway: Gateway,
+    /// Its maps.
+    pub maps: Maps,
+    /// The daemon that runs it, if one does.
+    pub daemon: Option<Daemon>,
+}
+
+/// A running daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    /// Its process.
+    pub holder: Holder,
+    /// What it says of itself.
+    pub hello: Hello,
+}
+
+/// What is to be shown, and when it was looked at.
+pub struct View {
+    /// The gateways.
+    pub loaded: Vec<Loaded>,
+    /// The network namespace's name.
+    pub namespace: String,
+    /// The kernel's ticks.
+    pub clock: Clock,
+    /// When, in ticks.
+    pub now: u64,
+}
+
+impl View {
+    /// The gateways that are asked for.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it cannot be read.
+    pub fn of(selection: &Selection) -> Result<Self, Failure> {
+        let clock = Clock::of_this_kernel()?;
+        let pins = Pins::here(&selection.state_dir)?;
+        let mut gateways = gateways(&pins, &selection.wan)?;
+        if gateways.is_empty() {
+            gateways = behind_private_mounts(&pins, &selection.wan)?;
+        }
+        if gateways.is_empty() {
+            return Err(Failure::NotRunning(nothing(&pins, &selection.wan)));
+        }
+        let loaded = gateways.into_iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self {
+            loaded,
+            namespace: pins.namespace().to_owned(),
+            clock,
+            now: clock.now(),
+        })
+    }
+
+    /// Seconds since a tick.
+    pub fn age(&self, since: u64) -> f64 {
+        self.clock.between(since, self.now).as_secs_f64()
+    }
+
+    /// Seconds until a tick.
+    pub fn left(&self, until: u64) -> f64 {
+        self.clock.between(self.now, until).as_secs_f64()
+    }
+}
+
+fn gateways(pins: &Pins, wans: &[String]) -> anyhow::Result<Vec<Gateway>> {
+    let all = pins.gateways().map_err(|error| {
+        let why = kernel::why_refused();
+        error.context(format!("cannot look for gateways{why}"))
+    })?;
+    Ok(all
+        .into_iter()
+        .filter(|gateway| gateway.is_one_of(wans))
+        .collect())
+}
+
+/// A daemon started by `ip netns exec` has its pins on a mount of its own: they are seen through
+/// its eyes, for as long as it lives.
+fn behind_private_mounts(pins: &Pins, wans: &[String]) -> anyhow::Result<Vec<Gateway>> {
+    let mut found: Vec<Gateway> = Vec::new();
+    for (holder, hello) in daemons(wans) {
+        if Path::new(&hello.state_dir) != pins.state_dir() || holder.pid == 0 {
+            continue;
+        }
+        for gateway in gateways(&pins.seen_by(holder.pid), wans)? {
+            if !found.contains(&gateway) {
+                found.push(gateway);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The daemons of this network namespace.
+fn daemons(wans: &[String]) -> Vec<(Holder, Hello)> {
+    lock::held()
+        .into_iter()
+        .filter(|wan| wans.is_empty() || wans.contains(wan))
+        .filter_map(|wan| lock::ask(&wan))
+        .collect()
+}
+
+fn nothing(pins: &Pins, wans: &[String]) -> String {
+    let which = if wans.is_empty() {
+        String::new()
+    } else {
+        format!(" for {}", wans.join(", "))
+    };
+    let elsewhere = daemons(wans).into_iter().find_map(|(holder, hello)| {
+        (Path::new(&hello.state_dir) != pins.state_dir()).then(|| {
+            format!(
+                "; process {} runs one with --state-dir {}",
+                holder.pid, hello.state_dir
+            )
+        })
+    });
+    format!(
+        "no gateway is loaded{which} in this network namespace, below {}{}",
+        pins.state_dir().display(),
+        elsewhere.unwrap_or_default()
+    )
+}
+
+fn open(gateway: Gateway) -> anyhow::Result<Loaded> {
+    let maps = Maps::open(&gateway)?;
+    let daemon = gateway.wans().iter().find_map(|wan| {
+        let (holder, hello) = lock::ask(wan)?;
+        Some(Daemon { holder, hello })
+    });
+    Ok(Loaded {
+        gateway,
+        maps,
+        daemon,
+    })
+}
+
+/// Prints a value as JSON.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn print_json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value).context("cannot write JSON")?;
+    print(&format!("{text}\n"))
+}
+
+/// Prints a text; a reader that has seen enough (`| head`) is no error.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow!(error).context("cannot print"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An address, for JSON; none for none.
+fn address(addr: Addr) -> Option<String> {
+    (!addr.is_none()).then(|| addr.to_string())
+}
+
+/// An end's port, for JSON; none where it is not known.
+fn port(end: &Endpoint) -> Option<u16> {
+    let number = end.port.number();
+    (number != 0).then_some(number)
+}
+
+/// An end, for people.
+fn end_text(end: &Endpoint) -> String {
+    match (end.addr.is_none(), port(end)) {
+        (true, _) => "-".into(),
+        (false, None) => end.addr.to_string(),
+        (false, Some(_)) => end.to_string(),
+    }
+}
+
+/// A session's number, as the log, the tables and JSON write it.
+fn session_name(number: u32) -> String {
+    format!("{number:08x}")
+}
+
+/// Seconds to a tenth: more is noise.
+fn tenths(seconds: f64) -> f64 {
+    (seconds * 10.0).round() / 10.0
+}

@@ -1,0 +1,213 @@
+//! `ftp-nat sessions`: the control connections.
+
+use std::collections::HashMap;
+
+use ftp_nat_common::{
+    abi::{Session, kind, role, session_flag},
+    addr::Endpoint,
+};
+use serde::Serialize;
+
+use super::{
+    Loaded, View, address,
+    columns::{Columns, Side},
+    end_text,
+    flows::{self, Connection},
+    human, port, print, print_json, session_name, tenths,
+};
+use crate::{cli::ShowArgs, exit::Failure, flow::State};
+
+/// What flows say of a session.
+#[derive(Clone, Copy, Debug, Default)]
+struct Traffic {
+    state: Option<State>,
+    last_seen: u64,
+    /// Data connections that are alive.
+    data: u64,
+    bytes: u64,
+}
+
+/// A session and its traffic.
+struct Shown {
+    gateway: String,
+    number: u32,
+    session: Session,
+    traffic: Traffic,
+}
+
+impl Shown {
+    fn client(&self) -> &Endpoint {
+        if self.session.role == role::PUBLISH {
+            &self.session.outside
+        } else {
+            &self.session.inside
+        }
+    }
+
+    fn server(&self) -> &Endpoint {
+        if self.session.role == role::PUBLISH {
+            &self.session.inside
+        } else {
+            &self.session.outside
+        }
+    }
+
+    fn encrypted(&self) -> bool {
+        self.session.answered.encrypted != 0
+    }
+}
+
+/// A session, as JSON has it.
+#[derive(Debug, Serialize)]
+struct Row {
+    gateway: String,
+    session: String,
+    role: &'static str,
+    client: Option<String>,
+    client_port: Option<u16>,
+    public: Option<String>,
+    public_port: Option<u16>,
+    server: Option<String>,
+    server_port: Option<u16>,
+    advertise: Option<String>,
+    control_nat: &'static str,
+    /// None once the control connection is gone.
+    state: Option<State>,
+    encrypted: bool,
+    age: f64,
+    idle: f64,
+    commands: u32,
+    replies: u32,
+    /// PASV and EPSV so far.
+    passive_commands: u32,
+    data_connections: u64,
+    /// Of the connections that are alive, control and data, both directions.
+    bytes: u64,
+}
+
+/// Shows them.
+///
+/// # Errors
+///
+/// When no gateway is loaded, or it cannot be read.
+pub fn run(args: &ShowArgs) -> Result<(), Failure> {
+    let view = View::of(&args.selection)?;
+    let mut found = Vec::new();
+    for loaded in &view.loaded {
+        found.extend(all(loaded)?);
+    }
+    found.sort_by_key(|shown| shown.session.born);
+    if args.json {
+        let rows: Vec<_> = found.iter().map(|shown| row(&view, shown)).collect();
+        print_json(&rows)?;
+    } else {
+        print(&table(&view, &found))?;
+    }
+    Ok(())
+}
+
+fn all(loaded: &Loaded) -> anyhow::Result<Vec<Shown>> {
+    let traffic = traffic(&flows::all(&loaded.maps)?);
+    let sessions = loaded.maps.sessions.all()?;
+    Ok(sessions
+        .into_iter()
+        .map(|(number, session)| Shown {
+            gateway: loaded.gateway.name().to_owned(),
+            number,
+            session,
+            traffic: traffic.get(&number).copied().unwrap_or_default(),
+        })
+        .collect())
+}
+
+fn traffic(connections: &[Connection]) -> HashMap<u32, Traffic> {
+    let mut all: HashMap<u32, Traffic> = HashMap::new();
+    for it in connections {
+        let common = it.common();
+        let traffic = all.entry(common.session).or_default();
+        let state = it.state();
+        if common.kind == kind::CONTROL {
+            traffic.state = Some(state);
+        } else if !matches!(state, State::Closed | State::Reset) {
+            traffic.data += 1;
+        }
+        traffic.last_seen = traffic.last_seen.max(it.last_seen());
+        traffic.bytes += it.inbound.bytes + it.outbound.bytes;
+    }
+    all
+}
+
+fn row(view: &View, shown: &Shown) -> Row {
+    let Shown {
+        session, traffic, ..
+    } = shown;
+    let (client, server) = (shown.client(), shown.server());
+    Row {
+        gateway: shown.gateway.clone(),
+        session: session_name(shown.number),
+        role: if session.role == role::PUBLISH {
+            "publish"
+        } else {
+            "masquerade"
+        },
+        client: address(client.addr),
+        client_port: port(client),
+        public: address(session.public.addr),
+        public_port: port(&session.public),
+        server: address(server.addr),
+        server_port: port(server),
+        advertise: address(session.advertise),
+        control_nat: if session.flags & session_flag::KERNEL_NAT != 0 {
+            "kernel"
+        } else if session.flags & session_flag::LOCAL != 0 {
+            "none"
+        } else {
+            "ebpf"
+        },
+        state: traffic.state,
+        encrypted: shown.encrypted(),
+        age: tenths(view.age(session.born)),
+        idle: tenths(view.age(traffic.last_seen.max(session.born))),
+        commands: session.asked.commands,
+        replies: session.answered.replies,
+        passive_commands: session.asked.passive,
+        data_connections: traffic.data,
+        bytes: traffic.bytes,
+    }
+}
+
+fn table(view: &View, found: &[Shown]) -> String {
+    if found.is_empty() {
+        return "no sessions\n".into();
+    }
+    let mut columns = Columns::new(&[
+        ("SESSION", Side::Left),
+        ("CLIENT", Side::Left),
+        ("PUBLIC", Side::Left),
+        ("SERVER", Side::Left),
+        ("STATE", Side::Left),
+        ("DATA", Side::Right),
+        ("BYTES", Side::Right),
+        ("AGE", Side::Right),
+        ("IDLE", Side::Right),
+    ]);
+    for shown in found {
+        let state = match shown.traffic.state {
+            None => "gone",
+            Some(State::Established) if shown.encrypted() => "tls",
+            Some(state) => state.name(),
+        };
+        columns.row(vec![
+            session_name(shown.number),
+            end_text(shown.client()),
+            end_text(&shown.session.public),
+            end_text(shown.server()),
+            state.into(),
+            shown.traffic.data.to_string(),
+            human::bytes(shown.traffic.bytes),
+            human::duration(view.age(shown.session.born)),
+            human::duration(view.age(shown.traffic.last_seen.max(shown.session.born))),
+        ]);
+    }
+    columns.text()
+}

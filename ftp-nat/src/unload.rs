@@ -1,0 +1,54 @@
+//! `ftp-nat unload`: everything off the interfaces and out of the kernel.
+
+use log::warn;
+
+use crate::{
+    attach,
+    cli::UnloadArgs,
+    exit::Failure,
+    kernel, lock,
+    pins::{Gateway, Pins},
+};
+
+/// Removes the gateways that are asked for; that there are none is as good.
+///
+/// # Errors
+///
+/// When a daemon still runs one of them, or the kernel refuses.
+pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
+    let selection = &args.selection;
+    let pins = Pins::here(&selection.state_dir)?;
+    let gateways: Vec<_> = pins
+        .gateways()
+        .map_err(|error| {
+            let why = kernel::why_refused();
+            error.context(format!("cannot look for gateways{why}"))
+        })?
+        .into_iter()
+        .filter(|gateway| gateway.is_one_of(&selection.wan))
+        .collect();
+    if gateways.is_empty() {
+        println!(
+            "nothing is loaded in this network namespace below {}",
+            pins.state_dir().display()
+        );
+    }
+    for gateway in gateways {
+        remove(&gateway)?;
+    }
+    pins.tidy();
+    Ok(())
+}
+
+fn remove(gateway: &Gateway) -> anyhow::Result<()> {
+    let wans = gateway.wans();
+    // Held until the end, so that no daemon takes over what is being removed.
+    let _names = lock::take(wans.iter().map(String::as_str))?;
+    let programs = attach::detach_all(gateway)?;
+    gateway.remove()?;
+    if gateway.exists() {
+        warn!("{} is still there", gateway.dir().display());
+    }
+    println!("unloaded {}: {programs} programs detached", gateway.name());
+    Ok(())
+}
