@@ -242,11 +242,6 @@ fn attach(
     match how {
         Attach::Auto | Attach::Tcx => {
             if tcx::swap(&link, hook, &mut program)? {
-                debug!(
-                    "took over {} on {} (tcx)",
-                    hook.program.name(),
-                    hook.link.name
-                );
                 return Ok(());
             }
             if how == Attach::Tcx {
@@ -256,11 +251,6 @@ fn attach(
         Attach::Clsact => detach(gateway, Kind::Tcx, &hook.link.name, hook.program)?,
     }
     if how != Attach::Tcx && clsact::swap(&filter, hook, gateway, &mut program)? {
-        debug!(
-            "took over {} on {} (clsact)",
-            hook.program.name(),
-            hook.link.name
-        );
         return Ok(());
     }
     if how != Attach::Clsact {

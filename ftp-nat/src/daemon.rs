@@ -40,6 +40,8 @@ struct Attached {
     maps: Arc<Maps>,
     policy: Policy,
     clock: Clock,
+    /// Whether its pins end with this process.
+    is_private: bool,
 }
 
 /// `ftp-nat run`.
@@ -96,6 +98,7 @@ async fn serve(config: Config, network: Network, policy: Policy) -> anyhow::Resu
         maps,
         policy,
         clock,
+        is_private,
     } = start(config, &network, policy)?;
     let events = Events::new(maps::events(&gateway)?)?;
 
@@ -120,10 +123,14 @@ async fn serve(config: Config, network: Network, policy: Policy) -> anyhow::Resu
         error = watching => return error.context("lost sight of the network"),
     }
     notify(&[sd_notify::NotifyState::Stopping]);
-    info!(
-        "the programs stay attached, so that no connection breaks: `ftp-nat run` takes them over, \
-         `ftp-nat unload` removes them"
-    );
+    if is_private {
+        info!("the programs end with this process, and so do their connections");
+    } else {
+        info!(
+            "the programs stay attached, so that no connection breaks: `ftp-nat run` takes them \
+             over, `ftp-nat unload` removes them"
+        );
+    }
     Ok(())
 }
 
@@ -131,11 +138,12 @@ async fn serve(config: Config, network: Network, policy: Policy) -> anyhow::Resu
 fn start(config: Config, network: &Network, policy: Policy) -> anyhow::Result<Attached> {
     let clock = Clock::of_this_kernel()?;
     state_dir::prepare(&config.state_dir)?;
-    if state_dir::is_private(&config.state_dir) {
+    let is_private = state_dir::is_private(&config.state_dir);
+    if is_private {
         warn!(
             "{} is on a mount that only this process sees (`ip netns exec` makes such): its pins, \
-             and with them the gateway, end with this process, and other commands do not find \
-             them; enter the namespace with `nsenter --net=/run/netns/NAME` instead",
+             and with them the gateway and its connections, end with this process; enter the \
+             namespace with `nsenter --net=/run/netns/NAME` instead",
             config.state_dir.display()
         );
     }
@@ -162,6 +170,7 @@ fn start(config: Config, network: &Network, policy: Policy) -> anyhow::Result<At
                 maps: Arc::new(maps),
                 policy,
                 clock,
+                is_private,
             })
         }
         Err(error) => {
@@ -237,7 +246,6 @@ fn hello(config: &Config, gateway: &Gateway) -> lock::Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         gateway: gateway.name().to_owned(),
         state_dir: config.state_dir.display().to_string(),
-        ready: true,
     }
 }
 

@@ -38,7 +38,7 @@ fn lacking(capabilities: u64) -> Option<String> {
     let has = |bit: u32| capabilities & (1 << bit) != 0;
     let lacking: Vec<_> = NEEDED
         .iter()
-        .filter(|(bit, .., by_admin)| !has(*bit) && !(*by_admin && has(SYS_ADMIN)))
+        .filter(|(bit, .., by_admin)| !(has(*bit) || *by_admin && has(SYS_ADMIN)))
         .map(|(_, name, purpose, _)| format!("{name} ({purpose})"))
         .collect();
     if lacking.is_empty() {

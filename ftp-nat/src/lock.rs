@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 const PREFIX: &str = "ftp-nat/";
 
 /// How long a daemon may take to answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The longest answer.
 const ANSWER_MAX: u64 = 4096;
@@ -36,8 +36,6 @@ pub struct Hello {
     pub gateway: String,
     /// Where its pins are, as it sees them.
     pub state_dir: String,
-    /// Whether it is attached already.
-    pub ready: bool,
 }
 
 /// The process that holds a name.
@@ -97,14 +95,18 @@ pub fn holder(wan: &str) -> Option<Holder> {
     (holder.uid == 0 || holder.uid == own).then_some(holder)
 }
 
-/// Asks the daemon of an interface who it is.
-pub fn ask(wan: &str) -> Option<(Holder, Hello)> {
-    holder(wan)?;
-    let (stream, holder) = connect(wan).ok()?;
+/// Asks the daemon of an interface who it is; one that is still starting does not answer yet.
+pub fn ask(wan: &str) -> Option<(Holder, Option<Hello>)> {
+    let holder = holder(wan)?;
+    Some((holder, hello(wan)))
+}
+
+fn hello(wan: &str) -> Option<Hello> {
+    let (stream, _) = connect(wan).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let mut answer = String::new();
     stream.take(ANSWER_MAX).read_to_string(&mut answer).ok()?;
-    Some((holder, serde_json::from_str(answer.trim()).ok()?))
+    serde_json::from_str(answer.trim()).ok()
 }
 
 /// The interfaces whose names are held, in this network namespace.
@@ -146,7 +148,6 @@ mod tests {
             version: "1".into(),
             gateway: "wan".into(),
             state_dir: "/x".into(),
-            ready: true,
         };
         let text = serde_json::to_string(&hello).unwrap();
         let answering = std::thread::spawn(move || {
@@ -156,7 +157,7 @@ mod tests {
                 drop(stream.write_all(text.as_bytes()));
             }
         });
-        assert_eq!(ask(&name).unwrap().1, hello);
+        assert_eq!(ask(&name).unwrap().1, Some(hello));
         answering.join().unwrap();
     }
 

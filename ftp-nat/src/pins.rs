@@ -135,11 +135,9 @@ impl Pins {
     /// Removes the folders that hold nothing any more.
     pub fn tidy(&self) {
         let dir = self.dir(&this_version());
-        for dir in [Some(dir.as_path()), dir.parent(), Some(&self.state_dir)] {
+        for dir in dir.ancestors().take(3) {
             // One that is not empty stays.
-            if let Some(dir) = dir {
-                drop(fs::remove_dir(dir));
-            }
+            drop(fs::remove_dir(dir));
         }
     }
 }

@@ -2,7 +2,7 @@
 //! hooks that it must be attached to.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     net::{IpAddr, SocketAddr},
 };
@@ -40,7 +40,7 @@ pub struct Policy {
     /// The control ports' bits of the PORTS map.
     pub ports: BTreeMap<u16, u8>,
     /// What works, but perhaps not as meant.
-    pub warnings: Vec<String>,
+    pub warnings: BTreeSet<String>,
 }
 
 /// Why the configuration cannot be put into effect.
@@ -173,7 +173,7 @@ impl Policy {
                 index: u32::try_from(index).unwrap_or(u32::MAX),
             };
             if self.published.contains_key(&key) {
-                self.warnings.push(format!(
+                self.warnings.insert(format!(
                     "{} is {public} now, which is published already: this entry has no effect",
                     publish.public.value
                 ));
@@ -197,7 +197,7 @@ impl Policy {
         let (name, number) = match &publish.public.value {
             Public::Address(address) => {
                 if !network.has(address.ip()) {
-                    self.warnings.push(format!(
+                    self.warnings.insert(format!(
                         "{} is no address of this machine: its packets must be routed here all \
                          the same",
                         address.ip()
@@ -222,7 +222,7 @@ impl Policy {
             .map(|ip| SocketAddr::new(ip, number))
             .collect();
         if ends.is_empty() {
-            self.warnings.push(format!(
+            self.warnings.insert(format!(
                 "{name} has no address yet: {} will be published when it gets one",
                 publish.server.value
             ));

@@ -39,8 +39,8 @@ pub struct Loaded {
 pub struct Daemon {
     /// Its process.
     pub holder: Holder,
-    /// What it says of itself.
-    pub hello: Hello,
+    /// What it says of itself; none while it is starting.
+    pub hello: Option<Hello>,
 }
 
 /// What is to be shown, and when it was looked at.
@@ -124,7 +124,10 @@ fn daemons(wans: &[String]) -> Vec<(Holder, Hello)> {
     lock::held()
         .into_iter()
         .filter(|wan| wans.is_empty() || wans.contains(wan))
-        .filter_map(|wan| lock::ask(&wan))
+        .filter_map(|wan| {
+            let (holder, hello) = lock::ask(&wan)?;
+            Some((holder, hello?))
+        })
         .collect()
 }
 

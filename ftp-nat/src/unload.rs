@@ -1,5 +1,6 @@
 //! `ftp-nat unload`: everything off the interfaces and out of the kernel.
 
+use anyhow::anyhow;
 use log::warn;
 
 use crate::{
@@ -28,6 +29,17 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
         .filter(|gateway| gateway.is_one_of(&selection.wan))
         .collect();
     if gateways.is_empty() {
+        let held = lock::held();
+        let asked = |wan: &&String| selection.wan.is_empty() || selection.wan.contains(wan);
+        if let Some(holder) = held.iter().filter(asked).find_map(|wan| lock::holder(wan)) {
+            return Err(anyhow!(
+                "nothing is loaded below {}, but process {} runs a gateway whose pins are \
+                 elsewhere: stop it, and name its --state-dir",
+                pins.state_dir().display(),
+                holder.pid
+            )
+            .into());
+        }
         println!(
             "nothing is loaded in this network namespace below {}",
             pins.state_dir().display()

@@ -11,6 +11,7 @@ use aya::programs::{
     ProgramInfo, SchedClassifier, TcAttachType,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
 };
+use log::debug;
 
 use super::{Hook, Program, unpin};
 use crate::{
@@ -137,6 +138,9 @@ pub(super) fn swap(
         unpin(pin).with_context(|| format!("cannot remove {}", pin.display()))?;
         return Ok(false);
     };
+    if filter.program == program.info()?.id() {
+        return Ok(true);
+    }
     pin_program(gateway, hook.program, &next(pin))?;
     let ours = SchedClassifierLink::attached(
         &hook.link.name,
@@ -151,6 +155,11 @@ pub(super) fn swap(
     // Dropping the link would remove the filter.
     std::mem::forget(program.take_link(id)?);
     fs::rename(next(pin), pin).with_context(|| format!("cannot rename to {}", pin.display()))?;
+    debug!(
+        "took over {} on {} (clsact)",
+        hook.program.name(),
+        hook.link.name
+    );
     Ok(true)
 }
 

@@ -8,6 +8,7 @@ use aya::programs::{
     links::{FdLink, PinnedLink},
     tc::{SchedClassifierLink, TcAttachOptions},
 };
+use log::debug;
 
 use super::{Hook, unpin};
 use crate::{bpf, network::Link};
@@ -37,9 +38,12 @@ pub(super) fn program_on(pin: &Path, link: &Link) -> anyhow::Result<Option<u32>>
 
 /// Puts the program into the pinned link, if that is still attached to the interface.
 pub(super) fn swap(pin: &Path, hook: &Hook, program: &mut SchedClassifier) -> anyhow::Result<bool> {
-    if program_on(pin, &hook.link)?.is_none() {
+    let Some(running) = program_on(pin, &hook.link)? else {
         unpin(pin).with_context(|| format!("cannot remove {}", pin.display()))?;
         return Ok(false);
+    };
+    if running == program.info()?.id() {
+        return Ok(true);
     }
     let tried = || format!("cannot take over the link {}", pin.display());
     let pinned = PinnedLink::from_pin(pin).with_context(tried)?;
@@ -47,6 +51,11 @@ pub(super) fn swap(pin: &Path, hook: &Hook, program: &mut SchedClassifier) -> an
     let id = program.attach_to_link(link).with_context(tried)?;
     // Closes our descriptor; the pin holds the link.
     drop(program.take_link(id).with_context(tried)?);
+    debug!(
+        "took over {} on {} (tcx)",
+        hook.program.name(),
+        hook.link.name
+    );
     Ok(true)
 }
 

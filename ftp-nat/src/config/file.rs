@@ -30,7 +30,7 @@ pub fn apply(path: &Path, config: &mut Config) -> Vec<Problem> {
 fn parse(file: &Arc<str>, text: &str, config: &mut Config) -> Vec<Problem> {
     let mut reader = Reader {
         file: Arc::clone(file),
-        text,
+        line_ends: text.match_indices('\n').map(|(end, _)| end).collect(),
         problems: Vec::new(),
     };
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -45,9 +45,10 @@ fn parse(file: &Arc<str>, text: &str, config: &mut Config) -> Vec<Problem> {
     reader.problems
 }
 
-struct Reader<'t> {
+struct Reader {
     file: Arc<str>,
-    text: &'t str,
+    /// Where each line ends.
+    line_ends: Vec<usize>,
     problems: Vec<Problem>,
 }
 
@@ -64,12 +65,11 @@ struct Item<'t> {
     place: Place,
 }
 
-impl<'t> Reader<'t> {
+impl Reader {
     fn place(&self, span: Range<usize>, key: &str) -> Place {
-        let before = self.text.get(..span.start).unwrap_or(self.text);
         Place::File {
             file: Arc::clone(&self.file),
-            line: before.matches('\n').count() + 1,
+            line: self.line_ends.partition_point(|end| *end < span.start) + 1,
             key: key.to_owned(),
         }
     }
@@ -82,7 +82,7 @@ impl<'t> Reader<'t> {
         result.map_err(|what| self.problem(place, what)).ok()
     }
 
-    fn document(&mut self, table: &'t DeTable<'t>, config: &mut Config) {
+    fn document<'t>(&mut self, table: &'t DeTable<'t>, config: &mut Config) {
         let mut root = Section::new("", table);
         if let Some(item) = self.take(&mut root, "gateway")
             && let Some(table) = self.table(&item)
@@ -111,7 +111,7 @@ impl<'t> Reader<'t> {
         self.finish(root);
     }
 
-    fn gateway(&mut self, mut section: Section<'t>, config: &mut Config) {
+    fn gateway<'t>(&mut self, mut section: Section<'t>, config: &mut Config) {
         if let Some(item) = self.take(&mut section, "wan") {
             config.wan = self.interfaces(&item);
         }
@@ -161,7 +161,7 @@ impl<'t> Reader<'t> {
         self.finish(section);
     }
 
-    fn publish(&mut self, place: Place, mut section: Section<'t>) -> Option<Publish> {
+    fn publish<'t>(&mut self, place: Place, mut section: Section<'t>) -> Option<Publish> {
         let before = self.problems.len();
         let public = self
             .take(&mut section, "public")
@@ -206,7 +206,7 @@ impl<'t> Reader<'t> {
         })
     }
 
-    fn masquerade(&mut self, mut section: Section<'t>) -> Masquerade {
+    fn masquerade<'t>(&mut self, mut section: Section<'t>) -> Masquerade {
         let clients = match self.take(&mut section, "clients") {
             Some(item) => self
                 .list(&item)
@@ -234,7 +234,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn timeouts(&mut self, mut section: Section<'t>, config: &mut Config) {
+    fn timeouts<'t>(&mut self, mut section: Section<'t>, config: &mut Config) {
         let timeouts = &mut config.timeouts;
         for (key, timeout, checked) in [
             (
@@ -259,7 +259,7 @@ impl<'t> Reader<'t> {
         self.finish(section);
     }
 
-    fn limits(&mut self, mut section: Section<'t>, config: &mut Config) {
+    fn limits<'t>(&mut self, mut section: Section<'t>, config: &mut Config) {
         let limits = &mut config.limits;
         for (key, limit) in [
             ("connections", &mut limits.connections),
@@ -276,7 +276,7 @@ impl<'t> Reader<'t> {
         self.finish(section);
     }
 
-    fn interfaces(&mut self, item: &Item<'t>) -> Vec<Given<String>> {
+    fn interfaces<'t>(&mut self, item: &Item<'t>) -> Vec<Given<String>> {
         self.list(item)
             .iter()
             .filter_map(|item| {
@@ -287,7 +287,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Takes a key out of its section.
-    fn take(&self, section: &mut Section<'t>, key: &'static str) -> Option<Item<'t>> {
+    fn take<'t>(&self, section: &mut Section<'t>, key: &'static str) -> Option<Item<'t>> {
         section.known.push(key);
         let found = section.keys.iter().position(|(name, ..)| *name == key)?;
         let (_, _, value) = section.keys.swap_remove(found);
@@ -298,7 +298,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Whatever nobody took is unknown.
-    fn finish(&mut self, mut section: Section<'t>) {
+    fn finish<'t>(&mut self, mut section: Section<'t>) {
         let left = std::mem::take(&mut section.keys);
         for (key, span, _) in left {
             let place = self.place(span, &section.dotted(key));
@@ -316,12 +316,12 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn wrong_type(&mut self, item: &Item<'t>, wanted: &str) {
+    fn wrong_type<'t>(&mut self, item: &Item<'t>, wanted: &str) {
         let what = format!("must be {wanted}, not {}", item.value.type_str());
         self.problem(&item.place, what);
     }
 
-    fn string(&mut self, item: &Item<'t>) -> Option<&'t str> {
+    fn string<'t>(&mut self, item: &Item<'t>) -> Option<&'t str> {
         let text = item.value.as_str();
         if text.is_none() {
             self.wrong_type(item, "a string");
@@ -329,7 +329,7 @@ impl<'t> Reader<'t> {
         text
     }
 
-    fn integer(&mut self, item: &Item<'t>) -> Option<u32> {
+    fn integer<'t>(&mut self, item: &Item<'t>) -> Option<u32> {
         let Some(number) = item.value.as_integer() else {
             self.wrong_type(item, "a whole number");
             return None;
@@ -342,7 +342,7 @@ impl<'t> Reader<'t> {
         )
     }
 
-    fn table(&mut self, item: &Item<'t>) -> Option<&'t DeTable<'t>> {
+    fn table<'t>(&mut self, item: &Item<'t>) -> Option<&'t DeTable<'t>> {
         let table = item.value.as_table();
         if table.is_none() {
             self.wrong_type(item, "a table");
@@ -351,7 +351,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The tables of an array of tables (`[[key]]`), each with its place.
-    fn tables(
+    fn tables<'t>(
         &mut self,
         section: &mut Section<'t>,
         key: &'static str,
@@ -376,7 +376,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The members of an array; a value alone counts as an array of one.
-    fn list(&mut self, item: &Item<'t>) -> Vec<Item<'t>> {
+    fn list<'t>(&mut self, item: &Item<'t>) -> Vec<Item<'t>> {
         let Place::File { key, .. } = &item.place else {
             return Vec::new();
         };
@@ -395,7 +395,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn choice<T: Copy>(&mut self, item: &Item<'t>, choices: &[(&str, T)]) -> Option<T> {
+    fn choice<'t, T: Copy>(&mut self, item: &Item<'t>, choices: &[(&str, T)]) -> Option<T> {
         let text = self.string(item)?;
         let found = choices.iter().find(|(name, _)| *name == text);
         if found.is_none() {
@@ -406,17 +406,17 @@ impl<'t> Reader<'t> {
         found.map(|(_, value)| *value)
     }
 
-    fn parsed<T: FromStr<Err = String>>(&mut self, item: &Item<'t>) -> Option<T> {
+    fn parsed<'t, T: FromStr<Err = String>>(&mut self, item: &Item<'t>) -> Option<T> {
         let text = self.string(item)?;
         self.keep(&item.place, text.parse())
     }
 
-    fn parsed_given<T: FromStr<Err = String>>(&mut self, item: &Item<'t>) -> Option<Given<T>> {
+    fn parsed_given<'t, T: FromStr<Err = String>>(&mut self, item: &Item<'t>) -> Option<Given<T>> {
         let text = self.string(item)?;
         self.given(item, text.parse())
     }
 
-    fn given<T>(&mut self, item: &Item<'t>, result: Result<T, String>) -> Option<Given<T>> {
+    fn given<'t, T>(&mut self, item: &Item<'t>, result: Result<T, String>) -> Option<Given<T>> {
         let value = self.keep(&item.place, result)?;
         Some(Given {
             value,

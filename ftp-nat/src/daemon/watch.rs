@@ -57,7 +57,7 @@ pub(super) async fn follow(
     policies: &Sender<Arc<Policy>>,
 ) -> anyhow::Result<()> {
     // What has been said once is not repeated with every change of a route.
-    let mut said: BTreeSet<String> = policies.borrow().warnings.iter().cloned().collect();
+    let mut said: BTreeSet<String> = policies.borrow().warnings.clone();
     loop {
         news.next().await?;
         sleep(SETTLE).await;

@@ -50,7 +50,8 @@ struct GatewayStatus {
 #[derive(Debug, Serialize)]
 struct DaemonStatus {
     pid: u32,
-    version: String,
+    /// None while it is starting.
+    version: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -189,7 +190,7 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
         state_dir: gateway.dir().display().to_string(),
         daemon: daemon.as_ref().map(|daemon| DaemonStatus {
             pid: daemon.holder.pid,
-            version: daemon.hello.version.clone(),
+            version: daemon.hello.as_ref().map(|hello| hello.version.clone()),
         }),
         interfaces,
         programs: attach::attached(gateway, network)?
@@ -306,6 +307,9 @@ impl GatewayStatus {
             self.name, of.namespace, of.version, of.layout
         );
         let _ = match &self.daemon {
+            Some(daemon) if daemon.version.is_none() => {
+                writeln!(text, "daemon: process {} is starting", daemon.pid)
+            }
             Some(daemon) => writeln!(text, "daemon: process {}", daemon.pid),
             None => writeln!(
                 text,
