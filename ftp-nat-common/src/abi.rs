@@ -128,7 +128,9 @@ pub struct Flow {
     /// All TCP flags seen so far.
     pub tcp_flags: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 3],
+    /// Zero.
+    pub pad2: u32,
     /// When it was created, in jiffies.
     pub born: u64,
     /// When its last packet came, in jiffies.
@@ -167,7 +169,9 @@ pub struct Mapping {
     /// [`kind`].
     pub kind: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 3],
+    /// Zero.
+    pub pad2: u32,
     /// When it was opened, in jiffies.
     pub born: u64,
     /// When it ends, in jiffies.

@@ -52,7 +52,7 @@ pub struct Extended {
 
 impl Extended {
     /// Takes the byte at place `at` of the line; true once the announcement is whole.
-    #[inline(always)]
+    #[inline(never)]
     pub fn feed(&mut self, byte: u8, at: u16) -> bool {
         let is_delimiter = byte == self.delimiter;
         let goes_on = match self.state {

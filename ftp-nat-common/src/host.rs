@@ -95,5 +95,9 @@ fn rewrite(session: &Session, side: u8, segment: &Segment) -> Segment {
             (None, seq) => segment.payload[seq.wrapping_sub(segment.seq) as usize],
         })
         .collect();
-    Segment { seq: first, payload, fin: segment.fin }
+    Segment {
+        seq: first,
+        payload,
+        fin: segment.fin,
+    }
 }

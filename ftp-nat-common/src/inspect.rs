@@ -105,7 +105,7 @@ impl Inspection {
         self.let_go = let_go;
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn begin_line(&mut self, session: &Session) {
         self.head = 0;
         self.line_len = 0;
@@ -160,7 +160,7 @@ impl Inspection {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn classify_reply(&mut self, session: &Session, gate: &mut impl Gate) {
         if session.role != role::PUBLISH || session.answered.multiline != 0 {
             return;
@@ -194,6 +194,9 @@ impl Inspection {
     /// Lets the finder see the byte, and acts on what it finds.
     #[inline(always)]
     fn look(&mut self, session: &mut Session, gate: &mut impl Gate, byte: u8, at: u16) {
+        if self.candidate == NOTHING {
+            return;
+        }
         let found = match self.candidate {
             SIX => self.six.feed(byte, at),
             EXTENDED => self.extended.feed(byte, at),
@@ -274,7 +277,7 @@ impl Inspection {
         self.rewrite(session, gate, opening, public);
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn act_on_command(&mut self, session: &mut Session, gate: &mut impl Gate, opening: &Opening) {
         let own = if session.role == role::PUBLISH {
             opening.addr == session.outside.addr
@@ -314,7 +317,7 @@ impl Inspection {
     }
 
     /// Notes the edit that makes the announcement say `public`.
-    #[inline(always)]
+    #[inline(never)]
     fn rewrite(
         &mut self,
         session: &mut Session,
@@ -391,7 +394,7 @@ impl Inspection {
     ///
     /// The byte right in front of the announcement (a parenthesis, mostly) stays there: every
     /// client accepts blanks and shorter words before it, but nothing unusual behind it.
-    #[inline(always)]
+    #[inline(never)]
     fn level(&mut self, session: &Session, start: u16, old_len: u32) -> u16 {
         let line = &direction(session, self.is_replies).line;
         let (code, _) = line::reply_code(self.head);
@@ -439,7 +442,7 @@ impl Inspection {
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn end_line(&mut self, session: &mut Session, gate: &mut impl Gate) {
         if self.candidate != NOTHING && self.is_replies == 0 {
             gate.tell(

@@ -2,16 +2,16 @@
 
 use crate::count;
 use crate::doorman::Doorman;
-use crate::flow::Net;
+use crate::flow::{Connection, Exit, Net};
 use crate::kernel::{Skb, jiffies, repeat};
 use crate::maps;
 use crate::packet::{Packet, tcp};
 use crate::rebuild;
-use bytemuck::Zeroable;
-use ftp_nat_common::abi::{Flow, LINE_MAX, Session, Settings, direction_flag, flow_flag};
+use ftp_nat_common::abi::{Flow, LINE_MAX, Mapping, Session, direction_flag, flow_flag};
+use ftp_nat_common::addr::Endpoint;
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::inspect::{Inspection, direction, direction_mut};
-use ftp_nat_common::segment::{self, DROP, PASS};
+use ftp_nat_common::segment::{self, DROP, INSPECT, PASS};
 
 /// Bytes that are read at once, a power of two.
 pub const WINDOW: usize = 2048;
@@ -20,8 +20,20 @@ pub const WINDOW: usize = 2048;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Scratch {
+    /// A SYN that may open something.
+    pub syn: Syn,
     /// A session that is being made.
     pub session: Session,
+    /// A connection that is being made.
+    pub connection: Connection,
+    /// Its flow, of one direction and then of the other.
+    pub flow: Flow,
+    /// Where its outbound direction leaves.
+    pub outward: Exit,
+    /// A mapping that is being used or made.
+    pub mapping: Mapping,
+    /// The control segment under way.
+    pub segment: Segment,
     /// The reader's state.
     pub inspection: Inspection,
     /// Payload as it came.
@@ -30,15 +42,27 @@ pub struct Scratch {
     pub out: [u8; WINDOW],
 }
 
-/// A control segment on its way.
+/// A SYN.
 #[repr(C)]
-pub struct Segment<'a> {
-    /// The packet.
-    pub skb: Skb,
-    /// What the daemon wants.
-    pub settings: &'a Settings,
-    /// Its connection.
-    pub session: *mut Session,
+#[derive(Clone, Copy)]
+pub struct Syn {
+    /// Who sent it.
+    pub source: Endpoint,
+    /// Where to.
+    pub destination: Endpoint,
+    /// Its sequence number.
+    pub seq: u32,
+    /// Length of the IP packet.
+    pub total: u32,
+}
+
+/// A control segment on its way.
+///
+/// It lies in the scratch memory, not on the stack: what the verifier does not know of the caller
+/// it need not try in all combinations.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Segment {
     /// The session's number.
     pub number: u32,
     /// Where the TCP header starts.
@@ -61,27 +85,33 @@ pub struct Segment<'a> {
     pub is_replies: u8,
     /// 1: IPv4.
     pub v4: u8,
+    /// The sender's number of the first byte that leaves.
+    pub first: u32,
+    /// Bytes of the payload that were read before.
+    pub skip: u32,
+    /// Held bytes in front of the payload.
+    pub merge: u32,
+    /// Bytes of the payload that leave.
+    pub keep: u32,
 }
 
 /// Whether a SYN with this sequence number began the control connection of this flow.
 #[inline(always)]
 pub fn is_same_start(flow: &Flow, seq: u32) -> bool {
-    let Some(session) = maps::SESSIONS.get_ptr(flow.session) else { return false };
+    let Some(session) = maps::SESSIONS.get_ptr(flow.session) else {
+        return false;
+    };
     // SAFETY: the map is not preallocated, so the entry lives on while it is read.
     unsafe { (*session).commands.isn == seq }
 }
 
-/// Reads a segment and changes it as it must be; gives the IP packet's length then, or None if the
-/// segment must not be sent on now.
+/// Prepares a segment for [`read`]; false: there is nothing to read it with.
 #[inline(always)]
-pub fn segment<N: Net>(skb: &Skb, packet: &Packet<N>, settings: &Settings, flow: &Flow) -> Option<u32> {
-    let Some(session) = maps::SESSIONS.get_ptr_mut(flow.session) else {
-        return Some(packet.total);
+pub fn prepare<N: Net>(packet: &Packet<N>, flow: &Flow) -> bool {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return false;
     };
-    let mut segment = Segment {
-        skb: *skb,
-        settings,
-        session,
+    let segment = Segment {
         number: flow.session,
         tcp: packet.tcp,
         payload: packet.payload,
@@ -89,141 +119,177 @@ pub fn segment<N: Net>(skb: &Skb, packet: &Packet<N>, settings: &Settings, flow:
         total: packet.total,
         seq: packet.seq,
         ack: packet.ack,
-        mtu: if flow.out_mtu == 0 { 1500 } else { flow.out_mtu },
+        mtu: if flow.out_mtu == 0 {
+            1500
+        } else {
+            flow.out_mtu
+        },
         flags: packet.flags,
         is_replies: u8::from(flow.flags & flow_flag::REPLIES != 0),
         v4: u8::from(N::V4),
+        first: packet.seq,
+        skip: 0,
+        merge: 0,
+        keep: packet.len,
     };
-    let total = read(&mut segment);
-    if total == 0 { None } else { Some(total) }
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    unsafe { (*scratch).segment = segment };
+    true
 }
 
-/// The IP packet's new length, or 0: drop it.
+/// Reads the prepared segment and changes the packet as it must be; false: it must not be sent on
+/// now.
+#[inline(always)]
+pub fn read(skb: &Skb) -> bool {
+    match plan(skb) {
+        DROP => false,
+        INSPECT => inspect(skb) && rebuild::deliver(skb),
+        _ => rebuild::deliver(skb),
+    }
+}
+
+/// This CPU's scratch memory and the session of the segment in it.
+#[inline(always)]
+pub fn work(skb: &Skb) -> Option<Work<'_>> {
+    let scratch = maps::SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    let session = maps::SESSIONS.get_ptr_mut(unsafe { (*scratch).segment.number })?;
+    Some(Work {
+        skb,
+        session,
+        scratch,
+        at: 0,
+        len: 0,
+        sum: 0,
+    })
+}
+
+/// Compares the segment with what its direction has seen.
 #[inline(never)]
-fn read(segment: &mut Segment<'_>) -> u32 {
-    // SAFETY: the map is not preallocated, so the entry lives on while it is used. Each direction
-    // writes its own half.
-    let session = unsafe { &mut *segment.session };
+fn plan(skb: &Skb) -> u8 {
+    let Some(work) = work(skb) else { return PASS };
+    let Some(settings) = maps::SETTINGS.get(0) else {
+        return PASS;
+    };
+    // SAFETY: the session's entry and this CPU's own scratch outlive the packet. Each direction
+    // writes its own half of the session.
+    let (session, segment) = unsafe { (&mut *work.session, &mut (*work.scratch).segment) };
+    if session.answered.encrypted != 0 {
+        if segment.len > 0 {
+            count::add(Counter::PassedEncrypted, segment.total);
+        }
+        return PASS;
+    }
+    let direction = direction_mut(session, segment.is_replies);
     if segment.flags & tcp::SYN != 0 {
-        let direction = direction_mut(session, segment.is_replies);
         if direction.flags & direction_flag::STARTED == 0 || direction.isn != segment.seq {
             segment::start(direction, segment.seq);
             // Data in a SYN (RFC 7413) is not read.
             direction.seen = direction.seen.wrapping_add(segment.len);
         }
-        return segment.total;
+        return PASS;
     }
-    if session.answered.encrypted != 0 {
-        if segment.len > 0 {
-            count::add(Counter::PassedEncrypted, segment.total);
-        }
-        return rebuild::number(segment, segment.seq);
-    }
-    let last = segment.flags & (tcp::FIN | tcp::RST) != 0;
-    let now = jiffies();
-    let timeout = segment.settings.hold_timeout;
-    let direction = direction_mut(session, segment.is_replies);
-    let (plan, counter) = segment::plan(direction, segment.seq, segment.len, now, timeout);
+    let (plan, counter) = segment::plan(
+        direction,
+        segment.seq,
+        segment.len,
+        jiffies(),
+        settings.hold_timeout,
+    );
     if let Some(counter) = counter {
         count::add(counter, 0);
     }
-    if plan.verdict == PASS {
-        return rebuild::deliver(segment, segment.seq, 0, segment.len);
-    }
-    if plan.verdict == DROP {
-        return 0;
-    }
-    let first = segment.seq.wrapping_sub(plan.merge);
-    let end = inspect(segment, session, first, plan.skip, plan.merge, last, now);
-    let keep = end.wrapping_sub(segment.seq).cast_signed();
-    if keep <= 0 {
+    segment.skip = plan.skip;
+    segment.merge = plan.merge;
+    segment.first = segment.seq.wrapping_sub(plan.merge);
+    plan.verdict
+}
+
+/// Reads held bytes and what is new of the payload; false: nothing of it may leave.
+#[inline(never)]
+fn inspect(skb: &Skb) -> bool {
+    let Some(mut work) = work(skb) else {
+        return true;
+    };
+    // SAFETY: as in `plan`.
+    let (session, scratch) = unsafe { (&mut *work.session, &mut *work.scratch) };
+    let segment = &mut scratch.segment;
+    let is_replies = segment.is_replies != 0;
+    scratch.inspection.begin(
+        session,
+        is_replies,
+        segment.first.wrapping_add(segment.skip),
+    );
+    work.at = segment.payload.wrapping_add(segment.skip);
+    work.len = segment.len.wrapping_sub(segment.skip);
+    repeat(work.len.wrapping_add(segment.merge), &mut work, read_byte);
+    let last = segment.flags & (tcp::FIN | tcp::RST) != 0;
+    let end = segment::finish(session, &scratch.inspection, is_replies, last, jiffies());
+    let keep = end.wrapping_sub(segment.seq);
+    if keep.cast_signed() <= 0 {
         count::add(Counter::LineHeld, 0);
-        return 0;
+        return false;
     }
-    if (keep as u32) < segment.len {
+    if keep < segment.len {
         count::add(Counter::SegmentCut, 0);
     }
-    if plan.merge > 0 {
+    if segment.merge > 0 {
         count::add(Counter::LineMerged, 0);
     }
-    rebuild::deliver(segment, first, plan.merge, keep as u32)
+    segment.keep = keep;
+    true
 }
 
-/// What the reading loop works on.
+/// What the loops over a segment's bytes work on.
 #[repr(C)]
-struct Reader<'a> {
-    segment: &'a Segment<'a>,
-    session: *mut Session,
-    scratch: *mut Scratch,
-    /// Where in the packet the first unread byte is.
-    at: u32,
-    /// Unread bytes of the packet.
-    len: u32,
-    /// Held bytes in front of them.
-    merge: u32,
-}
-
-/// Reads `merge` held bytes and then the payload behind `skip`; gives the sequence number up to
-/// which the segment may be sent on.
-#[inline(always)]
-fn inspect(
-    segment: &Segment<'_>,
-    session: &mut Session,
-    first: u32,
-    skip: u32,
-    merge: u32,
-    last: bool,
-    now: u64,
-) -> u32 {
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
-        return segment.seq.wrapping_add(segment.len);
-    };
-    let is_replies = segment.is_replies != 0;
-    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-    unsafe {
-        (*scratch).inspection = Inspection::zeroed();
-        (*scratch).inspection.begin(session, is_replies, first.wrapping_add(skip));
-    }
-    let mut reader = Reader {
-        segment,
-        session,
-        scratch,
-        at: segment.payload.wrapping_add(skip),
-        len: segment.len.wrapping_sub(skip),
-        merge,
-    };
-    let times = reader.len.wrapping_add(merge);
-    repeat(times, &mut reader, read_byte);
-    // SAFETY: as above.
-    let inspection = unsafe { &(*scratch).inspection };
-    segment::finish(session, inspection, is_replies, last, now)
+pub struct Work<'a> {
+    /// The packet.
+    pub skb: &'a Skb,
+    /// The segment's connection.
+    pub session: *mut Session,
+    /// This CPU's scratch memory, the segment in it.
+    pub scratch: *mut Scratch,
+    /// Where in the packet the first byte is.
+    pub at: u32,
+    /// How many bytes there are from there on.
+    pub len: u32,
+    /// A sum over them.
+    pub sum: u32,
 }
 
 /// Reads byte number `index`; 1 ends the loop.
-unsafe extern "C" fn read_byte(index: u64, reader: *mut Reader<'_>) -> i64 {
-    // SAFETY: `repeat` hands over what `inspect` made; scratch and session outlive the loop.
-    let (reader, scratch, session) = unsafe {
-        let reader = &*reader;
-        (reader, &mut *reader.scratch, &mut *reader.session)
+unsafe extern "C" fn read_byte(index: u64, work: *mut Work<'_>) -> i64 {
+    // SAFETY: `repeat` hands over what `inspect` has; session and scratch outlive the loop.
+    let (work, session, scratch) = unsafe {
+        let work = &*work;
+        (work, &mut *work.session, &mut *work.scratch)
     };
     let index = index as u32;
-    let byte = if index < reader.merge {
-        direction(session, reader.segment.is_replies).line[index as usize & (LINE_MAX - 1)]
+    let merge = scratch.segment.merge;
+    let byte = if index < merge {
+        direction(session, scratch.segment.is_replies).line[index as usize & (LINE_MAX - 1)]
     } else {
-        let at = index - reader.merge;
-        let place = at as usize & (WINDOW - 1);
-        if place == 0 {
-            let rest = reader.len.wrapping_sub(at).min(WINDOW as u32);
-            if !reader.segment.skb.load_into(reader.at.wrapping_add(at), &mut scratch.window, rest) {
-                return 1;
-            }
+        match window_byte(work, &mut scratch.window, index.wrapping_sub(merge)) {
+            Some(byte) => byte,
+            None => return 1,
         }
-        scratch.window[place]
     };
     let mut doorman = Doorman {
-        session: reader.segment.number,
-        settings: reader.segment.settings,
+        session: scratch.segment.number,
     };
     scratch.inspection.feed(session, &mut doorman, byte);
-    i64::from(scratch.inspection.stop)
+    i64::from(scratch.inspection.stop != 0)
+}
+
+/// Byte `at` of the work's bytes, through the window: whoever reads them in order reads all.
+#[inline(always)]
+pub fn window_byte(work: &Work<'_>, window: &mut [u8; WINDOW], at: u32) -> Option<u8> {
+    let place = at as usize & (WINDOW - 1);
+    if place == 0 {
+        let rest = work.len.wrapping_sub(at).min(WINDOW as u32);
+        if !work.skb.load_into(work.at.wrapping_add(at), window, rest) {
+            return None;
+        }
+    }
+    Some(window[place])
 }

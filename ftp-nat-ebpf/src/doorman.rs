@@ -2,41 +2,98 @@
 
 use crate::count;
 use crate::interest;
-use crate::kernel::jiffies;
+use crate::kernel::{jiffies, repeat};
 use crate::mapping::{TRIES, random_port};
 use crate::maps;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use ftp_nat_common::abi::{Mapping, MappingKey, PublishKey, Session, Settings, event, kind, role, session_flag, side};
+use ftp_nat_common::abi::{
+    Mapping, MappingKey, PublishKey, Session, Settings, event, kind, role, session_flag, side,
+};
 use ftp_nat_common::addr::{Addr, Endpoint, Port};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::inspect::{Gate, Opening};
 
 /// The one who opens, for one session.
 #[derive(Clone, Copy)]
-pub struct Doorman<'a> {
+pub struct Doorman {
     /// The session's number.
     pub session: u32,
-    /// What the daemon wants.
-    pub settings: &'a Settings,
 }
 
-/// What came of asking for a port.
-enum Asked {
-    /// It is ours now.
-    Given,
-    /// Somebody has it.
-    Taken,
-    /// The map is full.
-    Full,
+/// The port is ours now.
+const GIVEN: u32 = 0;
+/// Somebody has it.
+const TAKEN: u32 = 1;
+/// The map is full.
+const FULL: u32 = 2;
+
+/// The search for a public port.
+#[repr(C)]
+struct Search<'a> {
+    key: MappingKey,
+    mapping: &'a Mapping,
+    settings: &'a Settings,
+    answer: u32,
 }
 
-impl Doorman<'_> {
+/// Asks for the port in the search's key; the next try takes another. 1 ends the loop.
+unsafe extern "C" fn ask(_index: u64, search: *mut Search<'_>) -> i64 {
+    // SAFETY: `repeat` hands over what `open_inbound` made.
+    let search = unsafe { &mut *search };
+    search.answer = ask_once(search);
+    if search.answer != TAKEN {
+        return 1;
+    }
+    search.key.dport = random_port(search.settings);
+    0
+}
+
+#[inline(always)]
+fn ask_once(search: &Search<'_>) -> u32 {
+    let key = &search.key;
+    let published = PublishKey {
+        addr: key.dst,
+        port: key.dport,
+        pad: 0,
+    };
+    if maps::PUBLISHED.get_ptr(published).is_some() {
+        return TAKEN;
+    }
+    match maps::MAPPINGS.insert(key, search.mapping, u64::from(BPF_NOEXIST)) {
+        Ok(()) => return GIVEN,
+        // -EEXIST
+        Err(-17) => {}
+        Err(_) => return FULL,
+    }
+    let Some(there) = maps::MAPPINGS.get_ptr(key) else {
+        return TAKEN;
+    };
+    // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+    let there = unsafe { &*there };
+    // The same end announced again, or an announcement that nobody came for in time.
+    let free = there.to == search.mapping.to || jiffies() > there.expires;
+    if free
+        && maps::MAPPINGS
+            .insert(key, search.mapping, u64::from(BPF_ANY))
+            .is_ok()
+    {
+        GIVEN
+    } else {
+        TAKEN
+    }
+}
+
+impl Doorman {
     /// The pinhole for connections from outside to a public port.
     #[inline(always)]
     fn key(session: &Session, public: Port) -> MappingKey {
         let anybody = session.flags & session_flag::ANY_PEER != 0;
         MappingKey {
-            src: if anybody { Addr::default() } else { session.outside.addr },
+            src: if anybody {
+                Addr::default()
+            } else {
+                session.outside.addr
+            },
             dst: session.public.addr,
             dport: public,
             pad: 0,
@@ -44,64 +101,47 @@ impl Doorman<'_> {
         }
     }
 
+    /// The scratch memory's mapping, filled in.
     #[inline(always)]
-    fn mapping(&self, kind: u8, to: Endpoint) -> Mapping {
+    fn mapping(&self, kind: u8, to: Endpoint) -> Option<(&'static Mapping, &'static Settings)> {
+        let settings = maps::SETTINGS.get(0)?;
+        let scratch = maps::SCRATCH.get_ptr_mut(0)?;
+        // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+        let mapping = unsafe { &mut (*scratch).mapping };
         let now = jiffies();
-        Mapping {
-            to,
-            session: self.session,
-            kind,
-            pad: [0; 7],
-            born: now,
-            expires: now.wrapping_add(self.settings.mapping_timeout),
-        }
-    }
-
-    /// Asks for one public port.
-    #[inline(always)]
-    fn ask(&self, session: &Session, public: Port, mapping: &Mapping) -> Asked {
-        let published = PublishKey { addr: session.public.addr, port: public, pad: 0 };
-        if maps::PUBLISHED.get_ptr(published).is_some() {
-            return Asked::Taken;
-        }
-        let key = Self::key(session, public);
-        match maps::MAPPINGS.insert(key, mapping, u64::from(BPF_NOEXIST)) {
-            Ok(()) => return Asked::Given,
-            // -EEXIST
-            Err(-17) => {}
-            Err(_) => return Asked::Full,
-        }
-        let Some(there) = maps::MAPPINGS.get_ptr(key) else { return Asked::Taken };
-        // SAFETY: the map is not preallocated, so the entry lives on while it is read.
-        let there = unsafe { &*there };
-        // The same end announced again, or an announcement that nobody came for in time.
-        let free = there.to == mapping.to || jiffies() > there.expires;
-        if free && maps::MAPPINGS.insert(key, mapping, u64::from(BPF_ANY)).is_ok() {
-            Asked::Given
-        } else {
-            Asked::Taken
-        }
+        mapping.to = to;
+        mapping.session = self.session;
+        mapping.kind = kind;
+        mapping.pad = [0; 3];
+        mapping.pad2 = 0;
+        mapping.born = now;
+        mapping.expires = now.wrapping_add(settings.mapping_timeout);
+        Some((mapping, settings))
     }
 
     /// Lets connections from outside in: on the announced port if the peer has that free.
     #[inline(always)]
-    fn open_inbound(&self, session: &Session, mapping: &Mapping) -> Result<Port, Counter> {
-        let wanted = mapping.to.port;
-        let mut public = wanted;
-        let mut tries = 0;
-        while tries < TRIES {
-            match self.ask(session, public, mapping) {
-                Asked::Given => {
-                    interest::note(public, self.settings.hz);
-                    interest::note(wanted, self.settings.hz);
-                    return Ok(public);
-                }
-                Asked::Taken => public = random_port(self.settings),
-                Asked::Full => return Err(Counter::PassedMapFull),
+    fn open_inbound(&self, session: &Session, kind: u8, to: Endpoint) -> Result<Port, Counter> {
+        let wanted = to.port;
+        let Some((mapping, settings)) = self.mapping(kind, to) else {
+            return Err(Counter::PassedMapFull);
+        };
+        let mut search = Search {
+            key: Self::key(session, wanted),
+            mapping,
+            settings,
+            answer: TAKEN,
+        };
+        repeat(TRIES, &mut search, ask);
+        match search.answer {
+            GIVEN => {
+                interest::note(search.key.dport, settings.hz);
+                interest::note(wanted, settings.hz);
+                Ok(search.key.dport)
             }
-            tries += 1;
+            FULL => Err(Counter::PassedMapFull),
+            _ => Err(Counter::DeniedNoPort),
         }
-        Err(Counter::DeniedNoPort)
     }
 
     /// Lets a connection from the inside server to the client out.
@@ -114,29 +154,48 @@ impl Doorman<'_> {
             pad: 0,
             side: side::OUTBOUND,
         };
-        let mapping = self.mapping(kind::ACTIVE, Endpoint::new(session.public.addr, Port(0)));
-        if maps::MAPPINGS.insert(key, &mapping, u64::from(BPF_ANY)).is_err() {
+        let to = Endpoint::new(session.public.addr, Port(0));
+        let Some((mapping, settings)) = self.mapping(kind::ACTIVE, to) else {
+            return Err(Counter::PassedMapFull);
+        };
+        if maps::MAPPINGS
+            .insert(key, mapping, u64::from(BPF_ANY))
+            .is_err()
+        {
             return Err(Counter::PassedMapFull);
         }
-        interest::note(opening.port, self.settings.hz);
+        interest::note(opening.port, settings.hz);
         Ok(opening.port)
     }
 
-    #[inline(always)]
-    fn event(&self, session: &Session, what: u8, counter: Counter, opening: &Opening, public: Port) {
-        let mut told = count::event(session, self.session, what, opening.kind, counter);
-        told.public.port = public;
-        if opening.kind == kind::ACTIVE && session.role == role::PUBLISH {
-            told.peer.port = opening.port;
-        } else {
-            told.inside.port = opening.port;
-        }
-        count::tell(told);
+    /// Counts and tells; `happening`: [`event`] in the high half, the counter in the low one.
+    #[inline(never)]
+    fn event(&self, session: &Session, happening: u32, opening: &Opening, public: Port) {
+        let counter = happening & 0xffff;
+        count::add_number(counter, 0);
+        count::tell(|told| {
+            told.what = (happening >> 16) as u8;
+            told.kind = opening.kind;
+            told.reason = counter as u16;
+            count::about(told, session, self.session);
+            told.public.port = public;
+            if opening.kind == kind::ACTIVE && session.role == role::PUBLISH {
+                told.peer.port = opening.port;
+            } else {
+                told.inside.port = opening.port;
+            }
+        });
     }
 }
 
-impl Gate for Doorman<'_> {
-    #[inline(always)]
+/// Two small numbers as one: a function has five arguments at most.
+#[inline(always)]
+fn happening(what: u8, counter: Counter) -> u32 {
+    u32::from(what) << 16 | counter as u32
+}
+
+impl Gate for Doorman {
+    #[inline(never)]
     fn open(&mut self, session: &Session, opening: &Opening) -> Result<Port, Counter> {
         if session.flags & session_flag::LOCAL != 0 {
             // Nothing is translated on the way to this machine's own server.
@@ -145,20 +204,27 @@ impl Gate for Doorman<'_> {
         let passive = opening.kind == kind::PASSIVE;
         let result = if passive {
             let to = Endpoint::new(session.inside.addr, opening.port);
-            self.open_inbound(session, &self.mapping(kind::PASSIVE, to))
+            self.open_inbound(session, kind::PASSIVE, to)
         } else if session.role == role::MASQUERADE {
             let to = Endpoint::new(opening.addr, opening.port);
-            self.open_inbound(session, &self.mapping(kind::ACTIVE, to))
+            self.open_inbound(session, kind::ACTIVE, to)
         } else {
             self.open_outbound(session, opening)
         };
         let Ok(public) = result else { return result };
-        let counter = if passive { Counter::PassiveOpened } else { Counter::ActiveOpened };
-        count::add(counter, 0);
-        self.event(session, event::OPENED, counter, opening, public);
+        let counter = if passive {
+            Counter::PassiveOpened
+        } else {
+            Counter::ActiveOpened
+        };
+        self.event(session, happening(event::OPENED, counter), opening, public);
         if public != opening.port {
-            count::add(Counter::Remapped, 0);
-            self.event(session, event::REMAPPED, Counter::Remapped, opening, public);
+            self.event(
+                session,
+                happening(event::REMAPPED, Counter::Remapped),
+                opening,
+                public,
+            );
         }
         result
     }
@@ -181,7 +247,11 @@ impl Gate for Doorman<'_> {
 
     #[inline(always)]
     fn tell(&mut self, session: &Session, what: u8, counter: Counter, opening: &Opening) {
-        count::add(counter, 0);
-        self.event(session, what, counter, opening, session.public.port);
+        self.event(
+            session,
+            happening(what, counter),
+            opening,
+            session.public.port,
+        );
     }
 }

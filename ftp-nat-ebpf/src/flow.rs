@@ -4,6 +4,7 @@ use crate::count;
 use crate::gateway::Hook;
 use crate::kernel::{Skb, jiffies, route};
 use crate::maps;
+use crate::packet::{self, Ports, Reading};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, flow_flag, interface_flag, kind, side};
 use ftp_nat_common::addr::{Addr, Endpoint, Port};
@@ -14,6 +15,10 @@ use ftp_nat_common::counter::Counter;
 pub trait Net: Copy {
     /// Whether this is IPv4.
     const V4: bool;
+    /// The ports of a TCP packet.
+    fn ports(skb: &Skb) -> Option<Ports>;
+    /// The whole headers of a packet that has ports.
+    fn headers(skb: &Skb) -> Reading<Self>;
     /// The key of a connection's packets from `src` to `dst`.
     fn key(src: &Endpoint, dst: &Endpoint, side: u32) -> Self;
     /// The same key on a side of the gateway.
@@ -34,8 +39,24 @@ impl Net for FlowKey4 {
     const V4: bool = true;
 
     #[inline(always)]
+    fn ports(skb: &Skb) -> Option<Ports> {
+        packet::ports4(skb)
+    }
+
+    #[inline(always)]
+    fn headers(skb: &Skb) -> Reading<Self> {
+        packet::read4(skb)
+    }
+
+    #[inline(always)]
     fn key(src: &Endpoint, dst: &Endpoint, side: u32) -> Self {
-        Self { src: src.addr.v4(), dst: dst.addr.v4(), sport: src.port, dport: dst.port, side }
+        Self {
+            src: src.addr.v4(),
+            dst: dst.addr.v4(),
+            sport: src.port,
+            dport: dst.port,
+            side,
+        }
     }
 
     #[inline(always)]
@@ -73,8 +94,24 @@ impl Net for FlowKey6 {
     const V4: bool = false;
 
     #[inline(always)]
+    fn ports(skb: &Skb) -> Option<Ports> {
+        packet::ports6(skb)
+    }
+
+    #[inline(always)]
+    fn headers(skb: &Skb) -> Reading<Self> {
+        packet::read6(skb)
+    }
+
+    #[inline(always)]
     fn key(src: &Endpoint, dst: &Endpoint, side: u32) -> Self {
-        Self { src: src.addr, dst: dst.addr, sport: src.port, dport: dst.port, side }
+        Self {
+            src: src.addr,
+            dst: dst.addr,
+            sport: src.port,
+            dport: dst.port,
+            side,
+        }
     }
 
     #[inline(always)]
@@ -108,7 +145,9 @@ impl Net for FlowKey6 {
     }
 }
 
-/// A connection through the gateway.
+/// A connection through the gateway. It lies in the scratch memory: the stack is short.
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub struct Connection {
     /// The end outside.
     pub outside: Endpoint,
@@ -122,26 +161,17 @@ pub struct Connection {
     pub kind: u8,
     /// [`flow_flag`] of both directions.
     pub flags: u8,
-    /// Whether the server is inside: the outbound flow carries the replies.
-    pub server_inside: bool,
-}
-
-/// Where the two directions leave, 0 where the stack forwards them.
-struct Exits {
-    inbound: Exit,
-    outbound: Exit,
+    /// 1: the server is inside, the outbound flow carries the replies.
+    pub server_inside: u8,
 }
 
 /// Where a direction leaves.
+#[repr(C)]
 #[derive(Clone, Copy)]
-struct Exit {
+pub struct Exit {
     ifindex: u32,
     mtu: u32,
     next_hop: Addr,
-}
-
-impl Exit {
-    const STACK: Self = Self { ifindex: 0, mtu: 0, next_hop: Addr([0; 4]) };
 }
 
 /// An interface's MTU, if flows may be redirected through it in this role.
@@ -153,93 +183,179 @@ fn redirectable(ifindex: u32, role: u32) -> Option<u32> {
     (interface.flags & wanted == wanted).then_some(interface.mtu)
 }
 
-/// Where a connection's directions leave: both by redirect, or neither, so that the stack sees all
-/// of it or nothing.
-#[inline(always)]
-fn exits(skb: &Skb, hook: Hook, connection: &Connection) -> Option<Exits> {
+/// Sets where the connection's directions leave: both by redirect, or neither, so that the stack
+/// sees all of it or nothing.
+#[inline(never)]
+fn set_exits(skb: &Skb, hook: Hook) -> bool {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    let scratch = unsafe { &mut *scratch };
     let here = skb.ifindex();
     let (inwards, outwards) = match hook {
         Hook::WanIngress => (0, here),
         Hook::LanIngress => (here, 0),
-        Hook::WanEgress => return None,
+        Hook::WanEgress => return false,
     };
-    let inbound = route(skb, &connection.outside.addr, &connection.inside.addr, inwards)?;
-    let inbound_mtu = redirectable(inbound.ifindex, interface_flag::LAN)?;
-    let outbound = route(skb, &connection.public.addr, &connection.outside.addr, outwards)?;
-    let outbound_mtu = redirectable(outbound.ifindex, interface_flag::WAN)?;
-    Some(Exits {
-        inbound: Exit { ifindex: inbound.ifindex, mtu: inbound_mtu, next_hop: inbound.next_hop },
-        outbound: Exit { ifindex: outbound.ifindex, mtu: outbound_mtu, next_hop: outbound.next_hop },
-    })
+    let connection = &scratch.connection;
+    let Some(inbound) = route(
+        skb,
+        &connection.outside.addr,
+        &connection.inside.addr,
+        inwards,
+    ) else {
+        return false;
+    };
+    let Some(mtu) = redirectable(inbound.ifindex, interface_flag::LAN) else {
+        return false;
+    };
+    scratch.flow.out_ifindex = inbound.ifindex;
+    scratch.flow.out_mtu = mtu;
+    scratch.flow.next_hop = inbound.next_hop;
+    let Some(outbound) = route(
+        skb,
+        &connection.public.addr,
+        &connection.outside.addr,
+        outwards,
+    ) else {
+        return false;
+    };
+    let Some(mtu) = redirectable(outbound.ifindex, interface_flag::WAN) else {
+        return false;
+    };
+    scratch.outward = Exit {
+        ifindex: outbound.ifindex,
+        mtu,
+        next_hop: outbound.next_hop,
+    };
+    true
 }
 
-/// Makes both flows of a connection. The inbound one comes first: it is the lock on the public
-/// port. With `fresh` it must not exist yet; otherwise it replaces an old one.
+/// Makes both flows of the connection in the scratch memory. The inbound one comes first: it is the
+/// lock on the public port. With `fresh` it must not exist yet; otherwise it replaces an old one.
 #[inline(never)]
-pub fn create<N: Net>(skb: &Skb, hook: Hook, connection: &Connection, fresh: bool) -> bool {
+pub fn create(skb: &Skb, hook: Hook, fresh: bool) -> bool {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    let (connection, flow) = unsafe { (&(*scratch).connection, &mut (*scratch).flow) };
     let no_nat = connection.flags & flow_flag::NO_NAT != 0;
-    let seen_inside = if no_nat { connection.public } else { connection.inside };
-    let inbound = N::key(&connection.outside, &connection.public, side::INBOUND);
-    let outbound = N::key(&seen_inside, &connection.outside, side::OUTBOUND);
+    let seen_inside = if no_nat {
+        &connection.public
+    } else {
+        &connection.inside
+    };
     if !fresh {
-        if let Some(old) = inbound.find() {
-            // SAFETY: the map is not preallocated, so the entry lives on while it is read.
-            let old_end = unsafe { Endpoint::new((*old).to, (*old).port) };
-            N::key(&old_end, &connection.outside, side::OUTBOUND).remove();
-        }
+        remove_old(&connection.outside, &connection.public);
     }
-    let exits = if no_nat { None } else { exits(skb, hook, connection) };
-    if exits.is_none() && !no_nat && hook as u32 != Hook::WanEgress as u32 {
-        count::add(Counter::PassedNoRoute, 0);
-    }
-    let (inward, outward) = match exits {
-        Some(exits) => (exits.inbound, exits.outbound),
-        None => (Exit::STACK, Exit::STACK),
-    };
     let now = jiffies();
-    let inside_sum = of_addr(&connection.inside.addr.0, N::V4);
-    let public_sum = of_addr(&connection.public.addr.0, N::V4);
-    let mut flow = Flow {
-        to: connection.inside.addr,
-        port: connection.inside.port,
-        kind: connection.kind,
-        flags: connection.flags,
-        addr_diff: difference(public_sum, inside_sum),
-        port_diff: port_difference(connection.public.port, connection.inside.port),
-        out_ifindex: inward.ifindex,
-        out_mtu: inward.mtu,
-        session: connection.session,
-        route_epoch: 0,
-        next_hop: inward.next_hop,
-        tcp_flags: 0,
-        pad: [0; 7],
-        born: now,
-        last_seen: now,
-        packets: 0,
-        bytes: 0,
-    };
-    if connection.kind == kind::CONTROL && !connection.server_inside {
+    // An IPv4 address lies in the last word, behind words that both addresses share.
+    let inside_sum = of_addr(&connection.inside.addr.0, false);
+    let public_sum = of_addr(&connection.public.addr.0, false);
+    flow.to = connection.inside.addr;
+    flow.port = connection.inside.port;
+    flow.kind = connection.kind;
+    flow.flags = connection.flags;
+    flow.addr_diff = difference(public_sum, inside_sum);
+    flow.port_diff = port_difference(connection.public.port, connection.inside.port);
+    flow.session = connection.session;
+    flow.route_epoch = 0;
+    flow.tcp_flags = 0;
+    flow.pad = [0; 3];
+    flow.pad2 = 0;
+    flow.born = now;
+    flow.last_seen = now;
+    flow.packets = 0;
+    flow.bytes = 0;
+    if connection.kind == kind::CONTROL && connection.server_inside == 0 {
         flow.flags |= flow_flag::REPLIES;
     }
-    if !inbound.insert(&flow, if fresh { BPF_NOEXIST } else { BPF_ANY }) {
+    let redirected = !no_nat && set_exits(skb, hook);
+    if !redirected {
+        flow.out_ifindex = 0;
+        flow.out_mtu = 0;
+        flow.next_hop = Addr::default();
+        if !no_nat && hook != Hook::WanEgress {
+            count::add(Counter::PassedNoRoute, 0);
+        }
+    }
+    let flags = if fresh { BPF_NOEXIST } else { BPF_ANY };
+    if !insert(
+        &connection.outside,
+        &connection.public,
+        side::INBOUND,
+        flow,
+        flags,
+    ) {
         return false;
     }
     flow.to = connection.public.addr;
     flow.port = connection.public.port;
     flow.flags = connection.flags;
-    if connection.kind == kind::CONTROL && connection.server_inside {
+    if connection.kind == kind::CONTROL && connection.server_inside != 0 {
         flow.flags |= flow_flag::REPLIES;
     }
     flow.addr_diff = difference(inside_sum, public_sum);
     flow.port_diff = port_difference(connection.inside.port, connection.public.port);
-    flow.out_ifindex = outward.ifindex;
-    flow.out_mtu = outward.mtu;
-    flow.next_hop = outward.next_hop;
-    if !outbound.insert(&flow, BPF_ANY) {
-        inbound.remove();
+    if redirected {
+        // SAFETY: as above.
+        let outward = unsafe { &(*scratch).outward };
+        flow.out_ifindex = outward.ifindex;
+        flow.out_mtu = outward.mtu;
+        flow.next_hop = outward.next_hop;
+    }
+    if !insert(
+        seen_inside,
+        &connection.outside,
+        side::OUTBOUND,
+        flow,
+        BPF_ANY,
+    ) {
+        remove(&connection.outside, &connection.public, side::INBOUND);
         return false;
     }
     true
+}
+
+/// The flow of packets from `src` to `dst`.
+#[inline(always)]
+pub fn find(src: &Endpoint, dst: &Endpoint, side: u32) -> Option<*mut Flow> {
+    if src.addr.is_v4() {
+        FlowKey4::key(src, dst, side).find()
+    } else {
+        FlowKey6::key(src, dst, side).find()
+    }
+}
+
+#[inline(never)]
+fn insert(src: &Endpoint, dst: &Endpoint, side: u32, flow: &Flow, flags: u32) -> bool {
+    if src.addr.is_v4() {
+        FlowKey4::key(src, dst, side).insert(flow, flags)
+    } else {
+        FlowKey6::key(src, dst, side).insert(flow, flags)
+    }
+}
+
+#[inline(never)]
+fn remove(src: &Endpoint, dst: &Endpoint, side: u32) {
+    if src.addr.is_v4() {
+        FlowKey4::key(src, dst, side).remove();
+    } else {
+        FlowKey6::key(src, dst, side).remove();
+    }
+}
+
+/// Ends the outbound half of an old connection whose inbound key comes back.
+#[inline(never)]
+fn remove_old(outside: &Endpoint, public: &Endpoint) {
+    let Some(old) = find(outside, public, side::INBOUND) else {
+        return;
+    };
+    // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+    let old_end = unsafe { Endpoint::new((*old).to, (*old).port) };
+    remove(&old_end, outside, side::OUTBOUND);
 }
 
 #[inline(always)]

@@ -4,8 +4,9 @@ use crate::count;
 use crate::flow::Net;
 use crate::gateway::{Hook, NEXT, TRANSLATED};
 use crate::kernel::{Skb, redirect};
+use crate::maps;
 use crate::packet::Packet;
-use ftp_nat_common::abi::{Flow, Settings};
+use ftp_nat_common::abi::Flow;
 use ftp_nat_common::counter::Counter;
 
 /// How a packet leaves.
@@ -38,7 +39,11 @@ pub fn exit<N: Net>(skb: &Skb, hook: Hook, packet: &Packet<N>, flow: &Flow) -> E
     }
     // A super-packet is sent as segments of this size.
     let segment = skb.gso_size();
-    let longest = if segment == 0 { packet.total } else { packet.payload - crate::packet::IP + segment };
+    let longest = if segment == 0 {
+        packet.total
+    } else {
+        packet.payload - crate::packet::IP + segment
+    };
     if longest > flow.out_mtu {
         count::add(Counter::PassedTooBig, packet.total);
         return Exit::Stack;
@@ -48,11 +53,15 @@ pub fn exit<N: Net>(skb: &Skb, hook: Hook, packet: &Packet<N>, flow: &Flow) -> E
 
 /// Sends it; gives TC's verdict.
 #[inline(always)]
-pub fn forward(skb: &Skb, hook: Hook, settings: &Settings, flow: &Flow, exit: Exit, len: u32) -> i32 {
+pub fn forward(skb: &Skb, hook: Hook, flow: &Flow, exit: Exit, len: u32) -> i32 {
     let inbound = hook == Hook::WanIngress;
     if exit.is_redirect() {
         count::add(
-            if inbound { Counter::InboundRedirected } else { Counter::OutboundRedirected },
+            if inbound {
+                Counter::InboundRedirected
+            } else {
+                Counter::OutboundRedirected
+            },
             len,
         );
         if !inbound {
@@ -61,8 +70,15 @@ pub fn forward(skb: &Skb, hook: Hook, settings: &Settings, flow: &Flow, exit: Ex
         }
         return redirect(flow.out_ifindex, &flow.next_hop);
     }
-    count::add(if inbound { Counter::InboundStack } else { Counter::OutboundStack }, len);
-    if settings.mark != 0 {
+    count::add(
+        if inbound {
+            Counter::InboundStack
+        } else {
+            Counter::OutboundStack
+        },
+        len,
+    );
+    if let Some(settings) = maps::SETTINGS.get(0) {
         skb.add_mark(settings.mark);
     }
     NEXT

@@ -1,18 +1,19 @@
 //! The stations in order: what a packet is, what flow it belongs to, what happens to it.
 
 use crate::control;
+use crate::control::Syn;
 use crate::count;
-use crate::flow::Net;
+use crate::flow::{self, Net};
 use crate::forward;
 use crate::interest;
 use crate::kernel::{Skb, jiffies};
 use crate::mapping;
 use crate::maps;
-use crate::packet::{self, Packet, Reading, tcp};
+use crate::packet::{Packet, Reading, tcp};
 use crate::publish;
 use crate::translate;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
-use ftp_nat_common::abi::{Flow, Settings, event, flow_flag, kind, port, side};
+use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, event, flow_flag, kind, port, side};
 use ftp_nat_common::counter::Counter;
 
 /// The packet goes on as it would without us.
@@ -49,24 +50,178 @@ impl Hook {
 const IPV4: u32 = 0x0800_u16.to_be() as u32;
 const IPV6: u32 = 0x86dd_u16.to_be() as u32;
 
+/// [`known`]'s answer: a SYN, which may open something.
+const OPENS: i32 = 0x1000;
+/// [`known`]'s answer: a control segment, which must be read.
+const CONTROL: i32 = 0x1001;
+
+/// How often a packet was looked at: what its stations change, the next look sees.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Look {
+    /// Nothing is known of it.
+    First = 0,
+    /// Its flow was made just now, or is there.
+    Opened = 1,
+    /// It was read.
+    Read = 2,
+}
+
 /// A packet enters; gives TC's verdict.
+///
+/// Each station looks at the packet afresh and nothing is carried from one to the next but the
+/// packet itself (and what [`Scratch`](crate::control::Scratch) holds): so the stack stays small,
+/// and the verifier sees each station once.
 #[inline(always)]
 pub fn enter(skb: &Skb, hook: Hook) -> i32 {
+    let mut answer = look(skb, hook, Look::First);
+    if answer == OPENS {
+        if !opening(skb, hook) {
+            return NEXT;
+        }
+        answer = look(skb, hook, Look::Opened);
+    }
+    if answer == CONTROL {
+        if !control::read(skb) {
+            return DROP;
+        }
+        answer = look(skb, hook, Look::Read);
+    }
+    answer
+}
+
+#[inline(always)]
+fn look(skb: &Skb, hook: Hook, look: Look) -> i32 {
     let protocol = skb.protocol();
     if protocol == IPV4 {
-        let Some((ports, tcp)) = packet::ports4(skb) else { return NEXT };
-        if interest::of(ports) == 0 || is_translated(skb, hook) {
-            return NEXT;
-        }
-        read(skb, hook, packet::read4(skb, ports, tcp))
+        known::<FlowKey4>(skb, hook, look)
     } else if protocol == IPV6 {
-        let Some((ports, tcp)) = packet::ports6(skb) else { return NEXT };
-        if interest::of(ports) == 0 || is_translated(skb, hook) {
-            return NEXT;
-        }
-        read(skb, hook, packet::read6(skb, ports, tcp))
+        known::<FlowKey6>(skb, hook, look)
     } else {
         NEXT
+    }
+}
+
+/// The look that tells FTP from the rest, the packet's flow, and what follows from it.
+#[inline(never)]
+fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
+    let Some(ports) = N::ports(skb) else {
+        return NEXT;
+    };
+    if look == Look::First && (interest::of(ports) == 0 || is_translated(skb, hook)) {
+        return NEXT;
+    }
+    let mut packet = match N::headers(skb) {
+        Reading::Tcp(packet) => packet,
+        Reading::Fragment => {
+            count::add(Counter::PassedFragment, skb.len());
+            return NEXT;
+        }
+        Reading::Truncated => {
+            count::add(Counter::PassedTruncated, skb.len());
+            return NEXT;
+        }
+    };
+    packet.key = packet.key.on(hook.side());
+    if look == Look::First && packet.flags & (tcp::SYN | tcp::ACK_FLAG) == tcp::SYN {
+        return if prepare_opening(&packet) {
+            OPENS
+        } else {
+            NEXT
+        };
+    }
+    let Some(flow) = packet.key.find() else {
+        if hook == Hook::WanIngress {
+            count::add(Counter::PassedNoFlow, packet.total);
+        }
+        return NEXT;
+    };
+    // SAFETY: the map is not preallocated, so the entry lives on while it is used; a direction's
+    // packets seldom run on two CPUs, and what that loses are counts.
+    let flow = unsafe { &mut *flow };
+    let exit = forward::exit(skb, hook, &packet, flow);
+    // What the stack forwards is translated on the WAN's side of it, like all that it sees; and it
+    // answers what is too big or too old with an ICMP error that names the sender's own packet.
+    if hook == Hook::LanIngress && !exit.is_redirect() {
+        return NEXT;
+    }
+    if look != Look::Read {
+        note(flow, packet.flags, packet.total);
+        if flow.kind == kind::CONTROL && control::prepare(&packet, flow) {
+            return CONTROL;
+        }
+    }
+    if flow.flags & flow_flag::NO_NAT != 0 {
+        return NEXT;
+    }
+    if !translate::translate(skb, &packet, flow, hook.side(), exit.is_redirect()) {
+        count::add(Counter::PassedNoRoom, 0);
+        return NEXT;
+    }
+    forward::forward(skb, hook, flow, exit, packet.total)
+}
+
+/// Leaves what [`opening`] must know of a SYN.
+#[inline(always)]
+fn prepare_opening<N: Net>(packet: &Packet<N>) -> bool {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    unsafe {
+        (*scratch).syn = Syn {
+            source: packet.key.source(),
+            destination: packet.key.destination(),
+            seq: packet.seq,
+            total: packet.total,
+        };
+    }
+    true
+}
+
+/// A SYN: whether it has a flow now.
+#[inline(never)]
+fn opening(skb: &Skb, hook: Hook) -> bool {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    let syn = unsafe { &(*scratch).syn };
+    if mapping::use_for(skb, hook) {
+        return true;
+    }
+    if let Some(flow) = flow::find(&syn.source, &syn.destination, hook.side()) {
+        // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+        let flow = unsafe { &*flow };
+        let again = if flow.kind == kind::CONTROL {
+            control::is_same_start(flow, syn.seq)
+        } else {
+            // A connection that got further than its SYN does not start again unannounced.
+            flow.tcp_flags & (tcp::ACK_FLAG | tcp::RST) == 0
+        };
+        if again {
+            return true;
+        }
+    }
+    match hook {
+        Hook::WanIngress => {
+            if publish::publish(skb, hook) {
+                return true;
+            }
+            count::add(Counter::DeniedUnannounced, syn.total);
+            count::tell(|told| {
+                told.what = event::DENIED;
+                told.reason = Counter::DeniedUnannounced as u16;
+                told.peer = syn.source;
+                told.public = syn.destination;
+            });
+            false
+        }
+        Hook::WanEgress => {
+            let marks = interest::marks(syn.destination.port);
+            marks & port::MASQUERADED != 0 && publish::masquerade(skb, hook)
+        }
+        Hook::LanIngress => false,
     }
 }
 
@@ -78,130 +233,6 @@ fn is_translated(skb: &Skb, hook: Hook) -> bool {
     }
     skb.set_note(0);
     true
-}
-
-#[inline(always)]
-fn read<N: Net>(skb: &Skb, hook: Hook, reading: Reading<N>) -> i32 {
-    match reading {
-        Reading::Tcp(mut packet) => {
-            packet.key = packet.key.on(hook.side());
-            known(skb, hook, &packet)
-        }
-        Reading::Fragment => {
-            count::add(Counter::PassedFragment, skb.len());
-            NEXT
-        }
-        Reading::Truncated => {
-            count::add(Counter::PassedTruncated, skb.len());
-            NEXT
-        }
-        Reading::Foreign => NEXT,
-    }
-}
-
-/// A packet on a port of FTP.
-#[inline(always)]
-fn known<N: Net>(skb: &Skb, hook: Hook, packet: &Packet<N>) -> i32 {
-    let Some(settings) = maps::SETTINGS.get(0) else { return NEXT };
-    let mut flow = packet.key.find();
-    if packet.flags & (tcp::SYN | tcp::ACK_FLAG) == tcp::SYN {
-        match opening(skb, hook, packet, settings, flow) {
-            Opening::Fresh => flow = packet.key.find(),
-            Opening::Again => {}
-            Opening::Refused => return NEXT,
-        }
-    }
-    let Some(flow) = flow else {
-        if hook == Hook::WanIngress {
-            count::add(Counter::PassedNoFlow, packet.total);
-        }
-        return NEXT;
-    };
-    through(skb, hook, packet, settings, flow)
-}
-
-/// What a SYN is.
-enum Opening {
-    /// The first one: its flow was made just now.
-    Fresh,
-    /// A repetition: its flow is there.
-    Again,
-    /// Nobody announced it.
-    Refused,
-}
-
-#[inline(always)]
-fn opening<N: Net>(
-    skb: &Skb,
-    hook: Hook,
-    packet: &Packet<N>,
-    settings: &Settings,
-    flow: Option<*mut Flow>,
-) -> Opening {
-    if mapping::use_for(skb, hook, &packet.key, settings, packet.total) {
-        return Opening::Fresh;
-    }
-    if let Some(flow) = flow {
-        // SAFETY: the map is not preallocated, so the entry lives on while it is read.
-        let flow = unsafe { &*flow };
-        let again = if flow.kind == kind::CONTROL {
-            control::is_same_start(flow, packet.seq)
-        } else {
-            // A connection that got further than its SYN does not start again unannounced.
-            flow.tcp_flags & (tcp::ACK_FLAG | tcp::RST) == 0
-        };
-        if again {
-            return Opening::Again;
-        }
-    }
-    match hook {
-        Hook::WanIngress => {
-            if publish::publish(skb, hook, &packet.key, packet.seq) {
-                return Opening::Fresh;
-            }
-            count::add(Counter::DeniedUnannounced, packet.total);
-            let (peer, public) = (packet.key.source(), packet.key.destination());
-            count::tell(count::stray(event::DENIED, Counter::DeniedUnannounced, peer, public));
-        }
-        Hook::WanEgress => {
-            let marks = interest::marks(packet.key.destination().port);
-            if marks & port::MASQUERADED != 0 && publish::masquerade(skb, hook, &packet.key, packet.seq) {
-                return Opening::Fresh;
-            }
-        }
-        Hook::LanIngress => {}
-    }
-    Opening::Refused
-}
-
-/// A packet of a known flow.
-#[inline(always)]
-fn through<N: Net>(skb: &Skb, hook: Hook, packet: &Packet<N>, settings: &Settings, flow: *mut Flow) -> i32 {
-    // SAFETY: the map is not preallocated, so the entry lives on while it is used; a direction's
-    // packets seldom run on two CPUs, and what that loses are counts.
-    let flow = unsafe { &mut *flow };
-    let exit = forward::exit(skb, hook, packet, flow);
-    // What the stack forwards is translated on the WAN's side of it, like all that it sees; and it
-    // answers what is too big or too old with an ICMP error that names the sender's own packet.
-    if hook == Hook::LanIngress && !exit.is_redirect() {
-        return NEXT;
-    }
-    note(flow, packet.flags, packet.total);
-    let mut len = packet.total;
-    if flow.kind == kind::CONTROL {
-        match control::segment(skb, packet, settings, flow) {
-            Some(total) => len = total,
-            None => return DROP,
-        }
-    }
-    if flow.flags & flow_flag::NO_NAT != 0 {
-        return NEXT;
-    }
-    if !translate::translate(skb, packet, flow, hook.side(), exit.is_redirect()) {
-        count::add(Counter::PassedNoRoom, 0);
-        return NEXT;
-    }
-    forward::forward(skb, hook, settings, flow, exit, len)
 }
 
 /// Notes the packet in its flow.

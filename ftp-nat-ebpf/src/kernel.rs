@@ -1,6 +1,8 @@
 //! All calls into the kernel, and all that is unsafe about them.
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR, BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup, bpf_redir_neigh};
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_PSEUDO_HDR, BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup, bpf_redir_neigh,
+};
 use aya_ebpf::helpers::generated;
 use aya_ebpf::programs::TcContext;
 use core::ffi::c_void;
@@ -72,16 +74,20 @@ impl Skb {
         unsafe { (*self.0).mark |= mark }
     }
 
-    /// Reads `T` at `at` straight from the packet's linear part; None beyond its end.
+    /// The `T` at `at`, straight in the packet's linear part; None beyond its end.
+    ///
+    /// Headers lie aligned behind Ethernet's 14 bytes (the kernel's NET_IP_ALIGN; where a driver
+    /// does not care the CPU does not either), so they are read by words, and the verifier checks
+    /// that.
     #[inline(always)]
-    pub fn read<T: Copy>(&self, at: usize) -> Option<T> {
+    pub fn view<T: bytemuck::Pod>(&self, at: usize) -> Option<&T> {
         let start = self.field().data as usize;
         let end = self.field().data_end as usize;
         if start + at + size_of::<T>() > end {
             return None;
         }
-        // SAFETY: the bounds were checked just now; packet data has no alignment.
-        Some(unsafe { ((start + at) as *const T).read_unaligned() })
+        // SAFETY: the bounds were checked just now, and any bytes are a `T`.
+        Some(unsafe { &*((start + at) as *const T) })
     }
 
     /// Whether the linear part holds `len` bytes.
@@ -120,7 +126,9 @@ impl Skb {
             return false;
         }
         // SAFETY: the length was checked against the array's just now.
-        unsafe { generated::bpf_skb_load_bytes(self.0.cast(), at, to.as_mut_ptr().cast(), len) == 0 }
+        unsafe {
+            generated::bpf_skb_load_bytes(self.0.cast(), at, to.as_mut_ptr().cast(), len) == 0
+        }
     }
 
     /// Writes a value into the packet; checksums are the caller's.
@@ -145,7 +153,9 @@ impl Skb {
             return false;
         }
         // SAFETY: the length was checked against the array's just now.
-        unsafe { generated::bpf_skb_store_bytes(self.0.cast(), at, from.as_ptr().cast(), len, 0) == 0 }
+        unsafe {
+            generated::bpf_skb_store_bytes(self.0.cast(), at, from.as_ptr().cast(), len, 0) == 0
+        }
     }
 
     /// Makes the packet `len` bytes long. It is linear afterwards and no super-packet any more.
@@ -159,7 +169,11 @@ impl Skb {
     /// apart (`pseudo`): a checksum that the hardware finishes covers only that so far.
     #[inline(always)]
     pub fn add_to_checksum(&self, at: u32, difference: u16, pseudo: bool) -> bool {
-        let flags = if pseudo { u64::from(BPF_F_PSEUDO_HDR) } else { 0 };
+        let flags = if pseudo {
+            u64::from(BPF_F_PSEUDO_HDR)
+        } else {
+            0
+        };
         // SAFETY: a plain helper call; size 0 in the flags means that `to` is a difference.
         unsafe { generated::bpf_l4_csum_replace(self.0, at, 0, u64::from(difference), flags) == 0 }
     }
@@ -219,7 +233,11 @@ pub fn route(skb: &Skb, from: &Addr, to: &Addr, through: u32) -> Option<Route> {
         params.__bindgen_anon_3.ipv6_src = from.0;
         params.__bindgen_anon_4.ipv6_dst = to.0;
     }
-    let (ifindex, flags) = if through == 0 { (skb.ifindex(), 0) } else { (through, BPF_FIB_LOOKUP_OUTPUT) };
+    let (ifindex, flags) = if through == 0 {
+        (skb.ifindex(), 0)
+    } else {
+        (through, BPF_FIB_LOOKUP_OUTPUT)
+    };
     params.ifindex = ifindex;
     // SAFETY: the helper writes within the size given.
     let result = unsafe {
@@ -242,7 +260,10 @@ pub fn route(skb: &Skb, from: &Addr, to: &Addr, through: u32) -> Option<Route> {
             Addr(params.__bindgen_anon_4.ipv6_dst)
         }
     };
-    Some(Route { ifindex: params.ifindex, next_hop })
+    Some(Route {
+        ifindex: params.ifindex,
+        next_hop,
+    })
 }
 
 /// Sends the packet out of an interface, to a next hop; gives the verdict to return.

@@ -1,23 +1,34 @@
 //! Mappings: the first SYN of an announced data connection.
 
 use crate::count;
-use crate::flow::{Connection, Net, create};
+use crate::flow::{Connection, create};
 use crate::gateway::Hook;
-use crate::kernel::{Skb, jiffies, random};
+use crate::interest;
+use crate::kernel::{Skb, jiffies, random, repeat};
 use crate::maps;
-use ftp_nat_common::abi::{Mapping, MappingKey, Settings, event, side};
-use ftp_nat_common::addr::{Addr, Endpoint, Port};
+use ftp_nat_common::abi::{MappingKey, Settings, event, side};
+use ftp_nat_common::addr::{Addr, Port};
 use ftp_nat_common::counter::Counter;
 
 /// How many ports are tried when the wanted one is taken.
 pub const TRIES: u32 = 16;
 
 /// Looks for the mapping that lets this SYN through, and makes the connection's flows.
-#[inline(always)]
-pub fn use_for<N: Net>(skb: &Skb, hook: Hook, key: &N, settings: &Settings, bytes: u32) -> bool {
+#[inline(never)]
+pub fn use_for(skb: &Skb, hook: Hook) -> bool {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    let (syn, mapping, connection) = unsafe {
+        (
+            &(*scratch).syn,
+            &mut (*scratch).mapping,
+            &mut (*scratch).connection,
+        )
+    };
     let side = hook.side();
-    let source = key.source();
-    let destination = key.destination();
+    let (source, destination) = (&syn.source, &syn.destination);
     let mut wanted = MappingKey {
         src: source.addr,
         dst: destination.addr,
@@ -33,85 +44,108 @@ pub fn use_for<N: Net>(skb: &Skb, hook: Hook, key: &N, settings: &Settings, byte
     }
     let Some(found) = found else { return false };
     // SAFETY: the map is not preallocated, so the entry lives on while it is read.
-    let mapping = unsafe { *found };
+    *mapping = unsafe { *found };
     // Whoever removes it uses it: a SYN and its twin on another CPU do not both.
     if maps::MAPPINGS.remove(wanted).is_err() {
         return false;
     }
     if jiffies() > mapping.expires {
-        count::add(Counter::DeniedExpired, bytes);
+        count::add(Counter::DeniedExpired, 0);
         return false;
     }
+    connection.session = mapping.session;
+    connection.kind = mapping.kind;
+    connection.flags = 0;
+    connection.server_inside = 1;
     let made = if side == side::INBOUND {
-        let connection = connection(&mapping, source, destination, mapping.to);
-        create::<N>(skb, hook, &connection, false)
+        connection.outside = *source;
+        connection.public = *destination;
+        connection.inside = mapping.to;
+        create(skb, hook, false)
     } else {
-        outbound::<N>(skb, hook, &mapping, source, destination, settings)
+        connection.outside = *destination;
+        connection.public = mapping.to;
+        connection.public.port = source.port;
+        connection.inside = *source;
+        outbound(skb, hook, connection)
     };
-    if !made {
-        count::add(Counter::PassedMapFull, 0);
-        return false;
+    let counter = if made {
+        Counter::MappingUsed
+    } else {
+        Counter::PassedMapFull
+    };
+    count::add(counter, 0);
+    if made {
+        tell_used(connection);
     }
-    count::add(Counter::MappingUsed, 0);
-    let (outside, inside, public) = if side == side::INBOUND {
-        (source, mapping.to, destination)
-    } else {
-        (destination, source, mapping.to)
-    };
-    let mut told = count::stray(event::USED, Counter::MappingUsed, outside, public);
-    told.kind = mapping.kind;
-    told.session = mapping.session;
-    told.inside = inside;
-    count::tell(told);
-    true
+    made
 }
 
 #[inline(always)]
-fn connection(mapping: &Mapping, outside: Endpoint, public: Endpoint, inside: Endpoint) -> Connection {
-    Connection {
-        outside,
-        public,
-        inside,
-        session: mapping.session,
-        kind: mapping.kind,
-        flags: 0,
-        server_inside: true,
-    }
+fn tell_used(connection: &Connection) {
+    count::tell(|told| {
+        told.what = event::USED;
+        told.kind = connection.kind;
+        told.reason = Counter::MappingUsed as u16;
+        told.session = connection.session;
+        told.peer = connection.outside;
+        told.inside = connection.inside;
+        told.public = connection.public;
+    });
+}
+
+/// The search for a public source port.
+#[repr(C)]
+struct Search<'a> {
+    skb: &'a Skb,
+    connection: *mut Connection,
+    hook: Hook,
+    found: u32,
 }
 
 /// The server's own connection goes out: with its source port if the client's end has that free,
 /// else with another.
 #[inline(always)]
-fn outbound<N: Net>(
-    skb: &Skb,
-    hook: Hook,
-    mapping: &Mapping,
-    inside: Endpoint,
-    outside: Endpoint,
-    settings: &Settings,
-) -> bool {
-    let mut public = Endpoint::new(mapping.to.addr, inside.port);
-    let mut tries = 0;
-    while tries < TRIES {
-        let connection = connection(mapping, outside, public, inside);
-        if create::<N>(skb, hook, &connection, true) {
-            if tries > 0 {
-                crate::interest::note(public.port, settings.hz);
-                count::add(Counter::Remapped, 0);
-            }
-            return true;
+fn outbound(skb: &Skb, hook: Hook, connection: &mut Connection) -> bool {
+    let mut search = Search {
+        skb,
+        connection,
+        hook,
+        found: 0,
+    };
+    repeat(TRIES, &mut search, try_port);
+    if search.found != 0 && connection.public.port != connection.inside.port {
+        if let Some(settings) = maps::SETTINGS.get(0) {
+            interest::note(connection.public.port, settings.hz);
         }
-        public.port = random_port(settings);
-        tries += 1;
+        count::add(Counter::Remapped, 0);
     }
-    false
+    search.found != 0
+}
+
+/// Tries the port in the search's connection; the next try takes another. 1 ends the loop.
+unsafe extern "C" fn try_port(_index: u64, search: *mut Search<'_>) -> i64 {
+    // SAFETY: `repeat` hands over what `outbound` made.
+    let search = unsafe { &mut *search };
+    if create(search.skb, search.hook, true) {
+        search.found = 1;
+        return 1;
+    }
+    if let Some(settings) = maps::SETTINGS.get(0) {
+        // SAFETY: the connection lies in this CPU's own scratch.
+        unsafe { (*search.connection).public.port = random_port(settings) };
+    }
+    0
 }
 
 /// A port of the range for remaps.
 #[inline(always)]
 pub fn random_port(settings: &Settings) -> Port {
     let first = u32::from(settings.remap_first);
-    let size = u32::from(settings.remap_last).wrapping_sub(first).wrapping_add(1) & 0xffff;
+    let size = u32::from(settings.remap_last)
+        .wrapping_sub(first)
+        .wrapping_add(1)
+        & 0xffff;
     let size = if size == 0 { 1 } else { size };
     Port::new((first + random() % size) as u16)
 }

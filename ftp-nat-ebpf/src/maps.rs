@@ -4,8 +4,8 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use ftp_nat_common::abi::{
-    Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish, PublishKey, Session,
-    Settings,
+    Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish, PublishKey,
+    Session, Settings,
 };
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
 
@@ -27,7 +27,8 @@ pub static FLOWS6: HashMap<FlowKey6, Flow> = HashMap::with_max_entries(FLOWS, BP
 
 /// Announced connections that have not come yet.
 #[map]
-pub static MAPPINGS: HashMap<MappingKey, Mapping> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+pub static MAPPINGS: HashMap<MappingKey, Mapping> =
+    HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
 /// Control connections.
 #[map]
@@ -35,7 +36,8 @@ pub static SESSIONS: HashMap<u32, Session> = HashMap::with_max_entries(1 << 16, 
 
 /// Published servers.
 #[map]
-pub static PUBLISHED: HashMap<PublishKey, Publish> = HashMap::with_max_entries(1 << 14, BPF_F_NO_PREALLOC);
+pub static PUBLISHED: HashMap<PublishKey, Publish> =
+    HashMap::with_max_entries(1 << 14, BPF_F_NO_PREALLOC);
 
 /// Interfaces that the datapath is attached to.
 #[map]

@@ -5,6 +5,7 @@
 //! fragments and extension headers end in a [`Reading`] that lets the packet pass.
 
 use crate::kernel::Skb;
+use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::abi::{FlowKey4, FlowKey6};
 use ftp_nat_common::addr::{Addr, Port};
 
@@ -46,6 +47,8 @@ pub mod tcp {
 pub struct Packet<N> {
     /// Its tuple, with the side still to be set.
     pub key: N,
+    /// Its ports.
+    pub ports: Ports,
     /// Where the TCP header starts.
     pub tcp: u32,
     /// Where the payload starts.
@@ -66,8 +69,6 @@ pub struct Packet<N> {
 
 /// What reading the headers came to.
 pub enum Reading<N> {
-    /// Not TCP.
-    Foreign,
     /// Headers cut short or with lengths that lie.
     Truncated,
     /// An IP fragment.
@@ -76,126 +77,179 @@ pub enum Reading<N> {
     Tcp(Packet<N>),
 }
 
-/// The two ports, as cheaply as can be: the first look at every TCP packet.
-#[derive(Clone, Copy)]
+/// An IPv4 header without options (RFC 791 section 3.1).
 #[repr(C)]
-pub struct Ports {
-    /// Source.
-    pub source: Port,
-    /// Destination.
-    pub destination: Port,
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Ipv4 {
+    version_length: u8,
+    service: u8,
+    total: u16,
+    id: u16,
+    fragment: u16,
+    ttl: u8,
+    protocol: u8,
+    checksum: u16,
+    src: u32,
+    dst: u32,
 }
 
-/// The first look at an IPv4 packet: the ports if it is TCP, and where its TCP header starts.
+/// An IPv6 header (RFC 8200 section 3).
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Ipv6 {
+    version_class_label: u32,
+    len: u16,
+    next: u8,
+    hop_limit: u8,
+    src: [u32; 4],
+    dst: [u32; 4],
+}
+
+/// The start of a TCP header (RFC 9293 section 3.1).
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Tcp {
+    ports: u32,
+    seq: u32,
+    ack: u32,
+    offset: u8,
+    flags: u8,
+    window: u16,
+}
+
+/// The two ports of a packet, as they lie in it.
+#[derive(Clone, Copy)]
+pub struct Ports(u32);
+
+impl Ports {
+    /// Source.
+    #[inline(always)]
+    pub fn source(self) -> Port {
+        let [high, low, ..] = self.0.to_ne_bytes();
+        Port(u16::from_ne_bytes([high, low]))
+    }
+
+    /// Destination.
+    #[inline(always)]
+    pub fn destination(self) -> Port {
+        let [.., high, low] = self.0.to_ne_bytes();
+        Port(u16::from_ne_bytes([high, low]))
+    }
+}
+
+/// The first look at an IPv4 packet: the ports if it is TCP, as cheaply as can be.
 #[inline(always)]
-pub fn ports4(skb: &Skb) -> Option<(Ports, u32)> {
+pub fn ports4(skb: &Skb) -> Option<Ports> {
     if !skb.has(LEAST_V4) {
         // UDP and others may be shorter than that, and so tell that they are not ours.
-        let protocol: u8 = match skb.read(IP as usize + 9) {
-            Some(protocol) => protocol,
-            None => skb.load(IP + 9)?,
-        };
-        if protocol != TCP || !skb.pull(MOST.min(skb.len())) || !skb.has(LEAST_V4) {
+        let protocol = skb.load::<u8>(IP + 9)?;
+        if protocol != TCP || !skb.pull(MOST.min(skb.len())) {
             return None;
         }
     }
-    if skb.read::<u8>(IP as usize + 9)? != TCP {
+    let ip = skb.view::<Ipv4>(IP as usize)?;
+    if ip.protocol != TCP {
         return None;
     }
-    let header = (skb.read::<u8>(IP as usize)? & 0x0f) as usize * 4;
-    let tcp = IP as usize + header;
-    let ports = skb.read::<Ports>(tcp)?;
-    Some((ports, tcp as u32))
+    let tcp = IP as usize + (ip.version_length & 0x0f) as usize * 4;
+    skb.view::<u32>(tcp).map(|ports| Ports(*ports))
 }
 
 /// The first look at an IPv6 packet. Extension headers are not followed: such packets pass.
 #[inline(always)]
-pub fn ports6(skb: &Skb) -> Option<(Ports, u32)> {
+pub fn ports6(skb: &Skb) -> Option<Ports> {
     if !skb.has(LEAST_V6) {
-        let protocol: u8 = match skb.read(IP as usize + 6) {
-            Some(protocol) => protocol,
-            None => skb.load(IP + 6)?,
-        };
-        if protocol != TCP || !skb.pull(MOST.min(skb.len())) || !skb.has(LEAST_V6) {
+        let protocol = skb.load::<u8>(IP + 6)?;
+        if protocol != TCP || !skb.pull(MOST.min(skb.len())) {
             return None;
         }
     }
-    if skb.read::<u8>(IP as usize + 6)? != TCP {
+    let ip = skb.view::<Ipv6>(IP as usize)?;
+    if ip.next != TCP {
         return None;
     }
-    let tcp = IP as usize + 40;
-    let ports = skb.read::<Ports>(tcp)?;
-    Some((ports, tcp as u32))
+    skb.view::<u32>(IP as usize + 40).map(|ports| Ports(*ports))
 }
 
-/// The whole headers of a TCP packet over IPv4 whose ports are known.
+/// The whole headers of a packet that [`ports4`] knows.
 #[inline(always)]
-pub fn read4(skb: &Skb, ports: Ports, tcp: u32) -> Reading<FlowKey4> {
-    let Some(ip) = skb.read::<[u8; 20]>(IP as usize) else {
+pub fn read4(skb: &Skb) -> Reading<FlowKey4> {
+    let Some(ip) = skb.view::<Ipv4>(IP as usize) else {
         return Reading::Truncated;
     };
-    let header = tcp - IP;
-    if ip[0] >> 4 != 4 || header < 20 {
+    let header = (ip.version_length & 0x0f) as u32 * 4;
+    if ip.version_length >> 4 != 4 || header < 20 {
         return Reading::Truncated;
     }
     // More fragments, or not the first one.
-    if (ip[6] & 0x3f) | ip[7] != 0 {
+    if ip.fragment & 0x3fff_u16.to_be() != 0 {
         return Reading::Fragment;
     }
     let key = FlowKey4 {
-        src: u32::from_ne_bytes([ip[12], ip[13], ip[14], ip[15]]),
-        dst: u32::from_ne_bytes([ip[16], ip[17], ip[18], ip[19]]),
-        sport: ports.source,
-        dport: ports.destination,
+        src: ip.src,
+        dst: ip.dst,
+        sport: Port(0),
+        dport: Port(0),
         side: 0,
     };
-    let total = u16::from_be_bytes([ip[2], ip[3]]) as u32;
-    read_tcp(skb, key, total, tcp, ip[8])
+    let mut reading = read_tcp(skb, key, u16::from_be(ip.total) as u32, IP + header, ip.ttl);
+    if let Reading::Tcp(packet) = &mut reading {
+        packet.key.sport = packet.ports.source();
+        packet.key.dport = packet.ports.destination();
+    }
+    reading
 }
 
-/// The whole headers of a TCP packet over IPv6 whose ports are known.
+/// The whole headers of a packet that [`ports6`] knows.
 #[inline(always)]
-pub fn read6(skb: &Skb, ports: Ports, tcp: u32) -> Reading<FlowKey6> {
-    let (Some(start), Some(src), Some(dst)) = (
-        skb.read::<[u8; 8]>(IP as usize),
-        skb.read::<[u32; 4]>(IP as usize + 8),
-        skb.read::<[u32; 4]>(IP as usize + 24),
-    ) else {
+pub fn read6(skb: &Skb) -> Reading<FlowKey6> {
+    let Some(ip) = skb.view::<Ipv6>(IP as usize) else {
         return Reading::Truncated;
     };
     let key = FlowKey6 {
-        src: Addr(src),
-        dst: Addr(dst),
-        sport: ports.source,
-        dport: ports.destination,
+        src: Addr(ip.src),
+        dst: Addr(ip.dst),
+        sport: Port(0),
+        dport: Port(0),
         side: 0,
     };
-    let len = u16::from_be_bytes([start[4], start[5]]) as u32;
+    let len = u16::from_be(ip.len) as u32;
     let total = if len == 0 { 0 } else { len + 40 };
-    read_tcp(skb, key, total, tcp, start[7])
+    let mut reading = read_tcp(skb, key, total, IP + 40, ip.hop_limit);
+    if let Reading::Tcp(packet) = &mut reading {
+        packet.key.sport = packet.ports.source();
+        packet.key.dport = packet.ports.destination();
+    }
+    reading
 }
 
 #[inline(always)]
 fn read_tcp<N>(skb: &Skb, key: N, total: u32, at: u32, ttl: u8) -> Reading<N> {
-    let Some(header) = skb.read::<[u8; 16]>(at as usize) else {
+    let Some(tcp) = skb.view::<Tcp>(at as usize) else {
         return Reading::Truncated;
     };
     let there = skb.len().wrapping_sub(IP);
     // Super-packets beyond 64 KB say 0 (Linux 6.3 for IPv4).
-    let total = if total == 0 && skb.gso_size() != 0 { there } else { total };
-    let payload = at + (header[12] >> 4) as u32 * 4;
-    if total > there || header[12] >> 4 < 5 || payload > total + IP {
+    let total = if total == 0 && skb.gso_size() != 0 {
+        there
+    } else {
+        total
+    };
+    let header = (tcp.offset >> 4) as u32 * 4;
+    let payload = at + header;
+    if total > there || header < 20 || payload > total + IP {
         return Reading::Truncated;
     }
     Reading::Tcp(Packet {
         key,
+        ports: Ports(tcp.ports),
         tcp: at,
         payload,
         len: total + IP - payload,
         total,
-        seq: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
-        ack: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
-        flags: header[13],
+        seq: u32::from_be(tcp.seq),
+        ack: u32::from_be(tcp.ack),
+        flags: tcp.flags,
         ttl,
     })
 }

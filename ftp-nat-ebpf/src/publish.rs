@@ -2,28 +2,37 @@
 
 use crate::control::Scratch;
 use crate::count;
-use crate::flow::{Connection, Net, create};
+use crate::flow::create;
 use crate::gateway::Hook;
 use crate::kernel::{Skb, jiffies, random};
 use crate::maps;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ftp_nat_common::abi::{
-    Answered, Asked, Direction, PublishKey, event, flow_flag, kind, publish_flag, role, session_flag,
+    Answered, Asked, Direction, PublishKey, event, flow_flag, kind, publish_flag, role,
+    session_flag,
 };
 use ftp_nat_common::addr::Endpoint;
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::segment;
 
 /// A client's SYN to a published control address.
-#[inline(always)]
-pub fn publish<N: Net>(skb: &Skb, hook: Hook, key: &N, seq: u32) -> bool {
-    let public = key.destination();
-    let wanted = PublishKey { addr: public.addr, port: public.port, pad: 0 };
-    // SAFETY: the map is not preallocated, so an entry lives on while it is read.
-    let Some(found) = (unsafe { maps::PUBLISHED.get(wanted) }) else { return false };
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return false };
+#[inline(never)]
+pub fn publish(skb: &Skb, hook: Hook) -> bool {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return false;
+    };
     // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-    let session = unsafe { &mut (*scratch).session };
+    let (syn, session) = unsafe { (&(*scratch).syn, &mut (*scratch).session) };
+    let public = &syn.destination;
+    let wanted = PublishKey {
+        addr: public.addr,
+        port: public.port,
+        pad: 0,
+    };
+    // SAFETY: the map is not preallocated, so an entry lives on while it is read.
+    let Some(found) = (unsafe { maps::PUBLISHED.get(wanted) }) else {
+        return false;
+    };
     let mut flags = 0;
     if found.flags & publish_flag::KERNEL_NAT != 0 {
         flags |= session_flag::KERNEL_NAT;
@@ -35,44 +44,51 @@ pub fn publish<N: Net>(skb: &Skb, hook: Hook, key: &N, seq: u32) -> bool {
         flags |= session_flag::ANY_PEER;
     }
     session.inside = found.server;
-    session.outside = key.source();
-    session.public = public;
+    session.outside = syn.source;
+    session.public = *public;
     session.advertise = found.advertise;
     session.role = role::PUBLISH;
     session.flags = flags;
     session.passive_first = found.passive_first;
     session.passive_last = found.passive_last;
     session.index = found.index;
-    begin::<N>(skb, hook, scratch, seq)
+    begin(skb, hook, scratch)
 }
 
 /// A SYN of one of our clients to an outside server's control port: the kernel's own NAT
 /// translates the connection, we read it.
-#[inline(always)]
-pub fn masquerade<N: Net>(skb: &Skb, hook: Hook, key: &N, seq: u32) -> bool {
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return false };
+#[inline(never)]
+pub fn masquerade(skb: &Skb, hook: Hook) -> bool {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return false;
+    };
     // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-    let session = unsafe { &mut (*scratch).session };
+    let (syn, session) = unsafe { (&(*scratch).syn, &mut (*scratch).session) };
     session.inside = Endpoint::default();
-    session.outside = key.destination();
-    session.public = key.source();
-    session.advertise = session.public.addr;
+    session.outside = syn.destination;
+    session.public = syn.source;
+    session.advertise = syn.source.addr;
     session.role = role::MASQUERADE;
     session.flags = session_flag::KERNEL_NAT;
     session.passive_first = 0;
     session.passive_last = 0;
     session.index = 0;
-    begin::<N>(skb, hook, scratch, seq)
+    begin(skb, hook, scratch)
 }
 
 /// Makes the session that lies in the scratch memory, and the flows of its control connection.
 #[inline(always)]
-fn begin<N: Net>(skb: &Skb, hook: Hook, scratch: *mut Scratch, seq: u32) -> bool {
+fn begin(skb: &Skb, hook: Hook, scratch: *mut Scratch) -> bool {
     // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
     let session = unsafe { &mut (*scratch).session };
     session.pad = 0;
     session.born = jiffies();
-    session.asked = Asked { passive: 0, commands: 0, passive_at: 0, auth: 0 };
+    session.asked = Asked {
+        passive: 0,
+        commands: 0,
+        passive_at: 0,
+        auth: 0,
+    };
     session.answered = Answered {
         passive: 0,
         replies: 0,
@@ -85,11 +101,15 @@ fn begin<N: Net>(skb: &Skb, hook: Hook, scratch: *mut Scratch, seq: u32) -> bool
     };
     clear(&mut session.commands);
     clear(&mut session.replies);
-    segment::start(&mut session.commands, seq);
+    // SAFETY: as above.
+    segment::start(&mut session.commands, unsafe { (*scratch).syn.seq });
     let mut number = random() | 1;
     let mut tries = 0;
     while tries < 4 {
-        if maps::SESSIONS.insert(number, &*session, u64::from(BPF_NOEXIST)).is_ok() {
+        if maps::SESSIONS
+            .insert(number, &*session, u64::from(BPF_NOEXIST))
+            .is_ok()
+        {
             break;
         }
         number = random() | 1;
@@ -100,22 +120,27 @@ fn begin<N: Net>(skb: &Skb, hook: Hook, scratch: *mut Scratch, seq: u32) -> bool
         return false;
     }
     let no_nat = session.flags & (session_flag::KERNEL_NAT | session_flag::LOCAL) != 0;
-    let connection = Connection {
-        outside: session.outside,
-        public: session.public,
-        inside: session.inside,
-        session: number,
-        kind: kind::CONTROL,
-        flags: if no_nat { flow_flag::NO_NAT } else { 0 },
-        server_inside: session.role == role::PUBLISH,
-    };
-    if !create::<N>(skb, hook, &connection, false) {
+    // SAFETY: as above.
+    let connection = unsafe { &mut (*scratch).connection };
+    connection.outside = session.outside;
+    connection.public = session.public;
+    connection.inside = session.inside;
+    connection.session = number;
+    connection.kind = kind::CONTROL;
+    connection.flags = if no_nat { flow_flag::NO_NAT } else { 0 };
+    connection.server_inside = u8::from(session.role == role::PUBLISH);
+    if !create(skb, hook, false) {
         let _ = maps::SESSIONS.remove(number);
         count::add(Counter::PassedMapFull, 0);
         return false;
     }
     count::add(Counter::SessionOpened, 0);
-    count::tell(count::event(session, number, event::SESSION, kind::CONTROL, Counter::SessionOpened));
+    count::tell(|told| {
+        told.what = event::SESSION;
+        told.kind = kind::CONTROL;
+        told.reason = Counter::SessionOpened as u16;
+        count::about(told, session, number);
+    });
     true
 }
 
@@ -136,4 +161,3 @@ fn clear(direction: &mut Direction) {
     direction.edits.growth = 0;
     direction.edits.pad = 0;
 }
-

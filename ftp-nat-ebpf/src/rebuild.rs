@@ -1,11 +1,9 @@
 //! Writing what leaves of a control segment: held bytes in front, edited pieces, an end that is cut
 //! off; and its numbers.
 
-use crate::control::{Scratch, Segment, WINDOW};
-use crate::kernel::repeat;
-use crate::maps;
+use crate::control::{Scratch, Segment, WINDOW, Work, window_byte, work};
+use crate::kernel::{Skb, repeat};
 use crate::packet::{IP, tcp};
-use bytemuck::bytes_of;
 use ftp_nat_common::abi::{LINE_MAX, Session};
 use ftp_nat_common::checksum::{add_byte, apply, difference};
 use ftp_nat_common::edit::Edits;
@@ -14,7 +12,7 @@ use ftp_nat_common::inspect::direction;
 /// The longest payload that is written anew: longer ones are cut, and the sender repeats the rest.
 const LONGEST: u32 = 1400;
 
-/// What the writing loops work on.
+/// What the loop over the bytes that leave works on.
 #[repr(C)]
 struct Writer {
     session: *const Session,
@@ -25,116 +23,123 @@ struct Writer {
     sent: u32,
     /// Held bytes in front of the payload.
     merge: u32,
-    is_replies: u32,
-    /// Sum of the bytes.
-    sum: u64,
+    /// Sum of the bytes so far.
+    sum: u32,
 }
 
-/// Sends on the segment's bytes from `first`: `merge` held ones and `keep` of its own. Gives the IP
-/// packet's new length, or 0: drop it.
+/// Writes what leaves of the segment into the packet, and its numbers; false: drop it.
+#[inline(always)]
+pub fn deliver(skb: &Skb) -> bool {
+    rewrite(skb) && number(skb)
+}
+
+/// Writes the payload anew, if it has to be.
 #[inline(never)]
-pub fn deliver(segment: &Segment<'_>, first: u32, merge: u32, keep: u32) -> u32 {
-    // SAFETY: the map is not preallocated, so the entry lives on while it is used.
-    let session = unsafe { &*segment.session };
+fn rewrite(skb: &Skb) -> bool {
+    let Some(mut work) = work(skb) else {
+        return true;
+    };
+    // SAFETY: the session's entry and this CPU's own scratch outlive the packet.
+    let (session, scratch) = unsafe { (&*work.session, &mut *work.scratch) };
+    let segment = &scratch.segment;
+    let (first, merge) = (segment.first, segment.merge);
     let edits = &direction(session, segment.is_replies).edits;
-    let touched = edits.touch(first, merge.wrapping_add(keep));
-    if merge == 0 && keep == segment.len && !touched {
-        return number(segment, first);
+    let touched = edits.touch(first, merge.wrapping_add(segment.keep));
+    if merge == 0 && segment.keep == segment.len && !touched {
+        return true;
     }
-    let (keep, out_len) = fit(segment, edits, first, merge, keep);
+    let (keep, out_len) = fit(skb, segment, edits, first, merge, segment.keep);
     if out_len == 0 || out_len > LONGEST {
-        return 0;
+        return false;
     }
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else { return 0 };
+    let work = &mut work;
+    let old_sum = sum_payload(work, segment);
+    if !work
+        .skb
+        .load_into(segment.payload, &mut scratch.window, keep)
+    {
+        return false;
+    }
     let mut writer = Writer {
-        session: segment.session,
-        scratch,
+        session: work.session,
+        scratch: work.scratch,
         first,
         sent: edits.sent(first),
         merge,
-        is_replies: segment.is_replies as u32,
         sum: 0,
     };
-    let Some(old_sum) = sum_payload(segment, &mut writer) else { return 0 };
-    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-    let (window, out) = unsafe { (&mut (*scratch).window, &(*scratch).out) };
-    if !segment.skb.load_into(segment.payload, window, keep) {
-        return 0;
-    }
-    writer.sum = 0;
     repeat(out_len, &mut writer, write_byte);
-    let new_sum = writer.sum;
     let end = segment.payload.wrapping_add(out_len);
-    if segment.skb.len() != end && !segment.skb.resize(end) {
-        return 0;
+    if work.skb.len() != end && !work.skb.resize(end) {
+        return false;
     }
-    if !segment.skb.store_from(segment.payload, out, out_len) {
-        return 0;
+    if !work.skb.store_from(segment.payload, &scratch.out, out_len) {
+        return false;
     }
     let check = segment.tcp + tcp::CHECKSUM;
-    if !segment.skb.add_to_checksum(check, difference(old_sum, new_sum), false) {
-        return 0;
+    let change = difference(u64::from(old_sum), u64::from(writer.sum));
+    if !work.skb.add_to_checksum(check, change, false) {
+        return false;
     }
     let total = segment.payload.wrapping_sub(IP).wrapping_add(out_len);
-    if !set_length(segment, total) {
-        return 0;
+    if !set_length(work.skb, segment, total) {
+        return false;
     }
-    if keep < segment.len && segment.flags & tcp::FIN != 0 && !clear_fin(segment) {
-        return 0;
-    }
-    if number(segment, first) == 0 { 0 } else { total }
+    keep >= segment.len || segment.flags & tcp::FIN == 0 || clear_fin(skb, segment)
 }
 
 /// How much of the segment's own bytes can leave, and how long the payload gets.
 #[inline(always)]
-fn fit(segment: &Segment<'_>, edits: &Edits, first: u32, merge: u32, keep: u32) -> (u32, u32) {
+fn fit(
+    skb: &Skb,
+    segment: &Segment,
+    edits: &Edits,
+    first: u32,
+    merge: u32,
+    keep: u32,
+) -> (u32, u32) {
     let headers = segment.payload.wrapping_sub(IP);
     let mut room = segment.mtu.wrapping_sub(headers).min(LONGEST);
     // What is no super-packet any more must fit by itself.
-    let segment_size = segment.skb.gso_size();
+    let segment_size = skb.gso_size();
     if segment_size != 0 {
         room = room.min(segment_size);
     }
     let sent = edits.sent(first);
     let mut keep = keep.min(room.saturating_sub(merge));
-    let mut out_len = edits.sent(first.wrapping_add(merge).wrapping_add(keep)).wrapping_sub(sent);
+    let mut out_len = edits
+        .sent(first.wrapping_add(merge).wrapping_add(keep))
+        .wrapping_sub(sent);
     if out_len > room {
         keep = keep.saturating_sub(out_len - room);
-        out_len = edits.sent(first.wrapping_add(merge).wrapping_add(keep)).wrapping_sub(sent);
+        out_len = edits
+            .sent(first.wrapping_add(merge).wrapping_add(keep))
+            .wrapping_sub(sent);
     }
     (keep, out_len)
 }
 
-/// What the summing loop works on.
-#[repr(C)]
-struct Summer<'a> {
-    segment: &'a Segment<'a>,
-    scratch: *mut Scratch,
-    sum: u64,
-}
-
 /// The sum of the payload as it came, however long.
 #[inline(always)]
-fn sum_payload(segment: &Segment<'_>, writer: &mut Writer) -> Option<u64> {
-    let mut summer = Summer { segment, scratch: writer.scratch, sum: 0 };
-    repeat(segment.len, &mut summer, sum_byte);
-    Some(summer.sum)
+fn sum_payload(work: &mut Work<'_>, segment: &Segment) -> u32 {
+    work.at = segment.payload;
+    work.len = segment.len;
+    repeat(work.len, work, sum_byte);
+    work.sum
 }
 
-unsafe extern "C" fn sum_byte(index: u64, summer: *mut Summer<'_>) -> i64 {
-    // SAFETY: `repeat` hands over what `sum_payload` made.
-    let summer = unsafe { &mut *summer };
-    // SAFETY: this CPU's own scratch.
-    let window = unsafe { &mut (*summer.scratch).window };
+unsafe extern "C" fn sum_byte(index: u64, work: *mut Work<'_>) -> i64 {
+    // SAFETY: `repeat` hands over what `sum_payload` has; the scratch outlives the loop.
+    let (work, scratch) = unsafe {
+        let work = &mut *work;
+        let scratch = &mut *work.scratch;
+        (work, scratch)
+    };
     let at = index as u32;
-    let place = at as usize & (WINDOW - 1);
-    if place == 0 {
-        let rest = summer.segment.len.wrapping_sub(at).min(WINDOW as u32);
-        if !summer.segment.skb.load_into(summer.segment.payload.wrapping_add(at), window, rest) {
-            return 1;
-        }
-    }
-    summer.sum = add_byte(summer.sum, window[place], at % 2 == 1);
+    let Some(byte) = window_byte(work, &mut scratch.window, at) else {
+        return 1;
+    };
+    work.sum = add_byte(u64::from(work.sum), byte, at % 2 == 1) as u32;
     0
 }
 
@@ -148,7 +153,7 @@ unsafe extern "C" fn write_byte(index: u64, writer: *mut Writer) -> i64 {
         (writer, session, scratch)
     };
     let index = index as u32;
-    let direction = direction(session, writer.is_replies as u8);
+    let direction = direction(session, scratch.segment.is_replies);
     let (text, seq) = direction.edits.source(writer.sent.wrapping_add(index));
     let byte = match text {
         Some(byte) => byte,
@@ -162,22 +167,25 @@ unsafe extern "C" fn write_byte(index: u64, writer: *mut Writer) -> i64 {
         }
     };
     scratch.out[index as usize & (WINDOW - 1)] = byte;
-    writer.sum = add_byte(writer.sum, byte, index % 2 == 1);
+    writer.sum = add_byte(u64::from(writer.sum), byte, index % 2 == 1) as u32;
     0
 }
 
 /// Sets the IP header's length, and what depends on it.
 #[inline(always)]
-fn set_length(segment: &Segment<'_>, total: u32) -> bool {
+fn set_length(skb: &Skb, segment: &Segment, total: u32) -> bool {
     if total == segment.total {
         return true;
     }
-    let skb = &segment.skb;
     let ip_header = segment.tcp.wrapping_sub(IP);
     let new = (total as u16).to_be();
     if segment.v4 != 0 {
-        let Some(old) = skb.load::<u16>(IP + 2) else { return false };
-        let Some(check) = skb.load::<u16>(IP + 10) else { return false };
+        let Some(old) = skb.load::<u16>(IP + 2) else {
+            return false;
+        };
+        let Some(check) = skb.load::<u16>(IP + 10) else {
+            return false;
+        };
         let check = apply(check, difference(u64::from(old), u64::from(new)));
         if !skb.store(IP + 2, &new) || !skb.store(IP + 10, &check) {
             return false;
@@ -197,81 +205,106 @@ fn set_length(segment: &Segment<'_>, total: u32) -> bool {
 
 /// The stream's end comes with the rest.
 #[inline(always)]
-fn clear_fin(segment: &Segment<'_>) -> bool {
+fn clear_fin(skb: &Skb, segment: &Segment) -> bool {
     let at = segment.tcp + tcp::OFFSET_FLAGS;
-    let Some([offset, flags]) = segment.skb.load::<[u8; 2]>(at) else { return false };
-    change(segment, at, &[offset, flags], &[offset, flags & !tcp::FIN])
-}
-
-/// Writes over an even number of header bytes, and into the checksum.
-#[inline(always)]
-fn change<T: bytemuck::Pod>(segment: &Segment<'_>, at: u32, old: &T, new: &T) -> bool {
-    let sum = |bytes: &[u8]| {
-        let mut sum = 0;
-        let mut at = 0;
-        while at < size_of::<T>() {
-            sum = add_byte(sum, bytes[at], at % 2 == 1);
-            at += 1;
-        }
-        sum
+    let Some([offset, flags]) = skb.load::<[u8; 2]>(at) else {
+        return false;
     };
-    segment.skb.store(at, new)
-        && segment.skb.add_to_checksum(
+    let old = u16::from_ne_bytes([offset, flags]);
+    let new = u16::from_ne_bytes([offset, flags & !tcp::FIN]);
+    skb.store(at, &new)
+        && skb.add_to_checksum(
             segment.tcp + tcp::CHECKSUM,
-            difference(sum(bytes_of(old)), sum(bytes_of(new))),
+            difference(u64::from(old), u64::from(new)),
             false,
         )
 }
 
-/// Sets sequence and acknowledgement numbers, and SACK blocks: `first` is the sender's number of
-/// the first byte that leaves. Gives the IP packet's length, or 0: drop it.
+/// Writes over a number in the TCP header, and into the checksum.
 #[inline(always)]
-pub fn number(segment: &Segment<'_>, first: u32) -> u32 {
-    // SAFETY: the map is not preallocated, so the entry lives on while it is used.
-    let session = unsafe { &*segment.session };
+fn change(skb: &Skb, tcp: u32, at: u32, old: u32, new: u32) -> bool {
+    let mut change = difference(u64::from(old.to_be()), u64::from(new.to_be()));
+    // Options need not be aligned.
+    if at.wrapping_sub(tcp) % 2 == 1 {
+        change = change.swap_bytes();
+    }
+    skb.store(at, &new.to_be()) && skb.add_to_checksum(tcp + tcp::CHECKSUM, change, false)
+}
+
+/// Sets sequence and acknowledgement numbers, and SACK blocks; false: drop it.
+#[inline(never)]
+fn number(skb: &Skb) -> bool {
+    let Some(work) = work(skb) else { return true };
+    // SAFETY: the session's entry and this CPU's own scratch outlive the packet.
+    let (session, segment) = unsafe { (&*work.session, &(*work.scratch).segment) };
     let own = &direction(session, segment.is_replies).edits;
     let others = &direction(session, segment.is_replies ^ 1).edits;
-    let sent = own.sent(first);
-    if sent != segment.seq {
-        let at = segment.tcp + tcp::SEQ;
-        if !change(segment, at, &segment.seq.to_be(), &sent.to_be()) {
-            return 0;
-        }
+    let sent = own.sent(segment.first);
+    if sent != segment.seq
+        && !change(
+            work.skb,
+            segment.tcp,
+            segment.tcp + tcp::SEQ,
+            segment.seq,
+            sent,
+        )
+    {
+        return false;
     }
-    if others.adjusted != 0 && segment.flags & tcp::ACK_FLAG != 0 {
-        let ack = others.original(segment.ack, false);
-        if ack != segment.ack {
-            let at = segment.tcp + tcp::ACK;
-            if !change(segment, at, &segment.ack.to_be(), &ack.to_be()) {
-                return 0;
-            }
-        }
-        if !sack(segment, others) {
-            return 0;
-        }
+    if others.adjusted == 0 || segment.flags & tcp::ACK_FLAG == 0 {
+        return true;
     }
-    segment.total
+    let ack = others.original(segment.ack, false);
+    if ack != segment.ack
+        && !change(
+            work.skb,
+            segment.tcp,
+            segment.tcp + tcp::ACK,
+            segment.ack,
+            ack,
+        )
+    {
+        return false;
+    }
+    sack(work.skb, segment, others)
 }
 
 /// What the option walker works on.
 #[repr(C)]
 struct Walker<'a> {
-    segment: &'a Segment<'a>,
+    skb: &'a Skb,
     edits: *const Edits,
+    tcp: u32,
+    /// Where the options end.
+    end: u32,
     /// Where the next option starts.
     at: u32,
+    /// The SACK block's edge that comes next; 0: outside of them.
+    edge: u32,
+    /// Where the blocks end.
+    blocks_end: u32,
     /// 1: a write failed.
     failed: u32,
 }
 
 /// Moves the edges of SACK blocks (RFC 2018).
 #[inline(always)]
-fn sack(segment: &Segment<'_>, edits: &Edits) -> bool {
-    let mut walker = Walker { segment, edits, at: segment.tcp + tcp::OPTIONS, failed: 0 };
+fn sack(skb: &Skb, segment: &Segment, edits: &Edits) -> bool {
+    let mut walker = Walker {
+        skb,
+        edits,
+        tcp: segment.tcp,
+        end: segment.payload,
+        at: segment.tcp + tcp::OPTIONS,
+        edge: 0,
+        blocks_end: 0,
+        failed: 0,
+    };
     repeat(40, &mut walker, walk_option);
     walker.failed == 0
 }
 
+/// One option, or one edge of a block; 1 ends the loop.
 unsafe extern "C" fn walk_option(_index: u64, walker: *mut Walker<'_>) -> i64 {
     // SAFETY: `repeat` hands over what `sack` made; the edits lie in the session.
     let (walker, edits) = unsafe {
@@ -279,55 +312,32 @@ unsafe extern "C" fn walk_option(_index: u64, walker: *mut Walker<'_>) -> i64 {
         let edits = &*walker.edits;
         (walker, edits)
     };
-    let end = walker.segment.payload;
-    if walker.at >= end {
-        return 1;
-    }
-    let skb = &walker.segment.skb;
-    let Some(kind) = skb.load::<u8>(walker.at) else { return 1 };
-    if kind == 1 {
-        walker.at += 1;
+    if walker.at.wrapping_add(4) <= walker.blocks_end {
+        let Some(old) = walker.skb.load::<u32>(walker.at) else {
+            return 1;
+        };
+        let old = u32::from_be(old);
+        // A left edge must not claim more than was received.
+        let new = edits.original(old, walker.edge % 2 == 0);
+        if new != old && !change(walker.skb, walker.tcp, walker.at, old, new) {
+            walker.failed = 1;
+            return 1;
+        }
+        walker.edge += 1;
+        walker.at += 4;
         return 0;
     }
-    // End of options, or one without a length.
-    if kind == 0 || walker.at.wrapping_add(2) > end {
+    let Some([kind, len]) = walker.skb.load::<[u8; 2]>(walker.at) else {
         return 1;
+    };
+    if kind == 1 {
+        walker.at += 1;
+    } else if kind == 5 {
+        walker.edge = 0;
+        walker.blocks_end = walker.at.wrapping_add(u32::from(len)).min(walker.end);
+        walker.at += 2;
+    } else {
+        walker.at = walker.at.wrapping_add(u32::from(len.max(2)));
     }
-    let Some(len) = skb.load::<u8>(walker.at + 1) else { return 1 };
-    let len = u32::from(len);
-    if len < 2 || walker.at.wrapping_add(len) > end {
-        return 1;
-    }
-    if kind == 5 {
-        let mut edge = 0;
-        while edge < 8 {
-            let at = walker.at + 2 + edge * 4;
-            if 2 + edge * 4 + 4 > len {
-                break;
-            }
-            let Some(old) = skb.load::<u32>(at) else { return 1 };
-            // A block's left edge must not claim more than was received.
-            let new = edits.original(u32::from_be(old), edge % 2 == 0).to_be();
-            if new != old && !change_unaligned(walker.segment, at, old, new) {
-                walker.failed = 1;
-                return 1;
-            }
-            edge += 1;
-        }
-    }
-    walker.at = walker.at.wrapping_add(len);
-    0
-}
-
-/// Like [`change`], at any place of the header: options need not be aligned.
-#[inline(always)]
-fn change_unaligned(segment: &Segment<'_>, at: u32, old: u32, new: u32) -> bool {
-    if !segment.skb.store(at, &new) {
-        return false;
-    }
-    let mut change = difference(u64::from(old), u64::from(new));
-    if at.wrapping_sub(segment.tcp) % 2 == 1 {
-        change = change.swap_bytes();
-    }
-    segment.skb.add_to_checksum(segment.tcp + tcp::CHECKSUM, change, false)
+    i64::from(kind == 0 || walker.at >= walker.end)
 }

@@ -14,14 +14,24 @@ use ftp_nat_common::checksum;
 /// Translates the packet; `forwarded`: it does not go through the stack, which would count its
 /// time to live down.
 #[inline(always)]
-pub fn translate<N: Net>(skb: &Skb, packet: &Packet<N>, flow: &Flow, side: u32, forwarded: bool) -> bool {
+pub fn translate<N: Net>(
+    skb: &Skb,
+    packet: &Packet<N>,
+    flow: &Flow,
+    side: u32,
+    forwarded: bool,
+) -> bool {
     let check = packet.tcp + tcp::CHECKSUM;
     if !skb.add_to_checksum(check, flow.addr_diff, true) {
         return false;
     }
     // 0xffff is zero's other face: the port is kept.
     if flow.port_diff != 0 && flow.port_diff != 0xffff {
-        let at = if side == side::INBOUND { packet.tcp + 2 } else { packet.tcp };
+        let at = if side == side::INBOUND {
+            packet.tcp + 2
+        } else {
+            packet.tcp
+        };
         if !skb.add_to_checksum(check, flow.port_diff, false) || !skb.store(at, &flow.port) {
             return false;
         }
@@ -36,7 +46,9 @@ pub fn translate<N: Net>(skb: &Skb, packet: &Packet<N>, flow: &Flow, side: u32, 
 /// From the time to live to the destination: twelve bytes.
 #[inline(always)]
 fn ipv4<N: Net>(skb: &Skb, packet: &Packet<N>, flow: &Flow, side: u32, forwarded: bool) -> bool {
-    let Some(mut header) = skb.load::<[u16; 6]>(IP + 8) else { return false };
+    let Some(mut header) = skb.load::<[u16; 6]>(IP + 8) else {
+        return false;
+    };
     let word = flow.to.v4();
     let halves: [u16; 2] = bytemuck::cast(word);
     if side == side::INBOUND {
@@ -51,7 +63,10 @@ fn ipv4<N: Net>(skb: &Skb, packet: &Packet<N>, flow: &Flow, side: u32, forwarded
         let old = header[0];
         let new = u16::from_ne_bytes([packet.ttl.wrapping_sub(1), old.to_ne_bytes()[1]]);
         header[0] = new;
-        header[1] = checksum::apply(header[1], checksum::difference(u64::from(old), u64::from(new)));
+        header[1] = checksum::apply(
+            header[1],
+            checksum::difference(u64::from(old), u64::from(new)),
+        );
     }
     skb.store(IP + 8, &header)
 }
@@ -59,7 +74,11 @@ fn ipv4<N: Net>(skb: &Skb, packet: &Packet<N>, flow: &Flow, side: u32, forwarded
 /// The address, and the hop limit that lies before both.
 #[inline(always)]
 fn ipv6<N: Net>(skb: &Skb, packet: &Packet<N>, flow: &Flow, side: u32, forwarded: bool) -> bool {
-    let at = if side == side::INBOUND { IP + 24 } else { IP + 8 };
+    let at = if side == side::INBOUND {
+        IP + 24
+    } else {
+        IP + 8
+    };
     if forwarded && !skb.store(IP + 7, &packet.ttl.wrapping_sub(1)) {
         return false;
     }
