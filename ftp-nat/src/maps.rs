@@ -223,3 +223,47 @@ pub fn events(gateway: &Gateway) -> anyhow::Result<aya::maps::RingBuf<MapData>> 
 fn open_data(path: &Path) -> anyhow::Result<MapData> {
     MapData::from_pin(path).with_context(|| format!("cannot open {}", path.display()))
 }
+
+/// Maps of a test's own, in nobody's file system; none without the privileges to make them.
+#[cfg(test)]
+pub(crate) fn scratch(entries: u32) -> Option<Maps> {
+    use aya_obj::{
+        EbpfSectionKind,
+        maps::{LegacyMap, PinningType, bpf_map_def},
+    };
+    if crate::kernel::missing_privileges().is_some() {
+        eprintln!("skipped: making maps needs root");
+        return None;
+    }
+    let make = |name: &str| {
+        let spec = SPECS.iter().find(|spec| spec.name == name).unwrap();
+        let map = LegacyMap {
+            def: bpf_map_def {
+                map_type: spec.kind as u32,
+                key_size: spec.key as u32,
+                value_size: spec.value as u32,
+                max_entries: spec.entries.unwrap_or(entries),
+                map_flags: spec.flags,
+                id: 0,
+                pinning: PinningType::None,
+            },
+            inner_def: None,
+            section_index: 0,
+            section_kind: EbpfSectionKind::Maps,
+            symbol_index: None,
+            data: Vec::new(),
+        };
+        MapData::create(aya_obj::Map::Legacy(map), name, None).unwrap()
+    };
+    Some(Maps {
+        flows4: Table::new(make(map::FLOWS4)),
+        flows6: Table::new(make(map::FLOWS6)),
+        mappings: Table::new(make(map::MAPPINGS)),
+        sessions: Table::new(make(map::SESSIONS)),
+        published: Table::new(make(map::PUBLISHED)),
+        interfaces: Table::new(make(map::INTERFACES)),
+        ports: PortBytes::of(&make(map::PORTS)).unwrap(),
+        settings: Table::new(make(map::SETTINGS)),
+        counters: typed(make(map::COUNTERS), map::COUNTERS).unwrap(),
+    })
+}
