@@ -6,11 +6,7 @@ use std::{
 };
 
 use log::{debug, warn};
-use tokio::{
-    sync::watch::Receiver,
-    task::spawn_blocking,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::{sync::watch::Receiver, task::spawn_blocking, time::sleep};
 
 use crate::{
     clock::Clock,
@@ -21,8 +17,11 @@ use crate::{
     sweep::{Report, sweep},
 };
 
-/// Time from one sweep's start to the next one's.
-const EVERY: Duration = Duration::from_secs(5);
+/// Rest between two sweeps.
+const REST: Duration = Duration::from_secs(5);
+/// And so many times what the last one took: sweeping a million flows takes half a second, and may
+/// take no more than a few hundredths of one CPU.
+const REST_FACTOR: u32 = 25;
 
 /// What all sweeps of this daemon have done together.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,10 +79,8 @@ pub(super) fn start(
     let sweeps = Sweeps::default();
     let totals = sweeps.clone();
     tokio::spawn(async move {
-        let mut tick = interval(EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
+            let mut rest = REST;
             let (maps, policy) = (Arc::clone(&maps), Arc::clone(&policies.borrow()));
             // With a million flows it takes a while: the other tasks go on.
             let swept = spawn_blocking(move || sweep(&maps, &policy, &lifetimes, &clock)).await;
@@ -91,10 +88,12 @@ pub(super) fn start(
                 Ok(Ok(report)) => {
                     tell(&report);
                     totals.add(&report);
+                    rest = rest.max(report.took * REST_FACTOR);
                 }
                 Ok(Err(error)) => warn!("sweep: {error:#}"),
                 Err(error) => warn!("sweep: {error}"),
             }
+            sleep(rest).await;
         }
     });
     sweeps
