@@ -134,15 +134,21 @@ impl Client {
         Self::Tnftp,
     ];
 
-    /// Whether it can do this job in this mode, over IPv4.
+    /// Whether it can do this job in this mode with a server at this address.
     #[must_use]
-    pub fn can(self, mode: Mode, job: Job<'_>) -> bool {
-        match self {
-            Self::Curl | Self::Ftplib => true,
-            Self::Lftp => mode != Mode::Eprt,
-            Self::Wget => matches!(mode, Mode::Pasv | Mode::Port) && matches!(job, Job::Fetch(_)),
-            Self::Tnftp => !matches!(job, Job::List(_)),
-        }
+    pub fn can(self, server: SocketAddr, mode: Mode, job: Job<'_>) -> bool {
+        let has_commands = server.is_ipv4() || matches!(mode, Mode::Epsv | Mode::Eprt);
+        has_commands
+            && match self {
+                Self::Curl | Self::Ftplib => true,
+                // The extended commands are a matter of the family to it, except EPSV.
+                Self::Lftp => mode != Mode::Eprt || server.is_ipv6(),
+                Self::Wget => {
+                    let mode_fits = matches!(mode, Mode::Epsv | Mode::Eprt) == server.is_ipv6();
+                    mode_fits && matches!(job, Job::Fetch(_))
+                }
+                Self::Tnftp => !matches!(job, Job::List(_)),
+            }
     }
 
     /// Whether it speaks AUTH TLS.

@@ -1,11 +1,12 @@
 //! Rule sets of the router, as `nft -f` reads them.
 
 /// Forwards nothing at all, with no rule for FTP and none for connections under way: what passes
-/// nevertheless did not pass through the forward chain.
+/// nevertheless did not pass through the forward chain. The chain counts what it drops.
 pub const DROP_FORWARDED: &str = "
 table inet lab {
     chain forward {
         type filter hook forward priority filter; policy drop;
+        counter
     }
 }
 ";

@@ -90,14 +90,14 @@ fn serves_every_client(kind: Kind) {
     for client in Client::ALL {
         for mode in [Mode::Pasv, Mode::Epsv, Mode::Port] {
             let perform = |job| {
-                assert!(client.can(mode, job));
+                assert!(client.can(target.address, mode, job));
                 client
                     .perform(host, &target, mode, job)
                     .and_then(Session::expect_success)
                     .unwrap_or_else(|error| panic!("{client:?} {mode:?} {job:?}: {error:#}"))
             };
             let fetch = Job::Fetch("/download/file.bin");
-            if !client.can(mode, fetch) {
+            if !client.can(target.address, mode, fetch) {
                 continue;
             }
             let fetched = perform(fetch);
@@ -120,7 +120,7 @@ fn serves_every_client(kind: Kind) {
             let name = format!("{client:?}-{mode:?}.bin");
             let path = format!("/upload/{name}");
             let store = Job::Store(&local, &path);
-            if client.can(mode, store) {
+            if client.can(target.address, mode, store) {
                 perform(store);
                 assert_eq!(
                     server.stored(&name).unwrap(),
@@ -130,7 +130,7 @@ fn serves_every_client(kind: Kind) {
             }
 
             let list = Job::List("/download");
-            if client.can(mode, list) {
+            if client.can(target.address, mode, list) {
                 let listing = perform(list).content;
                 let listing = String::from_utf8_lossy(&listing);
                 assert!(

@@ -5,7 +5,7 @@ mod by_hand;
 mod clients;
 mod report;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::bail;
 use ftp_nat_tests::{
@@ -13,6 +13,7 @@ use ftp_nat_tests::{
     firewall,
     gateway::Gateway,
     lab::{Lab, WAN_ADDRESS},
+    process,
     server::{FtpServer, Kind, Settings},
     tools::Tools,
 };
@@ -69,8 +70,32 @@ fn with_ftp_nat(title: &str, firewall: Option<&str>, arguments: &[&str]) -> anyh
     let gateway = Gateway::start(&lab.router, &arguments)?;
     by_hand::passive(&lab, &server, &gateway)?;
     clients::run_all(&lab, &server)?;
-    report::line("events", "");
-    report::block(&gateway.ask(&["events"])?.text());
+    show_events(&gateway)?;
+    if firewall.is_some() {
+        let chain = "nft list chain inet lab forward";
+        let words: Vec<&str> = chain.split(' ').collect();
+        let rules = process::run(
+            lab.router.command(words[0])?.args(&words[1..]),
+            Duration::from_secs(5),
+        )?;
+        report::line("router", chain);
+        report::block(&rules.text());
+    }
+    Ok(())
+}
+
+/// The first events tell the story; the later ones repeat it.
+fn show_events(gateway: &Gateway<'_>) -> anyhow::Result<()> {
+    const FIRST: usize = 12;
+    let answer = gateway.ask(&["events"])?;
+    if !answer.success() {
+        report::line("events", answer.stderr.lines().next().unwrap_or_default());
+        return Ok(());
+    }
+    let text = answer.text();
+    let lines: Vec<&str> = text.lines().collect();
+    report::line("router", &format!("ftp-nat events: {} lines", lines.len()));
+    report::block(&lines[..lines.len().min(FIRST)].join("\n"));
     Ok(())
 }
 

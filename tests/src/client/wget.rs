@@ -11,7 +11,7 @@ pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
         .arg(format!("--timeout={}", PATIENCE.as_secs()))
         .arg(format!("--ftp-user={}", target.user))
         .arg(format!("--ftp-password={}", target.password));
-    if task.mode == Mode::Port {
+    if matches!(task.mode, Mode::Port | Mode::Eprt) {
         command.arg("--no-passive-ftp");
     }
     command
