@@ -109,7 +109,7 @@ impl Edits {
     }
 
     /// The receiver's number for the sender's `seq`.
-    #[inline(always)]
+    #[inline(never)]
     pub fn sent(&self, seq: u32) -> u32 {
         if self.adjusted == 0 {
             return seq;
@@ -134,7 +134,7 @@ impl Edits {
 
     /// What the receiver gets at its number `seq`: a byte of a new text, or else the sender's byte
     /// at the number given.
-    #[inline(always)]
+    #[inline(never)]
     pub fn source(&self, seq: u32) -> (Option<u8>, u32) {
         let mut before = self.growth;
         let mut age = 0;
@@ -155,7 +155,7 @@ impl Edits {
     }
 
     /// Whether any remembered edit lies in the sender's `seq..seq + len`.
-    #[inline(always)]
+    #[inline(never)]
     pub fn touch(&self, seq: u32, len: u32) -> bool {
         let mut age = 0;
         while age < REMEMBERED as u32 {
@@ -172,7 +172,7 @@ impl Edits {
     /// The sender's number for the receiver's `seq`, an acknowledgement or the edge of a SACK
     /// block. Inside a piece of another length there is no such number: then it is the piece's
     /// start, or its end where `up` says so.
-    #[inline(always)]
+    #[inline(never)]
     pub fn original(&self, seq: u32, up: bool) -> u32 {
         if self.adjusted == 0 {
             return seq;
