@@ -29,19 +29,19 @@ use kernel::Skb;
 
 /// Packets that come in from the WAN.
 #[classifier]
-pub fn wan_ingress(ctx: TcContext) -> i32 {
+fn wan_ingress(ctx: TcContext) -> i32 {
     gateway::enter(&Skb::new(&ctx), gateway::Hook::WanIngress)
 }
 
 /// Packets that leave for the WAN.
 #[classifier]
-pub fn wan_egress(ctx: TcContext) -> i32 {
+fn wan_egress(ctx: TcContext) -> i32 {
     gateway::enter(&Skb::new(&ctx), gateway::Hook::WanEgress)
 }
 
 /// Packets that come from the inside.
 #[classifier]
-pub fn lan_ingress(ctx: TcContext) -> i32 {
+fn lan_ingress(ctx: TcContext) -> i32 {
     gateway::enter(&Skb::new(&ctx), gateway::Hook::LanIngress)
 }
 

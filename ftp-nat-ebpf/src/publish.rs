@@ -103,11 +103,13 @@ fn begin(skb: &Skb, hook: Hook, scratch: *mut Scratch) -> bool {
     clear(&mut session.replies);
     // SAFETY: as above.
     segment::start(&mut session.commands, unsafe { (*scratch).syn.seq });
+    // Complete, and too large to be passed by value.
+    let session = &*session;
     let mut number = random() | 1;
     let mut tries = 0;
     while tries < 4 {
         if maps::SESSIONS
-            .insert(number, &*session, u64::from(BPF_NOEXIST))
+            .insert(number, session, u64::from(BPF_NOEXIST))
             .is_ok()
         {
             break;

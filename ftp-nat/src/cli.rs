@@ -64,9 +64,14 @@ pub struct RunArgs {
     /// forward [default: found by the route to each server]
     #[arg(long, value_name = "IF|none")]
     pub lan: Vec<String>,
-    /// Publish a server (repeatable): PUBLIC is ADDR:PORT, [V6]:PORT or IF:PORT (that interface's
-    /// address, followed as it changes), SERVER is ADDR:PORT, [V6]:PORT or `local`
-    #[arg(long, value_name = "PUBLIC=SERVER")]
+    /// Publish a server.
+    #[arg(
+        long,
+        value_name = "PUBLIC=SERVER",
+        help = "Publish a server (repeatable): PUBLIC is ADDR:PORT, [V6]:PORT or IF:PORT (that \
+                interface's address, followed as it changes), SERVER is ADDR:PORT, [V6]:PORT or \
+                `local`"
+    )]
     pub publish: Vec<String>,
     #[arg(
         long,
