@@ -397,7 +397,7 @@ pub struct Answered {
 
 /// Bits of [`Direction::flags`].
 pub mod direction_flag {
-    /// The initial sequence number is known: [`Direction::seen`] means something.
+    /// The initial sequence number is known: [`seen`](super::Direction::seen) means something.
     pub const STARTED: u8 = 1;
     /// The current line is let through as it is, up to its end.
     pub const LET_GO: u8 = 2;

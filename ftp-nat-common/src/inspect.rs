@@ -62,7 +62,7 @@ pub struct Inspection {
     six: SixNumbers,
     extended: Extended,
     text: Text,
-    /// The current line's head ([`line`]).
+    /// The current line's head ([`mod@line`]).
     pub head: u64,
     /// The sender's sequence number of the next byte.
     pub seq: u32,

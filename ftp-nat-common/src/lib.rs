@@ -1,6 +1,6 @@
 //! What the datapath and the daemon of ftp-nat share.
 //!
-//! The protocol half ([`line`], [`tuple`], [`extended`], [`text`], [`edit`], [`inspect`],
+//! The protocol half ([`mod@line`], [`mod@tuple`], [`extended`], [`text`], [`edit`], [`inspect`],
 //! [`segment`]) is the one source that runs in the kernel, in host tests, in the fuzzer and in
 //! `ftp-nat inspect`: it takes one byte at a time, never indexes with an unproven index and never
 //! panics, because the kernel's verifier would refuse it otherwise. The other half ([`abi`],
