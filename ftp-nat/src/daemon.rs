@@ -198,22 +198,32 @@ fn bring_up(
     gateway.create()?;
     load::load(gateway, &config.limits, policy.published.len())?;
     let maps = Maps::open(gateway)?;
-    for wan in &config.wan {
-        for old in pins.of_other_versions(&wan.value) {
-            warn!(
-                "{} holds a gateway of another version, whose tables this one cannot read: \
-                 removing it ends its connections",
-                old.display()
-            );
-            state_dir::remove(&old).with_context(|| format!("cannot remove {}", old.display()))?;
-        }
-    }
+    remove_other_versions(config, pins)?;
     attach::refuse_strangers(gateway, network, &policy.hooks)?;
     let epoch = maps.settings()?.route_epoch.wrapping_add(1);
     maps.set_settings(&policy::settings(config, clock, epoch))?;
     policy.apply(&maps)?;
     attach::reconcile(gateway, network, &policy.hooks, config.attach, changes)?;
     Ok(maps)
+}
+
+/// Removes what other versions of ftp-nat have left on our WAN interfaces.
+fn remove_other_versions(config: &Config, pins: &Pins) -> anyhow::Result<()> {
+    let wans: Vec<_> = config.wan.iter().map(|wan| wan.value.clone()).collect();
+    for old in pins.of_other_versions() {
+        if !old.is_one_of(&wans) {
+            continue;
+        }
+        warn!(
+            "{} holds a gateway of another version, whose tables this one cannot read: removing it \
+             ends its connections",
+            old.dir().display()
+        );
+        attach::detach_all(&old)?;
+        old.remove()?;
+    }
+    pins.tidy();
+    Ok(())
 }
 
 /// The gateway that has been loaded for one of the WAN interfaces, or a new one.

@@ -1,6 +1,6 @@
 //! The datapath into the kernel: maps created or taken over, programs verified, all of it pinned.
 
-use std::fs;
+use std::{fs, thread};
 
 use anyhow::{Context as _, anyhow, bail};
 use aya::{
@@ -55,10 +55,41 @@ pub fn load(gateway: &Gateway, limits: &Limits, publishes: usize) -> anyhow::Res
         }
         maps::check(gateway, name)?;
     }
+    verify(&mut ebpf)?;
     for program in Program::ALL {
-        pin(gateway, &mut ebpf, program)?;
+        pin(gateway, classifier(&mut ebpf, program)?, program)?;
     }
     Ok(())
+}
+
+/// Loads all programs at once: each keeps a CPU busy with its verification.
+fn verify(ebpf: &mut Ebpf) -> anyhow::Result<()> {
+    let loaded = thread::scope(|scope| {
+        let threads: Vec<_> = ebpf
+            .programs_mut()
+            .filter_map(|(name, program)| {
+                let classifier: &mut SchedClassifier = program.try_into().ok()?;
+                Some((name, scope.spawn(|| classifier.load())))
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|(name, thread)| match thread.join() {
+                Ok(result) => result.map_err(|error| rejected(name, error)),
+                Err(_) => Err(anyhow!("loading program {name} panicked")),
+            })
+            .collect::<Result<Vec<()>, _>>()
+    });
+    loaded.map(drop)
+}
+
+fn classifier(ebpf: &mut Ebpf, program: Program) -> anyhow::Result<&mut SchedClassifier> {
+    let name = program.name();
+    let missing = || anyhow!("the eBPF object has no program {name}: it is not of this ftp-nat");
+    ebpf.program_mut(name)
+        .ok_or_else(missing)?
+        .try_into()
+        .with_context(|| format!("program {name} of the eBPF object is no classifier"))
 }
 
 /// Entries of the maps that can be sized.
@@ -79,15 +110,12 @@ fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 5] {
     ]
 }
 
-fn pin(gateway: &Gateway, ebpf: &mut Ebpf, program: Program) -> anyhow::Result<()> {
+fn pin(
+    gateway: &Gateway,
+    classifier: &mut SchedClassifier,
+    program: Program,
+) -> anyhow::Result<()> {
     let name = program.name();
-    let found = ebpf.program_mut(name).ok_or_else(|| {
-        anyhow!("the eBPF object has no program {name}: it is not of this ftp-nat")
-    })?;
-    let classifier: &mut SchedClassifier = found
-        .try_into()
-        .with_context(|| format!("program {name} of the eBPF object is no classifier"))?;
-    classifier.load().map_err(|error| rejected(name, error))?;
     if let Ok(info) = classifier.info() {
         debug!(
             "program {name}: number {}, {} bytes translated, {} instructions verified",

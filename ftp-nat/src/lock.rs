@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fmt, fs, io,
     io::Read as _,
     os::{
         linux::net::SocketAddrExt as _,
@@ -16,7 +16,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use log::warn;
-use rustix::net::sockopt::socket_peercred;
+use rustix::{
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with,
+        sockopt::socket_peercred,
+    },
+    process::Pid,
+};
 use serde::{Deserialize, Serialize};
 
 const PREFIX: &str = "ftp-nat/";
@@ -46,15 +52,41 @@ pub struct Holder {
     uid: u32,
 }
 
+impl Holder {
+    /// Anybody may take a name: only root, and who runs as we do, is taken for a daemon.
+    fn is_believed(self) -> bool {
+        self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            0 => f.write_str("a process that is not visible from here"),
+            pid => write!(f, "process {pid}"),
+        }
+    }
+}
+
 fn name_of(wan: &str) -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("{PREFIX}{wan}"))
 }
 
+/// Connects without ever waiting: a daemon that hangs must not make others hang.
 fn connect(wan: &str) -> io::Result<(UnixStream, Holder)> {
-    let stream = UnixStream::connect_addr(&name_of(wan)?)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let name = format!("{PREFIX}{wan}");
+    rustix::net::connect(
+        &socket,
+        &SocketAddrUnix::new_abstract_name(name.as_bytes())?,
+    )?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
     let peer = socket_peercred(&stream)?;
     let holder = Holder {
-        pid: peer.pid.as_raw_nonzero().get().cast_unsigned(),
+        // Zero, against its type, for a process of another process namespace.
+        pid: Pid::as_raw(Some(peer.pid)).cast_unsigned(),
         uid: peer.uid.as_raw(),
     };
     Ok((stream, holder))
@@ -72,11 +104,9 @@ pub fn take<'a>(wans: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Vec<U
             Ok(listener) => listeners.push(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => match holder(wan) {
                 Some(holder) => bail!(
-                    "{wan} has a gateway already: process {} runs it; stop that first, or ask \
-                     it with `ftp-nat status`",
-                    holder.pid
+                    "{wan} has a gateway already: {holder} runs it; stop that first, or ask it \
+                     with `ftp-nat status`"
                 ),
-                // Anybody may take a name; only what root takes is believed.
                 None => warn!(
                     "the name that guards {wan} is held by a process without privileges, which \
                      is no ftp-nat: going on without the guard against a second daemon"
@@ -91,18 +121,18 @@ pub fn take<'a>(wans: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Vec<U
 /// The daemon that holds an interface's name, if one does.
 pub fn holder(wan: &str) -> Option<Holder> {
     let (_, holder) = connect(wan).ok()?;
-    let own = rustix::process::geteuid().as_raw();
-    (holder.uid == 0 || holder.uid == own).then_some(holder)
+    holder.is_believed().then_some(holder)
 }
 
 /// Asks the daemon of an interface who it is; one that is still starting does not answer yet.
 pub fn ask(wan: &str) -> Option<(Holder, Option<Hello>)> {
-    let holder = holder(wan)?;
-    Some((holder, hello(wan)))
+    let (stream, holder) = connect(wan)
+        .ok()
+        .filter(|(_, holder)| holder.is_believed())?;
+    Some((holder, hello(stream)))
 }
 
-fn hello(wan: &str) -> Option<Hello> {
-    let (stream, _) = connect(wan).ok()?;
+fn hello(stream: UnixStream) -> Option<Hello> {
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     let mut answer = String::new();
     stream.take(ANSWER_MAX).read_to_string(&mut answer).ok()?;
@@ -151,11 +181,8 @@ mod tests {
         };
         let text = serde_json::to_string(&hello).unwrap();
         let answering = std::thread::spawn(move || {
-            // `ask` looks at the holder first, by a connection of its own.
-            for _ in 0..2 {
-                let (mut stream, _) = listener.accept().unwrap();
-                drop(stream.write_all(text.as_bytes()));
-            }
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(text.as_bytes()).unwrap();
         });
         assert_eq!(ask(&name).unwrap().1, Some(hello));
         answering.join().unwrap();

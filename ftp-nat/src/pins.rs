@@ -122,23 +122,36 @@ impl Pins {
         Ok(found)
     }
 
-    /// Folders of other versions for a gateway of this name.
-    pub fn of_other_versions(&self, name: &str) -> Vec<PathBuf> {
-        names(&self.state_dir)
+    /// The gateways that other versions of ftp-nat have left: what is in their maps cannot be read,
+    /// but what is attached is found as ever.
+    pub fn of_other_versions(&self) -> Vec<Gateway> {
+        self.versions()
             .iter()
-            .filter(|version| version.starts_with('v') && **version != this_version())
-            .map(|version| self.dir(version).join(escape(name)))
-            .filter(|dir| dir.is_dir())
+            .filter(|version| **version != this_version())
+            .flat_map(|version| {
+                let dir = self.dir(version);
+                names(&dir).into_iter().map(move |name| Gateway {
+                    dir: dir.join(escape(&name)),
+                    name,
+                })
+            })
             .collect()
+    }
+
+    fn versions(&self) -> Vec<String> {
+        let mut names = names(&self.state_dir);
+        names.retain(|name| name.starts_with('v'));
+        names
     }
 
     /// Removes the folders that hold nothing any more.
     pub fn tidy(&self) {
-        let dir = self.dir(&this_version());
-        for dir in dir.ancestors().take(3) {
-            // One that is not empty stays.
-            drop(fs::remove_dir(dir));
+        // Whichever is not empty stays.
+        for version in self.versions() {
+            drop(fs::remove_dir(self.dir(&version)));
+            drop(fs::remove_dir(self.state_dir.join(version)));
         }
+        drop(fs::remove_dir(&self.state_dir));
     }
 }
 

@@ -138,12 +138,8 @@ fn nothing(pins: &Pins, wans: &[String]) -> String {
         format!(" for {}", wans.join(", "))
     };
     let elsewhere = daemons(wans).into_iter().find_map(|(holder, hello)| {
-        (Path::new(&hello.state_dir) != pins.state_dir()).then(|| {
-            format!(
-                "; process {} runs one with --state-dir {}",
-                holder.pid, hello.state_dir
-            )
-        })
+        (Path::new(&hello.state_dir) != pins.state_dir())
+            .then(|| format!("; {holder} runs one with --state-dir {}", hello.state_dir))
     });
     format!(
         "no gateway is loaded{which} in this network namespace, below {}{}",

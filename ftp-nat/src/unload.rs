@@ -26,6 +26,7 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
             error.context(format!("cannot look for gateways{why}"))
         })?
         .into_iter()
+        .chain(pins.of_other_versions())
         .filter(|gateway| gateway.is_one_of(&selection.wan))
         .collect();
     if gateways.is_empty() {
@@ -33,10 +34,9 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
         let asked = |wan: &&String| selection.wan.is_empty() || selection.wan.contains(wan);
         if let Some(holder) = held.iter().filter(asked).find_map(|wan| lock::holder(wan)) {
             return Err(anyhow!(
-                "nothing is loaded below {}, but process {} runs a gateway whose pins are \
+                "nothing is loaded below {}, but {holder} runs a gateway whose pins are \
                  elsewhere: stop it, and name its --state-dir",
-                pins.state_dir().display(),
-                holder.pid
+                pins.state_dir().display()
             )
             .into());
         }

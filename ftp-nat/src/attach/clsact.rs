@@ -6,7 +6,7 @@
 
 use std::{fs, io, path::Path};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use aya::programs::{
     ProgramInfo, SchedClassifier, TcAttachType,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
@@ -170,11 +170,7 @@ pub(super) fn attach(
     gateway: &Gateway,
     program: &mut SchedClassifier,
 ) -> anyhow::Result<()> {
-    match qdisc_add_clsact(&hook.link.name) {
-        Ok(()) => pin_program(gateway, hook.program, &gateway.qdisc(&hook.link.name))?,
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
-        Err(error) => return Err(error).context("cannot add a clsact qdisc"),
-    }
+    add_qdisc(gateway, hook)?;
     pin_program(gateway, hook.program, pin)?;
     let id = program
         .attach_with_options(
@@ -186,6 +182,44 @@ pub(super) fn attach(
     // Dropping the link would remove the filter.
     std::mem::forget(program.take_link(id)?);
     Ok(())
+}
+
+/// Makes sure that there is a clsact qdisc, and marks it if it is ours to remove.
+fn add_qdisc(gateway: &Gateway, hook: &Hook) -> anyhow::Result<()> {
+    let name = &hook.link.name;
+    match qdisc(&hook.link)?.as_deref() {
+        Some("clsact") => return Ok(()),
+        // Its one side would take filters meant for egress as well.
+        Some(other) => bail!(
+            "{name} has a qdisc {other} where clsact must be: replace it with `tc qdisc replace \
+             dev {name} clsact`"
+        ),
+        None => {}
+    }
+    match qdisc_add_clsact(name) {
+        Ok(()) => pin_program(gateway, hook.program, &gateway.qdisc(name)),
+        // Somebody was faster.
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        Err(error) => Err(error).context("cannot add a clsact qdisc"),
+    }
+}
+
+/// The kind of the qdisc on the interface's clsact hook, if there is one.
+fn qdisc(link: &Link) -> anyhow::Result<Option<String>> {
+    const KIND: u16 = 1;
+    let mut found = None;
+    let request = tcmsg(link.index, 0, 0);
+    Netlink::open()?
+        .dump(message::GET_QDISC, &request, |kind, payload| {
+            let (ifindex, parent) = (number(payload, 4), number(payload, 12));
+            // Before Linux 5.19 a dump has the qdiscs of all interfaces.
+            if kind == message::NEW_QDISC && ifindex == Some(link.index) && parent == Some(CLSACT) {
+                let kind = attributes(payload, TCMSG).find(|(kind, _)| *kind == KIND);
+                found = kind.map(|(_, value)| text(value));
+            }
+        })
+        .with_context(|| format!("cannot list the qdiscs of {}", link.name))?;
+    Ok(found)
 }
 
 /// Removes the filter, its pin, and the qdisc if it was ours and nobody else uses it.
