@@ -1,6 +1,6 @@
 //! Which network namespace this process is in.
 
-use std::{fs::File, io, mem::size_of, os::fd::AsRawFd as _};
+use std::{io, mem::size_of, os::fd::AsRawFd as _};
 
 use anyhow::Context as _;
 use rustix::net::{AddressFamily, SocketType, socket};
@@ -34,11 +34,4 @@ pub fn cookie() -> anyhow::Result<u64> {
         );
     }
     Ok(cookie)
-}
-
-/// Whether a process sees the same mounts as this one.
-pub fn same_mounts(pid: u32) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt as _;
-    let inode = |path: String| File::open(path)?.metadata().map(|of| of.ino());
-    Ok(inode("/proc/self/ns/mnt".into())? == inode(format!("/proc/{pid}/ns/mnt"))?)
 }

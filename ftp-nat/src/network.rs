@@ -233,6 +233,34 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
         .ok()
 }
 
+/// A network made up for a test.
+#[cfg(test)]
+impl Network {
+    pub(crate) fn with_link(mut self, index: u32, name: &str, ethernet: bool) -> Self {
+        self.links.push(Link {
+            index,
+            name: name.into(),
+            mtu: 1500,
+            ethernet,
+        });
+        self
+    }
+
+    pub(crate) fn with_address(mut self, index: u32, ip: &str) -> Self {
+        self.addresses.push(Address {
+            index,
+            ip: ip.parse().unwrap(),
+            presentable: true,
+        });
+        self
+    }
+
+    pub(crate) fn with_route(mut self, ip: &str, route: Route) -> Self {
+        self.routes.insert(ip.parse().unwrap(), route);
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

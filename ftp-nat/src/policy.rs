@@ -397,3 +397,210 @@ fn by_route<'n>(
     }
     Ok(link)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::RunArgs;
+
+    const WAN: u32 = 2;
+    const LAN: u32 = 3;
+
+    fn network() -> Network {
+        Network::default()
+            .with_link(WAN, "wan", true)
+            .with_link(LAN, "lan", true)
+            .with_address(WAN, "198.51.100.1")
+            .with_address(LAN, "10.0.0.1")
+            .with_route("10.0.0.5", Route::Through(LAN))
+    }
+
+    fn config(publishes: &[&str], lan: &[&str]) -> Config {
+        let strings = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+        let args = RunArgs {
+            wan: vec!["wan".into()],
+            lan: strings(lan),
+            publish: strings(publishes),
+            ..RunArgs::default()
+        };
+        let mut config = Config::default();
+        assert_eq!(config::flags::apply(&args, &mut config), []);
+        config
+    }
+
+    fn derive(publish: &str, network: &Network) -> (Policy, Vec<String>) {
+        let (policy, obstacles) = Policy::derive(&config(&[publish], &[]), network);
+        (policy, obstacles.iter().map(ToString::to_string).collect())
+    }
+
+    fn hooks(policy: &Policy) -> Vec<(&str, Program)> {
+        let hooks = policy.hooks.iter();
+        hooks
+            .map(|hook| (hook.link.name.as_str(), hook.program))
+            .collect()
+    }
+
+    fn key(ip: &str, port: u16) -> PublishKey {
+        let addr = Addr::from(ip.parse::<IpAddr>().unwrap());
+        PublishKey {
+            addr,
+            port: Port::new(port),
+            pad: 0,
+        }
+    }
+
+    const BOTH_WAN: [(&str, Program); 2] =
+        [("wan", Program::WanIngress), ("wan", Program::WanEgress)];
+
+    #[test]
+    fn the_inside_interface_is_the_one_that_leads_to_the_server() {
+        let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:2121", &network());
+        assert_eq!(obstacles, [""; 0]);
+        assert_eq!(
+            hooks(&policy),
+            [BOTH_WAN[0], BOTH_WAN[1], ("lan", Program::LanIngress)]
+        );
+        let flags = policy
+            .interfaces
+            .iter()
+            .map(|(index, it)| (*index, it.flags));
+        assert_eq!(
+            flags.collect::<Vec<_>>(),
+            [
+                (WAN, interface_flag::WAN | interface_flag::ETHERNET),
+                (LAN, interface_flag::LAN | interface_flag::ETHERNET),
+            ]
+        );
+        let entry = policy.published[&key("198.51.100.1", 21)];
+        assert_eq!(entry.server.to_string(), "10.0.0.5:2121");
+        assert_eq!(entry.advertise.to_string(), "198.51.100.1");
+        // A reply carries the server's own port.
+        assert_eq!(policy.ports.keys().copied().collect::<Vec<_>>(), [21, 2121]);
+        assert!(policy.warnings.is_empty());
+    }
+
+    #[test]
+    fn without_an_inside_interface_the_stack_forwards() {
+        for config in [
+            config(&["198.51.100.1:21=10.0.0.5:21"], &["none"]),
+            Config {
+                datapath: config::Datapath::Stack,
+                ..config(&["198.51.100.1:21=10.0.0.5:21"], &["lan"])
+            },
+        ] {
+            let (policy, obstacles) = Policy::derive(&config, &network());
+            assert_eq!(obstacles, []);
+            assert_eq!(hooks(&policy), BOTH_WAN);
+        }
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_behind_this_gateway_is_refused() {
+        let here = network().with_route("10.0.0.5", Route::Here);
+        let outside = network().with_route("10.0.0.5", Route::Through(WAN));
+        let nowhere = network().with_route("10.0.0.5", Route::None);
+        for (network, named) in [
+            (here, "this machine itself"),
+            (outside, "leaves by wan, which is a WAN interface"),
+            (nowhere, "there is no route to the server 10.0.0.5"),
+        ] {
+            let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
+            assert!(obstacles[0].contains(named), "{obstacles:?}");
+            assert_eq!(hooks(&policy), BOTH_WAN);
+        }
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_named_with_those_that_are() {
+        let (_, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &Network::default());
+        assert!(
+            obstacles[0].contains("--wan wan: there is no interface wan"),
+            "{obstacles:?}"
+        );
+        let (_, obstacles) = derive("eth9:21=10.0.0.5:21", &network());
+        assert!(
+            obstacles[0].contains("no interface eth9: there are lan, wan"),
+            "{obstacles:?}"
+        );
+    }
+
+    #[test]
+    fn an_interfaces_address_is_published_as_long_as_it_has_it() {
+        let (policy, _) = derive("wan:21=10.0.0.5:21", &network());
+        assert!(policy.published.contains_key(&key("198.51.100.1", 21)));
+        let without = Network::default()
+            .with_link(WAN, "wan", true)
+            .with_link(LAN, "lan", true)
+            .with_route("10.0.0.5", Route::Through(LAN));
+        let (policy, obstacles) = derive("wan:21=10.0.0.5:21", &without);
+        assert!(policy.published.is_empty() && obstacles.is_empty());
+        assert!(
+            policy
+                .warnings
+                .iter()
+                .any(|it| it.contains("wan has no address yet"))
+        );
+    }
+
+    #[test]
+    fn a_local_server_is_its_own_public_end_in_each_family() {
+        let network = network().with_address(WAN, "2001:db8::1");
+        let (policy, obstacles) = derive("wan:21=local", &network);
+        assert_eq!(obstacles, [""; 0]);
+        for ip in ["198.51.100.1", "2001:db8::1"] {
+            let entry = policy.published[&key(ip, 21)];
+            assert_eq!(entry.flags, publish_flag::LOCAL);
+            assert_eq!(entry.server.addr.to_string(), ip);
+        }
+        assert_eq!(hooks(&policy), BOTH_WAN);
+    }
+
+    #[test]
+    fn two_entries_for_one_address_are_noticed() {
+        let config = config(
+            &["198.51.100.1:21=10.0.0.5:21", "wan:21=10.0.0.5:2121"],
+            &[],
+        );
+        let (policy, _) = Policy::derive(&config, &network());
+        assert_eq!(policy.published.len(), 1);
+        assert_eq!(policy.published[&key("198.51.100.1", 21)].index, 0);
+        assert!(
+            policy
+                .warnings
+                .iter()
+                .any(|it| it.contains("published already"))
+        );
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_works_but_is_mentioned() {
+        let (policy, _) = derive("203.0.113.9:21=10.0.0.5:21", &network());
+        assert_eq!(policy.published.len(), 1);
+        assert!(
+            policy
+                .warnings
+                .iter()
+                .any(|it| it.contains("no address of this machine"))
+        );
+    }
+
+    #[test]
+    fn a_route_that_is_away_for_a_moment_keeps_its_hook() {
+        let (old, _) = derive("198.51.100.1:21=10.0.0.5:21", &network());
+        let away = network().with_route("10.0.0.5", Route::None);
+        let (mut policy, _) = derive("198.51.100.1:21=10.0.0.5:21", &away);
+        policy.keep_inside(&old, &away);
+        assert_eq!(policy, old);
+    }
+
+    #[test]
+    fn an_interface_without_ethernet_is_marked_so() {
+        let network = Network::default()
+            .with_link(WAN, "wan", false)
+            .with_link(LAN, "lan", true)
+            .with_address(WAN, "198.51.100.1")
+            .with_route("10.0.0.5", Route::Through(LAN));
+        let (policy, _) = derive("wan:21=10.0.0.5:21", &network);
+        assert_eq!(policy.interfaces[&WAN].flags, interface_flag::WAN);
+    }
+}
