@@ -7,13 +7,14 @@ use aya::maps::{Map, MapData, MapInfo, MapType, PerCpuArray};
 use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use ftp_nat_common::{
     abi::{
-        Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
+        ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
         PublishKey, Session, Settings, map,
     },
+    addr::{Addr, Endpoint},
     counter::COUNTERS,
 };
 
-use crate::{pins::Gateway, ports::PortBytes, table::Table};
+use crate::{pins::Gateway, ports::PortBytes, prefixes::Prefixes, table::Table};
 
 /// What a pinned map must be to be used: aya takes any pin of the right name for the right map.
 struct Spec {
@@ -49,12 +50,29 @@ const fn array<V>(name: &'static str, kind: MapType, flags: u32, entries: usize)
 }
 
 /// All maps that are pinned.
-const SPECS: [Spec; 10] = [
+const SPECS: [Spec; 12] = [
     table::<FlowKey4, Flow>(map::FLOWS4),
     table::<FlowKey6, Flow>(map::FLOWS6),
     table::<MappingKey, Mapping>(map::MAPPINGS),
     table::<u32, Session>(map::SESSIONS),
     table::<PublishKey, Publish>(map::PUBLISHED),
+    Spec {
+        name: map::INSIDE,
+        kind: MapType::LpmTrie,
+        // In front of the address, how many of its bits count.
+        key: size_of::<u32>() + size_of::<Addr>(),
+        value: size_of::<u32>(),
+        flags: BPF_F_NO_PREALLOC,
+        entries: None,
+    },
+    Spec {
+        name: map::CLIENTS,
+        kind: MapType::LruHash,
+        key: size_of::<ClientKey>(),
+        value: size_of::<Endpoint>(),
+        flags: 0,
+        entries: None,
+    },
     table::<u32, Interface>(map::INTERFACES),
     array::<Settings>(map::SETTINGS, MapType::Array, 0, 1),
     array::<Ports>(map::PORTS, MapType::Array, BPF_F_MMAPABLE, 1),
@@ -127,6 +145,8 @@ pub struct Maps {
     pub sessions: Table<u32, Session>,
     /// Published servers.
     pub published: Table<PublishKey, Publish>,
+    /// The masqueraded clients' networks.
+    pub inside: Prefixes,
     /// Interfaces that the datapath is attached to.
     pub interfaces: Table<u32, Interface>,
     /// The ports of FTP.
@@ -152,6 +172,7 @@ impl Maps {
             mappings: Table::new(open(map::MAPPINGS)?),
             sessions: Table::new(open(map::SESSIONS)?),
             published: Table::new(open(map::PUBLISHED)?),
+            inside: Prefixes::new(typed(open(map::INSIDE)?, map::INSIDE)?),
             interfaces: Table::new(open(map::INTERFACES)?),
             ports: PortBytes::of(&open(map::PORTS)?)?,
             settings: Table::new(open(map::SETTINGS)?),
@@ -261,6 +282,7 @@ pub(crate) fn scratch(entries: u32) -> Option<Maps> {
         mappings: Table::new(make(map::MAPPINGS)),
         sessions: Table::new(make(map::SESSIONS)),
         published: Table::new(make(map::PUBLISHED)),
+        inside: Prefixes::new(typed(make(map::INSIDE), map::INSIDE).unwrap()),
         interfaces: Table::new(make(map::INTERFACES)),
         ports: PortBytes::of(&make(map::PORTS)).unwrap(),
         settings: Table::new(make(map::SETTINGS)),

@@ -17,8 +17,8 @@ use crate::{
     attach::{Hook, Program},
     clock::Clock,
     config::{
-        self, Config, ControlNat, Lan, Peer, Place, Problem,
-        value::{Public, Server},
+        self, Config, ControlNat, Given, Lan, Peer, Place, Problem,
+        value::{Prefix, Public, Server},
     },
     maps::Maps,
     network::{Link, Network, Route},
@@ -37,6 +37,8 @@ pub struct Policy {
     pub interfaces: BTreeMap<u32, Interface>,
     /// The PUBLISHED map.
     pub published: HashMap<PublishKey, Publish>,
+    /// The INSIDE map.
+    pub inside: Vec<Prefix>,
     /// The control ports' bits of the PORTS map.
     pub ports: BTreeMap<u16, u8>,
     /// What works, but perhaps not as meant.
@@ -50,7 +52,7 @@ pub enum Obstacle {
     Mistake(Problem),
     /// It names an interface that is not there.
     NoInterface(Problem),
-    /// There is no way to a server.
+    /// There is no way to a server, or to clients.
     NoRoute(Problem),
 }
 
@@ -84,6 +86,18 @@ pub fn destinations(config: &Config) -> Vec<IpAddr> {
     servers
 }
 
+/// The networks of masqueraded clients.
+pub fn networks(config: &Config) -> Vec<Prefix> {
+    let mut networks: Vec<_> = clients(config).map(|given| given.value).collect();
+    networks.sort_unstable_by_key(|it| (it.address, it.bits));
+    networks.dedup();
+    networks
+}
+
+fn clients(config: &Config) -> impl Iterator<Item = &Given<Prefix>> {
+    config.masquerade.iter().flat_map(|it| &it.clients)
+}
+
 fn servers(config: &Config) -> impl Iterator<Item = (&config::Publish, SocketAddr)> {
     config.publish.iter().filter_map(|publish| {
         let Server::Behind(server) = publish.server.value else {
@@ -113,6 +127,7 @@ impl Policy {
         for (index, publish) in config.publish.iter().enumerate() {
             policy.publish(index, publish, network, &mut obstacles);
         }
+        policy.inside = networks(config);
         for masquerade in &config.masquerade {
             for number in &masquerade.control_ports {
                 *policy.ports.entry(*number).or_default() |= port::MASQUERADED;
@@ -268,6 +283,8 @@ impl Policy {
         for key in old.keys().filter(|key| !self.published.contains_key(key)) {
             maps.published.delete(key).context(tried)?;
         }
+        let tried = "cannot write the clients' networks";
+        maps.inside.set(&self.inside).context(tried)?;
         let tried = "cannot write the interfaces";
         let old = maps.interfaces.all().context(tried)?;
         for (index, interface) in &self.interfaces {
@@ -313,11 +330,7 @@ fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint::new(Addr::from(address.ip()), Port::new(address.port()))
 }
 
-fn named(
-    names: &[config::Given<String>],
-    network: &Network,
-    obstacles: &mut Vec<Obstacle>,
-) -> Vec<Link> {
+fn named(names: &[Given<String>], network: &Network, obstacles: &mut Vec<Obstacle>) -> Vec<Link> {
     let mut links = Vec::new();
     for name in names {
         match network.named(&name.value) {
@@ -358,14 +371,30 @@ fn lans(
         Lan::Named(names) => lans = named(names, network, obstacles),
         Lan::ByRoute => {
             for (publish, server) in servers(config) {
-                // What the kernel's own NAT translates goes through the stack anyway.
-                if publish.control_nat == ControlNat::Kernel {
-                    continue;
-                }
                 match by_route(server, publish, network, wans) {
                     Ok(link) if lans.contains(link) => {}
                     Ok(link) => lans.push(link.clone()),
                     Err(obstacle) => obstacles.push(obstacle),
+                }
+            }
+            for clients in clients(config) {
+                // A default route leads to everything, but not to the inside.
+                let ways = network.ways_to(&clients.value);
+                let ways: Vec<_> = ways.filter(|link| !wans.contains(link)).collect();
+                if ways.is_empty() {
+                    obstacles.push(Obstacle::NoRoute(Problem::new(
+                        &clients.place,
+                        format!(
+                            "there is no route to {} but by the WAN: add one, or name the \
+                             clients' interface with --lan",
+                            clients.value
+                        ),
+                    )));
+                }
+                for link in ways {
+                    if !lans.contains(link) {
+                        lans.push(link.clone());
+                    }
                 }
             }
         }
@@ -484,6 +513,48 @@ mod tests {
         // A reply carries the server's own port.
         assert_eq!(policy.ports.keys().copied().collect::<Vec<_>>(), [21, 2121]);
         assert!(policy.warnings.is_empty());
+    }
+
+    #[test]
+    fn masqueraded_clients_are_behind_the_interfaces_that_lead_to_them() {
+        let args = RunArgs {
+            wan: vec!["wan".into()],
+            masquerade: vec!["10.0.0.0/8".into(), "10.0.0.0/8:2121".into()],
+            ..RunArgs::default()
+        };
+        let mut config = Config::default();
+        assert_eq!(config::flags::apply(&args, &mut config), []);
+        let network = network()
+            .with_link(4, "lan2", true)
+            .with_way("10.0.0.0/8", WAN)
+            .with_way("10.0.0.0/8", LAN)
+            .with_way("10.0.0.0/8", 4);
+        let (policy, obstacles) = Policy::derive(&config, &network);
+        assert_eq!(obstacles, []);
+        assert_eq!(
+            hooks(&policy),
+            [
+                BOTH_WAN[0],
+                BOTH_WAN[1],
+                ("lan", Program::LanIngress),
+                ("lan2", Program::LanIngress)
+            ]
+        );
+        assert_eq!(policy.inside, ["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(
+            policy.ports.into_iter().collect::<Vec<_>>(),
+            [(21, port::MASQUERADED), (2121, port::MASQUERADED)]
+        );
+        // By the WAN alone nobody inside is reached.
+        let network = Network::default()
+            .with_link(WAN, "wan", true)
+            .with_way("10.0.0.0/8", WAN);
+        let (_, obstacles) = Policy::derive(&config, &network);
+        assert_eq!(
+            obstacles[0].to_string(),
+            "--masquerade 10.0.0.0/8: there is no route to 10.0.0.0/8 but by the WAN: add one, or \
+             name the clients' interface with --lan"
+        );
     }
 
     #[test]
