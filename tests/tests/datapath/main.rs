@@ -5,6 +5,7 @@
 //! its checksums) and the counters that must move: all others must not.
 
 mod budget;
+mod control;
 mod fixture;
 mod forwarding;
 mod loaded;
@@ -14,3 +15,4 @@ mod passing;
 mod scene;
 mod skb;
 mod table;
+mod talk;

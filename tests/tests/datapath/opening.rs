@@ -292,10 +292,7 @@ fn nothing_is_translated_when_there_is_no_room_for_flows() {
         for port in 0..ROOM as u16 / 2 {
             let data = control.data(10_000 + port, 50_000, 50_000);
             data.announce_passive(datapath);
-            datapath.run(
-                crate::loaded::Hook::WanIngress,
-                &data.inbound().syn().bytes(),
-            );
+            datapath.run(Hook::WanIngress, &data.inbound().syn().bytes());
         }
         assert_eq!(datapath.flows4.len(), ROOM as usize);
         datapath.events();

@@ -120,7 +120,7 @@ impl Packet {
             header.is_multiple_of(4) && header <= 60,
             "options of odd length"
         );
-        tcp.extend([(header / 4 << 4) as u8, self.flags, 0xfa, 0xf0, 0, 0, 0, 0]);
+        tcp.extend([(header as u8 / 4) << 4, self.flags, 0xfa, 0xf0, 0, 0, 0, 0]);
         tcp.extend(&self.tcp_options);
         tcp.extend(&self.payload);
         let check = transport_checksum(self.src.ip(), self.dst.ip(), TCP, &tcp);
