@@ -27,6 +27,10 @@ pub mod map {
     pub const SESSIONS: &str = "SESSIONS";
     /// [`super::PublishKey`] to [`super::Publish`].
     pub const PUBLISHED: &str = "PUBLISHED";
+    /// Prefixes ([`crate::addr::Addr`], IPv4 from bit 96 on) of the masqueraded clients.
+    pub const INSIDE: &str = "INSIDE";
+    /// [`super::ClientKey`] to the client's own [`crate::addr::Endpoint`].
+    pub const CLIENTS: &str = "CLIENTS";
     /// Interface index (`u32`) to [`super::Interface`].
     pub const INTERFACES: &str = "INTERFACES";
     /// One [`super::Settings`].
@@ -218,6 +222,17 @@ pub struct Publish {
     pub pad: u16,
     /// The entry's place in the configuration, from 0.
     pub index: u32,
+}
+
+/// A client's first SYN to an outside server, by what the kernel's own NAT leaves as it is: so the
+/// WAN's hook knows whose connection it sees.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct ClientKey {
+    /// The server's control address.
+    pub server: Endpoint,
+    /// The SYN's sequence number.
+    pub isn: u32,
 }
 
 /// Bits of [`Interface::flags`].
@@ -501,7 +516,7 @@ mod user {
     }
 
     pod!(
-        FlowKey4, FlowKey6, Flow, MappingKey, Mapping, PublishKey, Publish, Interface, Ports,
-        Settings, Count, Session, Event
+        Addr, Endpoint, ClientKey, FlowKey4, FlowKey6, Flow, MappingKey, Mapping, PublishKey,
+        Publish, Interface, Ports, Settings, Count, Session, Event
     );
 }

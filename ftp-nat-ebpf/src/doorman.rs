@@ -5,6 +5,7 @@ use crate::interest;
 use crate::kernel::{jiffies, repeat};
 use crate::mapping::{TRIES, random_port};
 use crate::maps;
+use crate::publish;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use ftp_nat_common::abi::{
     Mapping, MappingKey, PublishKey, Session, Settings, event, kind, role, session_flag, side,
@@ -235,9 +236,8 @@ impl Gate for Doorman {
     }
 
     #[inline(always)]
-    fn is_inside(&mut self, _addr: &Addr) -> bool {
-        // Until masquerade knows its clients' own addresses, it opens nothing.
-        false
+    fn is_inside(&mut self, addr: &Addr) -> bool {
+        publish::is_inside(addr)
     }
 
     #[inline(always)]

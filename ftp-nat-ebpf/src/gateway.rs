@@ -221,7 +221,12 @@ fn opening(skb: &Skb, hook: Hook) -> bool {
             let marks = interest::marks(syn.destination.port);
             marks & port::MASQUERADED != 0 && publish::masquerade(skb, hook)
         }
-        Hook::LanIngress => false,
+        Hook::LanIngress => {
+            if interest::marks(syn.destination.port) & port::MASQUERADED != 0 {
+                publish::note_client();
+            }
+            false
+        }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use ftp_nat_common::abi::{
-    Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish, PublishKey,
-    Session, Settings,
+    ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
+    PublishKey, Session, Settings,
 };
+use ftp_nat_common::addr::{Addr, Endpoint};
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
 
 use crate::control::Scratch;
@@ -19,47 +20,62 @@ const FLOWS: u32 = 1 << 19;
 /// out would cut a live connection. Not preallocated, so that they cost only what they hold and an
 /// entry is never reused under a reader's eyes.
 #[map]
-pub static FLOWS4: HashMap<FlowKey4, Flow> = HashMap::with_max_entries(FLOWS, BPF_F_NO_PREALLOC);
+pub(crate) static FLOWS4: HashMap<FlowKey4, Flow> =
+    HashMap::with_max_entries(FLOWS, BPF_F_NO_PREALLOC);
 
 /// Flows over IPv6.
 #[map]
-pub static FLOWS6: HashMap<FlowKey6, Flow> = HashMap::with_max_entries(FLOWS, BPF_F_NO_PREALLOC);
+pub(crate) static FLOWS6: HashMap<FlowKey6, Flow> =
+    HashMap::with_max_entries(FLOWS, BPF_F_NO_PREALLOC);
 
 /// Announced connections that have not come yet.
 #[map]
-pub static MAPPINGS: HashMap<MappingKey, Mapping> =
+pub(crate) static MAPPINGS: HashMap<MappingKey, Mapping> =
     HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
 /// Control connections.
 #[map]
-pub static SESSIONS: HashMap<u32, Session> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+pub(crate) static SESSIONS: HashMap<u32, Session> =
+    HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
 /// Published servers.
 #[map]
-pub static PUBLISHED: HashMap<PublishKey, Publish> =
+pub(crate) static PUBLISHED: HashMap<PublishKey, Publish> =
     HashMap::with_max_entries(1 << 14, BPF_F_NO_PREALLOC);
+
+/// The masqueraded clients' networks.
+#[map]
+pub(crate) static INSIDE: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+/// Clients whose first SYN passed the inside's hook just now. What is thrown out of it is a session
+/// whose client is known by its network only.
+#[map]
+pub(crate) static CLIENTS: LruHashMap<ClientKey, Endpoint> =
+    LruHashMap::with_max_entries(1 << 12, 0);
 
 /// Interfaces that the datapath is attached to.
 #[map]
-pub static INTERFACES: HashMap<u32, Interface> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
+pub(crate) static INTERFACES: HashMap<u32, Interface> =
+    HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
 
 /// What the daemon wants.
 #[map]
-pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 
 /// The ports of FTP: a byte each, which the daemon maps into its memory too, so that both sides
 /// change single bytes atomically.
 #[map]
-pub static PORTS: Array<Ports> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(crate) static PORTS: Array<Ports> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Counters.
 #[map]
-pub static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(COUNTER_NUMBER as u32, 0);
+pub(crate) static COUNTERS: PerCpuArray<Count> =
+    PerCpuArray::with_max_entries(COUNTER_NUMBER as u32, 0);
 
 /// Events for the daemon.
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
 
 /// A CPU's scratch memory: the stack has 512 bytes.
 #[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);

@@ -1,17 +1,18 @@
 //! Control connections: the SYN that begins a session.
 
-use crate::control::Scratch;
+use crate::control::{Scratch, Syn};
 use crate::count;
 use crate::flow::create;
 use crate::gateway::Hook;
 use crate::kernel::{Skb, jiffies, random};
 use crate::maps;
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::maps::lpm_trie::Key;
 use ftp_nat_common::abi::{
-    Answered, Asked, Direction, PublishKey, event, flow_flag, kind, publish_flag, role,
+    Answered, Asked, ClientKey, Direction, PublishKey, event, flow_flag, kind, publish_flag, role,
     session_flag,
 };
-use ftp_nat_common::addr::Endpoint;
+use ftp_nat_common::addr::{Addr, Endpoint};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::segment;
 
@@ -55,16 +56,34 @@ pub fn publish(skb: &Skb, hook: Hook) -> bool {
     begin(skb, hook, scratch)
 }
 
-/// A SYN of one of our clients to an outside server's control port: the kernel's own NAT
-/// translates the connection, we read it.
+/// A SYN of an inside client to an outside server's control port, before the kernel's own NAT: its
+/// own address is noted for [`masquerade`].
 #[inline(never)]
-pub fn masquerade(skb: &Skb, hook: Hook) -> bool {
+pub(crate) fn note_client() {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    let syn = unsafe { &(*scratch).syn };
+    if is_inside(&syn.source.addr) {
+        let _ = maps::CLIENTS.insert(client_key(syn), syn.source, u64::from(BPF_ANY));
+    }
+}
+
+/// The same SYN at the WAN, translated by the kernel's own NAT: we read the connection.
+#[inline(never)]
+pub(crate) fn masquerade(skb: &Skb, hook: Hook) -> bool {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
         return false;
     };
     // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
     let (syn, session) = unsafe { (&(*scratch).syn, &mut (*scratch).session) };
-    session.inside = Endpoint::default();
+    session.inside = match maps::CLIENTS.get_ptr(client_key(syn)) {
+        // SAFETY: the entry may be reused while it is read, by another client at worst: then the
+        // announced address is not its own, and nothing opens.
+        Some(client) => unsafe { *client },
+        None => Endpoint::default(),
+    };
     session.outside = syn.destination;
     session.public = syn.source;
     session.advertise = syn.source.addr;
@@ -74,6 +93,20 @@ pub fn masquerade(skb: &Skb, hook: Hook) -> bool {
     session.passive_last = 0;
     session.index = 0;
     begin(skb, hook, scratch)
+}
+
+#[inline(always)]
+fn client_key(syn: &Syn) -> ClientKey {
+    ClientKey {
+        server: syn.destination,
+        isn: syn.seq,
+    }
+}
+
+/// Whether an address is one of the masqueraded clients'.
+#[inline(never)]
+pub(crate) fn is_inside(addr: &Addr) -> bool {
+    maps::INSIDE.get(Key::new(128, *addr)).is_some()
 }
 
 /// Makes the session that lies in the scratch memory, and the flows of its control connection.

@@ -65,20 +65,23 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The policy, when nothing stands in its way.
+/// The policy, when nothing stands in its way but what may be waited for.
 fn effective(config: &Config, network: &Network) -> Result<Policy, Failure> {
-    let (policy, obstacles) = Policy::derive(config, network);
-    let mistakes: Vec<_> = obstacles
+    let (mut policy, obstacles) = Policy::derive(config, network);
+    let (awaited, fatal): (Vec<_>, Vec<_>) = obstacles.iter().partition(|it| it.is_awaited());
+    let wrong: Vec<_> = fatal
         .iter()
-        .filter(|obstacle| matches!(obstacle, Obstacle::Config(_)))
+        .filter(|it| !matches!(it, Obstacle::NoRoute(_)))
         .map(ToString::to_string)
         .collect();
-    if !mistakes.is_empty() {
-        return Err(Failure::Usage(mistakes));
+    if !wrong.is_empty() {
+        return Err(Failure::Usage(wrong));
     }
-    if let Some(obstacle) = obstacles.first() {
+    if let Some(obstacle) = fatal.first() {
         return Err(anyhow!(obstacle.to_string()).into());
     }
+    let awaited = awaited.iter().map(|it| format!("{it}; waiting for it"));
+    policy.warnings.extend(awaited);
     Ok(policy)
 }
 
@@ -276,7 +279,11 @@ fn ready(config: &Config, gateway: &Gateway, network: &Network) -> anyhow::Resul
         "ready: {} published, {} masqueraded; attached: {}",
         config.publish.len(),
         config.masquerade.len(),
-        hooks.join(", ")
+        if hooks.is_empty() {
+            "nothing yet".to_owned()
+        } else {
+            hooks.join(", ")
+        }
     );
     notify(&[sd_notify::NotifyState::Ready]);
     Ok(())

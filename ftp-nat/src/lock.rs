@@ -11,6 +11,7 @@ use std::{
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixListener, UnixStream},
     },
+    thread,
     time::Duration,
 };
 
@@ -29,6 +30,10 @@ const PREFIX: &str = "ftp-nat/";
 
 /// How long a daemon may take to answer.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How often and how long a killed daemon's end is waited for.
+const DYING_TRIES: u32 = 4;
+const DYING_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest answer.
 const ANSWER_MAX: u64 = 4096;
@@ -100,7 +105,7 @@ fn connect(wan: &str) -> io::Result<(UnixStream, Holder)> {
 pub fn take<'a>(wans: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Vec<UnixListener>> {
     let mut listeners = Vec::new();
     for wan in wans {
-        match UnixListener::bind_addr(&name_of(wan)?) {
+        match bind(wan) {
             Ok(listener) => listeners.push(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => match holder(wan) {
                 Some(holder) => bail!(
@@ -116,6 +121,18 @@ pub fn take<'a>(wans: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Vec<U
         }
     }
     Ok(listeners)
+}
+
+/// Takes a name; one that a dying process holds for some milliseconds more is waited for.
+fn bind(wan: &str) -> io::Result<UnixListener> {
+    let name = name_of(wan)?;
+    for _ in 0..DYING_TRIES {
+        match UnixListener::bind_addr(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(DYING_PAUSE),
+            result => return result,
+        }
+    }
+    UnixListener::bind_addr(&name)
 }
 
 /// The daemon that holds an interface's name, if one does.
@@ -180,7 +197,7 @@ mod tests {
             state_dir: "/x".into(),
         };
         let text = serde_json::to_string(&hello).unwrap();
-        let answering = std::thread::spawn(move || {
+        let answering = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.write_all(text.as_bytes()).unwrap();
         });

@@ -46,25 +46,33 @@ pub struct Policy {
 /// Why the configuration cannot be put into effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// It is wrong: it names what is not there.
-    Config(Problem),
-    /// It may be right, but the machine is not ready for it.
-    Machine(String),
+    /// It is wrong, whatever becomes of the machine.
+    Mistake(Problem),
+    /// It names an interface that is not there.
+    NoInterface(Problem),
+    /// There is no way to a server.
+    NoRoute(Problem),
 }
 
 impl Obstacle {
-    /// Whether the machine may get over it by itself.
-    pub const fn is_of_the_machine(&self) -> bool {
-        matches!(self, Self::Machine(_))
+    /// What and where.
+    pub const fn problem(&self) -> &Problem {
+        match self {
+            Self::Mistake(problem) | Self::NoInterface(problem) | Self::NoRoute(problem) => problem,
+        }
+    }
+
+    /// Whether it is waited for to go away: a configuration file is read at a time when interfaces
+    /// and routes may not be up yet, but who names them on a command line means those that are.
+    pub const fn is_awaited(&self) -> bool {
+        let in_file = matches!(self.problem().place, Place::File { .. });
+        in_file && !matches!(self, Self::Mistake(_))
     }
 }
 
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(problem) => problem.fmt(f),
-            Self::Machine(what) => f.write_str(what),
-        }
+        self.problem().fmt(f)
     }
 }
 
@@ -329,7 +337,7 @@ fn no_interface(name: &str, place: &Place, network: &Network) -> Obstacle {
     } else {
         format!("there are {}", there.join(", "))
     };
-    Obstacle::Config(Problem::new(
+    Obstacle::NoInterface(Problem::new(
         place,
         format!("there is no interface {name}: {hint}"),
     ))
@@ -372,28 +380,27 @@ fn by_route<'n>(
     wans: &[Link],
 ) -> Result<&'n Link, Obstacle> {
     let ip = server.ip();
+    let problem = |what: String| Problem::new(&publish.server.place, what);
     let link = match network.route(ip) {
         Route::Through(index) => network.numbered(index),
         Route::Here => {
-            return Err(Obstacle::Config(Problem::new(
-                &publish.server.place,
-                format!("{ip} is this machine itself: a server here is `local`"),
-            )));
+            return Err(Obstacle::Mistake(problem(format!(
+                "{ip} is this machine itself: a server here is `local`"
+            ))));
         }
         Route::None => None,
     };
     let Some(link) = link else {
-        return Err(Obstacle::Machine(format!(
-            "{}: there is no route to the server {ip}: add one, or name its interface with --lan",
-            publish.server.place
-        )));
+        return Err(Obstacle::NoRoute(problem(format!(
+            "there is no route to the server {ip}: add one, or name its interface with --lan"
+        ))));
     };
     if wans.contains(link) {
-        return Err(Obstacle::Machine(format!(
-            "{}: the route to the server {ip} leaves by {}, which is a WAN interface: check the \
-             route, or name the server's own interface with --lan",
-            publish.server.place, link.name
-        )));
+        return Err(Obstacle::NoRoute(problem(format!(
+            "the route to the server {ip} leaves by {}, which is a WAN interface: check the route, \
+             or name the server's own interface with --lan",
+            link.name
+        ))));
     }
     Ok(link)
 }
@@ -507,6 +514,23 @@ mod tests {
             let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
             assert!(obstacles[0].contains(named), "{obstacles:?}");
             assert_eq!(hooks(&policy), BOTH_WAN);
+        }
+    }
+
+    #[test]
+    fn what_a_file_names_is_waited_for_and_what_an_argument_names_is_not() {
+        let flag = Place::Flag("--wan eth9".into());
+        let file = Place::File {
+            file: "f.toml".into(),
+            line: 2,
+            key: "gateway.wan".into(),
+        };
+        for (place, awaited) in [(flag, false), (file, true)] {
+            assert_eq!(
+                no_interface("eth9", &place, &network()).is_awaited(),
+                awaited
+            );
+            assert!(!Obstacle::Mistake(Problem::new(&place, "no")).is_awaited());
         }
     }
 

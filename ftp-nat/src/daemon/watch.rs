@@ -18,7 +18,7 @@ use crate::{
     netlink,
     network::Network,
     pins::Gateway,
-    policy::{self, Policy},
+    policy::{self, Obstacle, Policy},
 };
 
 /// Changes come in bursts: one look serves all that come within this time.
@@ -89,7 +89,10 @@ fn update(
     let network = Network::look(policy::destinations(config))?;
     let (mut policy, obstacles) = Policy::derive(config, &network);
     // A route that is away for a moment takes no program off its interface.
-    if obstacles.iter().any(policy::Obstacle::is_of_the_machine) {
+    if obstacles
+        .iter()
+        .any(|it| matches!(it, Obstacle::NoRoute(_)))
+    {
         policy.keep_inside(old, &network);
     }
     let complaints = obstacles
