@@ -4,8 +4,10 @@
 //! Each fixture is a packet, the verdict, the packet that must come out (built from scratch, with
 //! its checksums) and the counters that must move: all others must not.
 
+mod adjusting;
 mod budget;
 mod control;
+mod events;
 mod fixture;
 mod forwarding;
 mod loaded;
