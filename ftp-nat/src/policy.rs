@@ -24,9 +24,10 @@ use crate::{
     network::{Link, Network, Route},
 };
 
-/// How long an unfinished line is held: longer than a Linux sender's first two retransmissions
-/// (1 s and 2 s at most for a fresh connection), so that its end gets the chance to come.
-const HOLD: std::time::Duration = std::time::Duration::from_millis(2500);
+/// How long an unfinished line is held while its sender repeats it and its receiver does not answer
+/// keep-alives. Long enough for five lost packets in a row: a sender repeats after 0.2 s, and then
+/// after twice the time each.
+const HOLD: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What the datapath is to know and where it is to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
