@@ -2,7 +2,7 @@
 //! sides, and segments that no longer fit.
 
 use ftp_nat_common::counter::Counter::{
-    self, EditAdjusted, PassiveOpened, Remapped, Rewrote227, Rewrote229,
+    self, EditAdjusted, EditEqual, PassiveOpened, Remapped, Rewrote227, Rewrote229, SegmentCut,
 };
 
 use crate::{
@@ -19,9 +19,9 @@ const ISN: [u32; 2] = [0x7fff_fff0, 0xffff_ffe8];
 const REPLY: &str = "227 10,0,0,5,195,80\r\n";
 const REPLY_OUT: &str = "227 198,51,100,1,195,80\r\n";
 const GROWTH: u32 = 4;
-/// The same of a server that announces a longer address: three bytes shorter.
+/// The same of a server that announces a longer address: blanks fill the text up.
 const LONG_REPLY: &str = "227 192,168,100,200,195,81\r\n";
-const LONG_REPLY_OUT: &str = "227 198,51,100,1,195,81\r\n";
+const LONG_REPLY_OUT: &str = "227    198,51,100,1,195,81\r\n";
 
 const ADJUSTED: [Counter; 3] = [PassiveOpened, Rewrote227, EditAdjusted];
 
@@ -53,20 +53,16 @@ fn numbers_behind_a_longer_text_move_on_both_sides() {
         talk.passes(Client, "RETR file\r\n");
         talk.passes(Server, "150 here it comes\r\n");
         talk.passes(Server, "226 that was it\r\n");
-        // A second one, shorter, and a third.
+        // A shorter one, which keeps its length, and a third.
         talk.passes(Client, "PASV\r\n");
-        talk.says(Server, LONG_REPLY, LONG_REPLY_OUT, &ADJUSTED);
-        assert_eq!(talk.ahead, [0, 1]);
+        let equal = [PassiveOpened, Rewrote227, EditEqual];
+        talk.says(Server, LONG_REPLY, LONG_REPLY_OUT, &equal);
         talk.passes(Client, "NOOP\r\n");
         talk.passes(Server, "200 ok\r\n");
         talk.passes(Client, "PASV\r\n");
-        talk.says(
-            Server,
-            "227 1,1,1,1,195,82\r\n",
-            "227 198,51,100,1,195,82\r\n",
-            &ADJUSTED,
-        );
-        assert_eq!(talk.ahead, [0, 6]);
+        let (reply, out) = ("227 1,1,1,1,195,82\r\n", "227 198,51,100,1,195,82\r\n");
+        talk.says(Server, reply, out, &ADJUSTED);
+        assert_eq!(talk.ahead, [0, GROWTH + 5]);
         talk.passes(Client, "QUIT\r\n");
         talk.passes(Server, "221 bye\r\n");
 
@@ -325,5 +321,31 @@ fn a_super_packet_with_a_changed_text_leaves_as_one_segment() {
             .redirected(&becomes)
             .counting(&ADJUSTED)
             .check(talk.datapath);
+    });
+}
+
+#[test]
+fn an_unfinished_line_behind_a_grown_one_is_cut_off() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        talk.passes(Client, "PASV\r\nPASV\r\n");
+        let start = "227 10,0,0";
+        let packet = talk.segment(Server, format!("{REPLY}{start}"));
+        let out = talk.becomes(Server, &packet, REPLY_OUT);
+        talk.fixture(Server, "one and a half", &packet)
+            .redirected(&out)
+            .counting(&ADJUSTED)
+            .counting(&[SegmentCut])
+            .check(talk.datapath);
+        talk.next[1] = talk.next[1].wrapping_add(packet.payload.len() as u32);
+        talk.ahead[1] = GROWTH;
+        talk.completes(
+            Server,
+            start,
+            ",5,195,90\r\n",
+            "227 198,51,100,1,195,90\r\n",
+            &ADJUSTED,
+        );
+        talk.passes(Client, "NOOP\r\n");
     });
 }

@@ -10,6 +10,7 @@ mod control;
 mod events;
 mod fixture;
 mod forwarding;
+mod holding;
 mod loaded;
 mod opening;
 mod packet;
