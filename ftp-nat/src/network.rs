@@ -4,6 +4,7 @@ use std::{collections::HashMap, io, net::IpAddr};
 
 use anyhow::Context as _;
 
+use crate::config::value::Prefix;
 use crate::netlink::{Netlink, attributes, message, number, push_attribute, text};
 
 /// Hardware types (linux/if_arp.h) whose packets have an Ethernet header.
@@ -96,6 +97,16 @@ impl Network {
             .find(|ip| ip.is_ipv4() == v4)
     }
 
+    /// The interfaces that have an address in a network.
+    pub fn within(&self, network: &Prefix) -> impl Iterator<Item = &Link> {
+        let holds = |link: &&Link| {
+            self.addresses
+                .iter()
+                .any(|address| address.index == link.index && network.contains(address.ip))
+        };
+        self.links.iter().filter(holds)
+    }
+
     /// Whether an address is one of this machine's.
     pub fn has(&self, ip: IpAddr) -> bool {
         self.addresses.iter().any(|address| address.ip == ip)
@@ -185,6 +196,8 @@ fn route(netlink: &mut Netlink, to: IpAddr) -> io::Result<Route> {
     const OUT: u16 = 4;
     const TYPE_LOCAL: u8 = 2;
     const TYPE_UNICAST: u8 = 1;
+    // The first address of a network that is attached here.
+    const TYPE_BROADCAST: u8 = 3;
     let mut request = vec![0; INFO];
     match to {
         IpAddr::V4(ip) => {
@@ -205,7 +218,7 @@ fn route(netlink: &mut Netlink, to: IpAddr) -> io::Result<Route> {
         if kind == message::NEW_ROUTE {
             found = match (payload.get(7), out) {
                 (Some(&TYPE_LOCAL), _) => Route::Here,
-                (Some(&TYPE_UNICAST), Some(out)) => Route::Through(out),
+                (Some(&(TYPE_UNICAST | TYPE_BROADCAST)), Some(out)) => Route::Through(out),
                 _ => Route::None,
             };
         }

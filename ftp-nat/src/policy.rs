@@ -2,7 +2,7 @@
 //! hooks that it must be attached to.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     net::{IpAddr, SocketAddr},
 };
@@ -20,7 +20,7 @@ use crate::{
         self, Config, ControlNat, Lan, Peer, Place, Problem,
         value::{Public, Server},
     },
-    maps::Maps,
+    maps::{Maps, Prefix},
     network::{Link, Network, Route},
 };
 
@@ -38,6 +38,8 @@ pub struct Policy {
     pub interfaces: BTreeMap<u32, Interface>,
     /// The PUBLISHED map.
     pub published: HashMap<PublishKey, Publish>,
+    /// The INSIDE map.
+    pub inside: HashSet<Prefix>,
     /// The control ports' bits of the PORTS map.
     pub ports: BTreeMap<u16, u8>,
     /// What works, but perhaps not as meant.
@@ -79,10 +81,17 @@ impl fmt::Display for Obstacle {
 
 /// The addresses whose routes a policy depends on.
 pub fn destinations(config: &Config) -> Vec<IpAddr> {
-    let mut servers: Vec<_> = servers(config).map(|(_, server)| server.ip()).collect();
-    servers.sort_unstable();
-    servers.dedup();
-    servers
+    let servers = servers(config).map(|(_, server)| server.ip());
+    let mut all: Vec<_> = servers
+        .chain(clients(config).map(|it| it.address))
+        .collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn clients(config: &Config) -> impl Iterator<Item = &config::value::Prefix> {
+    config.masquerade.iter().flat_map(|it| &it.clients)
 }
 
 fn servers(config: &Config) -> impl Iterator<Item = (&config::Publish, SocketAddr)> {
@@ -115,11 +124,26 @@ impl Policy {
             policy.publish(index, publish, network, &mut obstacles);
         }
         for masquerade in &config.masquerade {
-            for number in &masquerade.control_ports {
-                *policy.ports.entry(*number).or_default() |= port::MASQUERADED;
-            }
+            policy.masquerade(masquerade);
         }
         (policy, obstacles)
+    }
+
+    fn masquerade(&mut self, masquerade: &config::Masquerade) {
+        for number in &masquerade.control_ports {
+            *self.ports.entry(*number).or_default() |= port::MASQUERADED;
+        }
+        for clients in &masquerade.clients {
+            let first = if clients.address.is_ipv4() { 96 } else { 0 };
+            self.inside.insert(Prefix {
+                bits: first + u32::from(clients.bits),
+                address: Addr::from(clients.address),
+            });
+        }
+        if masquerade.clients.is_empty() {
+            // No bits at all: everybody.
+            self.inside.insert(Prefix::default());
+        }
     }
 
     fn attach(&mut self, link: &Link, program: Program) {
@@ -269,6 +293,14 @@ impl Policy {
         for key in old.keys().filter(|key| !self.published.contains_key(key)) {
             maps.published.delete(key).context(tried)?;
         }
+        let tried = "cannot write the clients' networks";
+        let old = maps.inside.all().context(tried)?;
+        for prefix in &self.inside {
+            maps.inside.add(prefix).context(tried)?;
+        }
+        for prefix in old.iter().filter(|it| !self.inside.contains(it)) {
+            maps.inside.delete(prefix).context(tried)?;
+        }
         let tried = "cannot write the interfaces";
         let old = maps.interfaces.all().context(tried)?;
         for (index, interface) in &self.interfaces {
@@ -369,9 +401,29 @@ fn lans(
                     Err(obstacle) => obstacles.push(obstacle),
                 }
             }
+            for clients in clients(config) {
+                for link in towards(clients, network) {
+                    if !wans.contains(link) && !lans.contains(link) {
+                        lans.push(link.clone());
+                    }
+                }
+            }
         }
     }
     lans
+}
+
+/// The interfaces that clients are behind: those with an address in their network, and the one that
+/// its route leads to.
+fn towards<'n>(
+    clients: &config::value::Prefix,
+    network: &'n Network,
+) -> impl Iterator<Item = &'n Link> {
+    let routed = match network.route(clients.address) {
+        Route::Through(index) => network.numbered(index),
+        Route::Here | Route::None => None,
+    };
+    network.within(clients).chain(routed)
 }
 
 fn by_route<'n>(
@@ -515,6 +567,97 @@ mod tests {
             let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
             assert!(obstacles[0].contains(named), "{obstacles:?}");
             assert_eq!(hooks(&policy), BOTH_WAN);
+        }
+    }
+
+    #[test]
+    fn masqueraded_clients_are_known_by_their_networks_and_found_behind_them() {
+        let config = Config {
+            masquerade: vec![config::Masquerade {
+                clients: vec![
+                    "10.0.0.0/24".parse().unwrap(),
+                    "192.168.0.0/16".parse().unwrap(),
+                ],
+                control_ports: vec![21, 2121],
+            }],
+            ..config(&[], &[])
+        };
+        let network = network()
+            .with_link(4, "far", true)
+            .with_route("192.168.0.0", Route::Through(4));
+        let (policy, obstacles) = Policy::derive(&config, &network);
+        assert_eq!(obstacles, []);
+        let lans: Vec<_> = hooks(&policy).into_iter().skip(BOTH_WAN.len()).collect();
+        assert_eq!(
+            lans,
+            [("lan", Program::LanIngress), ("far", Program::LanIngress)]
+        );
+        assert_eq!(policy.ports[&2121], port::MASQUERADED);
+        let first = Prefix {
+            bits: 96 + 24,
+            address: Addr::from_octets([10, 0, 0, 0]),
+        };
+        assert!(policy.inside.contains(&first) && policy.inside.len() == 2);
+    }
+
+    #[test]
+    fn clients_that_nobody_names_are_everybody() {
+        let config = Config {
+            masquerade: vec![config::Masquerade {
+                clients: Vec::new(),
+                control_ports: vec![21],
+            }],
+            ..config(&[], &[])
+        };
+        let (policy, _) = Policy::derive(&config, &network());
+        assert_eq!(policy.inside, HashSet::from([Prefix::default()]));
+    }
+
+    #[test]
+    fn what_a_policy_says_is_in_the_tables_and_nothing_else() {
+        let Some(maps) = crate::maps::scratch(64) else {
+            return;
+        };
+        let masquerade = config::Masquerade {
+            clients: vec![
+                "10.0.0.0/24".parse().unwrap(),
+                "2001:db8::/32".parse().unwrap(),
+            ],
+            control_ports: vec![2121],
+        };
+        let both = Config {
+            masquerade: vec![masquerade],
+            ..config(&["198.51.100.1:21=10.0.0.5:990"], &[])
+        };
+        let other = config(&["198.51.100.1:2100=10.0.0.5:21"], &["none"]);
+        for config in [&both, &other, &both] {
+            let (policy, _) = Policy::derive(config, &network());
+            policy.apply(&maps).unwrap();
+            let published = maps
+                .published
+                .all()
+                .unwrap()
+                .into_iter()
+                .collect::<HashMap<_, _>>();
+            assert_eq!(published, policy.published);
+            let interfaces = maps
+                .interfaces
+                .all()
+                .unwrap()
+                .into_iter()
+                .collect::<BTreeMap<_, _>>();
+            assert_eq!(interfaces, policy.interfaces);
+            let inside = maps
+                .inside
+                .all()
+                .unwrap()
+                .into_iter()
+                .collect::<HashSet<_>>();
+            assert_eq!(inside, policy.inside);
+            assert_eq!(
+                maps.ports.marked(),
+                policy.ports.clone().into_iter().collect::<Vec<_>>()
+            );
         }
     }
 

@@ -246,6 +246,23 @@ pub struct Prefix {
     pub bits: u8,
 }
 
+impl Prefix {
+    /// Whether an address is in it.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let shared = |one: u128, other: u128, most: u32| {
+            let rest = most.saturating_sub(self.bits.into());
+            (one ^ other).checked_shr(rest).unwrap_or(0) == 0
+        };
+        match (self.address, ip) {
+            (IpAddr::V4(one), IpAddr::V4(other)) => {
+                shared(one.to_bits().into(), other.to_bits().into(), 32)
+            }
+            (IpAddr::V6(one), IpAddr::V6(other)) => shared(one.to_bits(), other.to_bits(), 128),
+            _ => false,
+        }
+    }
+}
+
 impl FromStr for Prefix {
     type Err = String;
 
@@ -357,6 +374,28 @@ mod tests {
         ] {
             let error = text.parse::<PortRange>().unwrap_err();
             assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_network_contains_the_addresses_that_share_its_bits() {
+        for (network, ip, contains) in [
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("10.0.0.5", "10.0.0.5", true),
+            ("10.0.0.5", "10.0.0.4", false),
+            ("0.0.0.0/0", "192.0.2.1", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("2001:db8::/32", "2001:db8:ffff::1", true),
+            ("2001:db8::/32", "2001:db9::1", false),
+            ("::/0", "2001:db9::1", true),
+        ] {
+            let network: Prefix = network.parse().unwrap();
+            assert_eq!(
+                network.contains(ip.parse().unwrap()),
+                contains,
+                "{network} {ip}"
+            );
         }
     }
 
