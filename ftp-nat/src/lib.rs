@@ -28,7 +28,6 @@ pub mod object;
 pub mod pins;
 pub mod policy;
 pub mod ports;
-pub mod prefixes;
 pub mod show;
 pub mod state_dir;
 pub mod sweep;

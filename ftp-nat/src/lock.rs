@@ -197,7 +197,7 @@ mod tests {
             state_dir: "/x".into(),
         };
         let text = serde_json::to_string(&hello).unwrap();
-        let answering = std::thread::spawn(move || {
+        let answering = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.write_all(text.as_bytes()).unwrap();
         });

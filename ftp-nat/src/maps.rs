@@ -1,10 +1,11 @@
 //! The datapath's maps: what each must look like, and all of them opened.
 
-use std::path::Path;
+use std::{io, os::fd::AsFd as _, path::Path};
 
 use anyhow::{Context as _, bail};
 use aya::maps::{Map, MapData, MapInfo, MapType, PerCpuArray};
 use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::{
     abi::{
         ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
@@ -14,7 +15,7 @@ use ftp_nat_common::{
     counter::COUNTERS,
 };
 
-use crate::{pins::Gateway, ports::PortBytes, prefixes::Prefixes, table::Table};
+use crate::{bpf, pins::Gateway, ports::PortBytes, table::Table};
 
 /// What a pinned map must be to be used: aya takes any pin of the right name for the right map.
 struct Spec {
@@ -57,21 +58,13 @@ const SPECS: [Spec; 12] = [
     table::<u32, Session>(map::SESSIONS),
     table::<PublishKey, Publish>(map::PUBLISHED),
     Spec {
-        name: map::INSIDE,
         kind: MapType::LpmTrie,
-        // In front of the address, how many of its bits count.
-        key: size_of::<u32>() + size_of::<Addr>(),
-        value: size_of::<u32>(),
-        flags: BPF_F_NO_PREALLOC,
-        entries: None,
+        ..table::<Prefix, u32>(map::INSIDE)
     },
     Spec {
-        name: map::CLIENTS,
         kind: MapType::LruHash,
-        key: size_of::<ClientKey>(),
-        value: size_of::<Endpoint>(),
         flags: 0,
-        entries: None,
+        ..table::<ClientKey, Endpoint>(map::CLIENTS)
     },
     table::<u32, Interface>(map::INTERFACES),
     array::<Settings>(map::SETTINGS, MapType::Array, 0, 1),
@@ -145,10 +138,10 @@ pub struct Maps {
     pub sessions: Table<u32, Session>,
     /// Published servers.
     pub published: Table<PublishKey, Publish>,
-    /// The masqueraded clients' networks.
-    pub inside: Prefixes,
     /// Interfaces that the datapath is attached to.
     pub interfaces: Table<u32, Interface>,
+    /// The masqueraded clients' networks.
+    pub inside: Inside,
     /// The ports of FTP.
     pub ports: PortBytes,
     settings: Table<u32, Settings>,
@@ -172,8 +165,8 @@ impl Maps {
             mappings: Table::new(open(map::MAPPINGS)?),
             sessions: Table::new(open(map::SESSIONS)?),
             published: Table::new(open(map::PUBLISHED)?),
-            inside: Prefixes::new(typed(open(map::INSIDE)?, map::INSIDE)?),
             interfaces: Table::new(open(map::INTERFACES)?),
+            inside: Inside(open(map::INSIDE)?),
             ports: PortBytes::of(&open(map::PORTS)?)?,
             settings: Table::new(open(map::SETTINGS)?),
             counters: typed(open(map::COUNTERS)?, map::COUNTERS)?,
@@ -219,6 +212,54 @@ impl Maps {
                 }))
             })
             .collect()
+    }
+}
+
+/// A network, as the INSIDE map has it: the kernel's `struct bpf_lpm_trie_key`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Prefix {
+    /// How many of the address' bits count; IPv4 starts at bit 96.
+    pub bits: u32,
+    /// Its first address.
+    pub address: Addr,
+}
+
+/// The masqueraded clients' networks: a trie, which the kernel does not read in batches.
+#[derive(Debug)]
+pub struct Inside(MapData);
+
+impl Inside {
+    /// All of them.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn all(&self) -> io::Result<Vec<Prefix>> {
+        let mut all: Vec<Prefix> = Vec::new();
+        let mut next = Prefix::default();
+        while bpf::next_key(self.0.fd().as_fd(), all.last(), &mut next)? {
+            all.push(next);
+        }
+        Ok(all)
+    }
+
+    /// Adds one.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn add(&self, prefix: &Prefix) -> io::Result<()> {
+        bpf::update(self.0.fd().as_fd(), prefix, &1_u32, 0)
+    }
+
+    /// Deletes one; whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn delete(&self, prefix: &Prefix) -> io::Result<bool> {
+        bpf::delete(self.0.fd().as_fd(), prefix)
     }
 }
 
@@ -282,8 +323,8 @@ pub(crate) fn scratch(entries: u32) -> Option<Maps> {
         mappings: Table::new(make(map::MAPPINGS)),
         sessions: Table::new(make(map::SESSIONS)),
         published: Table::new(make(map::PUBLISHED)),
-        inside: Prefixes::new(typed(make(map::INSIDE), map::INSIDE).unwrap()),
         interfaces: Table::new(make(map::INTERFACES)),
+        inside: Inside(make(map::INSIDE)),
         ports: PortBytes::of(&make(map::PORTS)).unwrap(),
         settings: Table::new(make(map::SETTINGS)),
         counters: typed(make(map::COUNTERS), map::COUNTERS).unwrap(),

@@ -2,7 +2,7 @@
 //! hooks that it must be attached to.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     net::{IpAddr, SocketAddr},
 };
@@ -18,15 +18,16 @@ use crate::{
     clock::Clock,
     config::{
         self, Config, ControlNat, Given, Lan, Peer, Place, Problem,
-        value::{Prefix, Public, Server},
+        value::{self, Public, Server},
     },
-    maps::Maps,
+    maps::{Maps, Prefix},
     network::{Link, Network, Route},
 };
 
-/// How long an unfinished line is held: longer than a Linux sender's first two retransmissions
-/// (1 s and 2 s at most for a fresh connection), so that its end gets the chance to come.
-const HOLD: std::time::Duration = std::time::Duration::from_millis(2500);
+/// How long an unfinished line is held while its sender repeats it and its receiver does not answer
+/// keep-alives. Long enough for five lost packets in a row: a sender repeats after 0.2 s, and then
+/// after twice the time each.
+const HOLD: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What the datapath is to know and where it is to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub struct Policy {
     /// The PUBLISHED map.
     pub published: HashMap<PublishKey, Publish>,
     /// The INSIDE map.
-    pub inside: Vec<Prefix>,
+    pub inside: HashSet<Prefix>,
     /// The control ports' bits of the PORTS map.
     pub ports: BTreeMap<u16, u8>,
     /// What works, but perhaps not as meant.
@@ -86,15 +87,15 @@ pub fn destinations(config: &Config) -> Vec<IpAddr> {
     servers
 }
 
-/// The networks of masqueraded clients.
-pub fn networks(config: &Config) -> Vec<Prefix> {
+/// The networks of clients that a policy must find.
+pub fn networks(config: &Config) -> Vec<value::Prefix> {
     let mut networks: Vec<_> = clients(config).map(|given| given.value).collect();
     networks.sort_unstable_by_key(|it| (it.address, it.bits));
     networks.dedup();
     networks
 }
 
-fn clients(config: &Config) -> impl Iterator<Item = &Given<Prefix>> {
+fn clients(config: &Config) -> impl Iterator<Item = &Given<value::Prefix>> {
     config.masquerade.iter().flat_map(|it| &it.clients)
 }
 
@@ -127,13 +128,24 @@ impl Policy {
         for (index, publish) in config.publish.iter().enumerate() {
             policy.publish(index, publish, network, &mut obstacles);
         }
-        policy.inside = networks(config);
         for masquerade in &config.masquerade {
-            for number in &masquerade.control_ports {
-                *policy.ports.entry(*number).or_default() |= port::MASQUERADED;
-            }
+            policy.masquerade(masquerade);
         }
         (policy, obstacles)
+    }
+
+    fn masquerade(&mut self, masquerade: &config::Masquerade) {
+        for number in &masquerade.control_ports {
+            *self.ports.entry(*number).or_default() |= port::MASQUERADED;
+        }
+        for clients in &masquerade.clients {
+            let clients = clients.value;
+            let first = if clients.address.is_ipv4() { 96 } else { 0 };
+            self.inside.insert(Prefix {
+                bits: first + u32::from(clients.bits),
+                address: Addr::from(clients.address),
+            });
+        }
     }
 
     fn attach(&mut self, link: &Link, program: Program) {
@@ -284,7 +296,13 @@ impl Policy {
             maps.published.delete(key).context(tried)?;
         }
         let tried = "cannot write the clients' networks";
-        maps.inside.set(&self.inside).context(tried)?;
+        let old = maps.inside.all().context(tried)?;
+        for prefix in &self.inside {
+            maps.inside.add(prefix).context(tried)?;
+        }
+        for prefix in old.iter().filter(|it| !self.inside.contains(it)) {
+            maps.inside.delete(prefix).context(tried)?;
+        }
         let tried = "cannot write the interfaces";
         let old = maps.interfaces.all().context(tried)?;
         for (index, interface) in &self.interfaces {
@@ -516,48 +534,6 @@ mod tests {
     }
 
     #[test]
-    fn masqueraded_clients_are_behind_the_interfaces_that_lead_to_them() {
-        let args = RunArgs {
-            wan: vec!["wan".into()],
-            masquerade: vec!["10.0.0.0/8".into(), "10.0.0.0/8:2121".into()],
-            ..RunArgs::default()
-        };
-        let mut config = Config::default();
-        assert_eq!(config::flags::apply(&args, &mut config), []);
-        let network = network()
-            .with_link(4, "lan2", true)
-            .with_way("10.0.0.0/8", WAN)
-            .with_way("10.0.0.0/8", LAN)
-            .with_way("10.0.0.0/8", 4);
-        let (policy, obstacles) = Policy::derive(&config, &network);
-        assert_eq!(obstacles, []);
-        assert_eq!(
-            hooks(&policy),
-            [
-                BOTH_WAN[0],
-                BOTH_WAN[1],
-                ("lan", Program::LanIngress),
-                ("lan2", Program::LanIngress)
-            ]
-        );
-        assert_eq!(policy.inside, ["10.0.0.0/8".parse().unwrap()]);
-        assert_eq!(
-            policy.ports.into_iter().collect::<Vec<_>>(),
-            [(21, port::MASQUERADED), (2121, port::MASQUERADED)]
-        );
-        // By the WAN alone nobody inside is reached.
-        let network = Network::default()
-            .with_link(WAN, "wan", true)
-            .with_way("10.0.0.0/8", WAN);
-        let (_, obstacles) = Policy::derive(&config, &network);
-        assert_eq!(
-            obstacles[0].to_string(),
-            "--masquerade 10.0.0.0/8: there is no route to 10.0.0.0/8 but by the WAN: add one, or \
-             name the clients' interface with --lan"
-        );
-    }
-
-    #[test]
     fn without_an_inside_interface_the_stack_forwards() {
         for config in [
             config(&["198.51.100.1:21=10.0.0.5:21"], &["none"]),
@@ -585,6 +561,95 @@ mod tests {
             let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
             assert!(obstacles[0].contains(named), "{obstacles:?}");
             assert_eq!(hooks(&policy), BOTH_WAN);
+        }
+    }
+
+    fn masquerading(networks: &[&str]) -> Config {
+        let args = RunArgs {
+            wan: vec!["wan".into()],
+            masquerade: networks.iter().map(ToString::to_string).collect(),
+            ..RunArgs::default()
+        };
+        let mut config = Config::default();
+        assert_eq!(config::flags::apply(&args, &mut config), []);
+        config
+    }
+
+    #[test]
+    fn masqueraded_clients_are_known_by_their_networks_and_found_behind_them() {
+        let config = masquerading(&["10.0.0.0/8", "10.0.0.0/8:2121"]);
+        let network = network()
+            .with_link(4, "far", true)
+            .with_way("10.0.0.0/8", WAN)
+            .with_way("10.0.0.0/8", LAN)
+            .with_way("10.0.0.0/8", 4);
+        let (policy, obstacles) = Policy::derive(&config, &network);
+        assert_eq!(obstacles, []);
+        let lans: Vec<_> = hooks(&policy).into_iter().skip(BOTH_WAN.len()).collect();
+        assert_eq!(
+            lans,
+            [("lan", Program::LanIngress), ("far", Program::LanIngress)]
+        );
+        assert_eq!(
+            policy.ports.into_iter().collect::<Vec<_>>(),
+            [(21, port::MASQUERADED), (2121, port::MASQUERADED)]
+        );
+        let only = Prefix {
+            bits: 96 + 8,
+            address: Addr::from_octets([10, 0, 0, 0]),
+        };
+        assert_eq!(policy.inside, HashSet::from([only]));
+    }
+
+    #[test]
+    fn clients_that_only_the_wan_leads_to_are_not_inside() {
+        let network = network().with_way("10.0.0.0/8", WAN);
+        let (_, obstacles) = Policy::derive(&masquerading(&["10.0.0.0/8"]), &network);
+        assert_eq!(
+            obstacles[0].to_string(),
+            "--masquerade 10.0.0.0/8: there is no route to 10.0.0.0/8 but by the WAN: add one, or \
+             name the clients' interface with --lan"
+        );
+    }
+
+    #[test]
+    fn what_a_policy_says_is_in_the_tables_and_nothing_else() {
+        let Some(maps) = crate::maps::scratch(64) else {
+            return;
+        };
+        let both = Config {
+            masquerade: masquerading(&["10.0.0.0/24:2121", "2001:db8::/32:2121"]).masquerade,
+            ..config(&["198.51.100.1:21=10.0.0.5:990"], &[])
+        };
+        let other = config(&["198.51.100.1:2100=10.0.0.5:21"], &["none"]);
+        for config in [&both, &other, &both] {
+            let (policy, _) = Policy::derive(config, &network());
+            policy.apply(&maps).unwrap();
+            let published = maps
+                .published
+                .all()
+                .unwrap()
+                .into_iter()
+                .collect::<HashMap<_, _>>();
+            assert_eq!(published, policy.published);
+            let interfaces = maps
+                .interfaces
+                .all()
+                .unwrap()
+                .into_iter()
+                .collect::<BTreeMap<_, _>>();
+            assert_eq!(interfaces, policy.interfaces);
+            let inside = maps
+                .inside
+                .all()
+                .unwrap()
+                .into_iter()
+                .collect::<HashSet<_>>();
+            assert_eq!(inside, policy.inside);
+            assert_eq!(
+                maps.ports.marked(),
+                policy.ports.clone().into_iter().collect::<Vec<_>>()
+            );
         }
     }
 

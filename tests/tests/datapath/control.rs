@@ -1,0 +1,357 @@
+//! Control segments: what is read in them, rewritten, opened, held and denied.
+
+use ftp_nat_common::{
+    abi::{MappingKey, side},
+    addr::Port,
+    counter::Counter::{
+        self, ActiveOpened, DeniedBounce, DeniedPort, DeniedUnannounced, EditEqual, MappingUsed,
+        PassedNoAddress, PassedUnasked, PassiveOpened, Remapped, Rewrote227, Rewrote229,
+        SegmentCut, Unchanged,
+    },
+};
+
+use crate::{
+    fixture::Fixture,
+    loaded::{NEVER, REMAP, on_router},
+    scene::{addr, control_v4, control_v6, endpoint, hop},
+    talk::{Client, Server, Talk},
+};
+
+const ISN: [u32; 2] = [1000, 0xffff_ffb0];
+
+const PASSIVE_REPLY: &str = "227 Entering Passive Mode (10,0,0,5,195,80).\r\n";
+const PASSIVE_REPLY_OUT: &str = "227 Entering Passive M(198,51,100,1,195,80).\r\n";
+const PASSIVE: [Counter; 3] = [PassiveOpened, Rewrote227, EditEqual];
+
+#[test]
+fn a_227_is_rewritten_at_its_length_and_opens_its_port() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        talk.passes(Client, "PASV\r\n");
+        talk.says(Server, PASSIVE_REPLY, PASSIVE_REPLY_OUT, &PASSIVE);
+        assert_eq!(talk.mappings(), [(side::INBOUND, 50_000, 50_000)]);
+
+        let data = talk.ends.data(50_111, 50_000, 50_000);
+        let syn = data.inbound().syn();
+        Fixture::wan("the announced connection", &syn)
+            .redirected(&hop(data.inwards(&syn)))
+            .counting(&[MappingUsed])
+            .check(talk.datapath);
+        talk.passes(Server, "150 here it comes\r\n");
+        talk.passes(Client, "QUIT\r\n");
+    });
+}
+
+#[test]
+fn a_229_says_the_public_port_and_stays_as_it_is_where_that_is_the_same() {
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            let mut talk = Talk::begin(datapath, control, ISN);
+            talk.passes(Client, "EPSV\r\n");
+            let reply = "229 Entering Extended Passive Mode (|||50000|)\r\n";
+            talk.says(Server, reply, reply, &[PassiveOpened, Unchanged]);
+            assert_eq!(talk.mappings(), [(side::INBOUND, 50_000, 50_000)]);
+        }
+    });
+}
+
+#[test]
+fn a_port_that_the_peer_has_already_is_replaced() {
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            let mut talk = Talk::begin(datapath, control, ISN);
+            // Another server's announcement to the same client.
+            let mut other = control.data(1, 50_000, 50_000);
+            other.inside.set_port(50_001);
+            other.announce_passive(talk.datapath);
+            talk.passes(Client, "EPSV\r\n");
+            talk.says(
+                Server,
+                "229 Entering Extended Passive Mode (|||50000|)\r\n",
+                "229 Entering Extended Passive Mode (|||61000|)\r\n",
+                &[PassiveOpened, Remapped, Rewrote229, EditEqual],
+            );
+            assert_eq!(
+                talk.mappings(),
+                [
+                    (side::INBOUND, 50_000, 50_001),
+                    (side::INBOUND, REMAP, 50_000)
+                ]
+            );
+            let data = control.data(50_111, REMAP, 50_000);
+            let syn = data.inbound().syn();
+            Fixture::wan("the announced connection", &syn)
+                .redirected(&hop(data.inwards(&syn)))
+                .counting(&[MappingUsed])
+                .check(talk.datapath);
+            let answer = data.outbound();
+            Fixture::lan("an answer", &answer)
+                .redirected(&hop(data.outwards(&answer)))
+                .check(talk.datapath);
+        }
+    });
+}
+
+#[test]
+fn one_segment_may_hold_several_lines() {
+    let around = [
+        ("", "150 next\r\n"),
+        ("250-one\r\n two\r\n250 three\r\n", ""),
+        ("200 ok\r\n", "200 ok\r\n"),
+    ];
+    on_router(|datapath| {
+        for (before, behind) in around {
+            let mut talk = Talk::begin(datapath, control_v4(), ISN);
+            talk.passes(Client, "TYPE I\r\nPASV\r\nTYPE A\r\n");
+            let text = format!("{before}{PASSIVE_REPLY}{behind}");
+            let out = format!("{before}{PASSIVE_REPLY_OUT}{behind}");
+            talk.says(Server, &text, &out, &PASSIVE);
+        }
+    });
+}
+
+#[test]
+fn a_line_split_anywhere_arrives_whole() {
+    on_router(|datapath| {
+        for at in 1..PASSIVE_REPLY.len() {
+            let mut talk = Talk::begin(datapath, control_v4(), ISN);
+            talk.passes(Client, "PASV\r\n");
+            let (held, rest) = PASSIVE_REPLY.split_at(at);
+            let is_whole = held.contains(')');
+            if is_whole {
+                // All that matters of the line has come.
+                talk.says(Server, held, &PASSIVE_REPLY_OUT[..at], &PASSIVE);
+                talk.passes(Server, rest);
+            } else {
+                talk.is_held(Server, held);
+                talk.completes(Server, held, rest, PASSIVE_REPLY_OUT, &PASSIVE);
+            }
+            assert_eq!(talk.mappings(), [(side::INBOUND, 50_000, 50_000)], "{at}");
+        }
+    });
+}
+
+#[test]
+fn a_line_may_come_byte_by_byte() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        talk.passes(Client, "PASV\r\n");
+        let announced = PASSIVE_REPLY.find(')').unwrap();
+        for byte in PASSIVE_REPLY[..announced].chars() {
+            talk.is_held(Server, &byte.to_string());
+        }
+        let (held, rest) = PASSIVE_REPLY.split_at(announced);
+        let out = &PASSIVE_REPLY_OUT[..=announced];
+        talk.completes(Server, held, &rest[..1], out, &PASSIVE);
+        for byte in rest[1..].chars() {
+            talk.passes(Server, &byte.to_string());
+        }
+    });
+}
+
+#[test]
+fn whole_lines_in_front_of_a_split_one_are_sent_on() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        talk.passes(Client, "TYPE I\r\nPASV\r\n");
+        let (front, start) = ("200 ok\r\n", "227 Entering Passive Mode (10,0,");
+        let packet = talk
+            .segment(Server, format!("{front}{start}"))
+            .padding(&[0; 3]);
+        let out = talk.becomes(Server, &packet, front);
+        talk.fixture(Server, "one line and a half", &packet)
+            .redirected(&out)
+            .counting(&[SegmentCut])
+            .check(talk.datapath);
+        // The client acknowledges what it got, and the server repeats the rest, with more behind.
+        talk.next[1] = talk.next[1].wrapping_add(front.len() as u32);
+        let rest = &PASSIVE_REPLY[start.len()..];
+        talk.says(
+            Server,
+            &format!("{start}{rest}"),
+            PASSIVE_REPLY_OUT,
+            &PASSIVE,
+        );
+    });
+}
+
+#[test]
+fn a_rewritten_segment_is_rewritten_to_the_same_bytes_again() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        talk.passes(Client, "PASV\r\n");
+        let packet = talk.segment(Server, PASSIVE_REPLY);
+        talk.says(Server, PASSIVE_REPLY, PASSIVE_REPLY_OUT, &PASSIVE);
+        let out = talk.becomes(Server, &packet, PASSIVE_REPLY_OUT);
+        talk.fixture(Server, "the same segment", &packet)
+            .redirected(&out)
+            .check(talk.datapath);
+        // In pieces, and with what follows.
+        for (from, to) in [(0, 30), (20, 35), (33, PASSIVE_REPLY.len())] {
+            let mut piece = packet.clone().payload(&PASSIVE_REPLY[from..to]);
+            piece.seq = piece.seq.wrapping_add(from as u32);
+            let out = talk.becomes(Server, &piece, &PASSIVE_REPLY_OUT[from..to]);
+            talk.fixture(Server, "a piece of it", &piece)
+                .redirected(&out)
+                .check(talk.datapath);
+        }
+        let more = packet.payload(format!("{PASSIVE_REPLY}150 next\r\n"));
+        let out = talk.becomes(Server, &more, format!("{PASSIVE_REPLY_OUT}150 next\r\n"));
+        talk.fixture(Server, "with more behind", &more)
+            .redirected(&out)
+            .check(talk.datapath);
+        assert_eq!(talk.mappings().len(), 1);
+    });
+}
+
+#[test]
+fn replies_that_announce_nothing_pass_as_they_are() {
+    let cases: [(&str, &str, &[_]); 6] = [
+        ("NOOP\r\n", PASSIVE_REPLY, &[PassedUnasked]),
+        ("PASV\r\n", "227 (10,0,0,5,195)\r\n", &[PassedNoAddress]),
+        (
+            "PASV\r\n",
+            "227 (10,0,0,256,195,80)\r\n",
+            &[PassedNoAddress],
+        ),
+        ("PASV\r\n", "227 Logout.\r\n", &[PassedNoAddress]),
+        ("PASV\r\n", "500 no\r\n", &[]),
+        ("PASV\r\n", " 227 (10,0,0,5,195,80)\r\n", &[]),
+    ];
+    on_router(|datapath| {
+        for (command, reply, counted) in cases {
+            let mut talk = Talk::begin(datapath, control_v4(), ISN);
+            talk.passes(Client, command);
+            talk.says(Server, reply, reply, counted);
+            assert_eq!(talk.mappings(), [], "{reply}");
+        }
+    });
+}
+
+#[test]
+fn a_server_may_not_announce_a_port_of_the_system() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        talk.passes(Client, "PASV\r\n");
+        let reply = "227 Entering Passive Mode (10,0,0,5,0,22).\r\n";
+        talk.says(Server, reply, reply, &[DeniedPort]);
+        assert_eq!(talk.mappings(), []);
+    });
+}
+
+#[test]
+fn a_client_announces_its_own_address_to_a_published_server() {
+    let cases = [
+        (control_v4(), "PORT 198,51,100,20,175,200\r\n"),
+        (control_v4(), "port 198,51,100,20,175,200\r\n"),
+        (control_v4(), "EPRT |1|198.51.100.20|45000|\r\n"),
+        (control_v6(), "EPRT |2|2001:db8:1::20|45000|\r\n"),
+    ];
+    on_router(|datapath| {
+        for (control, command) in cases {
+            let mut talk = Talk::begin(datapath, control, ISN);
+            talk.says(Client, command, command, &[ActiveOpened, Unchanged]);
+            let key = MappingKey {
+                src: addr(control.inside),
+                dst: addr(control.outside),
+                dport: Port::new(45_000),
+                pad: 0,
+                side: side::OUTBOUND,
+            };
+            let mapping = talk.datapath.mappings.get(&key).unwrap();
+            assert_eq!(mapping.to.addr, addr(control.public), "{command}");
+            assert!(mapping.expires >= NEVER);
+            talk.passes(Server, "200 ok\r\n");
+
+            let data = control.data(45_000, 20, 20);
+            let syn = data.outbound().syn();
+            Fixture::lan("the server's connection", &syn)
+                .redirected(&hop(data.outwards(&syn)))
+                .counting(&[MappingUsed])
+                .check(talk.datapath);
+        }
+    });
+}
+
+#[test]
+fn a_client_may_announce_nobody_else() {
+    let cases = [
+        (control_v4(), "PORT 198,51,100,21,175,200\r\n", DeniedBounce),
+        (control_v4(), "PORT 10,0,0,5,175,200\r\n", DeniedBounce),
+        (control_v4(), "PORT 198,51,100,20,0,22\r\n", DeniedPort),
+        (
+            control_v4(),
+            "EPRT |1|198.51.100.21|45000|\r\n",
+            DeniedBounce,
+        ),
+        (
+            control_v4(),
+            "EPRT |2|2001:db8:1::20|45000|\r\n",
+            DeniedBounce,
+        ),
+        (
+            control_v6(),
+            "EPRT |2|2001:db8:1::21|45000|\r\n",
+            DeniedBounce,
+        ),
+    ];
+    on_router(|datapath| {
+        for (control, command, counter) in cases {
+            let mut talk = Talk::begin(datapath, control, ISN);
+            let out = format!("XXXX{}", &command[4..]);
+            talk.says(Client, command, &out, &[counter]);
+            assert_eq!(talk.mappings(), [], "{command}");
+        }
+    });
+}
+
+#[test]
+fn a_split_command_is_held_too() {
+    let command = "PORT 198,51,100,20,175,200\r\n";
+    on_router(|datapath| {
+        for at in 1..command.len() - 1 {
+            let mut talk = Talk::begin(datapath, control_v4(), ISN);
+            let (held, rest) = command.split_at(at);
+            talk.is_held(Client, held);
+            talk.completes(Client, held, rest, command, &[ActiveOpened, Unchanged]);
+        }
+    });
+}
+
+#[test]
+fn the_wrong_checksum_of_a_rewritten_segment_stays_wrong() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        talk.passes(Client, "PASV\r\n");
+        let packet = talk.segment(Server, PASSIVE_REPLY);
+        let out = talk.becomes(Server, &packet, PASSIVE_REPLY_OUT);
+        let at = packet.tcp_at() + 16;
+        let field = |frame: &[u8]| u16::from_be_bytes([frame[at], frame[at + 1]]);
+        let by = 0x0101;
+        assert!(field(&packet.bytes()) < 0xfe00 && field(&out.bytes()) < 0xfe00);
+        talk.fixture(Server, "spoilt", &packet)
+            .redirected(&out)
+            .counting(&PASSIVE)
+            .spoilt(|frame| {
+                let wrong = field(frame) + by;
+                frame[at..at + 2].copy_from_slice(&wrong.to_be_bytes());
+            })
+            .check(talk.datapath);
+    });
+}
+
+#[test]
+fn an_announcement_is_for_its_own_client() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        talk.passes(Client, "PASV\r\n");
+        talk.says(Server, PASSIVE_REPLY, PASSIVE_REPLY_OUT, &PASSIVE);
+        let data = talk.ends.data(50_111, 50_000, 50_000);
+        let stranger = "198.51.100.21:50111".parse().unwrap();
+        Fixture::wan("from another", &data.inbound().syn().sent_by(stranger))
+            .counting(&[DeniedUnannounced])
+            .check(talk.datapath);
+        assert_eq!(talk.session().outside, endpoint(talk.ends.outside));
+        assert_eq!(talk.mappings().len(), 1);
+    });
+}

@@ -1,0 +1,299 @@
+//! The datapath in the kernel, attached to nothing: packets go in and come out by
+//! BPF_PROG_TEST_RUN.
+
+use std::{
+    cell::RefCell,
+    env, fs,
+    sync::{Mutex, PoisonError},
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, MapData, PerCpuArray, RingBuf},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+};
+use bytemuck::Zeroable;
+use ftp_nat_common::{
+    abi::{
+        Count, Event, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
+        PublishKey, Session, Settings, interface_flag, map, port,
+    },
+    counter::{COUNTERS, Counter},
+};
+use ftp_nat_tests::lab::{LAN, Lab, WAN};
+use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
+
+use crate::{
+    skb,
+    table::{self, Table},
+};
+
+/// Names the eBPF object; `cargo xtask test` sets it.
+const OBJECT_VARIABLE: &str = "FTP_NAT_EBPF_OBJECT";
+
+/// The mark that translated packets get on their way through the stack.
+pub(crate) const MARK: u32 = 0x4654;
+/// The only port for remaps, so that a test knows which one it gets.
+pub(crate) const REMAP: u16 = 61_000;
+/// Entries of the maps that hold connections.
+pub(crate) const ROOM: u32 = 4096;
+/// Longer than any test, in jiffies.
+pub(crate) const NEVER: u64 = 1 << 40;
+
+/// Where a program would be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hook {
+    WanIngress,
+    WanEgress,
+    LanIngress,
+}
+
+impl Hook {
+    pub(crate) const ALL: [Self; 3] = [Self::WanIngress, Self::WanEgress, Self::LanIngress];
+
+    pub(crate) const fn program(self) -> &'static str {
+        match self {
+            Self::WanIngress => "wan_ingress",
+            Self::WanEgress => "wan_egress",
+            Self::LanIngress => "lan_ingress",
+        }
+    }
+}
+
+/// TC's verdicts (linux/pkt_cls.h).
+pub(crate) const NEXT: i32 = -1;
+pub(crate) const DROP: i32 = 2;
+pub(crate) const REDIRECT: i32 = 7;
+
+/// What became of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: i32,
+    pub(crate) frame: Vec<u8>,
+    pub(crate) mark: u32,
+}
+
+/// The loaded programs and their maps.
+pub(crate) struct Datapath {
+    pub(crate) ebpf: Ebpf,
+    pub(crate) flows4: Table<FlowKey4, Flow>,
+    pub(crate) flows6: Table<FlowKey6, Flow>,
+    pub(crate) mappings: Table<MappingKey, Mapping>,
+    pub(crate) sessions: Table<u32, Session>,
+    pub(crate) published: Table<PublishKey, Publish>,
+    interfaces: Table<u32, Interface>,
+    settings: Array<MapData, Settings>,
+    ports: Array<MapData, Ports>,
+    counters: PerCpuArray<MapData, Count>,
+    events: RefCell<RingBuf<MapData>>,
+    pub(crate) wan: u32,
+    pub(crate) lan: u32,
+}
+
+/// The kernel takes seconds to verify the programs, so that all tests share them, one after the
+/// other.
+static LOADED: Mutex<Option<Datapath>> = Mutex::new(None);
+
+/// Runs `test` on a lab's router, with a datapath that has seen nothing yet: routes and interface
+/// numbers are those of the router's namespace.
+pub(crate) fn on_router(test: impl FnOnce(&mut Datapath) + Send) {
+    let lab = Lab::new().unwrap();
+    lab.router
+        .run(|| {
+            // Whatever a failed test left is cleared.
+            let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+            let datapath = loaded.get_or_insert_with(Datapath::load);
+            datapath.reset();
+            test(datapath);
+            Ok(())
+        })
+        .unwrap();
+}
+
+impl Datapath {
+    fn load() -> Self {
+        let path = env::var_os(OBJECT_VARIABLE)
+            .unwrap_or_else(|| panic!("{OBJECT_VARIABLE} is not set: use `cargo xtask test`"));
+        let object = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        for name in [map::FLOWS4, map::FLOWS6, map::MAPPINGS, map::SESSIONS] {
+            loader.map_max_entries(name, ROOM);
+        }
+        let mut ebpf = loader.load(&object).unwrap();
+        for hook in Hook::ALL {
+            let program: &mut SchedClassifier = ebpf
+                .program_mut(hook.program())
+                .unwrap_or_else(|| panic!("the object has no program {}", hook.program()))
+                .try_into()
+                .unwrap();
+            program.load().unwrap();
+        }
+        Self {
+            flows4: Table::take(&mut ebpf, map::FLOWS4),
+            flows6: Table::take(&mut ebpf, map::FLOWS6),
+            mappings: Table::take(&mut ebpf, map::MAPPINGS),
+            sessions: Table::take(&mut ebpf, map::SESSIONS),
+            published: Table::take(&mut ebpf, map::PUBLISHED),
+            interfaces: Table::take(&mut ebpf, map::INTERFACES),
+            settings: table::take(&mut ebpf, map::SETTINGS),
+            ports: table::take(&mut ebpf, map::PORTS),
+            counters: table::take(&mut ebpf, map::COUNTERS),
+            events: RefCell::new(table::take(&mut ebpf, map::EVENTS)),
+            wan: 0,
+            lan: 0,
+            ebpf,
+        }
+    }
+
+    /// Nothing is configured but that both interfaces of this namespace take redirected flows.
+    fn reset(&mut self) {
+        self.wan = interface_number(WAN);
+        self.lan = interface_number(LAN);
+        self.forget_connections();
+        self.published.clear();
+        self.ports
+            .set(0, *Box::<Ports>::new(Zeroable::zeroed()), 0)
+            .unwrap();
+        self.interfaces.clear();
+        self.redirect_everything();
+        self.set(Settings {
+            hz: 250,
+            mark: MARK,
+            route_epoch: 1,
+            remap_first: REMAP,
+            remap_last: REMAP,
+            mapping_timeout: NEVER,
+            hold_timeout: NEVER,
+        });
+    }
+
+    pub(crate) fn set(&mut self, settings: Settings) {
+        self.settings.set(0, settings, 0).unwrap();
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings.get(&0, 0).unwrap()
+    }
+
+    /// Both interfaces take redirected flows.
+    pub(crate) fn redirect_everything(&mut self) {
+        for (number, role) in [
+            (self.wan, interface_flag::WAN),
+            (self.lan, interface_flag::LAN),
+        ] {
+            let flags = role | interface_flag::ETHERNET;
+            self.interfaces.set(number, Interface { flags, mtu: 1500 });
+        }
+    }
+
+    /// The stack forwards all flows that are made from now on.
+    pub(crate) fn redirect_nothing(&mut self) {
+        self.interfaces.clear();
+    }
+
+    pub(crate) fn mark_port(&mut self, number: u16, mark: u8) {
+        let mut ports = Box::new(self.ports.get(&0, 0).unwrap());
+        ports.0[usize::from(number)] |= mark;
+        self.ports.set(0, *ports, 0).unwrap();
+    }
+
+    pub(crate) fn port_marks(&self, number: u16) -> u8 {
+        self.ports.get(&0, 0).unwrap().0[usize::from(number)]
+    }
+
+    pub(crate) fn publish(&mut self, key: PublishKey, publish: Publish) {
+        self.published.set(key, publish);
+        self.mark_port(key.port.number(), port::PUBLISHED);
+    }
+
+    /// Runs the program of `hook` on a frame that came in, or is to leave, at its interface.
+    pub(crate) fn run(&self, hook: Hook, frame: &[u8]) -> Outcome {
+        self.run_gso(hook, frame, 0)
+    }
+
+    /// The same for a super-packet of segments of `gso_size` bytes; 0: a plain packet.
+    pub(crate) fn run_gso(&self, hook: Hook, frame: &[u8], gso_size: u32) -> Outcome {
+        let program: &SchedClassifier = self
+            .ebpf
+            .program(hook.program())
+            .unwrap()
+            .try_into()
+            .unwrap();
+        let ifindex = match hook {
+            Hook::WanIngress | Hook::WanEgress => self.wan,
+            Hook::LanIngress => self.lan,
+        };
+        let ctx = skb::Context { ifindex, gso_size }.bytes();
+        let mut ctx_out = ctx;
+        let mut out = vec![0; 65536];
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ctx_in: Some(&ctx),
+                ctx_out: Some(&mut ctx_out),
+                ..TestRunOptions::default()
+            })
+            .unwrap_or_else(|error| panic!("test run of {} bytes: {error:?}", frame.len()));
+        out.truncate(result.data_size_out as usize);
+        Outcome {
+            verdict: result.return_value.cast_signed(),
+            frame: out,
+            mark: skb::mark(&ctx_out),
+        }
+    }
+
+    /// All counters, summed over the CPUs.
+    pub(crate) fn counts(&self) -> Vec<Count> {
+        (0..COUNTERS as u32)
+            .map(|number| {
+                let cpus = self.counters.get(&number, 0).unwrap();
+                cpus.iter().fold(Count::zeroed(), |sum, count| Count {
+                    packets: sum.packets + count.packets,
+                    bytes: sum.bytes + count.bytes,
+                })
+            })
+            .collect()
+    }
+
+    /// What was counted since `before`, in the order of the counters.
+    pub(crate) fn counted_since(&self, before: &[Count]) -> Vec<(Counter, Count)> {
+        let now = self.counts();
+        let changes = Counter::ALL.iter().zip(before.iter().zip(now));
+        changes
+            .map(|(counter, (before, now))| {
+                let change = Count {
+                    packets: now.packets - before.packets,
+                    bytes: now.bytes - before.bytes,
+                };
+                (*counter, change)
+            })
+            .filter(|(_, change)| *change != Count::zeroed())
+            .collect()
+    }
+
+    /// The events that nobody has read yet.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        let mut ring = self.events.borrow_mut();
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            events.push(bytemuck::pod_read_unaligned(&item));
+        }
+        events
+    }
+
+    /// Forgets all connections; what is configured stays.
+    pub(crate) fn forget_connections(&mut self) {
+        self.flows4.clear();
+        self.flows6.clear();
+        self.mappings.clear();
+        self.sessions.clear();
+        self.events();
+    }
+}
+
+fn interface_number(name: &str) -> u32 {
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap();
+    name_to_index(&socket, name).unwrap_or_else(|error| panic!("interface {name}: {error}"))
+}

@@ -1,0 +1,21 @@
+//! The datapath, packet in and packet out: the loaded programs run by BPF_PROG_TEST_RUN, attached
+//! to nothing, with maps that the test fills.
+//!
+//! Each fixture is a packet, the verdict, the packet that must come out (built from scratch, with
+//! its checksums) and the counters that must move: all others must not.
+
+mod adjusting;
+mod budget;
+mod control;
+mod events;
+mod fixture;
+mod forwarding;
+mod holding;
+mod loaded;
+mod opening;
+mod packet;
+mod passing;
+mod scene;
+mod skb;
+mod table;
+mod talk;

@@ -1,0 +1,305 @@
+//! SYNs: which of them make a connection known, and what is known of it then.
+
+use ftp_nat_common::{
+    abi::{Mapping, direction_flag, flow_flag, kind, publish_flag, role, session_flag},
+    counter::Counter,
+};
+
+use crate::{
+    fixture::Fixture,
+    loaded::{Hook, REMAP, ROOM, on_router},
+    packet::{ACK, RST, SYN},
+    scene::{SESSION, addr, control_v4, control_v6, endpoint, hop},
+};
+
+#[test]
+fn a_syn_to_a_published_address_begins_a_session() {
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            datapath.forget_connections();
+            control.publish(datapath, 0);
+            let syn = control.inbound().syn().seq(0xffff_fff0);
+            Fixture::wan("SYN", &syn)
+                .redirected(&hop(control.inwards(&syn)))
+                .counting(&[Counter::SessionOpened])
+                .check(datapath);
+
+            let [(number, session)] = datapath.sessions.all()[..] else {
+                panic!("{} sessions", datapath.sessions.len());
+            };
+            assert_eq!(session.outside, endpoint(control.outside));
+            assert_eq!(session.public, endpoint(control.public));
+            assert_eq!(session.inside, endpoint(control.inside));
+            assert_eq!(session.advertise, addr(control.public));
+            assert_eq!((session.role, session.flags), (role::PUBLISH, 0));
+            assert_eq!(session.commands.flags, direction_flag::STARTED);
+            assert_eq!(session.commands.isn, 0xffff_fff0);
+            assert_eq!(session.replies.flags, 0);
+
+            let (inbound, outbound) = control.flows(datapath).unwrap();
+            assert_eq!((inbound.session, outbound.session), (number, number));
+            assert_eq!((inbound.kind, inbound.flags), (kind::CONTROL, 0));
+            assert_eq!(
+                (outbound.kind, outbound.flags),
+                (kind::CONTROL, flow_flag::REPLIES)
+            );
+            assert_eq!((inbound.to, inbound.port), {
+                let inside = endpoint(control.inside);
+                (inside.addr, inside.port)
+            });
+            assert_eq!(inbound.out_ifindex, datapath.lan);
+            assert_eq!(outbound.out_ifindex, datapath.wan);
+            assert_eq!((inbound.out_mtu, outbound.out_mtu), (1500, 1500));
+            assert_eq!(inbound.tcp_flags, SYN);
+            assert_eq!(inbound.packets, 1);
+            let ip_length = syn.bytes().len() as u64 - 14;
+            assert_eq!(inbound.bytes, ip_length);
+        }
+    });
+}
+
+#[test]
+fn a_repeated_syn_is_the_same_session_and_another_one_a_new_session() {
+    on_router(|datapath| {
+        let control = control_v4();
+        control.publish(datapath, 0);
+        let syn = control.inbound().syn().seq(7);
+        let out = hop(control.inwards(&syn));
+        Fixture::wan("SYN", &syn)
+            .redirected(&out)
+            .counting(&[Counter::SessionOpened])
+            .check(datapath);
+        let (number, _) = datapath.sessions.all()[0];
+        Fixture::wan("the SYN again", &syn)
+            .redirected(&out)
+            .check(datapath);
+        assert_eq!(datapath.sessions.len(), 1);
+
+        let other = syn.seq(99_000_000);
+        Fixture::wan("a SYN with another number", &other)
+            .redirected(&out.seq(99_000_000))
+            .counting(&[Counter::SessionOpened])
+            .check(datapath);
+        let (inbound, outbound) = control.flows(datapath).unwrap();
+        assert_ne!(inbound.session, number);
+        assert_eq!(inbound.session, outbound.session);
+    });
+}
+
+#[test]
+fn the_kind_of_publishing_is_the_sessions_kind() {
+    let control = control_v4();
+    let cases = [
+        (publish_flag::ANY_PEER, session_flag::ANY_PEER, true),
+        (publish_flag::KERNEL_NAT, session_flag::KERNEL_NAT, false),
+        (publish_flag::LOCAL, session_flag::LOCAL, false),
+    ];
+    on_router(|datapath| {
+        for (published, expected, is_translated) in cases {
+            datapath.forget_connections();
+            control.publish(datapath, published);
+            let syn = control.inbound().syn();
+            let fixture = Fixture::wan(format!("flags {published}"), &syn)
+                .counting(&[Counter::SessionOpened]);
+            if is_translated {
+                fixture.redirected(&hop(control.inwards(&syn)))
+            } else {
+                fixture
+            }
+            .check(datapath);
+            assert_eq!(datapath.sessions.all()[0].1.flags, expected);
+        }
+    });
+}
+
+#[test]
+fn an_announced_connection_comes_once_and_only_from_its_peer() {
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            datapath.forget_connections();
+            let data = control.data(50_111, 50_000, 50_000);
+            let key = data.announce_passive(datapath);
+            let syn = data.inbound().syn();
+
+            let stranger = match control.outside {
+                std::net::SocketAddr::V4(_) => "198.51.100.21:50111",
+                std::net::SocketAddr::V6(_) => "[2001:db8:1::21]:50111",
+            };
+            Fixture::wan(
+                "from another",
+                &syn.clone().sent_by(stranger.parse().unwrap()),
+            )
+            .counting(&[Counter::DeniedUnannounced])
+            .check(datapath);
+            datapath.mark_port(50_001, 1);
+            let elsewhere = control.data(50_111, 50_001, 50_001);
+            Fixture::wan("to another port", &elsewhere.inbound().syn())
+                .counting(&[Counter::DeniedUnannounced])
+                .check(datapath);
+            Fixture::wan("not a SYN", &data.inbound())
+                .counting(&[Counter::PassedNoFlow])
+                .check(datapath);
+            Fixture::wan("a SYN with an ACK", &data.inbound().flags(SYN | ACK))
+                .counting(&[Counter::PassedNoFlow])
+                .check(datapath);
+            assert!(datapath.mappings.get(&key).is_some());
+            assert!(data.flows(datapath).is_none());
+
+            Fixture::wan("from the peer", &syn)
+                .redirected(&hop(data.inwards(&syn)))
+                .counting(&[Counter::MappingUsed])
+                .check(datapath);
+            assert!(datapath.mappings.get(&key).is_none());
+            let (inbound, outbound) = data.flows(datapath).unwrap();
+            assert_eq!(
+                (inbound.kind, outbound.kind),
+                (kind::PASSIVE, kind::PASSIVE)
+            );
+            assert_eq!((inbound.session, outbound.session), (SESSION, SESSION));
+
+            let another = control.data(50_112, 50_000, 50_000);
+            Fixture::wan("a second connection", &another.inbound().syn())
+                .counting(&[Counter::DeniedUnannounced])
+                .check(datapath);
+            assert!(another.flows(datapath).is_none());
+        }
+    });
+}
+
+#[test]
+fn an_announcement_expires() {
+    on_router(|datapath| {
+        let data = control_v4().data(50_111, 50_000, 50_000);
+        let key = data.announce_passive(datapath);
+        let mapping = datapath.mappings.get(&key).unwrap();
+        datapath.mappings.set(
+            key,
+            Mapping {
+                expires: 1,
+                ..mapping
+            },
+        );
+        Fixture::wan("too late", &data.inbound().syn())
+            .counting(&[Counter::DeniedExpired, Counter::DeniedUnannounced])
+            .check(datapath);
+        assert!(datapath.mappings.get(&key).is_none());
+        assert!(data.flows(datapath).is_none());
+    });
+}
+
+#[test]
+fn anybody_may_use_a_pinhole_that_names_nobody() {
+    on_router(|datapath| {
+        let data = control_v4().data(50_111, 50_000, 50_000);
+        let mut key = data.announce_passive(datapath);
+        let mapping = datapath.mappings.get(&key).unwrap();
+        datapath.mappings.clear();
+        key.src = Default::default();
+        datapath.mappings.set(key, mapping);
+        let syn = data.inbound().syn();
+        Fixture::wan("from somebody", &syn)
+            .redirected(&hop(data.inwards(&syn)))
+            .counting(&[Counter::MappingUsed])
+            .check(datapath);
+        assert_eq!(datapath.mappings.len(), 0);
+    });
+}
+
+#[test]
+fn a_second_syn_on_a_live_connection_is_denied() {
+    on_router(|datapath| {
+        let data = control_v4().data(50_111, 50_000, 50_000);
+        data.announce_passive(datapath);
+        let syn = data.inbound().syn();
+        let out = hop(data.inwards(&syn));
+        Fixture::wan("SYN", &syn)
+            .redirected(&out)
+            .counting(&[Counter::MappingUsed])
+            .check(datapath);
+        Fixture::wan("the SYN again", &syn)
+            .redirected(&out)
+            .check(datapath);
+        let ack = data.inbound();
+        Fixture::wan("the handshake's last ACK", &ack)
+            .redirected(&hop(data.inwards(&ack)))
+            .check(datapath);
+        Fixture::wan("a SYN on the live connection", &syn)
+            .counting(&[Counter::DeniedUnannounced])
+            .check(datapath);
+        assert!(data.flows(datapath).is_some());
+
+        data.announce_passive(datapath);
+        Fixture::wan("the same ports announced again", &syn)
+            .redirected(&out)
+            .counting(&[Counter::MappingUsed])
+            .check(datapath);
+        let (inbound, _) = data.flows(datapath).unwrap();
+        assert_eq!((inbound.tcp_flags, inbound.packets), (SYN, 1));
+
+        let reset = data.inbound().flags(RST);
+        Fixture::wan("a reset", &reset)
+            .redirected(&hop(data.inwards(&reset)))
+            .check(datapath);
+        Fixture::wan("a SYN behind the reset", &syn)
+            .counting(&[Counter::DeniedUnannounced])
+            .check(datapath);
+    });
+}
+
+#[test]
+fn the_servers_own_connection_goes_out_from_the_public_address() {
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            datapath.forget_connections();
+            let data = control.data(45_000, 20, 20);
+            let key = data.announce_active(datapath);
+            let syn = data.outbound().syn();
+            Fixture::lan("SYN", &syn)
+                .redirected(&hop(data.outwards(&syn)))
+                .counting(&[Counter::MappingUsed])
+                .check(datapath);
+            assert!(datapath.mappings.get(&key).is_none());
+            let (inbound, _) = data.flows(datapath).unwrap();
+            assert_eq!(inbound.kind, kind::ACTIVE);
+            let answer = data.inbound().flags(SYN | ACK);
+            Fixture::wan("its answer", &answer)
+                .redirected(&hop(data.inwards(&answer)))
+                .check(datapath);
+
+            // A second server behind the same address has the same port to the same client.
+            let mut second = control.data(45_000, REMAP, 20);
+            second.inside.set_ip(match control.inside {
+                std::net::SocketAddr::V4(_) => "10.0.0.6".parse().unwrap(),
+                std::net::SocketAddr::V6(_) => "fd00:10::6".parse().unwrap(),
+            });
+            second.announce_active(datapath);
+            let syn = second.outbound().syn();
+            Fixture::lan("another server's SYN", &syn)
+                .redirected(&hop(second.outwards(&syn)))
+                .counting(&[Counter::MappingUsed, Counter::Remapped])
+                .check(datapath);
+            assert!(second.flows(datapath).is_some());
+            assert_ne!(datapath.port_marks(REMAP), 0);
+        }
+    });
+}
+
+#[test]
+fn nothing_is_translated_when_there_is_no_room_for_flows() {
+    on_router(|datapath| {
+        let control = control_v4();
+        control.publish(datapath, 0);
+        for port in 0..ROOM as u16 / 2 {
+            let data = control.data(10_000 + port, 50_000, 50_000);
+            data.announce_passive(datapath);
+            datapath.run(Hook::WanIngress, &data.inbound().syn().bytes());
+        }
+        assert_eq!(datapath.flows4.len(), ROOM as usize);
+        datapath.events();
+        Fixture::wan("a SYN too many", &control.inbound().syn())
+            .counting(&[Counter::PassedMapFull, Counter::DeniedUnannounced])
+            .check(datapath);
+        assert_eq!(datapath.sessions.len(), 0);
+        assert_eq!(datapath.flows4.len(), ROOM as usize);
+    });
+}

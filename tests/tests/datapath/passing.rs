@@ -1,0 +1,244 @@
+//! What is none of ours, and what cannot be read: it passes as it came.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ftp_nat_common::{abi::port, counter::Counter};
+
+use crate::{
+    fixture::Fixture,
+    loaded::{Hook, on_router},
+    packet::{self, ETHERNET, Packet, TCP},
+};
+
+const FROM: SocketAddr = SocketAddr::new(
+    std::net::IpAddr::V4(Ipv4Addr::new(198, 51, 100, 20)),
+    40_000,
+);
+const TO: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 21);
+const FROM_V6: SocketAddr = SocketAddr::new(
+    std::net::IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x20)),
+    40_000,
+);
+const TO_V6: SocketAddr = SocketAddr::new(
+    std::net::IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1)),
+    21,
+);
+
+const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const ICMP_V6: u8 = 58;
+const HOP_BY_HOP: u8 = 0;
+
+/// A segment to a port of FTP.
+fn segment() -> Packet {
+    Packet::new(FROM, TO).payload("USER x\r\n")
+}
+
+fn segment_v6() -> Packet {
+    Packet::new(FROM_V6, TO_V6).payload("USER x\r\n")
+}
+
+/// A TCP header and payload, as they stand behind the IP header of [`segment`].
+fn tcp() -> Vec<u8> {
+    segment().bytes()[ETHERNET + 20..].to_vec()
+}
+
+/// A frame of some EtherType, whose bytes look like an IPv4 packet to a port of FTP.
+fn frame_of(ether_type: [u8; 2]) -> Vec<u8> {
+    let mut frame = segment().bytes();
+    frame[12..14].copy_from_slice(&ether_type);
+    frame
+}
+
+/// IPv6 with a hop-by-hop header in front of TCP.
+fn with_extension_header() -> Vec<u8> {
+    let mut content = vec![TCP, 0, 1, 4, 0, 0, 0, 0];
+    content.extend(tcp());
+    packet::ip(FROM_V6.ip(), TO_V6.ip(), HOP_BY_HOP, 64, &[], &content)
+}
+
+/// A tag in the frame itself: kernel and drivers take it off before TC sees it, all but a second.
+fn with_vlan_tag() -> Vec<u8> {
+    let mut frame = segment().bytes();
+    frame.splice(12..12, [0x81, 0x00, 0x00, 0x05]);
+    frame
+}
+
+#[test]
+fn what_is_not_ftp_passes_uncounted() {
+    let v4 = |protocol, content: &[u8]| packet::ip(FROM.ip(), TO.ip(), protocol, 64, &[], content);
+    let v6 =
+        |protocol, content: &[u8]| packet::ip(FROM_V6.ip(), TO_V6.ip(), protocol, 64, &[], content);
+    let other_port = SocketAddr::new(TO.ip(), 443);
+    let frames = [
+        ("UDP to a port of FTP", v4(UDP, &tcp())),
+        ("a short UDP packet", v4(UDP, &[0, 53, 0, 21, 0, 8, 0, 0])),
+        ("an empty UDP packet", v4(UDP, &[])),
+        ("ICMP echo", v4(ICMP, &[8, 0, 0, 0, 0, 1, 0, 1])),
+        ("IPv6 UDP", v6(UDP, &tcp())),
+        ("ICMPv6 echo", v6(ICMP_V6, &[128, 0, 0, 0, 0, 1, 0, 1])),
+        ("ARP", frame_of([0x08, 0x06])),
+        ("LLDP", frame_of([0x88, 0xcc])),
+        ("802.3 with a length", frame_of([0x00, 0x40])),
+        ("a VLAN tag in the frame", with_vlan_tag()),
+        ("an IPv6 extension header", with_extension_header()),
+        (
+            "TCP of other ports",
+            Packet::new(FROM, other_port)
+                .payload("227 (1,2,3,4,5,6)\r\n")
+                .bytes(),
+        ),
+        (
+            "a SYN to another port",
+            Packet::new(FROM, other_port).syn().bytes(),
+        ),
+    ];
+    on_router(|datapath| {
+        datapath.mark_port(21, port::PUBLISHED | port::MASQUERADED);
+        for (name, frame) in &frames {
+            for hook in Hook::ALL {
+                let name = format!("{name} at {hook:?}");
+                Fixture::new(name, hook, frame.clone()).check(datapath);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_read_passes_and_is_counted() {
+    let cut = |packet: &Packet, len: usize| packet.bytes()[..len].to_vec();
+    let with = |packet: &Packet, at: usize, bytes: &[u8]| {
+        let mut frame = packet.bytes();
+        frame[at..at + bytes.len()].copy_from_slice(bytes);
+        frame
+    };
+    let (v4, v6) = (segment(), segment_v6());
+    let (tcp_v4, tcp_v6) = (v4.tcp_at(), v6.tcp_at());
+    let whole = v4.bytes().len() - ETHERNET;
+    use Counter::{PassedFragment, PassedTruncated};
+    let frames = [
+        (
+            "the first fragment",
+            PassedFragment,
+            with(&v4, ETHERNET + 6, &[0x20, 0]),
+        ),
+        (
+            "a fragment in the middle",
+            PassedFragment,
+            with(&v4, ETHERNET + 6, &[0x20, 1]),
+        ),
+        (
+            "the last fragment",
+            PassedFragment,
+            with(&v4, ETHERNET + 6, &[0, 9]),
+        ),
+        (
+            "IP version 6 in an IPv4 frame",
+            PassedTruncated,
+            with(&v4, ETHERNET, &[0x65]),
+        ),
+        (
+            "a total length beyond the frame",
+            PassedTruncated,
+            with(&v4, ETHERNET + 2, &[0x10, 0]),
+        ),
+        (
+            "a total length one byte beyond the frame",
+            PassedTruncated,
+            with(&v4, ETHERNET + 2, &(whole as u16 + 1).to_be_bytes()),
+        ),
+        (
+            "a total length of nothing",
+            PassedTruncated,
+            with(&v4, ETHERNET + 2, &[0, 0]),
+        ),
+        (
+            "a total length without TCP",
+            PassedTruncated,
+            with(&v4, ETHERNET + 2, &[0, 30]),
+        ),
+        (
+            "a TCP header below its least",
+            PassedTruncated,
+            with(&v4, tcp_v4 + 12, &[0x40]),
+        ),
+        (
+            "a TCP header beyond the packet",
+            PassedTruncated,
+            with(&v4, tcp_v4 + 12, &[0xf0]),
+        ),
+        (
+            "IP options that hide half of TCP",
+            PassedTruncated,
+            cut(
+                &v4.clone().payload("").ip_options(&[1; 12]),
+                ETHERNET + 32 + 10,
+            ),
+        ),
+        (
+            "an IPv6 length beyond the frame",
+            PassedTruncated,
+            with(&v6, ETHERNET + 4, &[9, 0]),
+        ),
+        (
+            "an IPv6 length of nothing",
+            PassedTruncated,
+            with(&v6, ETHERNET + 4, &[0, 0]),
+        ),
+        (
+            "a TCP header beyond IPv6",
+            PassedTruncated,
+            with(&v6, tcp_v6 + 12, &[0xf0]),
+        ),
+    ];
+    on_router(|datapath| {
+        datapath.mark_port(21, port::PUBLISHED | port::MASQUERADED);
+        for (name, counter, frame) in &frames {
+            for hook in Hook::ALL {
+                Fixture::new(format!("{name} at {hook:?}"), hook, frame.clone())
+                    .counting(&[*counter])
+                    .check(datapath);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_ends_within_its_headers_is_counted_once_its_ports_are_there() {
+    let (v4, v6) = (segment(), segment_v6());
+    on_router(|datapath| {
+        datapath.mark_port(21, port::PUBLISHED | port::MASQUERADED);
+        for packet in [&v4, &v6] {
+            let frame = packet.bytes();
+            let ports_end = packet.tcp_at() + 4;
+            // The kernel's own test run refuses a frame without its whole IP header.
+            for len in packet.tcp_at()..packet.tcp_at() + 20 {
+                let counted: &[_] = if len < ports_end {
+                    &[]
+                } else {
+                    &[Counter::PassedTruncated]
+                };
+                for hook in Hook::ALL {
+                    let name = format!("{len} bytes at {hook:?}");
+                    Fixture::new(name, hook, frame[..len].to_vec())
+                        .counting(counted)
+                        .check(datapath);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_segment_of_no_known_connection_passes() {
+    on_router(|datapath| {
+        datapath.mark_port(21, port::PUBLISHED | port::MASQUERADED);
+        for packet in [segment(), segment_v6()] {
+            Fixture::wan("inbound", &packet)
+                .counting(&[Counter::PassedNoFlow])
+                .check(datapath);
+            Fixture::lan("from the inside", &packet).check(datapath);
+            Fixture::egress("on its way out", &packet).check(datapath);
+        }
+    });
+}

@@ -1,0 +1,186 @@
+//! Who talks to whom: the lab's client and server, and the router's public address between them.
+
+use std::net::SocketAddr;
+
+use ftp_nat_common::{
+    abi::{Flow, FlowKey4, FlowKey6, Mapping, MappingKey, Publish, PublishKey, kind, side},
+    addr::{Addr, Endpoint, Port},
+};
+
+use crate::{
+    loaded::{Datapath, NEVER},
+    packet::Packet,
+};
+
+/// The number of a session that nobody has.
+pub(crate) const SESSION: u32 = 77;
+
+/// A connection through the gateway.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// The end outside.
+    pub(crate) outside: SocketAddr,
+    /// The inside end as the outside sees it.
+    pub(crate) public: SocketAddr,
+    /// The end behind the gateway.
+    pub(crate) inside: SocketAddr,
+}
+
+/// A control connection over IPv4.
+pub(crate) fn control_v4() -> Ends {
+    Ends::new("198.51.100.20:40000", "198.51.100.1:21", "10.0.0.5:21")
+}
+
+/// A control connection over IPv6.
+pub(crate) fn control_v6() -> Ends {
+    Ends::new(
+        "[2001:db8:1::20]:40000",
+        "[2001:db8:1::1]:21",
+        "[fd00:10::5]:21",
+    )
+}
+
+impl Ends {
+    fn new(outside: &str, public: &str, inside: &str) -> Self {
+        let [outside, public, inside] = [outside, public, inside].map(|end| end.parse().unwrap());
+        Self {
+            outside,
+            public,
+            inside,
+        }
+    }
+
+    /// A data connection between the same hosts.
+    pub(crate) fn data(self, outside: u16, public: u16, inside: u16) -> Self {
+        Self {
+            outside: SocketAddr::new(self.outside.ip(), outside),
+            public: SocketAddr::new(self.public.ip(), public),
+            inside: SocketAddr::new(self.inside.ip(), inside),
+        }
+    }
+
+    /// A packet from the outside, as it reaches the gateway.
+    pub(crate) fn inbound(&self) -> Packet {
+        Packet::new(self.outside, self.public)
+    }
+
+    /// A packet from the inside, as it reaches the gateway.
+    pub(crate) fn outbound(&self) -> Packet {
+        Packet::new(self.inside, self.outside)
+    }
+
+    /// What becomes of a packet from the outside.
+    pub(crate) fn inwards(self, packet: &Packet) -> Packet {
+        packet.clone().sent_to(self.inside)
+    }
+
+    /// What becomes of a packet from the inside.
+    pub(crate) fn outwards(self, packet: &Packet) -> Packet {
+        packet.clone().sent_by(self.public)
+    }
+
+    /// The flows of both directions, inbound first.
+    pub(crate) fn flows(&self, datapath: &Datapath) -> Option<(Flow, Flow)> {
+        let inbound = find_flow(datapath, self.outside, self.public, side::INBOUND);
+        inbound.zip(find_flow(
+            datapath,
+            self.inside,
+            self.outside,
+            side::OUTBOUND,
+        ))
+    }
+
+    /// Announces this data connection for the client to make.
+    pub(crate) fn announce_passive(&self, datapath: &mut Datapath) -> MappingKey {
+        let key = MappingKey {
+            src: addr(self.outside),
+            dst: addr(self.public),
+            dport: Port::new(self.public.port()),
+            pad: 0,
+            side: side::INBOUND,
+        };
+        announce(datapath, key, endpoint(self.inside), kind::PASSIVE);
+        key
+    }
+
+    /// Announces this data connection for the server to make.
+    pub(crate) fn announce_active(&self, datapath: &mut Datapath) -> MappingKey {
+        let key = MappingKey {
+            src: addr(self.inside),
+            dst: addr(self.outside),
+            dport: Port::new(self.outside.port()),
+            pad: 0,
+            side: side::OUTBOUND,
+        };
+        let to = Endpoint::new(addr(self.public), Port::default());
+        announce(datapath, key, to, kind::ACTIVE);
+        key
+    }
+
+    /// Publishes the inside end.
+    pub(crate) fn publish(&self, datapath: &mut Datapath, flags: u16) {
+        let key = PublishKey {
+            addr: addr(self.public),
+            port: Port::new(self.public.port()),
+            pad: 0,
+        };
+        let publish = Publish {
+            server: endpoint(self.inside),
+            advertise: addr(self.public),
+            flags,
+            ..Publish::default()
+        };
+        datapath.publish(key, publish);
+    }
+}
+
+fn announce(datapath: &mut Datapath, key: MappingKey, to: Endpoint, kind: u8) {
+    let mapping = Mapping {
+        to,
+        session: SESSION,
+        kind,
+        expires: u64::MAX - NEVER,
+        ..Mapping::default()
+    };
+    datapath.mappings.set(key, mapping);
+    datapath.mark_port(key.dport.number(), 1);
+    datapath.mark_port(to.port.number(), 1);
+}
+
+/// The flow of packets from `src` to `dst`.
+fn find_flow(datapath: &Datapath, src: SocketAddr, dst: SocketAddr, side: u32) -> Option<Flow> {
+    let (src, dst) = (endpoint(src), endpoint(dst));
+    if src.addr.is_v4() {
+        datapath.flows4.get(&FlowKey4 {
+            src: src.addr.v4(),
+            dst: dst.addr.v4(),
+            sport: src.port,
+            dport: dst.port,
+            side,
+        })
+    } else {
+        datapath.flows6.get(&FlowKey6 {
+            src: src.addr,
+            dst: dst.addr,
+            sport: src.port,
+            dport: dst.port,
+            side,
+        })
+    }
+}
+
+/// The packet one hop further on.
+pub(crate) fn hop(packet: Packet) -> Packet {
+    let ttl = packet.ttl - 1;
+    packet.ttl(ttl)
+}
+
+/// An address as the maps hold it.
+pub(crate) fn addr(of: SocketAddr) -> Addr {
+    of.ip().into()
+}
+
+/// An end as the maps hold it.
+pub(crate) fn endpoint(of: SocketAddr) -> Endpoint {
+    Endpoint::new(addr(of), Port::new(of.port()))
+}

@@ -1,0 +1,184 @@
+//! A control connection, segment by segment.
+
+use ftp_nat_common::{abi::Session, counter::Counter};
+
+use crate::{
+    fixture::Fixture,
+    loaded::Datapath,
+    packet::{ACK, PSH, Packet, SYN},
+    scene::{Ends, hop},
+};
+
+/// Who sends a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    Client,
+    Server,
+}
+pub(crate) use Sender::{Client, Server};
+
+/// A published control connection that has begun.
+///
+/// Each end has its own numbers; what the other end sees is ahead by what edits have added.
+pub(crate) struct Talk<'d> {
+    pub(crate) datapath: &'d mut Datapath,
+    pub(crate) ends: Ends,
+    /// The next sequence number, as the sender counts: client, server.
+    pub(crate) next: [u32; 2],
+    /// By how much the receiver's count is ahead of the sender's: client, server.
+    pub(crate) ahead: [u32; 2],
+}
+
+/// The greeting of the server.
+const GREETING: &str = "220 ready\r\n";
+
+impl<'d> Talk<'d> {
+    /// The handshake and the server's greeting, with these initial sequence numbers.
+    pub(crate) fn begin(datapath: &'d mut Datapath, ends: Ends, isn: [u32; 2]) -> Self {
+        datapath.forget_connections();
+        ends.publish(datapath, 0);
+        let mut talk = Self {
+            datapath,
+            ends,
+            next: isn,
+            ahead: [0, 0],
+        };
+        let syn = ends.inbound().syn().seq(isn[0]);
+        Fixture::wan("SYN", &syn)
+            .redirected(&hop(ends.inwards(&syn)))
+            .counting(&[Counter::SessionOpened])
+            .check(talk.datapath);
+        talk.next[0] = isn[0].wrapping_add(1);
+        let answer = ends
+            .outbound()
+            .flags(SYN | ACK)
+            .seq(isn[1])
+            .ack(talk.next[0]);
+        Fixture::lan("SYN and ACK", &answer)
+            .redirected(&hop(ends.outwards(&answer)))
+            .check(talk.datapath);
+        talk.next[1] = isn[1].wrapping_add(1);
+        talk.passes(Server, GREETING);
+        talk.datapath.events();
+        talk
+    }
+
+    /// The segment that `sender` would send next.
+    pub(crate) fn segment(&self, sender: Sender, text: impl AsRef<[u8]>) -> Packet {
+        let (own, other) = (sender as usize, 1 - sender as usize);
+        let packet = match sender {
+            Client => self.ends.inbound(),
+            Server => self.ends.outbound(),
+        };
+        packet
+            .flags(ACK | PSH)
+            .seq(self.next[own])
+            .ack(self.next[other].wrapping_add(self.ahead[other]))
+            .payload(text)
+    }
+
+    /// What must leave in place of a segment of `sender`, with this text in it.
+    pub(crate) fn becomes(
+        &self,
+        sender: Sender,
+        packet: &Packet,
+        text: impl AsRef<[u8]>,
+    ) -> Packet {
+        let (own, other) = (sender as usize, 1 - sender as usize);
+        let packet = packet.clone().payload(text).padding(&[]);
+        let seq = packet.seq.wrapping_add(self.ahead[own]);
+        let ack = packet.ack.wrapping_sub(self.ahead[other]);
+        let packet = packet.seq(seq).ack(ack);
+        hop(match sender {
+            Client => self.ends.inwards(&packet),
+            Server => self.ends.outwards(&packet),
+        })
+    }
+
+    /// A row about this packet of `sender`.
+    pub(crate) fn fixture(&self, sender: Sender, name: &str, packet: &Packet) -> Fixture {
+        let name = format!("{sender:?} {:?}: {name}", self.ends.outside);
+        match sender {
+            Client => Fixture::wan(name, packet),
+            Server => Fixture::lan(name, packet),
+        }
+    }
+
+    /// `sender` says `text`, which arrives as `arrives`, and these counters move.
+    pub(crate) fn says(&mut self, sender: Sender, text: &str, arrives: &str, counted: &[Counter]) {
+        let packet = self.segment(sender, text);
+        let out = self.becomes(sender, &packet, arrives);
+        self.fixture(sender, text, &packet)
+            .redirected(&out)
+            .counting(counted)
+            .check(self.datapath);
+        let own = sender as usize;
+        self.next[own] = self.next[own].wrapping_add(text.len() as u32);
+        self.ahead[own] = self.ahead[own]
+            .wrapping_add(arrives.len() as u32)
+            .wrapping_sub(text.len() as u32);
+    }
+
+    /// `sender` says `text`, which arrives as it is.
+    pub(crate) fn passes(&mut self, sender: Sender, text: &str) {
+        self.says(sender, text, text, &[]);
+    }
+
+    /// `sender` says `text`, which does not arrive now: its next segment will be behind it.
+    pub(crate) fn is_held(&mut self, sender: Sender, text: &str) {
+        let packet = self.segment(sender, text);
+        self.fixture(sender, text, &packet)
+            .dropped()
+            .counting(&[Counter::LineHeld])
+            .check(self.datapath);
+        let own = sender as usize;
+        self.next[own] = self.next[own].wrapping_add(text.len() as u32);
+    }
+
+    /// The end of a line whose first part, `held`, stopped at the gateway: both arrive.
+    pub(crate) fn completes(
+        &mut self,
+        sender: Sender,
+        held: &str,
+        text: &str,
+        arrives: &str,
+        counted: &[Counter],
+    ) {
+        let packet = self.segment(sender, text);
+        let from_start = packet
+            .clone()
+            .seq(packet.seq.wrapping_sub(held.len() as u32));
+        let out = self.becomes(sender, &from_start, arrives);
+        self.fixture(sender, text, &packet)
+            .redirected(&out)
+            .counting(counted)
+            .counting(&[Counter::LineMerged])
+            .check(self.datapath);
+        let own = sender as usize;
+        self.next[own] = self.next[own].wrapping_add(text.len() as u32);
+        self.ahead[own] = self.ahead[own]
+            .wrapping_add(arrives.len() as u32)
+            .wrapping_sub((held.len() + text.len()) as u32);
+    }
+
+    /// The one session there is.
+    pub(crate) fn session(&self) -> Session {
+        let [(_, session)] = self.datapath.sessions.all()[..] else {
+            panic!("{} sessions", self.datapath.sessions.len());
+        };
+        session
+    }
+
+    /// What is announced and has not come: side, port at the gateway, port it leads to.
+    pub(crate) fn mappings(&self) -> Vec<(u32, u16, u16)> {
+        let mut mappings: Vec<_> = self
+            .datapath
+            .mappings
+            .all()
+            .iter()
+            .map(|(key, mapping)| (key.side, key.dport.number(), mapping.to.port.number()))
+            .collect();
+        mappings.sort_unstable();
+        mappings
+    }
+}
