@@ -95,3 +95,13 @@ table inet lab {
     }
 }
 ";
+
+/// Five of a hundred packets that come to a host are lost.
+pub const LOSE_FIVE_PERCENT: &str = "
+table inet loss {
+    chain input {
+        type filter hook input priority raw; policy accept;
+        iifname \"eth0\" numgen random mod 100 < 5 drop
+    }
+}
+";

@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
@@ -18,8 +18,41 @@ use crate::{client::Target, lab::Host};
 
 /// How long a session waits for its client.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two pieces of a reply: long enough to make two segments of them.
-const PAUSE: Duration = Duration::from_millis(30);
+/// Where an answer is cut into segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cuts {
+    /// Nowhere.
+    None,
+    /// After so many bytes each.
+    Pieces(Vec<usize>),
+    /// Once, so many bytes before its end.
+    BeforeEnd(usize),
+    /// Everywhere: each byte for itself.
+    EveryByte,
+}
+
+impl Cuts {
+    /// The pieces of a text.
+    fn pieces<'t>(&self, text: &'t [u8]) -> Vec<&'t [u8]> {
+        let lengths = match self {
+            Self::None => Vec::new(),
+            Self::Pieces(lengths) => lengths.clone(),
+            Self::BeforeEnd(bytes) => vec![text.len().saturating_sub(*bytes)],
+            Self::EveryByte => vec![1; text.len().saturating_sub(1)],
+        };
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        for length in lengths {
+            let Some((piece, after)) = rest.split_at_checked(length) else {
+                break;
+            };
+            pieces.push(piece);
+            rest = after;
+        }
+        pieces.push(rest);
+        pieces
+    }
+}
 
 /// What the server says and serves.
 #[derive(Clone, Debug)]
@@ -32,8 +65,16 @@ pub struct Script {
     pub epsv: String,
     /// The address in both, if not the server's own.
     pub announce: Option<Ipv4Addr>,
-    /// Where these answers are cut into segments: after so many bytes each.
-    pub cuts: Vec<usize>,
+    /// Where these answers are cut into segments.
+    pub cuts: Cuts,
+    /// Between two pieces of an answer. Without Nagle's algorithm each piece is a segment of its
+    /// own whatever the pause is.
+    pub pause: Duration,
+    /// Whether Nagle's algorithm is off: with it, a piece waits until the one before it is
+    /// acknowledged.
+    pub no_delay: bool,
+    /// Commands that get no answer of their own, because another's contains it.
+    pub silent: Vec<&'static str>,
     /// What every file contains, and every listing.
     pub content: Vec<u8>,
 }
@@ -44,7 +85,10 @@ impl Default for Script {
             pasv: "227 Entering Passive Mode ({h},{p}).\r\n".to_owned(),
             epsv: "229 Entering Extended Passive Mode (|||{port}|)\r\n".to_owned(),
             announce: None,
-            cuts: Vec::new(),
+            cuts: Cuts::None,
+            pause: Duration::from_millis(30),
+            no_delay: true,
+            silent: Vec::new(),
             content: b"as scripted\n".to_vec(),
         }
     }
@@ -69,6 +113,7 @@ struct Shared {
 struct Seen {
     commands: Vec<String>,
     stored: Vec<u8>,
+    announced: Option<(String, Instant)>,
 }
 
 impl Shared {
@@ -121,6 +166,12 @@ impl ScriptedServer {
             password: "lab@example.net".to_owned(),
             tls: false,
         }
+    }
+
+    /// The last answer to PASV or EPSV, as it left the server, and when its last piece did.
+    #[must_use]
+    pub fn announced(&self) -> Option<(String, Instant)> {
+        self.shared.seen().announced.clone()
     }
 
     /// The command lines of all sessions so far, as they came, without their ends.
@@ -199,6 +250,9 @@ impl Session {
             let line = line.trim_end();
             self.shared.seen().commands.push(line.to_owned());
             let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
+            if self.shared.script.silent.contains(&verb) {
+                continue;
+            }
             match verb.to_ascii_uppercase().as_str() {
                 "USER" => self.say("331 any password")?,
                 "PASS" => self.say("230 logged in")?,
@@ -244,16 +298,17 @@ impl Session {
             .replace("{p}", &format!("{high},{low}"))
             .replace("{port}", &port.to_string())
             .replace("{address}", &address);
-        let mut rest = reply.as_bytes();
-        for &cut in &script.cuts {
-            let Some((piece, after)) = rest.split_at_checked(cut) else {
-                break;
-            };
-            self.control.get_mut().write_all(piece)?;
-            thread::sleep(PAUSE);
-            rest = after;
+        let control = self.control.get_mut();
+        control.set_nodelay(script.no_delay)?;
+        for (index, piece) in script.cuts.pieces(reply.as_bytes()).into_iter().enumerate() {
+            if index > 0 {
+                thread::sleep(script.pause);
+            }
+            control.write_all(piece)?;
         }
-        Ok(self.control.get_mut().write_all(rest)?)
+        control.set_nodelay(true)?;
+        self.shared.seen().announced = Some((reply, Instant::now()));
+        Ok(())
     }
 
     fn listen_to(&mut self, address: Option<SocketAddr>) -> anyhow::Result<()> {
@@ -305,7 +360,7 @@ impl Session {
 /// Waits for one client, but not for ever.
 fn accept_in_time(listener: &TcpListener) -> anyhow::Result<TcpStream> {
     listener.set_nonblocking(true)?;
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
@@ -341,6 +396,20 @@ fn address_in_eprt(argument: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_are_cut_where_the_script_says() {
+        for (cuts, pieces) in [
+            (Cuts::None, &["abcd"][..]),
+            (Cuts::Pieces(vec![1, 2]), &["a", "bc", "d"]),
+            (Cuts::Pieces(vec![1, 9]), &["a", "bcd"]),
+            (Cuts::BeforeEnd(1), &["abc", "d"]),
+            (Cuts::EveryByte, &["a", "b", "c", "d"]),
+        ] {
+            let pieces: Vec<_> = pieces.iter().map(|it| it.as_bytes()).collect();
+            assert_eq!(cuts.pieces(b"abcd"), pieces, "{cuts:?}");
+        }
+    }
 
     #[test]
     fn addresses_in_commands_are_read() {

@@ -9,7 +9,7 @@ use ftp_nat_tests::{
     firewall,
     lab::{LAN, Lab, Plan, WAN_ADDRESS, WAN_ADDRESS_V6},
     scratch::Scratch,
-    scripted::{Script, ScriptedServer},
+    scripted::{Cuts, Script, ScriptedServer},
     server::{FtpServer, Kind, Settings},
 };
 
@@ -189,7 +189,7 @@ fn a_scripted_server_serves_in_any_words() {
     let host = lab.server();
     let script = Script {
         pasv: "227-an announcement\r\n of two lines\r\n227 PASV ok ({h},{p})\r\n".to_owned(),
-        cuts: vec![30, 20],
+        cuts: Cuts::Pieces(vec![30, 20]),
         ..Script::default()
     };
     let server = ScriptedServer::start(host, 21, script).unwrap();
