@@ -22,6 +22,7 @@ pub mod lab;
 pub mod namespace;
 pub mod process;
 mod reaper;
+pub mod replies;
 pub mod scratch;
 pub mod scripted;
 pub mod server;

@@ -3,6 +3,7 @@
 mod apt;
 mod build;
 mod command;
+mod compare;
 mod demo;
 mod ebpf;
 mod lab;
@@ -35,6 +36,9 @@ enum Task {
     Build,
     /// Show the whole in namespaces, with a real server and real clients (as root)
     Demo,
+    /// Run the same scenes over the kernel's own FTP helper and over ftp-nat, and write the table to
+    /// docs/comparison.md (as root)
+    Compare,
     /// Run every test: of the crates, of the datapath, and in namespaces with real servers (as root)
     Test {
         /// Arguments for `cargo test`, to choose some of the tests
@@ -62,6 +66,8 @@ fn main() -> ExitCode {
             progress::say(&format!("built {}", workspace.relative(&binary)));
         }),
         Task::Demo => test::prepare_lab(&workspace, installing).and_then(demo::run),
+        Task::Compare => test::prepare_lab(&workspace, installing)
+            .and_then(|tools| compare::run(&workspace, tools)),
         Task::Test { arguments } => test::run_all(&workspace, installing, &arguments),
         Task::Lab { task } => lab::run(&workspace, installing, task),
         Task::Lint => lint::run_all(&workspace, installing),

@@ -1,0 +1,317 @@
+//! The same scenes over the kernel's own FTP helper and over ftp-nat, side by side.
+
+use std::{collections::BTreeMap, fmt::Write as _, fs, net::SocketAddr};
+
+use anyhow::Context as _;
+use ftp_nat_tests::{
+    client::{Client, Job, Mode},
+    firewall,
+    gateway::Gateway,
+    lab::{Lab, WAN_ADDRESS, WAN_ADDRESS_V6},
+    replies::{self, Case},
+    scratch::Scratch,
+    scripted::ScriptedServer,
+    server::{FtpServer, Kind, Settings},
+    tools::Tools,
+};
+
+use crate::{progress::step, workspace::Workspace};
+
+/// Where the table of the last run is.
+const DOCUMENT: &str = "docs/comparison.md";
+/// The size of the files that are sent while packets are lost.
+const LARGE: usize = 20_000_000;
+
+/// Who translates.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nat {
+    Kernel,
+    FtpNat,
+}
+
+impl Nat {
+    const BOTH: [Self; 2] = [Self::Kernel, Self::FtpNat];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "the kernel's helper",
+            Self::FtpNat => "ftp-nat",
+        }
+    }
+
+    /// Publishes these control ports of the server, in the lab's router.
+    fn publish<'lab>(self, lab: &'lab Lab, ports: &[u16]) -> anyhow::Result<Option<Gateway<'lab>>> {
+        if self == Self::Kernel {
+            let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
+            let ports = format!("{{ {} }}", ports.join(", "));
+            let rules = firewall::KERNEL_HELPER
+                .replace("dport 21", &format!("dport {ports}"))
+                .replace(
+                    "dnat ip to 10.0.0.5",
+                    &format!(
+                        "dnat ip to 10.0.0.5\n        iifname \"wan\" tcp dport {ports} dnat ip6 to \
+                         fd00:10::5"
+                    ),
+                );
+            lab.router.nft(&rules)?;
+            return Ok(None);
+        }
+        lab.router.nft(firewall::DROP_FORWARDED)?;
+        let publishes: Vec<_> = ports
+            .iter()
+            .flat_map(|port| {
+                [
+                    format!("198.51.100.1:{port}=10.0.0.5:{port}"),
+                    format!("[2001:db8:1::1]:{port}=[fd00:10::5]:{port}"),
+                ]
+            })
+            .collect();
+        let mut arguments = vec!["--wan", "wan"];
+        for publish in &publishes {
+            arguments.extend(["--publish", publish]);
+        }
+        Gateway::start(&lab.router, &arguments).map(Some)
+    }
+
+    /// Serves the clients inside.
+    fn masquerade(self, lab: &Lab) -> anyhow::Result<Option<Gateway<'_>>> {
+        if self == Self::Kernel {
+            lab.router.nft(firewall::MASQUERADE_WITH_HELPER)?;
+            return Ok(None);
+        }
+        lab.router.nft(firewall::MASQUERADE)?;
+        let arguments = "--wan wan --masquerade 10.0.0.0/24 --masquerade fd00:10::/64";
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        Gateway::start(&lab.router, &arguments).map(Some)
+    }
+}
+
+/// What came of a scene: nothing is wrong, or what is.
+type Fault = Option<&'static str>;
+
+/// A section of the table: scenes in their order, with what came of each over both.
+struct Section {
+    title: &'static str,
+    scenes: Vec<(String, [Vec<Fault>; 2])>,
+}
+
+impl Section {
+    fn of(
+        title: &'static str,
+        mut run: impl FnMut(Nat) -> anyhow::Result<Vec<(String, Fault)>>,
+    ) -> anyhow::Result<Self> {
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        let mut scenes: Vec<(String, [Vec<Fault>; 2])> = Vec::new();
+        for (column, nat) in Nat::BOTH.into_iter().enumerate() {
+            for (name, fault) in step(&format!("{title}: {}", nat.name()), || run(nat))? {
+                let place = *places.entry(name.clone()).or_insert_with(|| {
+                    scenes.push((name, <[Vec<Fault>; 2]>::default()));
+                    scenes.len() - 1
+                });
+                scenes[place].1[column].push(fault);
+            }
+        }
+        Ok(Self { title, scenes })
+    }
+}
+
+/// Runs everything, prints the table and writes it down.
+pub(crate) fn run(workspace: &Workspace, tools: Tools) -> anyhow::Result<()> {
+    tools.use_here();
+    let sections = [
+        Section::of("Forms of passive replies", |nat| {
+            passive(nat, &replies::forms())
+        })?,
+        Section::of("Passive replies in pieces", |nat| {
+            passive(nat, &replies::pieces())
+        })?,
+        Section::of("Replies that are no announcement", no_announcements)?,
+        Section::of("Server inside, real client outside", published)?,
+        Section::of("Client inside, real server outside", masqueraded)?,
+        Section::of("Five percent of the packets lost", lossy)?,
+    ];
+    let text = document(&sections)?;
+    println!("{text}");
+    let path = workspace.root.join(DOCUMENT);
+    fs::write(&path, text).with_context(|| format!("cannot write {DOCUMENT}"))
+}
+
+fn passive(nat: Nat, cases: &[Case]) -> anyhow::Result<Vec<(String, Fault)>> {
+    let lab = Lab::new()?;
+    let ports: Vec<_> = replies::ports(cases.len()).collect();
+    let _gateway = nat.publish(&lab, &ports)?;
+    let results = replies::each(cases, |port, case| replies::transfers(&lab, port, case));
+    let faults = results.into_iter().map(|result| {
+        let error = format!("{:#}", result.err()?);
+        Some(if error.contains("not the public address") {
+            "announces an address that leads nowhere"
+        } else if error.contains("cannot connect") {
+            "no data connection"
+        } else {
+            "the session hangs"
+        })
+    });
+    // A way to cut a reply is one scene, whatever the pauses.
+    let names = cases.iter().map(|case| match case.name.find(" ms, Nagle") {
+        Some(_) => case.name.split(',').next().unwrap_or_default().to_owned(),
+        None => case.name.clone(),
+    });
+    Ok(names.zip(faults).collect())
+}
+
+fn no_announcements(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
+    let lab = Lab::new()?;
+    let cases = replies::no_addresses();
+    let ports: Vec<_> = replies::ports(cases.len()).collect();
+    let _gateway = nat.publish(&lab, &ports)?;
+    let faults = replies::each(&cases, |port, case| {
+        let server = ScriptedServer::start(lab.server(), port, case.script.clone()).ok()?;
+        match replies::ask(&lab, &server, case) {
+            Ok((_, read)) if read.announcement == case.name => None,
+            Ok(_) => Some("arrives changed"),
+            Err(_) => Some("the session hangs"),
+        }
+    });
+    let names = cases
+        .iter()
+        .map(|case| format!("`{}`", case.name.trim_end().replace("\r\n", " ⏎ ")));
+    Ok(names.zip(faults).collect())
+}
+
+/// One file fetched and one stored.
+fn moves(
+    host: &ftp_nat_tests::lab::Host,
+    server: &FtpServer,
+    address: SocketAddr,
+    mode: Mode,
+    content: &[u8],
+) -> anyhow::Result<Fault> {
+    let scratch = Scratch::new()?;
+    let local = scratch.write("local", content)?;
+    server.offer("file.bin", content)?;
+    let name = format!("{mode:?}-{}.bin", u8::from(address.is_ipv6()));
+    let path = format!("/upload/{name}");
+    let target = server.target_at(address);
+    let fetched = Client::Curl.perform(host, &target, mode, Job::Fetch("/download/file.bin"))?;
+    if !fetched.outcome.success() || fetched.content != content {
+        return Ok(Some("fails"));
+    }
+    let stored = Client::Curl.perform(host, &target, mode, Job::Store(&local, &path))?;
+    let is_whole = stored.outcome.success() && server.stored(&name)? == content;
+    Ok((!is_whole).then_some("fails"))
+}
+
+fn published(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
+    let lab = Lab::new()?;
+    let server = FtpServer::start(Kind::Vsftpd, lab.server(), &Settings::default())?;
+    let _gateway = nat.publish(&lab, &[21])?;
+    let (v4, v6) = ((WAN_ADDRESS, 21).into(), (WAN_ADDRESS_V6, 21).into());
+    each_mode(lab.client(), &server, v4, v6)
+}
+
+fn masqueraded(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
+    let lab = Lab::new()?;
+    let outside = lab.client();
+    let server = FtpServer::start(Kind::Vsftpd, outside, &Settings::default())?;
+    let _gateway = nat.masquerade(&lab)?;
+    each_mode(
+        lab.server(),
+        &server,
+        outside.at(21),
+        (outside.v6, 21).into(),
+    )
+}
+
+fn each_mode(
+    host: &ftp_nat_tests::lab::Host,
+    server: &FtpServer,
+    v4: SocketAddr,
+    v6: SocketAddr,
+) -> anyhow::Result<Vec<(String, Fault)>> {
+    [
+        ("PASV", v4, Mode::Pasv),
+        ("EPSV", v4, Mode::Epsv),
+        ("PORT", v4, Mode::Port),
+        ("EPRT", v4, Mode::Eprt),
+        ("EPSV over IPv6", v6, Mode::Epsv),
+        ("EPRT over IPv6", v6, Mode::Eprt),
+    ]
+    .into_iter()
+    .map(|(name, address, mode)| {
+        let fault = moves(host, server, address, mode, b"a small file")?;
+        Ok((name.to_owned(), fault))
+    })
+    .collect()
+}
+
+fn lossy(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
+    let lab = Lab::new()?;
+    let server = FtpServer::start(Kind::Vsftpd, lab.server(), &Settings::default())?;
+    let _gateway = nat.publish(&lab, &[21])?;
+    for host in [lab.client(), lab.server()] {
+        host.namespace.nft(firewall::LOSE_FIVE_PERCENT)?;
+    }
+    let content: Vec<u8> = (0..LARGE).map(|at| (at % 251 + at / 251) as u8).collect();
+    [
+        ("PASV", Mode::Pasv),
+        ("EPSV", Mode::Epsv),
+        ("PORT", Mode::Port),
+    ]
+    .into_iter()
+    .map(|(name, mode)| {
+        let address = (WAN_ADDRESS, 21).into();
+        let fault = moves(lab.client(), &server, address, mode, &content)?;
+        let name = format!("{name}, {} MB fetched and stored", LARGE / 1_000_000);
+        Ok((name, fault))
+    })
+    .collect()
+}
+
+fn document(sections: &[Section]) -> anyhow::Result<String> {
+    let mut text = String::from(
+        "# Beside the kernel's own helper\n\
+         \n\
+         The same scenes over nf_conntrack_ftp with nf_nat_ftp and over ftp-nat, in the same lab:\n\
+         what `cargo xtask compare` printed last, which writes this file.\n\
+         \n\
+         Passive scenes: a scripted server inside answers in these words, and a client outside\n\
+         connects to what it reads. The kernel's helper has a firewall that accepts what is\n\
+         established, related or translated; ftp-nat has one that forwards nothing at all. A cut\n\
+         reply is tried with pauses of 0, 20 and 300 ms between its pieces, with Nagle's algorithm\n\
+         and without; the numbers say how many of the attempts worked.\n",
+    );
+    for section in sections {
+        write!(text, "\n## {}\n", section.title)?;
+        text += "| scene | the kernel's helper | ftp-nat |\n| --- | --- | --- |\n";
+        for (name, columns) in &section.scenes {
+            let [kernel, own] = columns.each_ref().map(|faults| cell(faults));
+            writeln!(text, "| {} | {kernel} | {own} |", name.replace('|', "\\|"))?;
+        }
+    }
+    let count = |column: usize| {
+        let scenes = sections.iter().flat_map(|section| &section.scenes);
+        let works = |faults: &Vec<Fault>| faults.iter().all(Option::is_none);
+        scenes
+            .filter(|(_, columns)| works(&columns[column]))
+            .count()
+    };
+    let all: usize = sections.iter().map(|section| section.scenes.len()).sum();
+    write!(
+        text,
+        "\n## In all\nOf {all} scenes {} work over the kernel's helper and {} over ftp-nat.\n",
+        count(0),
+        count(1)
+    )?;
+    Ok(text)
+}
+
+fn cell(faults: &[Fault]) -> String {
+    let works = faults.iter().filter(|fault| fault.is_none()).count();
+    let first = faults.iter().flatten().next();
+    match (first, faults.len()) {
+        (None, 1) => "works".to_owned(),
+        (Some(fault), 1) => format!("**{fault}**"),
+        (None, all) => format!("{all} of {all}"),
+        (Some(fault), all) => format!("**{works} of {all}**: {fault}"),
+    }
+}
