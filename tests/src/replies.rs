@@ -113,7 +113,7 @@ fn announced(reply: &str) -> anyhow::Result<SocketAddr> {
     }
     // Six numbers with commas between, wherever they are behind the code.
     let is_part = |c: char| c.is_ascii_digit() || c == ',' || c == ' ';
-    let text = reply.replace("227", "   ");
+    let text = reply.strip_prefix("227").unwrap_or(reply);
     for run in text.split(|c| !is_part(c)) {
         let run = run.trim_matches([',', ' ']);
         let numbers = run.rsplit_once("  ").map_or(run, |(_, last)| last);
