@@ -1,10 +1,10 @@
 //! Writing what leaves of a control segment: held bytes in front, edited pieces, an end that is cut
 //! off; and its numbers.
 
-use crate::control::{Scratch, Segment, WINDOW, Work, kept_byte, window_byte, work};
+use crate::control::{Scratch, Segment, WINDOW, Work, window_byte, work};
 use crate::kernel::{Context, Skb, repeat};
 use crate::packet::{IP, tcp};
-use ftp_nat_common::abi::Session;
+use ftp_nat_common::abi::{LINE_MAX, Session};
 use ftp_nat_common::checksum::{add_byte, apply, difference};
 use ftp_nat_common::edit::Edits;
 use ftp_nat_common::inspect::{direction, direction_mut};
@@ -48,7 +48,7 @@ fn rewrite(skb: &Skb) -> bool {
     };
     // SAFETY: the session's entry and this CPU's own scratch outlive the packet.
     let (session, scratch) = unsafe { (&*work.session, &mut *work.scratch) };
-    let segment = &scratch.segment;
+    let segment = &mut scratch.segment;
     let (first, merge) = (segment.first, segment.merge);
     let edits = &direction(session, segment.is_replies).edits;
     let touched = edits.touch(first, merge.wrapping_add(segment.keep));
@@ -56,9 +56,14 @@ fn rewrite(skb: &Skb) -> bool {
         return true;
     }
     let (keep, out_len) = fit(skb, segment, edits, first, merge, segment.keep);
-    // A keep-alive has no bytes; anything else that has none has nothing to say.
-    if (out_len == 0 && segment.probe == 0) || out_len > LONGEST {
+    if out_len > LONGEST {
         return false;
+    }
+    // All of it lies in a piece that got shorter, so the receiver has it: its acknowledgement is
+    // what the sender lacks. The end of a stream asks for one by itself.
+    let is_end = segment.flags & tcp::FIN != 0 && keep >= segment.len;
+    if out_len == 0 && !is_end {
+        segment.probe = 1;
     }
     let work = &mut work;
     let old_sum = sum_payload(work, segment);
@@ -167,7 +172,7 @@ unsafe extern "C" fn write_byte(index: u64, writer: *mut Writer) -> i64 {
         None => {
             let at = seq.wrapping_sub(writer.first);
             if at < writer.merge {
-                kept_byte(session, &scratch.segment, at)
+                scratch.kept[at as usize & (LINE_MAX - 1)]
             } else {
                 scratch.window[at.wrapping_sub(writer.merge) as usize & (WINDOW - 1)]
             }
