@@ -1,12 +1,12 @@
 //! A segment of a control connection: read, perhaps held or changed, its numbers adjusted.
 
 use crate::count;
-use crate::doorman::Doorman;
+use crate::doorman::{Doorman, Search};
 use crate::flow::{Connection, Exit, Net};
 use crate::kernel::{Context, Skb, jiffies, repeat};
 use crate::maps;
 use crate::packet::{Packet, tcp};
-use crate::rebuild;
+use crate::rebuild::{self, Options};
 use bytemuck::Zeroable;
 use ftp_nat_common::abi::{Flow, LINE_MAX, Mapping, Session, direction_flag, flow_flag};
 use ftp_nat_common::addr::Endpoint;
@@ -34,12 +34,16 @@ pub struct Scratch {
     pub outward: Exit,
     /// A mapping that is being used or made.
     pub mapping: Mapping,
+    /// The search for its port.
+    pub search: Search,
     /// The control segment under way.
     pub segment: Segment,
     /// The reader's state.
     pub inspection: Inspection,
     /// Judges whether an encrypted connection is so still.
     pub judge: PlainText,
+    /// Where the walk through TCP's options is.
+    pub options: Options,
     /// The kept bytes in front of the segment under way: the lines behind them are kept in the same
     /// place while it is read.
     pub kept: [u8; LINE_MAX],
