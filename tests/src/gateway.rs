@@ -96,6 +96,24 @@ impl<'lab> Gateway<'lab> {
             .with_context(|| format!("no JSON: {}", answer.text()))
     }
 
+    /// How often something was counted: `gateway.counted("denied", "unannounced")`.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway does not answer or has no such counter.
+    pub fn counted(&self, family: &str, value: &str) -> anyhow::Result<u64> {
+        let status = self.json(&["status"])?;
+        status["gateways"][0]["counters"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|counter| {
+                counter["family"] == family && counter["value"].as_str().unwrap_or("") == value
+            })
+            .and_then(|counter| counter["packets"].as_u64())
+            .with_context(|| format!("there is no counter {family} {value}"))
+    }
+
     /// What the daemon has said since it was started last.
     #[must_use]
     pub fn log(&self) -> String {
