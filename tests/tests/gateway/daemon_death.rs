@@ -10,11 +10,12 @@ use std::{
 
 use ftp_nat_tests::{
     client::{Client, Job, Mode, Session},
-    control::Control,
+    control::{self, Control},
     firewall,
     gateway::Gateway,
     lab::Lab,
     process::{self, Running},
+    server::FtpServer,
 };
 use serde_json::Value;
 
@@ -78,6 +79,15 @@ fn sessions(gateway: &Gateway<'_>) -> Vec<String> {
     numbers
 }
 
+fn fetch_in_a_session_of_its_own(lab: &Lab, server: &FtpServer, mode: Mode) {
+    let target = server.target_at(PUBLIC);
+    let session = Client::Curl
+        .perform(lab.client(), &target, mode, Job::Fetch(SMALL))
+        .and_then(Session::expect_success)
+        .unwrap_or_else(|error| panic!("{mode:?}: {error:#}"));
+    assert_eq!(session.content, CONTENT, "{mode:?}");
+}
+
 #[test]
 fn a_gigabyte_arrives_whole_though_the_daemon_is_killed() {
     let lab = Lab::new().unwrap();
@@ -88,10 +98,7 @@ fn a_gigabyte_arrives_whole_though_the_daemon_is_killed() {
     let mut gateway = Gateway::start(&lab.router, &RUN).unwrap();
 
     let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
-    assert_eq!(
-        control.fetch(lab.client(), "PASV", SMALL).unwrap(),
-        CONTENT
-    );
+    assert_eq!(control.fetch(lab.client(), "PASV", SMALL).unwrap(), CONTENT);
     // At full speed it would be over before the new daemon is there.
     let fetch = format!(
         "curl --silent --show-error --disable --no-ftp-skip-pasv-ip --disable-epsv \
@@ -106,10 +113,15 @@ fn a_gigabyte_arrives_whole_though_the_daemon_is_killed() {
     assert_eq!(known.len(), 2);
 
     gateway.kill().unwrap();
-    assert_eq!(
-        control.fetch(lab.client(), "PASV", SMALL).unwrap(),
-        CONTENT
-    );
+    assert_eq!(control.fetch(lab.client(), "PASV", SMALL).unwrap(), CONTENT);
+    // Nobody needs a daemon to begin a session, either.
+    for mode in [Mode::Pasv, Mode::Epsv, Mode::Port] {
+        fetch_in_a_session_of_its_own(&lab, &server, mode);
+    }
+    assert_eq!(gateway.counted("sessions_opened", "").unwrap(), 5);
+    let status = gateway.json(&["status"]).unwrap();
+    assert_eq!(status["gateways"][0]["daemon"], Value::Null);
+    let early = control.announce("PASV").unwrap();
     let (_, during) = download(&gateway).unwrap();
     assert!(during > before);
     assert_eq!(sessions(&gateway), known);
@@ -120,14 +132,10 @@ fn a_gigabyte_arrives_whole_though_the_daemon_is_killed() {
     assert!(after > during && after < GIGABYTE as u64, "{after}");
     assert_eq!(sessions(&gateway), known);
     assert!(known.iter().any(|number| flow["session"] == **number));
-    assert_eq!(
-        control.fetch(lab.client(), "PASV", SMALL).unwrap(),
-        CONTENT
-    );
-    assert_eq!(
-        control.fetch(lab.client(), "EPSV", SMALL).unwrap(),
-        CONTENT
-    );
+    // Announced while there was no daemon.
+    let data = control::connect(lab.client(), early).unwrap();
+    assert_eq!(control.fetch_over(&data, SMALL).unwrap(), CONTENT);
+    assert_eq!(control.fetch(lab.client(), "EPSV", SMALL).unwrap(), CONTENT);
 
     let expected = sha256(&big);
     wait_for("the download's end", || {
@@ -138,55 +146,4 @@ fn a_gigabyte_arrives_whole_though_the_daemon_is_killed() {
         "{GIGABYTE} bytes, SHA-256 {expected}; killed after {before} bytes, taken over after \
          {after}"
     );
-}
-
-#[test]
-fn without_a_daemon_new_sessions_are_served() {
-    let lab = Lab::new().unwrap();
-    lab.router.nft(firewall::DROP_FORWARDED).unwrap();
-    let server = vsftpd(&lab);
-    let mut gateway = Gateway::start(&lab.router, &RUN).unwrap();
-    let started = gateway.json(&["status"]).unwrap();
-    assert_eq!(
-        started["gateways"][0]["daemon"]["pid"],
-        gateway.pid().unwrap()
-    );
-    gateway.kill().unwrap();
-    for mode in [Mode::Pasv, Mode::Epsv, Mode::Port] {
-        let session = Client::Curl
-            .perform(
-                lab.client(),
-                &server.target_at(PUBLIC),
-                mode,
-                Job::Fetch(SMALL),
-            )
-            .and_then(Session::expect_success)
-            .unwrap_or_else(|error| panic!("{mode:?}: {error:#}"));
-        assert_eq!(session.content, CONTENT, "{mode:?}");
-    }
-    // They are shown all the same.
-    assert_eq!(gateway.counted("sessions_opened", "").unwrap(), 3);
-    let status = gateway.json(&["status"]).unwrap();
-    assert_eq!(status["gateways"][0]["daemon"], Value::Null);
-    assert_eq!(
-        gateway.json(&["sessions"]).unwrap().as_array().unwrap().len(),
-        3
-    );
-}
-
-#[test]
-fn a_stopped_daemon_leaves_sessions_to_the_next() {
-    let lab = Lab::new().unwrap();
-    lab.router.nft(firewall::DROP_FORWARDED).unwrap();
-    let server = vsftpd(&lab);
-    let mut gateway = Gateway::start(&lab.router, &RUN).unwrap();
-    let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
-    // Announced under the one daemon, used under the other.
-    let address = control.announce("PASV").unwrap();
-    let known = sessions(&gateway);
-    gateway.stop().unwrap();
-    gateway.restart().unwrap();
-    let data = ftp_nat_tests::control::connect(lab.client(), address).unwrap();
-    assert_eq!(control.fetch_over(&data, SMALL).unwrap(), CONTENT);
-    assert_eq!(sessions(&gateway), known);
 }

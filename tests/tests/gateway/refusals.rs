@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use ftp_nat_tests::{
@@ -20,6 +21,9 @@ use ftp_nat_tests::{
 
 use crate::{CONTENT, PATIENCE, PUBLIC, RUN, SMALL, kernel, vsftpd};
 
+/// How long the verifier may take, on a machine that has more to do.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
 fn binary() -> PathBuf {
     Tools::get().unwrap().binary
 }
@@ -30,7 +34,7 @@ fn run(mut command: Command, state_dir: &Path, arguments: &[&str]) -> Outcome {
         .args(["run", "--config", "/dev/null", "--state-dir"])
         .arg(state_dir)
         .args(arguments);
-    process::run(&mut command, PATIENCE).unwrap()
+    process::run(&mut command, START_LIMIT).unwrap()
 }
 
 /// That it ended with this code and one line that has all of `named`.
@@ -54,10 +58,19 @@ fn wrong_arguments_are_named_and_nothing_is_attached() {
     let lab = Lab::new().unwrap();
     let pins = PinFolder::new().unwrap();
     let cases: &[(&[&str], &[&str])] = &[
-        (&["--wan", "wna", "--publish", ROUND], &["--wan wna", "no interface wna", "lan, wan"]),
-        (&["--wan", "wan", "--lan", "lna", "--publish", ROUND], &["--lan lna", "no interface lna"]),
+        (
+            &["--wan", "wna", "--publish", ROUND],
+            &["--wan wna", "no interface wna", "lan, wan"],
+        ),
+        (
+            &["--wan", "wan", "--lan", "lna", "--publish", ROUND],
+            &["--lan lna", "no interface lna"],
+        ),
         (&["--publish", ROUND], &["no WAN interface", "--wan IF"]),
-        (&["--wan", "wan"], &["nothing to do", "--publish PUBLIC=SERVER"]),
+        (
+            &["--wan", "wan"],
+            &["nothing to do", "--publish PUBLIC=SERVER"],
+        ),
         (
             &["--wan", "wan", "--lan", "wan", "--publish", ROUND],
             &["wan cannot be WAN and LAN at once"],
@@ -79,7 +92,12 @@ fn wrong_arguments_are_named_and_nothing_is_attached() {
             &["\"0\" is not a port"],
         ),
         (
-            &["--wan", "wan", "--publish", "198.51.100.1:21=10.0.0.5:65536"],
+            &[
+                "--wan",
+                "wan",
+                "--publish",
+                "198.51.100.1:21=10.0.0.5:65536",
+            ],
             &["\"65536\" is not a port"],
         ),
         (
@@ -95,11 +113,21 @@ fn wrong_arguments_are_named_and_nothing_is_attached() {
             &["--publish wna:21=10.0.0.5:21", "no interface wna"],
         ),
         (
-            &["--wan", "wan", "--publish", "198.51.100.1:21=ftp.example.net:21"],
+            &[
+                "--wan",
+                "wan",
+                "--publish",
+                "198.51.100.1:21=ftp.example.net:21",
+            ],
             &["\"ftp.example.net\" is not an IP address"],
         ),
         (
-            &["--wan", "wan", "--publish", "[2001:db8:1::1]:21=10.0.0.5:21"],
+            &[
+                "--wan",
+                "wan",
+                "--publish",
+                "[2001:db8:1::1]:21=10.0.0.5:21",
+            ],
             &["[2001:db8:1::1]:21 is IPv6 and 10.0.0.5:21 is IPv4"],
         ),
         (
@@ -107,7 +135,14 @@ fn wrong_arguments_are_named_and_nothing_is_attached() {
             &["10.0.0.1 is this machine itself", "`local`"],
         ),
         (
-            &["--wan", "wan", "--publish", ROUND, "--publish", "198.51.100.1:21=10.0.0.6:21"],
+            &[
+                "--wan",
+                "wan",
+                "--publish",
+                ROUND,
+                "--publish",
+                "198.51.100.1:21=10.0.0.6:21",
+            ],
             &["198.51.100.1:21 is already published"],
         ),
         (
@@ -115,7 +150,14 @@ fn wrong_arguments_are_named_and_nothing_is_attached() {
             &["--mark red", "\"red\" is not a mark"],
         ),
         (
-            &["--wan", "wan", "--publish", ROUND, "--metrics-listen", "9810"],
+            &[
+                "--wan",
+                "wan",
+                "--publish",
+                ROUND,
+                "--metrics-listen",
+                "9810",
+            ],
             &["--metrics-listen 9810", "ADDR:PORT"],
         ),
     ];
@@ -227,7 +269,7 @@ fn a_second_daemon_is_refused_and_the_first_goes_on() {
     let lab = Lab::new().unwrap();
     lab.router.nft(firewall::DROP_FORWARDED).unwrap();
     let server = vsftpd(&lab);
-    let gateway = Gateway::start(&lab.router, &RUN).unwrap();
+    let mut gateway = Gateway::start(&lab.router, &RUN).unwrap();
     let pid = gateway.pid().unwrap().to_string();
     let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
     let hooks = kernel::attached(&lab);
@@ -241,31 +283,21 @@ fn a_second_daemon_is_refused_and_the_first_goes_on() {
 
     assert_eq!(kernel::attached(&lab), hooks);
     assert!(!elsewhere.path().exists());
-    for verb in ["PASV", "EPSV"] {
-        assert_eq!(control.fetch(lab.client(), verb, SMALL).unwrap(), CONTENT);
-    }
-}
+    assert_eq!(control.fetch(lab.client(), "PASV", SMALL).unwrap(), CONTENT);
 
-#[test]
-fn another_gateways_programs_are_not_joined() {
-    let lab = Lab::new().unwrap();
-    let mut gateway = Gateway::start(&lab.router, &RUN).unwrap();
+    // Programs that no daemon runs are taken over, but not from another folder.
     gateway.kill().unwrap();
-    let hooks = kernel::attached(&lab);
-    let elsewhere = PinFolder::new().unwrap();
     let outcome = run(
         lab.router.command(binary()).unwrap(),
         elsewhere.path(),
         &RUN,
     );
     assert_eq!(outcome.status.unwrap().code(), Some(1), "{outcome:?}");
-    assert!(
-        outcome.stderr.contains("another gateway's program wan_ingress"),
-        "{}",
-        outcome.stderr
-    );
+    let why = "another gateway's program wan_ingress";
+    assert!(outcome.stderr.contains(why), "{}", outcome.stderr);
     assert_eq!(kernel::attached(&lab), hooks);
     assert!(!elsewhere.path().exists());
+    assert_eq!(control.fetch(lab.client(), "EPSV", SMALL).unwrap(), CONTENT);
 }
 
 #[test]
@@ -284,19 +316,19 @@ fn gateways_of_two_namespaces_do_not_meet() {
     };
     let mut daemon = second(&["run", "--config", "/dev/null"]);
     let mut daemon = Running::start(daemon.args(RUN)).unwrap();
-    daemon.wait_for("ready", PATIENCE).unwrap();
+    daemon.wait_for("ready", START_LIMIT).unwrap();
 
     let mut control = Control::log_in(one.client(), &servers[0].target_at(PUBLIC)).unwrap();
-    assert_eq!(
-        control.fetch(one.client(), "PASV", SMALL).unwrap(),
-        CONTENT
-    );
+    assert_eq!(control.fetch(one.client(), "PASV", SMALL).unwrap(), CONTENT);
     let sessions = |words: &mut Command| {
         let outcome = process::run(words, PATIENCE).unwrap();
         let text = outcome.expect_success().unwrap().text();
         text.matches("\"session\"").count()
     };
-    assert_eq!(gateway.json(&["sessions"]).unwrap()[0]["client"], "198.51.100.20");
+    assert_eq!(
+        gateway.json(&["sessions"]).unwrap()[0]["client"],
+        "198.51.100.20"
+    );
     assert_eq!(sessions(&mut second(&["sessions", "--json"])), 0);
 
     let mut its = Control::log_in(other.client(), &servers[1].target_at(PUBLIC)).unwrap();
@@ -309,8 +341,5 @@ fn gateways_of_two_namespaces_do_not_meet() {
         .expect_success()
         .unwrap();
     assert_eq!(kernel::attached(&other), [""; 0]);
-    assert_eq!(
-        control.fetch(one.client(), "EPSV", SMALL).unwrap(),
-        CONTENT
-    );
+    assert_eq!(control.fetch(one.client(), "EPSV", SMALL).unwrap(), CONTENT);
 }
