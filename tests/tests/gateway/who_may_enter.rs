@@ -3,7 +3,6 @@
 use std::{
     io,
     net::{SocketAddr, TcpStream},
-    thread,
     time::Duration,
 };
 
@@ -16,7 +15,7 @@ use ftp_nat_tests::{
     server::{FtpServer, Kind, Settings},
 };
 
-use crate::{CONTENT, PUBLIC, RUN, SMALL, vsftpd};
+use crate::{CONTENT, PUBLIC, RUN, SMALL, vsftpd, wait_for};
 
 /// That the router itself answers, and refuses: nobody translated the SYN.
 #[track_caller]
@@ -153,7 +152,7 @@ fn an_announcement_expires() {
     let server = vsftpd(&lab);
     let scratch = Scratch::new().unwrap();
     let config = scratch
-        .write("ftp-nat.toml", "[timeouts]\nmapping = 1\n")
+        .write("ftp-nat.toml", "[timeouts]\nmapping = 3\n")
         .unwrap();
     let arguments = [&RUN[..], &["--config", config.to_str().unwrap()]].concat();
     let gateway = Gateway::start(&lab.router, &arguments).unwrap();
@@ -163,16 +162,10 @@ fn an_announcement_expires() {
         gateway.json(&["mappings"]).unwrap()[0]["public_port"],
         address.port()
     );
-    thread::sleep(Duration::from_millis(1200));
-    assert_eq!(
-        gateway
-            .json(&["mappings"])
-            .unwrap()
-            .as_array()
-            .unwrap()
-            .len(),
-        0
-    );
+    wait_for("the announcement to expire", || {
+        let mappings = gateway.json(&["mappings"]).unwrap();
+        mappings.as_array().unwrap().is_empty().then_some(())
+    });
     assert_stays_outside(lab.client(), address);
     // Whether the sweep was there before the SYN decides which of the two it is.
     let late = gateway.counted("denied", "expired").unwrap();
