@@ -338,7 +338,7 @@ pub const LINE_MAX: usize = 512;
 ///
 /// Each field is written by one direction's packets alone, so that the two directions may run on
 /// two CPUs at once: [`Session::commands`] and [`Asked`] by the client's, [`Session::replies`] and
-/// [`Answered`] by the server's.
+/// [`Answered`] by the server's; but [`Direction::acked`] by those that acknowledge.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Session {
@@ -382,23 +382,29 @@ pub struct Asked {
     pub passive: u32,
     /// Commands so far.
     pub commands: u32,
-    /// [`Asked::commands`] at the last PASV or EPSV, itself included.
-    pub passive_at: u32,
     /// AUTH so far.
     pub auth: u32,
+    /// TLS handshakes that began without AUTH so far.
+    pub hellos: u32,
+    /// [`Asked::commands`] at PASV or EPSV number `n`, itself included, at place
+    /// `n % PIPELINED`.
+    pub passive_at: [u32; PIPELINED],
 }
+
+/// How many PASV and EPSV may wait for their answers at once and be told apart, a power of two.
+pub const PIPELINED: usize = 4;
 
 /// What the server answered; written by its own packets only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Answered {
-    /// [`Asked::passive`] that was answered last: equal means that no PASV waits.
+    /// How many of [`Asked::passive`] were answered: all means that no PASV waits.
     pub passive: u32,
     /// Final replies to commands so far (RFC 959 section 4.2), the greeting not counted.
     pub replies: u32,
     /// [`Asked::auth`] that was answered last.
     pub auth: u32,
-    /// 1 once the connection is encrypted (234 to AUTH, or a TLS handshake seen).
+    /// AUTH answered by 234 so far: see [`crate::tls`].
     pub encrypted: u32,
     /// The code of the multi-line reply that is under way; 0: none.
     pub multiline: u16,
@@ -424,8 +430,8 @@ pub mod direction_flag {
 pub struct Direction {
     /// Everything before this sequence number (the sender's own) has been inspected and sent on.
     pub seen: u32,
-    /// How many bytes of an unfinished line are held: they stand in [`Direction::line`], their
-    /// first sequence number is [`Direction::seen`].
+    /// How many bytes of an unfinished line are held: they stand in [`Direction::line`] at
+    /// [`crate::segment::place`], their first sequence number is [`Direction::seen`].
     pub held_len: u16,
     /// Bytes of the current line before [`Direction::seen`]; saturates.
     pub line_len: u16,
@@ -442,10 +448,19 @@ pub struct Direction {
     pub held_since: u64,
     /// Since when segments beyond a gap are dropped, in jiffies; 0: none.
     pub gap_since: u64,
+    /// Bytes that the sender was told are delivered before they were:
+    /// [`crate::segment::Owed`].
+    pub owed: u64,
+    /// Up to where the receiver has acknowledged, as the sender counts; written by the receiver's
+    /// packets.
+    pub acked: u32,
+    /// How many changes to TLS lie behind the clear text that is read: see [`crate::tls`].
+    pub cleared: u32,
     /// What was changed, for retransmissions and for sequence numbers.
     pub edits: Edits,
-    /// The current line as far as it is known.
-    pub line: [u8; LINE_MAX],
+    /// The current line as far as it is known, in one half; in the other half, one whose first
+    /// bytes are owed.
+    pub line: [u8; 2 * LINE_MAX],
 }
 
 /// What an [`Event`] tells.

@@ -57,6 +57,8 @@ counters! {
         "Control connections taken on";
     SessionEncrypted = "sessions_encrypted" "" "" false,
         "Control connections that went over to TLS";
+    SessionCleared = "sessions_cleared" "" "" false,
+        "Control connections that came back from TLS to clear text";
     PassiveOpened = "mappings_opened" "kind" "passive" false,
         "Data connections announced by a server and let in";
     ActiveOpened = "mappings_opened" "kind" "active" false,
@@ -85,6 +87,8 @@ counters! {
         "Unfinished lines held until they are whole";
     LineMerged = "lines" "happening" "merged" false,
         "Held lines sent on together with their end";
+    LineAcknowledged = "lines" "happening" "acknowledged" false,
+        "Held lines acknowledged ahead of delivery, because their sender waited for that";
     LineReleased = "lines" "happening" "released" false,
         "Held lines that never ended and were let go unread";
     SegmentCut = "lines" "happening" "cut" false,
@@ -125,6 +129,8 @@ counters! {
         "PORT and EPRT that name somebody else's address (RFC 2577)";
     DeniedPort = "denied" "reason" "port" false,
         "Announced ports below 1024 or outside the server's range";
+    DeniedUnreadable = "denied" "reason" "unreadable" false,
+        "PORT and EPRT whose address cannot be read, but perhaps by the server";
     DeniedNoPort = "denied" "reason" "no_free_port" false,
         "Announcements for which no public port was free";
     DeniedExpired = "denied" "reason" "expired" true,

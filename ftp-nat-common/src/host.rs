@@ -3,10 +3,15 @@
 //! Used by tests, the fuzzer and `ftp-nat inspect`. The datapath does the same with a packet in
 //! place of the vectors.
 
+mod recorder;
+
+pub use self::recorder::{Happening, Recorder};
+
 use crate::abi::{LINE_MAX, Session};
 use crate::counter::Counter;
 use crate::inspect::{Gate, Inspection, direction, direction_mut};
-use crate::segment::{self, DROP, INSPECT, PASS};
+use crate::segment::{self, DROP, Outcome, PASS, Plan};
+use crate::tls::{self, PlainText};
 use bytemuck::Zeroable;
 use std::vec::Vec;
 
@@ -21,74 +26,174 @@ pub struct Segment {
     pub fin: bool,
 }
 
+impl Segment {
+    /// The number behind its last byte.
+    fn end(&self) -> u32 {
+        self.seq.wrapping_add(self.payload.len() as u32)
+    }
+}
+
+/// What a gateway goes by, besides its sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long an unfinished line is held, in the unit of the time that [`pass`] is told.
+    pub timeout: u64,
+    /// The longest payload that may leave: a longer one is cut, and the sender repeats the rest.
+    pub payload: usize,
+}
+
 /// Sends `segment` through the gateway at time `now`: gives what leaves it, if anything does.
 ///
-/// `session` must be one that saw the connection's start ([`segment::start`]); `timeout` is in
-/// `now`'s unit.
+/// `session` must be one that saw the connection's start ([`segment::start`]), or it takes the
+/// first segment of each direction for one.
 pub fn pass<G: Gate>(
     session: &mut Session,
     gate: &mut G,
     is_replies: bool,
     segment: &Segment,
     now: u64,
-    timeout: u64,
+    limits: &Limits,
 ) -> Option<Segment> {
-    let side = is_replies as u8;
+    if passes_unread(session, gate, is_replies, segment) {
+        return Some(rewrite(session, is_replies, segment));
+    }
+    let direction = direction_mut(session, is_replies as u8);
     let len = segment.payload.len() as u32;
-    let (plan, counter) =
-        segment::plan(direction_mut(session, side), segment.seq, len, now, timeout);
+    let (plan, counter) = segment::plan(
+        direction,
+        segment.seq,
+        len,
+        segment.fin,
+        now,
+        limits.timeout,
+    );
     counter.into_iter().for_each(|counter| gate.count(counter));
-    let mut bytes = segment.payload.clone();
-    let mut seq = segment.seq;
-    let mut fin = segment.fin;
-    match plan.verdict {
-        PASS => {}
-        DROP => return None,
-        INSPECT => {
-            let mut inspection = Inspection::zeroed();
-            let held = direction(session, side).line;
-            seq = seq.wrapping_sub(plan.merge);
-            bytes.splice(0..0, held[..plan.merge as usize % LINE_MAX].iter().copied());
-            inspection.begin(session, is_replies, seq.wrapping_add(plan.skip));
-            for byte in &bytes[plan.skip as usize..] {
-                inspection.feed(session, gate, *byte);
-                if inspection.stop != 0 {
-                    break;
-                }
-            }
-            let all = seq.wrapping_add(bytes.len() as u32);
-            let end = segment::finish(session, &inspection, is_replies, segment.fin, now);
-            if end != all {
-                fin = false;
-                gate.count(if end == seq {
-                    Counter::LineHeld
-                } else {
-                    Counter::SegmentCut
-                });
-            }
-            bytes.truncate(end.wrapping_sub(seq) as usize);
-            if bytes.is_empty() {
+    let mut whole = merge(direction.line, &plan, segment);
+    if plan.verdict == DROP {
+        return None;
+    }
+    if plan.verdict != PASS {
+        let outcome = read(session, gate, is_replies, &whole, plan.skip, now, limits);
+        if outcome.end == whole.seq && whole.seq != whole.end() {
+            gate.count(Counter::LineHeld);
+            if !outcome.probe {
                 return None;
             }
+            gate.count(Counter::LineAcknowledged);
+        } else if outcome.end != whole.end() {
+            gate.count(Counter::SegmentCut);
+        } else if plan.merge > 0 {
+            gate.count(Counter::LineMerged);
         }
-        other => unreachable!("plan {other}"),
+        cut(&mut whole, outcome.end);
+        if whole.payload.is_empty() && outcome.probe {
+            let seq = direction_mut(session, is_replies as u8)
+                .edits
+                .sent(whole.seq);
+            whole.seq = seq.wrapping_sub(1);
+            return Some(whole);
+        }
     }
-    Some(rewrite(
+    fit(session, is_replies, &mut whole, limits.payload);
+    Some(rewrite(session, is_replies, &whole))
+}
+
+/// The acknowledgement number that the sender of a direction gets when its receiver sends `ack`.
+pub fn acknowledge(session: &mut Session, is_replies: bool, ack: u32) -> u32 {
+    segment::acknowledge(direction_mut(session, is_replies as u8), ack)
+}
+
+/// Whether the segment is encrypted. A segment that is plain text again ends that.
+fn passes_unread<G: Gate>(
+    session: &mut Session,
+    gate: &mut G,
+    is_replies: bool,
+    segment: &Segment,
+) -> bool {
+    if !tls::is_encrypted(session, is_replies) {
+        return false;
+    }
+    let mut judge = PlainText::zeroed();
+    let is_plain =
+        segment.payload.iter().all(|byte| judge.feed(*byte)) && judge.is_plain(is_replies);
+    let direction = direction_mut(session, is_replies as u8);
+    if tls::pass_unread(direction, segment.seq, segment.payload.len() as u32) && is_plain {
+        tls::clear(session, gate, is_replies, segment.seq);
+        return false;
+    }
+    if !segment.payload.is_empty() {
+        gate.count(Counter::PassedEncrypted);
+    }
+    true
+}
+
+/// The segment with the kept bytes that belong in front of it.
+fn merge(line: [u8; 2 * LINE_MAX], plan: &Plan, segment: &Segment) -> Segment {
+    let kept = &line[plan.from as usize..][..plan.merge as usize];
+    Segment {
+        seq: segment.seq.wrapping_sub(plan.merge),
+        payload: [kept, &segment.payload].concat(),
+        fin: segment.fin,
+    }
+}
+
+fn read<G: Gate>(
+    session: &mut Session,
+    gate: &mut G,
+    is_replies: bool,
+    segment: &Segment,
+    skip: u32,
+    now: u64,
+    limits: &Limits,
+) -> Outcome {
+    let mut inspection = Inspection::zeroed();
+    inspection.begin(session, is_replies, segment.seq.wrapping_add(skip));
+    for byte in &segment.payload[skip as usize..] {
+        if inspection.feed(session, *byte) {
+            inspection.act(session, gate);
+        }
+        if inspection.stop != 0 {
+            break;
+        }
+    }
+    let outcome = segment::finish(
         session,
-        side,
-        &Segment {
-            seq,
-            payload: bytes,
-            fin,
-        },
-    ))
+        &mut inspection,
+        is_replies,
+        segment.fin,
+        now,
+        limits.timeout,
+    );
+    let counter = outcome.counter;
+    counter.into_iter().for_each(|counter| gate.count(counter));
+    outcome
+}
+
+/// Leaves off what starts at the sender's `end`.
+fn cut(segment: &mut Segment, end: u32) {
+    if end != segment.end() {
+        segment.fin = false;
+    }
+    segment
+        .payload
+        .truncate(end.wrapping_sub(segment.seq) as usize);
+}
+
+/// Cuts the segment so that no more than `longest` bytes leave.
+fn fit(session: &Session, is_replies: bool, segment: &mut Segment, longest: usize) {
+    let edits = &direction(session, is_replies as u8).edits;
+    let mut end = segment.end();
+    while edits.sent(end).wrapping_sub(edits.sent(segment.seq)) as usize > longest {
+        end = end.wrapping_sub(1);
+    }
+    cut(segment, end);
 }
 
 /// A segment with all edits that lie in it, and with the receiver's numbers.
-fn rewrite(session: &Session, side: u8, segment: &Segment) -> Segment {
-    let edits = &direction(session, side).edits;
+fn rewrite(session: &Session, is_replies: bool, segment: &Segment) -> Segment {
+    let edits = &direction(session, is_replies as u8).edits;
     let first = edits.sent(segment.seq);
-    let end = edits.sent(segment.seq.wrapping_add(segment.payload.len() as u32));
+    let end = edits.sent(segment.end());
     let payload = (0..end.wrapping_sub(first))
         .map(|at| match edits.source(first.wrapping_add(at)) {
             (Some(byte), _) => byte,

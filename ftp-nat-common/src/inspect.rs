@@ -9,12 +9,18 @@
 //! answer to a PASV or EPSV that waits for one, outside any other multi-line reply; a PORT or
 //! EPRT that names the client's own address.
 
-use crate::abi::{Direction, LINE_MAX, Session, direction_flag, event, kind, role};
+mod announcement;
+mod dialogue;
+mod level;
+
+use crate::abi::{Direction, LINE_MAX, Session, direction_flag, role};
 use crate::addr::{Addr, Port};
 use crate::counter::Counter;
 use crate::extended::Extended;
 use crate::line;
-use crate::text::{FRONT, TEXT_MAX, Text};
+use crate::segment;
+use crate::text::{TEXT_MAX, Text};
+use crate::tls;
 use crate::tuple::SixNumbers;
 use bytemuck::{Pod, Zeroable};
 
@@ -29,7 +35,7 @@ pub trait Gate {
     fn is_inside(&mut self, addr: &Addr) -> bool;
     /// Counts a happening.
     fn count(&mut self, counter: Counter);
-    /// Counts a happening and tells the operator: `what` of [`event`], about an announcement.
+    /// Counts a happening and tells the operator: `what` of [`crate::abi::event`], about an announcement.
     fn tell(&mut self, session: &Session, what: u8, counter: Counter, opening: &Opening);
 }
 
@@ -41,7 +47,7 @@ pub struct Opening {
     pub addr: Addr,
     /// The announced port.
     pub port: Port,
-    /// [`kind::PASSIVE`] or [`kind::ACTIVE`].
+    /// [`crate::abi::kind`].
     pub kind: u8,
 }
 
@@ -51,6 +57,26 @@ const NOTHING: u8 = 0;
 const SIX: u8 = 1;
 /// It may hold `|proto|addr|port|`.
 const EXTENDED: u8 = 2;
+
+/// What a byte may ask for.
+mod todo {
+    /// An announcement was found.
+    pub(super) const FOUND: u8 = 1;
+    /// It was let through, and has to be written anew.
+    pub(super) const WRITE: u8 = 64;
+    /// Its new text has to find its place in the line.
+    pub(super) const INSERT: u8 = 128;
+    /// The line ends.
+    pub(super) const LINE_END: u8 = 2;
+    /// The line begins with a code that announces an address.
+    pub(super) const ANNOUNCING_CODE: u8 = 4;
+    /// The line is too long to go on looking.
+    pub(super) const TOO_LONG: u8 = 8;
+    /// The line begins with a verb that announces an address, but was let go.
+    pub(super) const UNREAD_VERB: u8 = 16;
+    /// A TLS handshake begins.
+    pub(super) const HELLO: u8 = 32;
+}
 
 /// How many edits one segment may get: they must all be remembered until it is rewritten.
 const EDITS_A_SEGMENT: u32 = 3;
@@ -78,13 +104,19 @@ pub struct Inspection {
     is_replies: u8,
     /// 1: no further byte may be read, the rest of the segment is not sent on.
     pub stop: u8,
-    pad: [u8; 2],
+    /// 1: what follows is TLS.
+    blind: u8,
+    /// What the last byte asks for: [`mod@todo`].
+    todo: u8,
+    /// Where in [`Direction::line`] the current line is kept: 0 or [`LINE_MAX`].
+    place: u16,
+    /// The public port that the announcement got.
+    public: Port,
     edits: u32,
-    pad2: u32,
 }
 
 impl Inspection {
-    /// Starts behind what the direction has seen. With `held` the line starts anew.
+    /// Starts at `seq`, with what the direction has seen before it. A held line is read anew.
     #[inline(always)]
     pub fn begin(&mut self, session: &Session, is_replies: bool, seq: u32) {
         *self = Self::zeroed();
@@ -110,6 +142,7 @@ impl Inspection {
         self.head = 0;
         self.line_len = 0;
         self.line_seq = self.seq;
+        self.place = segment::place(direction(session, self.is_replies), self.seq);
         self.let_go = 0;
         self.six = SixNumbers::zeroed();
         self.extended = Extended::zeroed();
@@ -120,428 +153,126 @@ impl Inspection {
         }
     }
 
-    /// Takes the next byte.
+    /// Takes the next byte. True: [`Inspection::act`] comes before the next one.
+    ///
+    /// Reading and acting are apart because a byte is read in a loop, which the kernel's verifier
+    /// follows again and again.
     #[inline(always)]
-    pub fn feed(&mut self, session: &mut Session, gate: &mut impl Gate, byte: u8) {
+    pub fn feed(&mut self, session: &mut Session, byte: u8) -> bool {
         let at = self.line_len;
         self.seq = self.seq.wrapping_add(1);
-        if byte == b'\n' {
-            self.look(session, gate, byte, at);
-            self.end_line(session, gate);
-            self.begin_line(session);
-            if self.edits >= EDITS_A_SEGMENT {
-                self.stop = 1;
-            }
-            return;
+        if self.blind != 0 {
+            return false;
         }
-        if at == 0 && self.is_replies == 0 && byte >= 0xf0 {
-            // A telnet command in front of ABOR (RFC 959 section 4.1.3) is no part of the line.
+        if byte == b'\n' {
+            self.todo = todo::LINE_END;
+            self.look(byte, at);
+            return true;
+        }
+        if at == 0 && self.is_replies == 0 && !begins_command(byte) {
             self.line_seq = self.seq;
-            return;
+            return false;
         }
         self.head = line::add_to_head(self.head, byte, at);
         self.line_len = at.saturating_add(1);
-        if self.let_go != 0 {
-            return;
+        if self.let_go == 0 {
+            self.keep(session, byte, at);
+            self.look(byte, at);
         }
+        if self.is_replies != 0 {
+            self.look_at_code(at);
+        } else {
+            self.look_at_verb(at);
+        }
+        self.todo != 0
+    }
+
+    /// Keeps a byte of the line, if it is not too long for that.
+    #[inline(always)]
+    fn keep(&mut self, session: &mut Session, byte: u8, at: u16) {
+        let place = self.place as usize & LINE_MAX;
         let direction = direction_mut(session, self.is_replies);
         if (at as usize) < LINE_MAX {
-            direction.line[at as usize & (LINE_MAX - 1)] = byte;
+            direction.line[place | at as usize & (LINE_MAX - 1)] = byte;
         } else if self.candidate != NOTHING {
             self.candidate = NOTHING;
-            gate.count(Counter::PassedTooLong);
-        }
-        self.look(session, gate, byte, at);
-        if self.is_replies != 0 && at == 3 && self.candidate == NOTHING {
-            self.classify_reply(session, gate);
-        }
-        if self.is_replies == 0 && at == 4 {
-            self.classify_command();
+            self.todo |= todo::TOO_LONG;
         }
     }
 
-    #[inline(never)]
-    fn classify_reply(&mut self, session: &Session, gate: &mut impl Gate) {
-        if session.role != role::PUBLISH || session.answered.multiline != 0 {
-            return;
-        }
-        let (code, behind) = line::reply_code(self.head);
-        let form = form_of(code);
-        if form == NOTHING || (behind != b' ' && behind != b'-') {
-            return;
-        }
-        if is_waiting(session) {
-            self.candidate = form;
-        } else {
-            gate.tell(
-                session,
-                event::PASSED,
-                Counter::PassedUnasked,
-                &Opening::default(),
-            );
-        }
-    }
-
+    /// Lets the finder see a byte.
     #[inline(always)]
-    fn classify_command(&mut self) {
-        self.candidate = match line::verb(self.head) {
-            (line::PORT, b' ') => SIX,
-            (line::EPRT, b' ') => EXTENDED,
-            _ => NOTHING,
-        };
-    }
-
-    /// Lets the finder see the byte, and acts on what it finds.
-    #[inline(always)]
-    fn look(&mut self, session: &mut Session, gate: &mut impl Gate, byte: u8, at: u16) {
-        if self.candidate == NOTHING {
-            return;
-        }
+    fn look(&mut self, byte: u8, at: u16) {
         let found = match self.candidate {
             SIX => self.six.feed(byte, at),
             EXTENDED => self.extended.feed(byte, at),
             _ => false,
         };
-        if !found {
-            return;
-        }
-        let opening = if self.candidate == SIX {
-            Opening {
-                addr: self.six.addr(),
-                port: self.six.port(),
-                kind: kind::PASSIVE,
-            }
-        } else {
-            Opening {
-                addr: self.extended.addr(),
-                port: self.extended.port(),
-                kind: kind::PASSIVE,
-            }
-        };
-        if opening.port.number() == 0 {
-            // No port is no announcement: the line's end counts it.
-            return;
-        }
-        self.act(session, gate, opening);
-        // Acted on: neither must the rest be held, nor does the line's end miss an address.
-        self.candidate = NOTHING;
-        self.let_go = 1;
-    }
-
-    /// Acts on an announcement.
-    #[inline(never)]
-    fn act(&mut self, session: &mut Session, gate: &mut impl Gate, mut opening: Opening) {
-        if self.is_replies != 0 {
-            self.act_on_reply(session, gate, &opening);
-        } else {
-            opening.kind = kind::ACTIVE;
-            self.act_on_command(session, gate, &opening);
+        if found {
+            self.todo |= todo::FOUND;
         }
     }
 
     #[inline(always)]
-    fn act_on_reply(&mut self, session: &mut Session, gate: &mut impl Gate, opening: &Opening) {
-        let number = opening.port.number();
-        let first = session.passive_first.max(1024);
-        let last = if session.passive_last == 0 {
-            u16::MAX
-        } else {
-            session.passive_last
-        };
-        if number < first || number > last {
-            gate.tell(session, event::DENIED, Counter::DeniedPort, opening);
+    fn look_at_code(&mut self, at: u16) {
+        if at != 3 || self.let_go != 0 || self.candidate != NOTHING {
             return;
         }
-        if session.answered.opened_port != opening.port {
-            if session.answered.opened_port.0 != 0 {
-                // One command opens one connection: the reply's last word counts.
-                let earlier = Opening {
-                    port: session.answered.opened_port,
-                    ..*opening
-                };
-                gate.close(session, &earlier, session.answered.opened_public);
-                session.answered.opened_port = Port(0);
-            }
-            match gate.open(session, opening) {
-                Ok(public) => {
-                    session.answered.opened_port = opening.port;
-                    session.answered.opened_public = public;
-                }
-                Err(reason) => {
-                    gate.tell(session, event::DENIED, reason, opening);
-                    return;
-                }
-            }
-        }
-        let public = session.answered.opened_public;
-        self.rewrite(session, gate, opening, public);
-    }
-
-    #[inline(never)]
-    fn act_on_command(&mut self, session: &mut Session, gate: &mut impl Gate, opening: &Opening) {
-        let own = if session.role == role::PUBLISH {
-            opening.addr == session.outside.addr
-        } else if session.inside.addr.is_none() {
-            gate.is_inside(&opening.addr)
-        } else {
-            opening.addr == session.inside.addr
-        };
-        let reason = if !own {
-            Counter::DeniedBounce
-        } else if opening.port.number() < 1024 {
-            Counter::DeniedPort
-        } else {
-            match gate.open(session, opening) {
-                Ok(public) => {
-                    if session.role == role::MASQUERADE {
-                        self.rewrite(session, gate, opening, public);
-                    } else {
-                        gate.count(Counter::Unchanged);
-                    }
-                    return;
-                }
-                Err(reason) => reason,
-            }
-        };
-        gate.tell(session, event::DENIED, reason, opening);
-        // The server must not act on it, and the client must hear of it: an unknown verb of the
-        // same length brings a 500 and moves no sequence number.
-        self.text.clear();
-        self.text.push(b'X');
-        self.text.push(b'X');
-        self.text.push(b'X');
-        self.text.push(b'X');
-        let line_seq = self.line_seq;
-        session.commands.edits.push(line_seq, 4, &self.text);
-        self.edits += 1;
-    }
-
-    /// Notes the edit that makes the announcement say `public`.
-    #[inline(never)]
-    fn rewrite(
-        &mut self,
-        session: &mut Session,
-        gate: &mut impl Gate,
-        opening: &Opening,
-        public: Port,
-    ) {
-        let advertise = session.advertise;
-        let is_six = self.candidate == SIX;
-        let (start, end) = if is_six {
-            (self.six.start, self.six.end)
-        } else {
-            (self.extended.start, self.extended.end)
-        };
-        self.text.clear();
-        let mut same = public == opening.port;
-        if is_six {
-            if !advertise.is_v4() {
-                gate.tell(session, event::PASSED, Counter::PassedNoAddress, opening);
-                return;
-            }
-            same &= advertise == opening.addr;
-            self.text.push_six(&advertise, public);
-        } else if self.extended.protocol == 0 {
-            self.text
-                .push_extended_port(self.extended.delimiter, public);
-        } else {
-            same &= advertise == opening.addr;
-            self.text
-                .push_extended(self.extended.delimiter, &advertise, public);
-        }
-        let old_len = end.wrapping_sub(start) as u32;
-        if same && old_len == self.text.len() {
-            gate.count(Counter::Unchanged);
-            return;
-        }
-        let counter = match (is_six, self.is_replies != 0) {
-            (true, true) => Counter::Rewrote227,
-            (true, false) => Counter::RewrotePort,
-            (false, true) => Counter::Rewrote229,
-            (false, false) => Counter::RewroteEprt,
-        };
-        gate.tell(
-            session,
-            event::REWRITTEN,
-            counter,
-            &Opening {
-                port: public,
-                ..*opening
-            },
-        );
-        let start = if self.is_replies != 0 {
-            self.level(session, start, old_len)
-        } else {
-            start
-        };
-        let old_len = end.wrapping_sub(start);
-        let length = if old_len as u32 == self.text.len() {
-            Counter::EditEqual
-        } else {
-            Counter::EditAdjusted
-        };
-        gate.count(length);
-        let seq = self.line_seq.wrapping_add(start as u32);
-        direction_mut(session, self.is_replies)
-            .edits
-            .push(seq, old_len, &self.text);
-        self.edits += 1;
-    }
-
-    /// Makes room for a longer text by shortening the words in front of it, or fills up a shorter
-    /// one with blanks, so that no sequence number moves. Gives where the piece starts now; it
-    /// stays where it was if there is no room.
-    ///
-    /// The byte right in front of the announcement (a parenthesis, mostly) stays there: every
-    /// client accepts blanks and shorter words before it, but nothing unusual behind it.
-    #[inline(never)]
-    fn level(&mut self, session: &Session, start: u16, old_len: u32) -> u16 {
-        let line = &direction(session, self.is_replies).line;
-        let (code, _) = line::reply_code(self.head);
-        let keep: u32 = if code != 0 { 4 } else { 0 };
-        let start = start as u32;
-        if start <= keep {
-            return start as u16;
-        }
-        let byte = |at: u32| line[at as usize & (LINE_MAX - 1)];
-        let new_len = self.text.len();
-        let lead = start - 1;
-        if new_len <= old_len {
-            let blanks = old_len - new_len;
-            if blanks + 1 > FRONT {
-                return start as u16;
-            }
-            self.text.push_front(byte(lead));
-            self.push_blanks(blanks);
-            return lead as u16;
-        }
-        let growth = new_len - old_len;
-        if growth > lead.saturating_sub(keep) {
-            return start as u16;
-        }
-        // Never half a character: strict UTF-8 readers would refuse the line.
-        let mut cut = lead - growth;
-        let mut blanks = 0;
-        while blanks < 3 && cut > keep && byte(cut) & 0xc0 == 0x80 {
-            cut -= 1;
-            blanks += 1;
-        }
-        self.text.push_front(byte(lead));
-        self.push_blanks(blanks);
-        cut as u16
-    }
-
-    #[inline(always)]
-    fn push_blanks(&mut self, blanks: u32) {
-        let mut at = 0;
-        while at < FRONT {
-            if at < blanks {
-                self.text.push_front(b' ');
-            }
-            at += 1;
-        }
-    }
-
-    #[inline(never)]
-    fn end_line(&mut self, session: &mut Session, gate: &mut impl Gate) {
-        if self.candidate != NOTHING && self.is_replies == 0 {
-            gate.tell(
-                session,
-                event::PASSED,
-                Counter::PassedNoAddress,
-                &Opening::default(),
-            );
-        }
-        if self.line_len == 0 || (self.line_len == 1 && self.head == line::head_of(b"\r")) {
-            return;
-        }
-        if self.is_replies != 0 {
-            self.end_reply_line(session, gate);
-        } else {
-            self.end_command_line(session);
-        }
-    }
-
-    #[inline(always)]
-    fn end_command_line(&mut self, session: &mut Session) {
-        let asked = &mut session.asked;
-        asked.commands = asked.commands.wrapping_add(1);
-        let (verb, behind) = line::verb(self.head);
-        if behind != 0 && behind != b' ' && behind != b'\r' {
-            return;
-        }
-        // EPSV ALL (RFC 2428 section 4) promises; it asks for no port.
-        let is_all = line::starts_like(self.head, line::head_of(b"EPSV AL"), 7);
-        if verb == line::PASV || (verb == line::EPSV && !is_all) {
-            asked.passive_at = asked.commands;
-            asked.passive = asked.passive.wrapping_add(1);
-        } else if verb == line::AUTH {
-            asked.auth = asked.auth.wrapping_add(1);
-        }
-    }
-
-    #[inline(always)]
-    fn end_reply_line(&mut self, session: &mut Session, gate: &mut impl Gate) {
         let (code, behind) = line::reply_code(self.head);
-        let multiline = session.answered.multiline;
-        if multiline != 0 {
-            if code != multiline || behind == b'-' {
-                return;
+        if form_of(code) != NOTHING && matches!(behind, b' ' | b'-') {
+            self.todo |= todo::ANNOUNCING_CODE;
+        }
+    }
+
+    #[inline(always)]
+    fn look_at_verb(&mut self, at: u16) {
+        if at == 1 && self.head == tls::HELLO {
+            self.todo |= todo::HELLO;
+        }
+        if at == 4 {
+            let form = form_of_command(self.head);
+            if self.let_go == 0 {
+                self.candidate = form;
+            } else if form != NOTHING {
+                self.todo |= todo::UNREAD_VERB;
             }
-        } else if code == 0 {
-            return;
-        } else if behind == b'-' {
-            session.answered.multiline = code;
-            return;
         }
-        // A final line.
-        let found = self.let_go != 0;
-        session.answered.multiline = 0;
-        session.answered.opened_port = Port(0);
-        if code < 200 {
-            return;
-        }
-        if session.answered.greeted == 0 {
-            session.answered.greeted = 1;
-            return;
-        }
-        session.answered.replies = session.answered.replies.wrapping_add(1);
-        let waiting = is_waiting(session);
-        if waiting && form_of(code) != NOTHING {
-            if !found && self.candidate != NOTHING {
-                gate.tell(
-                    session,
-                    event::PASSED,
-                    Counter::PassedNoAddress,
-                    &Opening::default(),
-                );
+    }
+
+    /// Does what the last byte asks for.
+    ///
+    /// The kernel runs the four steps one by one: each is a function of its own to the verifier.
+    pub fn act(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        self.announce(session, gate);
+        self.write(session, gate);
+        self.insert(session, gate);
+        self.conclude(session, gate);
+    }
+
+    /// The last step: what ends a line, or becomes of it.
+    #[inline(always)]
+    pub fn conclude(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        let todo = self.todo;
+        self.todo = 0;
+        if todo & todo::LINE_END != 0 {
+            self.end_line(session, gate);
+            self.begin_line(session);
+            if self.edits >= EDITS_A_SEGMENT {
+                self.stop = 1;
             }
-            session.answered.passive = session.asked.passive;
         }
-        // A refusal answers the oldest command that waits; replies that nobody asked for must not
-        // make a pipelined PASV forgotten.
-        let is_due = session
-            .answered
-            .replies
-            .wrapping_sub(session.asked.passive_at)
-            .cast_signed()
-            >= 0;
-        if waiting && code >= 400 && is_due {
-            session.answered.passive = session.asked.passive;
+        if todo & todo::ANNOUNCING_CODE != 0 {
+            self.expect_address(session, gate);
         }
-        if session.asked.auth != session.answered.auth {
-            if code == 234 {
-                session.answered.encrypted = 1;
-                session.answered.auth = session.asked.auth;
-                gate.tell(
-                    session,
-                    event::ENCRYPTED,
-                    Counter::SessionEncrypted,
-                    &Opening::default(),
-                );
-            } else if code >= 400 {
-                session.answered.auth = session.asked.auth;
-            }
+        if todo & todo::TOO_LONG != 0 {
+            gate.count(Counter::PassedTooLong);
+            self.refuse_unread(session, gate);
+        }
+        if todo & todo::UNREAD_VERB != 0 {
+            self.spoil_unread(session, gate);
+        }
+        if todo & todo::HELLO != 0 {
+            self.greet_tls(session, gate);
         }
     }
 
@@ -577,6 +308,23 @@ const fn form_of(code: u16) -> u8 {
         229 => EXTENDED,
         _ => NOTHING,
     }
+}
+
+/// The form of address that a command of this head announces.
+#[inline(always)]
+const fn form_of_command(head: u64) -> u8 {
+    match line::verb(head) {
+        (line::PORT, b' ' | b'\t') => SIX,
+        (line::EPRT, b' ' | b'\t') => EXTENDED,
+        _ => NOTHING,
+    }
+}
+
+/// Whether a command's line can begin so. What stands before it is no part of it: telnet commands
+/// in front of ABOR (RFC 959 section 4.1.3), blanks that some servers skip.
+#[inline(always)]
+const fn begins_command(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == tls::HELLO.to_be_bytes()[0]
 }
 
 /// Whether a PASV or EPSV waits for its answer.

@@ -3,23 +3,39 @@
 //!
 //! TCP lets a gateway deliver less than it was sent: what is not sent on is not acknowledged, and
 //! the sender repeats it. So an unfinished line is cut off the segment and kept; when its next
-//! bytes come, the segment that goes out holds the whole of it. No acknowledgement is ever made
-//! up, and end-to-end reliability stays what it was.
+//! bytes come, the segment that goes out holds the whole of it.
+//!
+//! Many senders keep those next bytes back until the first ones are acknowledged: because of
+//! Nagle's algorithm, or because many small segments have filled the congestion window. Measured
+//! with Linux 6.18 as sender: the tail loss probe brings what was written within 0.2 s, but of
+//! three writes, of two with 0.3 s between them, or of single bytes 20 ms apart the rest never
+//! comes. So when a held line is repeated, or has waited for long, it is acknowledged before it is
+//! sent on: the segment goes on without its payload and one number early, as a keep-alive
+//! (RFC 9293 section 3.8.4), the receiver answers with the acknowledgement that it gave last, and
+//! [`acknowledge`] turns that into one of everything held. The receiver makes it, with its own
+//! window and timestamps; the gateway changes a number, as it does behind every edit. From then on
+//! it owes those bytes to the receiver ([`Owed`]): they stand in front of what the sender sends
+//! next, and again in front of its repetitions, until the receiver has acknowledged them.
 
 use crate::abi::{Direction, LINE_MAX, Session, direction_flag};
 use crate::counter::Counter;
+use crate::edit::Edits;
 use crate::inspect::{Inspection, direction_mut};
 use crate::seq::distance;
+use bytemuck::Zeroable;
 
 /// What to do with a segment before its bytes are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// [`PASS`], [`DROP`] or [`INSPECT`].
     pub verdict: u8,
-    /// Bytes of the payload that were inspected before.
-    pub skip: u32,
-    /// Held bytes that come in front of the payload.
+    /// Kept bytes that come in front of the payload.
     pub merge: u32,
+    /// Where they start in [`Direction::line`].
+    pub from: u32,
+    /// How many bytes, counted from the first of those, were inspected before: all kept ones and
+    /// more, or none.
+    pub skip: u32,
 }
 
 /// Nothing in it is new.
@@ -29,14 +45,90 @@ pub const DROP: u8 = 1;
 /// Its bytes must be read.
 pub const INSPECT: u8 = 2;
 
-impl Plan {
-    const fn of(verdict: u8) -> Self {
+/// What to do with a segment after its bytes were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The sequence number up to which it is sent on.
+    pub end: u32,
+    /// Where that leaves nothing of it: the segment is sent on all the same, empty and with the
+    /// number before its first one, so that the receiver acknowledges what it has.
+    pub probe: bool,
+    /// Something to be counted.
+    pub counter: Option<Counter>,
+}
+
+/// A held line's sender is told to go on after the hold timeout divided by two to this power,
+/// although it repeated nothing.
+const PATIENCE: u32 = 6;
+
+/// Bytes that the sender was told are delivered before they were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owed {
+    /// The sender's number of the first one.
+    pub from: u32,
+    /// How many, below [`LINE_MAX`].
+    pub len: u16,
+    /// Where they start in [`Direction::line`]: 0 or [`LINE_MAX`].
+    pub place: u16,
+}
+
+impl Owed {
+    /// What a direction owes, or has owed last.
+    #[inline(always)]
+    pub const fn of(direction: &Direction) -> Self {
+        let word = direction.owed;
         Self {
-            verdict,
-            skip: 0,
-            merge: 0,
+            from: word as u32,
+            len: (word >> 32) as u16 & (LINE_MAX as u16 - 1),
+            place: (word >> 48) as u16 & LINE_MAX as u16,
         }
     }
+
+    /// As one word: the other direction reads it while this one writes it.
+    #[inline(always)]
+    const fn word(self) -> u64 {
+        self.from as u64 | (self.len as u64) << 32 | (self.place as u64) << 48
+    }
+
+    /// Whether the receiver may still lack some of it.
+    #[inline(always)]
+    const fn is_due(self, direction: &Direction) -> bool {
+        let end = self.from.wrapping_add(self.len as u32);
+        self.len > 0 && distance(direction.acked, end) < 0
+    }
+}
+
+/// Where in [`Direction::line`] the line that starts at `start` is kept: not where bytes that are
+/// owed are, unless they are its own.
+#[inline(always)]
+pub const fn place(direction: &Direction, start: u32) -> u16 {
+    let owed = Owed::of(direction);
+    if owed.len == 0 || owed.from == start {
+        owed.place
+    } else {
+        owed.place ^ LINE_MAX as u16
+    }
+}
+
+/// Makes a direction one in which nothing was seen yet. What its buffers hold does not matter then.
+#[inline(always)]
+pub fn reset(direction: &mut Direction) {
+    direction.seen = 0;
+    direction.held_len = 0;
+    direction.line_len = 0;
+    direction.head = 0;
+    direction.flags = 0;
+    direction.pad = Zeroable::zeroed();
+    direction.isn = 0;
+    direction.held_since = 0;
+    direction.gap_since = 0;
+    direction.owed = 0;
+    direction.acked = 0;
+    direction.cleared = 0;
+    direction.edits.count = 0;
+    direction.edits.adjusted = 0;
+    direction.edits.growth = 0;
+    direction.edits.pad = 0;
 }
 
 /// Notes the direction's initial sequence number, from its SYN.
@@ -44,136 +136,140 @@ impl Plan {
 pub fn start(direction: &mut Direction, isn: u32) {
     direction.isn = isn;
     direction.seen = isn.wrapping_add(1);
+    direction.acked = direction.seen;
     direction.flags |= direction_flag::STARTED;
 }
 
-/// What to do with `len` bytes from `seq`, and whether something is to be counted.
+/// What to do with `len` bytes from `seq`, and whether something is to be counted. `last`: nothing
+/// follows them (FIN).
 ///
-/// `now` and `timeout` are in the same unit; after `timeout` a gap is given up and a held line let
-/// go.
+/// `now` and `timeout` are in the same unit; a gap is given up when the receiver has acknowledged
+/// what is missing, or after twice the `timeout`.
 #[inline(always)]
 pub fn plan(
     direction: &mut Direction,
     seq: u32,
     len: u32,
+    last: bool,
     now: u64,
     timeout: u64,
 ) -> (Plan, Option<Counter>) {
-    if len == 0 {
-        return (Plan::of(PASS), None);
+    let mut plan = Plan {
+        verdict: PASS,
+        merge: 0,
+        from: 0,
+        skip: 0,
+    };
+    if len == 0 && !last {
+        return (plan, None);
     }
     if direction.flags & direction_flag::STARTED == 0 {
         start(direction, seq.wrapping_sub(1));
     }
-    let held = direction.held_len as u32;
-    let ahead = distance(seq, direction.seen);
-    let end = distance(seq.wrapping_add(len), direction.seen);
-    if end <= 0 {
-        return (Plan::of(PASS), None);
-    }
-    if ahead > held as i32 {
-        return beyond_a_gap(direction, seq, now, timeout);
+    let (merge, from) = kept_before(direction, seq);
+    plan.merge = merge;
+    plan.from = from;
+    let ahead = distance(seq.wrapping_sub(merge), direction.seen);
+    if ahead > 0 {
+        if len == 0 {
+            return (plan, None);
+        }
+        let counter = beyond_a_gap(direction, seq, now, timeout);
+        plan.verdict = if matches!(counter, Counter::GapDropped) {
+            DROP
+        } else {
+            INSPECT
+        };
+        return (plan, Some(counter));
     }
     direction.gap_since = 0;
-    if held == 0 {
-        return (
-            Plan {
-                verdict: INSPECT,
-                skip: ahead.wrapping_neg() as u32,
-                merge: 0,
-            },
-            None,
-        );
+    if distance(seq.wrapping_add(len), direction.seen) > 0 {
+        plan.verdict = INSPECT;
+        plan.skip = ahead.wrapping_neg() as u32;
     }
-    if ahead > 0 {
-        return (
-            Plan {
-                verdict: INSPECT,
-                skip: 0,
-                merge: ahead as u32 & (LINE_MAX as u32 - 1),
-            },
-            None,
-        );
+    (plan, None)
+}
+
+/// How many kept bytes belong in front of a segment that starts at `seq`, and where they are kept:
+/// those of a held line, or those that are owed.
+#[inline(always)]
+fn kept_before(direction: &Direction, seq: u32) -> (u32, u32) {
+    let ahead = distance(seq, direction.seen);
+    if ahead > 0 && ahead <= direction.held_len as i32 {
+        let from = place(direction, direction.seen);
+        return (ahead as u32 & (LINE_MAX as u32 - 1), from as u32);
     }
-    // The held line again, from its start.
-    let skip = ahead.wrapping_neg() as u32;
-    if now.wrapping_sub(direction.held_since) > timeout {
-        direction.held_len = 0;
-        direction.flags |= direction_flag::LET_GO;
-        return (
-            Plan {
-                verdict: INSPECT,
-                skip,
-                merge: 0,
-            },
-            Some(Counter::LineReleased),
-        );
+    let owed = Owed::of(direction);
+    let ahead = distance(seq, owed.from);
+    if ahead > 0 && ahead <= owed.len as i32 && owed.is_due(direction) {
+        return (ahead as u32 & (LINE_MAX as u32 - 1), owed.place as u32);
     }
-    if end <= held as i32 {
-        return (Plan::of(DROP), Some(Counter::LineHeld));
-    }
-    (
-        Plan {
-            verdict: INSPECT,
-            skip,
-            merge: 0,
-        },
-        None,
-    )
+    (0, 0)
 }
 
 #[inline(always)]
-fn beyond_a_gap(
-    direction: &mut Direction,
-    seq: u32,
-    now: u64,
-    timeout: u64,
-) -> (Plan, Option<Counter>) {
+fn beyond_a_gap(direction: &mut Direction, seq: u32, now: u64, timeout: u64) -> Counter {
     if direction.gap_since == 0 {
         direction.gap_since = now.max(1);
     }
-    if now.wrapping_sub(direction.gap_since) <= timeout {
-        return (Plan::of(DROP), Some(Counter::GapDropped));
+    // What is missing went another way: while no datapath was attached, for example.
+    let went_by = distance(direction.acked, direction.seen) > 0;
+    let waited = now.wrapping_sub(direction.gap_since);
+    let is_hopeless = waited >> 1 > timeout && !Owed::of(direction).is_due(direction);
+    if !went_by && !is_hopeless {
+        return Counter::GapDropped;
     }
-    // Nobody will fill it: the bytes went another way. Go on here, in the middle of some line.
+    // Go on here, in the middle of some line.
     direction.gap_since = 0;
     direction.seen = seq;
     direction.held_len = 0;
     direction.line_len = 1;
     direction.head = 0;
     direction.flags |= direction_flag::LET_GO;
-    (
-        Plan {
-            verdict: INSPECT,
-            skip: 0,
-            merge: 0,
-        },
-        Some(Counter::Resynced),
-    )
+    Counter::Resynced
 }
 
-/// After the bytes were read: notes what is seen and held, and gives the sequence number up to
-/// which the segment is sent on. `last`: nothing will follow (FIN), so nothing is held.
+/// After the bytes were read: notes what is seen and held. `last`: nothing will follow (FIN), so
+/// nothing is held.
+///
+/// `now` and `timeout` are in the same unit; a line that its sender still repeats after `timeout`
+/// is let go: then the receiver does not answer keep-alives.
 #[inline(always)]
 pub fn finish(
     session: &mut Session,
-    inspection: &Inspection,
+    inspection: &mut Inspection,
     is_replies: bool,
     last: bool,
     now: u64,
-) -> u32 {
+    timeout: u64,
+) -> Outcome {
     let hold = !last && inspection.must_hold(session);
     let direction = direction_mut(session, is_replies as u8);
-    if hold {
-        if direction.held_len == 0 || direction.seen != inspection.line_seq {
+    let held_len = direction.held_len;
+    let again = held_len != 0 && direction.seen == inspection.line_seq;
+    let waited = now.wrapping_sub(direction.held_since);
+    let released = hold && again && waited > timeout;
+    if hold && !released {
+        if !again {
             direction.held_since = now;
         }
+        let repeated = again && inspection.line_len <= held_len;
+        let stuck = repeated || (again && waited > timeout >> PATIENCE);
         direction.seen = inspection.line_seq;
-        direction.held_len = inspection.line_len;
+        // A repetition may bring less than what is known.
+        direction.held_len = if repeated {
+            held_len
+        } else {
+            inspection.line_len
+        };
         direction.line_len = 0;
         direction.head = 0;
         direction.flags &= !direction_flag::LET_GO;
-        return inspection.line_seq;
+        return Outcome {
+            end: inspection.line_seq,
+            probe: stuck && owe(direction),
+            counter: None,
+        };
     }
     direction.seen = inspection.seq;
     direction.held_len = 0;
@@ -185,5 +281,56 @@ pub fn finish(
     } else {
         direction.flags &= !direction_flag::LET_GO;
     }
-    inspection.seq
+    if released {
+        inspection.release(session);
+    }
+    Outcome {
+        end: inspection.seq,
+        probe: false,
+        counter: if released {
+            Some(Counter::LineReleased)
+        } else {
+            None
+        },
+    }
+}
+
+/// Owes the held line to the receiver, if nothing else is owed.
+#[inline(always)]
+fn owe(direction: &mut Direction) -> bool {
+    let owed = Owed::of(direction);
+    if owed.from != direction.seen && owed.is_due(direction) {
+        return false;
+    }
+    let place = place(direction, direction.seen);
+    direction.owed = Owed {
+        from: direction.seen,
+        len: direction.held_len,
+        place,
+    }
+    .word();
+    true
+}
+
+/// Whether acknowledgements of this direction's bytes need [`acknowledge`]; SACK blocks only where
+/// [`Edits::adjusted`] says so.
+#[inline(always)]
+pub const fn is_renumbered(direction: &Direction) -> bool {
+    direction.owed != 0 || direction.edits.adjusted != 0
+}
+
+/// What the sender of `direction` is told when its receiver acknowledges `ack`.
+#[inline(always)]
+pub fn acknowledge(direction: &mut Direction, ack: u32) -> u32 {
+    let seq = Edits::original(&direction.edits, ack, false);
+    if distance(seq, direction.acked) > 0 {
+        direction.acked = seq;
+    }
+    let owed = Owed::of(direction);
+    let at = distance(seq, owed.from);
+    if at >= 0 && at < owed.len as i32 {
+        owed.from.wrapping_add(owed.len as u32)
+    } else {
+        seq
+    }
 }

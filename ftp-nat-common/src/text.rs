@@ -25,9 +25,14 @@ pub struct Text {
 }
 
 impl Text {
-    /// Makes it empty.
+    /// Makes it empty, with blanks in front.
     #[inline(always)]
     pub fn clear(&mut self) {
+        let mut at = 0;
+        while at < FRONT as usize {
+            self.bytes[at] = b' ';
+            at += 1;
+        }
         self.from = FRONT;
         self.to = FRONT;
     }
@@ -50,11 +55,17 @@ impl Text {
         self.to = self.to.wrapping_add(1);
     }
 
-    /// One byte more in front: at most [`FRONT`] of them.
+    /// One byte more in front: at most [`FRONT`] of them, blanks included.
     #[inline(always)]
     pub fn push_front(&mut self, byte: u8) {
         self.from = self.from.wrapping_sub(1);
         self.bytes[self.from as usize & (TEXT_MAX - 1)] = byte;
+    }
+
+    /// So many blanks more in front.
+    #[inline(always)]
+    pub fn push_blanks(&mut self, blanks: u32) {
+        self.from = self.from.wrapping_sub(blanks);
     }
 
     /// A number in decimal digits.
@@ -224,8 +235,8 @@ mod tests {
         let text = written(|text| {
             text.push_decimal(7);
             text.push_front(b'(');
-            text.push_front(b' ');
+            text.push_blanks(14);
         });
-        assert_eq!(text, " (7");
+        assert_eq!(text, "              (7");
     }
 }

@@ -3,15 +3,17 @@
 use crate::count;
 use crate::doorman::Doorman;
 use crate::flow::{Connection, Exit, Net};
-use crate::kernel::{Skb, jiffies, repeat};
+use crate::kernel::{Context, Skb, jiffies, repeat};
 use crate::maps;
 use crate::packet::{Packet, tcp};
 use crate::rebuild;
+use bytemuck::Zeroable;
 use ftp_nat_common::abi::{Flow, LINE_MAX, Mapping, Session, direction_flag, flow_flag};
 use ftp_nat_common::addr::Endpoint;
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::inspect::{Inspection, direction, direction_mut};
 use ftp_nat_common::segment::{self, DROP, INSPECT, PASS};
+use ftp_nat_common::tls::{self, PlainText};
 
 /// Bytes that are read at once, a power of two.
 pub const WINDOW: usize = 2048;
@@ -36,6 +38,8 @@ pub struct Scratch {
     pub segment: Segment,
     /// The reader's state.
     pub inspection: Inspection,
+    /// Judges whether an encrypted connection is so still.
+    pub judge: PlainText,
     /// Payload as it came.
     pub window: [u8; WINDOW],
     /// Payload as it leaves.
@@ -85,12 +89,16 @@ pub struct Segment {
     pub is_replies: u8,
     /// 1: IPv4.
     pub v4: u8,
+    /// 1: a keep-alive leaves in its place.
+    pub probe: u8,
     /// The sender's number of the first byte that leaves.
     pub first: u32,
-    /// Bytes of the payload that were read before.
+    /// Bytes that were read before, from the first of the kept ones on.
     pub skip: u32,
-    /// Held bytes in front of the payload.
+    /// Kept bytes in front of the payload.
     pub merge: u32,
+    /// Where they start in the direction's lines.
+    pub from: u32,
     /// Bytes of the payload that leave.
     pub keep: u32,
 }
@@ -127,9 +135,11 @@ pub fn prepare<N: Net>(packet: &Packet<N>, flow: &Flow) -> bool {
         flags: packet.flags,
         is_replies: u8::from(flow.flags & flow_flag::REPLIES != 0),
         v4: u8::from(N::V4),
+        probe: 0,
         first: packet.seq,
         skip: 0,
         merge: 0,
+        from: 0,
         keep: packet.len,
     };
     // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
@@ -141,9 +151,9 @@ pub fn prepare<N: Net>(packet: &Packet<N>, flow: &Flow) -> bool {
 /// now.
 #[inline(always)]
 pub fn read(skb: &Skb) -> bool {
-    match plan(skb) {
+    match ftp_nat_plan(skb.context()) as u8 {
         DROP => false,
-        INSPECT => inspect(skb) && rebuild::deliver(skb),
+        INSPECT => ftp_nat_inspect(skb.context()) != 0 && rebuild::deliver(skb),
         _ => rebuild::deliver(skb),
     }
 }
@@ -160,12 +170,19 @@ pub fn work(skb: &Skb) -> Option<Work<'_>> {
         scratch,
         at: 0,
         len: 0,
+        merge: 0,
         sum: 0,
     })
 }
 
 /// Compares the segment with what its direction has seen.
+#[unsafe(no_mangle)]
 #[inline(never)]
+extern "C" fn ftp_nat_plan(context: Context) -> u32 {
+    u32::from(plan(&Skb::of(context)))
+}
+
+#[inline(always)]
 fn plan(skb: &Skb) -> u8 {
     let Some(work) = work(skb) else { return PASS };
     let Some(settings) = maps::SETTINGS.get(0) else {
@@ -174,10 +191,7 @@ fn plan(skb: &Skb) -> u8 {
     // SAFETY: the session's entry and this CPU's own scratch outlive the packet. Each direction
     // writes its own half of the session.
     let (session, segment) = unsafe { (&mut *work.session, &mut (*work.scratch).segment) };
-    if session.answered.encrypted != 0 {
-        if segment.len > 0 {
-            count::add(Counter::PassedEncrypted, segment.total);
-        }
+    if tls::is_encrypted(session, segment.is_replies != 0) && !is_plain_again(skb) {
         return PASS;
     }
     let direction = direction_mut(session, segment.is_replies);
@@ -193,6 +207,7 @@ fn plan(skb: &Skb) -> u8 {
         direction,
         segment.seq,
         segment.len,
+        segment.flags & tcp::FIN != 0,
         jiffies(),
         settings.hold_timeout,
     );
@@ -201,12 +216,63 @@ fn plan(skb: &Skb) -> u8 {
     }
     segment.skip = plan.skip;
     segment.merge = plan.merge;
+    segment.from = plan.from;
     segment.first = segment.seq.wrapping_sub(plan.merge);
     plan.verdict
 }
 
-/// Reads held bytes and what is new of the payload; false: nothing of it may leave.
+/// Whether an encrypted connection's segment is plain text, and so are those behind it.
 #[inline(never)]
+fn is_plain_again(skb: &Skb) -> bool {
+    let Some(mut work) = work(skb) else {
+        return false;
+    };
+    // SAFETY: as in `plan`.
+    let (session, scratch) = unsafe { (&mut *work.session, &mut *work.scratch) };
+    let segment = &scratch.segment;
+    let is_replies = segment.is_replies != 0;
+    if segment.len == 0 {
+        return false;
+    }
+    let direction = direction_mut(session, segment.is_replies);
+    if tls::pass_unread(direction, segment.seq, segment.len) {
+        scratch.judge = PlainText::zeroed();
+        work.at = segment.payload;
+        work.len = segment.len;
+        repeat(work.len, &mut work, judge_byte);
+        if scratch.judge.is_plain(is_replies) {
+            let mut doorman = Doorman {
+                session: segment.number,
+            };
+            tls::clear(session, &mut doorman, is_replies, segment.seq);
+            return true;
+        }
+    }
+    count::add(Counter::PassedEncrypted, segment.total);
+    false
+}
+
+/// Judges byte number `index`; 1 ends the loop.
+unsafe extern "C" fn judge_byte(index: u64, work: *mut Work<'_>) -> i64 {
+    // SAFETY: `repeat` hands over what `is_plain_again` has; the scratch outlives the loop.
+    let (work, scratch) = unsafe {
+        let work = &*work;
+        (work, &mut *work.scratch)
+    };
+    let Some(byte) = window_byte(work, &mut scratch.window, index as u32) else {
+        return 1;
+    };
+    i64::from(!scratch.judge.feed(byte))
+}
+
+/// Reads kept bytes and what is new of the payload; false: nothing of it may leave.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_inspect(context: Context) -> u32 {
+    u32::from(inspect(&Skb::of(context)))
+}
+
+#[inline(always)]
 fn inspect(skb: &Skb) -> bool {
     let Some(mut work) = work(skb) else {
         return true;
@@ -220,23 +286,43 @@ fn inspect(skb: &Skb) -> bool {
         is_replies,
         segment.first.wrapping_add(segment.skip),
     );
-    work.at = segment.payload.wrapping_add(segment.skip);
-    work.len = segment.len.wrapping_sub(segment.skip);
-    repeat(work.len.wrapping_add(segment.merge), &mut work, read_byte);
+    let known = segment.skip.saturating_sub(segment.merge);
+    work.at = segment.payload.wrapping_add(known);
+    work.len = segment.len.wrapping_sub(known);
+    work.merge = if segment.skip == 0 { segment.merge } else { 0 };
+    repeat(work.len.wrapping_add(work.merge), &mut work, read_byte);
     let last = segment.flags & (tcp::FIN | tcp::RST) != 0;
-    let end = segment::finish(session, &scratch.inspection, is_replies, last, jiffies());
-    let keep = end.wrapping_sub(segment.seq);
-    if keep.cast_signed() <= 0 {
+    let Some(settings) = maps::SETTINGS.get(0) else {
+        return true;
+    };
+    let outcome = segment::finish(
+        session,
+        &mut scratch.inspection,
+        is_replies,
+        last,
+        jiffies(),
+        settings.hold_timeout,
+    );
+    if let Some(counter) = outcome.counter {
+        count::add(counter, 0);
+    }
+    if outcome.end == segment.first {
         count::add(Counter::LineHeld, 0);
-        return false;
+        if !outcome.probe {
+            return false;
+        }
+        count::add(Counter::LineAcknowledged, 0);
+        segment.merge = 0;
+        segment.keep = 0;
+        segment.probe = 1;
+        return true;
     }
-    if keep < segment.len {
+    segment.keep = outcome.end.wrapping_sub(segment.seq);
+    if segment.keep < segment.len {
         count::add(Counter::SegmentCut, 0);
-    }
-    if segment.merge > 0 {
+    } else if segment.merge > 0 {
         count::add(Counter::LineMerged, 0);
     }
-    segment.keep = keep;
     true
 }
 
@@ -253,6 +339,8 @@ pub struct Work<'a> {
     pub at: u32,
     /// How many bytes there are from there on.
     pub len: u32,
+    /// How many kept bytes come in front of them.
+    pub merge: u32,
     /// A sum over them.
     pub sum: u32,
 }
@@ -265,20 +353,62 @@ unsafe extern "C" fn read_byte(index: u64, work: *mut Work<'_>) -> i64 {
         (work, &mut *work.session, &mut *work.scratch)
     };
     let index = index as u32;
-    let merge = scratch.segment.merge;
-    let byte = if index < merge {
-        direction(session, scratch.segment.is_replies).line[index as usize & (LINE_MAX - 1)]
+    let byte = if index < work.merge {
+        kept_byte(session, &scratch.segment, index)
     } else {
-        match window_byte(work, &mut scratch.window, index.wrapping_sub(merge)) {
+        match window_byte(work, &mut scratch.window, index.wrapping_sub(work.merge)) {
             Some(byte) => byte,
             None => return 1,
         }
     };
-    let mut doorman = Doorman {
-        session: scratch.segment.number,
-    };
-    scratch.inspection.feed(session, &mut doorman, byte);
+    if scratch.inspection.feed(session, byte) {
+        ftp_nat_announce();
+        ftp_nat_write();
+        ftp_nat_insert();
+        ftp_nat_conclude();
+    }
     i64::from(scratch.inspection.stop != 0)
+}
+
+/// One step of what the byte read last asks for.
+macro_rules! step {
+    ($name:ident, $step:ident, $doc:literal) => {
+        #[doc = $doc]
+        ///
+        /// A global function: the verifier checks it once and by itself, not again wherever it is
+        /// called from (Linux 5.6).
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $name() -> u32 {
+            let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+                return 0;
+            };
+            // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+            let scratch = unsafe { &mut *scratch };
+            let number = scratch.segment.number;
+            let Some(session) = maps::SESSIONS.get_ptr_mut(number) else {
+                return 0;
+            };
+            // SAFETY: the map is not preallocated, so the entry lives on while it is used. Each
+            // direction writes its own half of the session.
+            let session = unsafe { &mut *session };
+            let mut doorman = Doorman { session: number };
+            scratch.inspection.$step(session, &mut doorman);
+            0
+        }
+    };
+}
+
+step!(ftp_nat_announce, announce, "Lets an announcement through.");
+step!(ftp_nat_write, write, "Writes it anew.");
+step!(ftp_nat_insert, insert, "Puts it in its place.");
+step!(ftp_nat_conclude, conclude, "Ends a line.");
+
+/// Byte `at` of those that are kept and come in front of the segment.
+#[inline(always)]
+pub(crate) fn kept_byte(session: &Session, segment: &Segment, at: u32) -> u8 {
+    let place = segment.from.wrapping_add(at) as usize;
+    direction(session, segment.is_replies).line[place & (2 * LINE_MAX - 1)]
 }
 
 /// Byte `at` of the work's bytes, through the window: whoever reads them in order reads all.

@@ -17,7 +17,22 @@ const AF_INET6: u8 = 10;
 #[derive(Clone, Copy)]
 pub struct Skb(*mut __sk_buff);
 
+/// What the kernel hands to a program, and a program to its global functions.
+pub(crate) type Context = *mut __sk_buff;
+
 impl Skb {
+    /// The packet of a global function's argument.
+    #[inline(always)]
+    pub(crate) fn of(context: Context) -> Self {
+        Self(context)
+    }
+
+    /// The argument of a global function.
+    #[inline(always)]
+    pub(crate) fn context(&self) -> Context {
+        self.0
+    }
+
     /// The packet of a program's context.
     #[inline(always)]
     pub fn new(ctx: &TcContext) -> Self {

@@ -9,7 +9,7 @@ use crate::maps;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::maps::lpm_trie::Key;
 use ftp_nat_common::abi::{
-    Answered, Asked, ClientKey, Direction, PublishKey, event, flow_flag, kind, publish_flag, role,
+    Answered, Asked, ClientKey, PublishKey, event, flow_flag, kind, publish_flag, role,
     session_flag,
 };
 use ftp_nat_common::addr::{Addr, Endpoint};
@@ -116,24 +116,10 @@ fn begin(skb: &Skb, hook: Hook, scratch: *mut Scratch) -> bool {
     let session = unsafe { &mut (*scratch).session };
     session.pad = 0;
     session.born = jiffies();
-    session.asked = Asked {
-        passive: 0,
-        commands: 0,
-        passive_at: 0,
-        auth: 0,
-    };
-    session.answered = Answered {
-        passive: 0,
-        replies: 0,
-        auth: 0,
-        encrypted: 0,
-        multiline: 0,
-        greeted: 0,
-        opened_port: Default::default(),
-        opened_public: Default::default(),
-    };
-    clear(&mut session.commands);
-    clear(&mut session.replies);
+    session.asked = Asked::default();
+    session.answered = Answered::default();
+    segment::reset(&mut session.commands);
+    segment::reset(&mut session.replies);
     // SAFETY: as above.
     segment::start(&mut session.commands, unsafe { (*scratch).syn.seq });
     // Complete, and too large to be passed by value.
@@ -177,22 +163,4 @@ fn begin(skb: &Skb, hook: Hook, scratch: *mut Scratch) -> bool {
         count::about(told, session, number);
     });
     true
-}
-
-/// A direction in which nothing was seen yet. What its buffers hold does not matter then.
-#[inline(always)]
-fn clear(direction: &mut Direction) {
-    direction.seen = 0;
-    direction.held_len = 0;
-    direction.line_len = 0;
-    direction.head = 0;
-    direction.flags = 0;
-    direction.pad = [0; 3];
-    direction.isn = 0;
-    direction.held_since = 0;
-    direction.gap_since = 0;
-    direction.edits.count = 0;
-    direction.edits.adjusted = 0;
-    direction.edits.growth = 0;
-    direction.edits.pad = 0;
 }

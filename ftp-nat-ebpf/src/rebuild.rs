@@ -1,13 +1,14 @@
 //! Writing what leaves of a control segment: held bytes in front, edited pieces, an end that is cut
 //! off; and its numbers.
 
-use crate::control::{Scratch, Segment, WINDOW, Work, window_byte, work};
-use crate::kernel::{Skb, repeat};
+use crate::control::{Scratch, Segment, WINDOW, Work, kept_byte, window_byte, work};
+use crate::kernel::{Context, Skb, repeat};
 use crate::packet::{IP, tcp};
-use ftp_nat_common::abi::{LINE_MAX, Session};
+use ftp_nat_common::abi::Session;
 use ftp_nat_common::checksum::{add_byte, apply, difference};
 use ftp_nat_common::edit::Edits;
-use ftp_nat_common::inspect::direction;
+use ftp_nat_common::inspect::{direction, direction_mut};
+use ftp_nat_common::segment::acknowledge;
 
 /// The longest payload that is written anew: longer ones are cut, and the sender repeats the rest.
 const LONGEST: u32 = 1400;
@@ -30,11 +31,17 @@ struct Writer {
 /// Writes what leaves of the segment into the packet, and its numbers; false: drop it.
 #[inline(always)]
 pub fn deliver(skb: &Skb) -> bool {
-    rewrite(skb) && number(skb)
+    ftp_nat_rewrite(skb.context()) != 0 && ftp_nat_number(skb.context()) != 0
 }
 
 /// Writes the payload anew, if it has to be.
+#[unsafe(no_mangle)]
 #[inline(never)]
+extern "C" fn ftp_nat_rewrite(context: Context) -> u32 {
+    u32::from(rewrite(&Skb::of(context)))
+}
+
+#[inline(always)]
 fn rewrite(skb: &Skb) -> bool {
     let Some(mut work) = work(skb) else {
         return true;
@@ -49,15 +56,14 @@ fn rewrite(skb: &Skb) -> bool {
         return true;
     }
     let (keep, out_len) = fit(skb, segment, edits, first, merge, segment.keep);
-    if out_len == 0 || out_len > LONGEST {
+    // A keep-alive has no bytes; anything else that has none has nothing to say.
+    if (out_len == 0 && segment.probe == 0) || out_len > LONGEST {
         return false;
     }
     let work = &mut work;
     let old_sum = sum_payload(work, segment);
-    if !work
-        .skb
-        .load_into(segment.payload, &mut scratch.window, keep)
-    {
+    let window = &mut scratch.window;
+    if keep != 0 && !work.skb.load_into(segment.payload, window, keep) {
         return false;
     }
     let mut writer = Writer {
@@ -73,7 +79,8 @@ fn rewrite(skb: &Skb) -> bool {
     if work.skb.len() != end && !work.skb.resize(end) {
         return false;
     }
-    if !work.skb.store_from(segment.payload, &scratch.out, out_len) {
+    let out = &scratch.out;
+    if out_len != 0 && !work.skb.store_from(segment.payload, out, out_len) {
         return false;
     }
     let check = segment.tcp + tcp::CHECKSUM;
@@ -160,7 +167,7 @@ unsafe extern "C" fn write_byte(index: u64, writer: *mut Writer) -> i64 {
         None => {
             let at = seq.wrapping_sub(writer.first);
             if at < writer.merge {
-                direction.line[at as usize & (LINE_MAX - 1)]
+                kept_byte(session, &scratch.segment, at)
             } else {
                 scratch.window[at.wrapping_sub(writer.merge) as usize & (WINDOW - 1)]
             }
@@ -232,14 +239,22 @@ fn change(skb: &Skb, tcp: u32, at: u32, old: u32, new: u32) -> bool {
 }
 
 /// Sets sequence and acknowledgement numbers, and SACK blocks; false: drop it.
+#[unsafe(no_mangle)]
 #[inline(never)]
+extern "C" fn ftp_nat_number(context: Context) -> u32 {
+    u32::from(number(&Skb::of(context)))
+}
+
+#[inline(always)]
 fn number(skb: &Skb) -> bool {
     let Some(work) = work(skb) else { return true };
     // SAFETY: the session's entry and this CPU's own scratch outlive the packet.
-    let (session, segment) = unsafe { (&*work.session, &(*work.scratch).segment) };
+    let (session, segment) = unsafe { (&mut *work.session, &(*work.scratch).segment) };
     let own = &direction(session, segment.is_replies).edits;
-    let others = &direction(session, segment.is_replies ^ 1).edits;
-    let sent = own.sent(segment.first);
+    // The receiver has the byte before that already, and says what it waits for.
+    let sent = own
+        .sent(segment.first)
+        .wrapping_sub(u32::from(segment.probe));
     if sent != segment.seq
         && !change(
             work.skb,
@@ -251,10 +266,11 @@ fn number(skb: &Skb) -> bool {
     {
         return false;
     }
-    if others.adjusted == 0 || segment.flags & tcp::ACK_FLAG == 0 {
+    if segment.flags & tcp::ACK_FLAG == 0 {
         return true;
     }
-    let ack = others.original(segment.ack, false);
+    let others = direction_mut(session, segment.is_replies ^ 1);
+    let ack = acknowledge(others, segment.ack);
     if ack != segment.ack
         && !change(
             work.skb,
@@ -266,7 +282,7 @@ fn number(skb: &Skb) -> bool {
     {
         return false;
     }
-    sack(work.skb, segment, others)
+    others.edits.adjusted == 0 || sack(work.skb, segment, &others.edits)
 }
 
 /// What the option walker works on.

@@ -116,6 +116,20 @@ pub fn delete<K: Pod>(map: impl AsFd, key: &K) -> io::Result<bool> {
     found(call(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr))
 }
 
+/// The key after another one, or the first; whether there is one.
+///
+/// # Errors
+///
+/// What the kernel said.
+pub fn next_key<K: Pod>(map: impl AsFd, after: Option<&K>, next: &mut K) -> io::Result<bool> {
+    let mut attr = empty();
+    let fields = bpf_element(&mut attr);
+    fields.map_fd = raw(map.as_fd());
+    fields.key = after.map_or(0, from);
+    fields.__bindgen_anon_1.next_key = to(next);
+    found(call(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut attr))
+}
+
 /// Where a batched walk through a hash map stands: the number of a bucket.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cursor(Option<u32>);

@@ -1,19 +1,21 @@
 //! The datapath's maps: what each must look like, and all of them opened.
 
-use std::path::Path;
+use std::{io, os::fd::AsFd as _, path::Path};
 
 use anyhow::{Context as _, bail};
 use aya::maps::{Map, MapData, MapInfo, MapType, PerCpuArray};
 use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::{
     abi::{
-        Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
+        ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
         PublishKey, Session, Settings, map,
     },
+    addr::{Addr, Endpoint},
     counter::COUNTERS,
 };
 
-use crate::{pins::Gateway, ports::PortBytes, table::Table};
+use crate::{bpf, pins::Gateway, ports::PortBytes, table::Table};
 
 /// What a pinned map must be to be used: aya takes any pin of the right name for the right map.
 struct Spec {
@@ -49,12 +51,21 @@ const fn array<V>(name: &'static str, kind: MapType, flags: u32, entries: usize)
 }
 
 /// All maps that are pinned.
-const SPECS: [Spec; 10] = [
+const SPECS: [Spec; 12] = [
     table::<FlowKey4, Flow>(map::FLOWS4),
     table::<FlowKey6, Flow>(map::FLOWS6),
     table::<MappingKey, Mapping>(map::MAPPINGS),
     table::<u32, Session>(map::SESSIONS),
     table::<PublishKey, Publish>(map::PUBLISHED),
+    Spec {
+        kind: MapType::LpmTrie,
+        ..table::<Prefix, u32>(map::INSIDE)
+    },
+    Spec {
+        kind: MapType::LruHash,
+        flags: 0,
+        ..table::<ClientKey, Endpoint>(map::CLIENTS)
+    },
     table::<u32, Interface>(map::INTERFACES),
     array::<Settings>(map::SETTINGS, MapType::Array, 0, 1),
     array::<Ports>(map::PORTS, MapType::Array, BPF_F_MMAPABLE, 1),
@@ -129,6 +140,8 @@ pub struct Maps {
     pub published: Table<PublishKey, Publish>,
     /// Interfaces that the datapath is attached to.
     pub interfaces: Table<u32, Interface>,
+    /// The masqueraded clients' networks.
+    pub inside: Inside,
     /// The ports of FTP.
     pub ports: PortBytes,
     settings: Table<u32, Settings>,
@@ -153,6 +166,7 @@ impl Maps {
             sessions: Table::new(open(map::SESSIONS)?),
             published: Table::new(open(map::PUBLISHED)?),
             interfaces: Table::new(open(map::INTERFACES)?),
+            inside: Inside(open(map::INSIDE)?),
             ports: PortBytes::of(&open(map::PORTS)?)?,
             settings: Table::new(open(map::SETTINGS)?),
             counters: typed(open(map::COUNTERS)?, map::COUNTERS)?,
@@ -198,6 +212,54 @@ impl Maps {
                 }))
             })
             .collect()
+    }
+}
+
+/// A network, as the INSIDE map has it: the kernel's `struct bpf_lpm_trie_key`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Prefix {
+    /// How many of the address' bits count; IPv4 starts at bit 96.
+    pub bits: u32,
+    /// Its first address.
+    pub address: Addr,
+}
+
+/// The masqueraded clients' networks: a trie, which the kernel does not read in batches.
+#[derive(Debug)]
+pub struct Inside(MapData);
+
+impl Inside {
+    /// All of them.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn all(&self) -> io::Result<Vec<Prefix>> {
+        let mut all: Vec<Prefix> = Vec::new();
+        let mut next = Prefix::default();
+        while bpf::next_key(self.0.fd().as_fd(), all.last(), &mut next)? {
+            all.push(next);
+        }
+        Ok(all)
+    }
+
+    /// Adds one.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn add(&self, prefix: &Prefix) -> io::Result<()> {
+        bpf::update(self.0.fd().as_fd(), prefix, &1_u32, 0)
+    }
+
+    /// Deletes one; whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn delete(&self, prefix: &Prefix) -> io::Result<bool> {
+        bpf::delete(self.0.fd().as_fd(), prefix)
     }
 }
 
@@ -262,6 +324,7 @@ pub(crate) fn scratch(entries: u32) -> Option<Maps> {
         sessions: Table::new(make(map::SESSIONS)),
         published: Table::new(make(map::PUBLISHED)),
         interfaces: Table::new(make(map::INTERFACES)),
+        inside: Inside(make(map::INSIDE)),
         ports: PortBytes::of(&make(map::PORTS)).unwrap(),
         settings: Table::new(make(map::SETTINGS)),
         counters: typed(make(map::COUNTERS), map::COUNTERS).unwrap(),

@@ -2,7 +2,7 @@
 //! hooks that it must be attached to.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     net::{IpAddr, SocketAddr},
 };
@@ -17,16 +17,17 @@ use crate::{
     attach::{Hook, Program},
     clock::Clock,
     config::{
-        self, Config, ControlNat, Lan, Peer, Place, Problem,
-        value::{Public, Server},
+        self, Config, ControlNat, Given, Lan, Peer, Place, Problem,
+        value::{self, Public, Server},
     },
-    maps::Maps,
+    maps::{Maps, Prefix},
     network::{Link, Network, Route},
 };
 
-/// How long an unfinished line is held: longer than a Linux sender's first two retransmissions
-/// (1 s and 2 s at most for a fresh connection), so that its end gets the chance to come.
-const HOLD: std::time::Duration = std::time::Duration::from_millis(2500);
+/// How long an unfinished line is held while its sender repeats it and its receiver does not answer
+/// keep-alives. Long enough for five lost packets in a row: a sender repeats after 0.2 s, and then
+/// after twice the time each.
+const HOLD: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What the datapath is to know and where it is to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Policy {
     pub interfaces: BTreeMap<u32, Interface>,
     /// The PUBLISHED map.
     pub published: HashMap<PublishKey, Publish>,
+    /// The INSIDE map.
+    pub inside: HashSet<Prefix>,
     /// The control ports' bits of the PORTS map.
     pub ports: BTreeMap<u16, u8>,
     /// What works, but perhaps not as meant.
@@ -50,7 +53,7 @@ pub enum Obstacle {
     Mistake(Problem),
     /// It names an interface that is not there.
     NoInterface(Problem),
-    /// There is no way to a server.
+    /// There is no way to a server, or to clients.
     NoRoute(Problem),
 }
 
@@ -84,6 +87,18 @@ pub fn destinations(config: &Config) -> Vec<IpAddr> {
     servers
 }
 
+/// The networks of clients that a policy must find.
+pub fn networks(config: &Config) -> Vec<value::Prefix> {
+    let mut networks: Vec<_> = clients(config).map(|given| given.value).collect();
+    networks.sort_unstable_by_key(|it| (it.address, it.bits));
+    networks.dedup();
+    networks
+}
+
+fn clients(config: &Config) -> impl Iterator<Item = &Given<value::Prefix>> {
+    config.masquerade.iter().flat_map(|it| &it.clients)
+}
+
 fn servers(config: &Config) -> impl Iterator<Item = (&config::Publish, SocketAddr)> {
     config.publish.iter().filter_map(|publish| {
         let Server::Behind(server) = publish.server.value else {
@@ -114,11 +129,23 @@ impl Policy {
             policy.publish(index, publish, network, &mut obstacles);
         }
         for masquerade in &config.masquerade {
-            for number in &masquerade.control_ports {
-                *policy.ports.entry(*number).or_default() |= port::MASQUERADED;
-            }
+            policy.masquerade(masquerade);
         }
         (policy, obstacles)
+    }
+
+    fn masquerade(&mut self, masquerade: &config::Masquerade) {
+        for number in &masquerade.control_ports {
+            *self.ports.entry(*number).or_default() |= port::MASQUERADED;
+        }
+        for clients in &masquerade.clients {
+            let clients = clients.value;
+            let first = if clients.address.is_ipv4() { 96 } else { 0 };
+            self.inside.insert(Prefix {
+                bits: first + u32::from(clients.bits),
+                address: Addr::from(clients.address),
+            });
+        }
     }
 
     fn attach(&mut self, link: &Link, program: Program) {
@@ -268,6 +295,14 @@ impl Policy {
         for key in old.keys().filter(|key| !self.published.contains_key(key)) {
             maps.published.delete(key).context(tried)?;
         }
+        let tried = "cannot write the clients' networks";
+        let old = maps.inside.all().context(tried)?;
+        for prefix in &self.inside {
+            maps.inside.add(prefix).context(tried)?;
+        }
+        for prefix in old.iter().filter(|it| !self.inside.contains(it)) {
+            maps.inside.delete(prefix).context(tried)?;
+        }
         let tried = "cannot write the interfaces";
         let old = maps.interfaces.all().context(tried)?;
         for (index, interface) in &self.interfaces {
@@ -313,11 +348,7 @@ fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint::new(Addr::from(address.ip()), Port::new(address.port()))
 }
 
-fn named(
-    names: &[config::Given<String>],
-    network: &Network,
-    obstacles: &mut Vec<Obstacle>,
-) -> Vec<Link> {
+fn named(names: &[Given<String>], network: &Network, obstacles: &mut Vec<Obstacle>) -> Vec<Link> {
     let mut links = Vec::new();
     for name in names {
         match network.named(&name.value) {
@@ -358,14 +389,30 @@ fn lans(
         Lan::Named(names) => lans = named(names, network, obstacles),
         Lan::ByRoute => {
             for (publish, server) in servers(config) {
-                // What the kernel's own NAT translates goes through the stack anyway.
-                if publish.control_nat == ControlNat::Kernel {
-                    continue;
-                }
                 match by_route(server, publish, network, wans) {
                     Ok(link) if lans.contains(link) => {}
                     Ok(link) => lans.push(link.clone()),
                     Err(obstacle) => obstacles.push(obstacle),
+                }
+            }
+            for clients in clients(config) {
+                // A default route leads to everything, but not to the inside.
+                let ways = network.ways_to(&clients.value);
+                let ways: Vec<_> = ways.filter(|link| !wans.contains(link)).collect();
+                if ways.is_empty() {
+                    obstacles.push(Obstacle::NoRoute(Problem::new(
+                        &clients.place,
+                        format!(
+                            "there is no route to {} but by the WAN: add one, or name the \
+                             clients' interface with --lan",
+                            clients.value
+                        ),
+                    )));
+                }
+                for link in ways {
+                    if !lans.contains(link) {
+                        lans.push(link.clone());
+                    }
                 }
             }
         }
@@ -514,6 +561,95 @@ mod tests {
             let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
             assert!(obstacles[0].contains(named), "{obstacles:?}");
             assert_eq!(hooks(&policy), BOTH_WAN);
+        }
+    }
+
+    fn masquerading(networks: &[&str]) -> Config {
+        let args = RunArgs {
+            wan: vec!["wan".into()],
+            masquerade: networks.iter().map(ToString::to_string).collect(),
+            ..RunArgs::default()
+        };
+        let mut config = Config::default();
+        assert_eq!(config::flags::apply(&args, &mut config), []);
+        config
+    }
+
+    #[test]
+    fn masqueraded_clients_are_known_by_their_networks_and_found_behind_them() {
+        let config = masquerading(&["10.0.0.0/8", "10.0.0.0/8:2121"]);
+        let network = network()
+            .with_link(4, "far", true)
+            .with_way("10.0.0.0/8", WAN)
+            .with_way("10.0.0.0/8", LAN)
+            .with_way("10.0.0.0/8", 4);
+        let (policy, obstacles) = Policy::derive(&config, &network);
+        assert_eq!(obstacles, []);
+        let lans: Vec<_> = hooks(&policy).into_iter().skip(BOTH_WAN.len()).collect();
+        assert_eq!(
+            lans,
+            [("lan", Program::LanIngress), ("far", Program::LanIngress)]
+        );
+        assert_eq!(
+            policy.ports.into_iter().collect::<Vec<_>>(),
+            [(21, port::MASQUERADED), (2121, port::MASQUERADED)]
+        );
+        let only = Prefix {
+            bits: 96 + 8,
+            address: Addr::from_octets([10, 0, 0, 0]),
+        };
+        assert_eq!(policy.inside, HashSet::from([only]));
+    }
+
+    #[test]
+    fn clients_that_only_the_wan_leads_to_are_not_inside() {
+        let network = network().with_way("10.0.0.0/8", WAN);
+        let (_, obstacles) = Policy::derive(&masquerading(&["10.0.0.0/8"]), &network);
+        assert_eq!(
+            obstacles[0].to_string(),
+            "--masquerade 10.0.0.0/8: there is no route to 10.0.0.0/8 but by the WAN: add one, or \
+             name the clients' interface with --lan"
+        );
+    }
+
+    #[test]
+    fn what_a_policy_says_is_in_the_tables_and_nothing_else() {
+        let Some(maps) = crate::maps::scratch(64) else {
+            return;
+        };
+        let both = Config {
+            masquerade: masquerading(&["10.0.0.0/24:2121", "2001:db8::/32:2121"]).masquerade,
+            ..config(&["198.51.100.1:21=10.0.0.5:990"], &[])
+        };
+        let other = config(&["198.51.100.1:2100=10.0.0.5:21"], &["none"]);
+        for config in [&both, &other, &both] {
+            let (policy, _) = Policy::derive(config, &network());
+            policy.apply(&maps).unwrap();
+            let published = maps
+                .published
+                .all()
+                .unwrap()
+                .into_iter()
+                .collect::<HashMap<_, _>>();
+            assert_eq!(published, policy.published);
+            let interfaces = maps
+                .interfaces
+                .all()
+                .unwrap()
+                .into_iter()
+                .collect::<BTreeMap<_, _>>();
+            assert_eq!(interfaces, policy.interfaces);
+            let inside = maps
+                .inside
+                .all()
+                .unwrap()
+                .into_iter()
+                .collect::<HashSet<_>>();
+            assert_eq!(inside, policy.inside);
+            assert_eq!(
+                maps.ports.marked(),
+                policy.ports.clone().into_iter().collect::<Vec<_>>()
+            );
         }
     }
 

@@ -96,22 +96,21 @@ impl<'lab> Gateway<'lab> {
             .with_context(|| format!("no JSON: {}", answer.text()))
     }
 
-    /// How often something was counted: `gateway.counted("denied", "unannounced")`.
+    /// A counter's value: `gateway.metric("denied_packets_total", "reason=\"bounce\"")`; no labels for one
+    /// that has none.
     ///
     /// # Errors
     ///
-    /// When the gateway does not answer or has no such counter.
-    pub fn counted(&self, family: &str, value: &str) -> anyhow::Result<u64> {
-        let status = self.json(&["status"])?;
-        status["gateways"][0]["counters"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|counter| {
-                counter["family"] == family && counter["value"].as_str().unwrap_or("") == value
-            })
-            .and_then(|counter| counter["packets"].as_u64())
-            .with_context(|| format!("there is no counter {family} {value}"))
+    /// When there is none of that name.
+    pub fn metric(&self, name: &str, labels: &str) -> anyhow::Result<u64> {
+        let text = self.ask(&["metrics"])?.expect_success()?.text();
+        let wanted = match labels {
+            "" => format!("ftp_nat_{name} "),
+            labels => format!("ftp_nat_{name}{{{labels}}} "),
+        };
+        text.lines()
+            .find_map(|line| line.strip_prefix(&wanted)?.parse().ok())
+            .with_context(|| format!("there is no {wanted}in:\n{text}"))
     }
 
     /// What the daemon has said since it was started last.

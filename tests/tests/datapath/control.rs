@@ -4,16 +4,15 @@ use ftp_nat_common::{
     abi::{MappingKey, side},
     addr::Port,
     counter::Counter::{
-        self, ActiveOpened, DeniedBounce, DeniedPort, DeniedUnannounced, EditEqual, GapDropped,
-        LineHeld, LineMerged, LineReleased, MappingUsed, PassedNoAddress, PassedUnasked,
-        PassiveOpened, Remapped, Rewrote227, Rewrote229, SegmentCut, Unchanged,
+        self, ActiveOpened, DeniedBounce, DeniedPort, DeniedUnannounced, EditEqual, MappingUsed,
+        PassedNoAddress, PassedUnasked, PassiveOpened, Remapped, Rewrote227, Rewrote229,
+        SegmentCut, Unchanged,
     },
 };
 
 use crate::{
     fixture::Fixture,
     loaded::{NEVER, REMAP, on_router},
-    packet::{ACK, FIN},
     scene::{addr, control_v4, control_v6, endpoint, hop},
     talk::{Client, Server, Talk},
 };
@@ -177,39 +176,6 @@ fn whole_lines_in_front_of_a_split_one_are_sent_on() {
 }
 
 #[test]
-fn the_end_of_a_stream_waits_for_what_is_held_in_front_of_it() {
-    on_router(|datapath| {
-        let mut talk = Talk::begin(datapath, control_v4(), ISN);
-        talk.passes(Client, "PASV\r\n");
-        talk.is_held(Server, "227 Ent");
-        let packet = talk.segment(Server, "ering\r\n").flags(ACK | FIN);
-        let from_start = packet.clone().seq(packet.seq.wrapping_sub(7));
-        let out = talk.becomes(Server, &from_start, "227 Entering\r\n");
-        talk.fixture(Server, "the end", &packet)
-            .redirected(&out)
-            .counting(&[PassedNoAddress, LineMerged])
-            .check(talk.datapath);
-    });
-}
-
-#[test]
-fn what_comes_beyond_a_gap_waits_for_it() {
-    on_router(|datapath| {
-        let mut talk = Talk::begin(datapath, control_v4(), ISN);
-        talk.passes(Client, "PASV\r\n");
-        let (first, second) = PASSIVE_REPLY.split_at(10);
-        let mut late = talk.segment(Server, second);
-        late.seq = late.seq.wrapping_add(10);
-        talk.fixture(Server, "ahead", &late)
-            .dropped()
-            .counting(&[GapDropped])
-            .check(talk.datapath);
-        talk.is_held(Server, first);
-        talk.completes(Server, first, second, PASSIVE_REPLY_OUT, &PASSIVE);
-    });
-}
-
-#[test]
 fn a_rewritten_segment_is_rewritten_to_the_same_bytes_again() {
     on_router(|datapath| {
         let mut talk = Talk::begin(datapath, control_v4(), ISN);
@@ -349,30 +315,6 @@ fn a_split_command_is_held_too() {
             talk.is_held(Client, held);
             talk.completes(Client, held, rest, command, &[ActiveOpened, Unchanged]);
         }
-    });
-}
-
-#[test]
-fn a_held_line_repeated_is_held_again_and_let_go_in_the_end() {
-    on_router(|datapath| {
-        let mut talk = Talk::begin(datapath, control_v4(), ISN);
-        talk.passes(Client, "PASV\r\n");
-        let packet = talk.segment(Server, "227 Entering");
-        for _ in 0..3 {
-            talk.fixture(Server, "unfinished", &packet)
-                .dropped()
-                .counting(&[LineHeld])
-                .check(talk.datapath);
-        }
-        // As if it had been held for long.
-        let (number, mut session) = talk.datapath.sessions.all()[0];
-        session.replies.held_since = session.replies.held_since.wrapping_sub(NEVER + 1);
-        talk.datapath.sessions.set(number, session);
-        let out = talk.becomes(Server, &packet, "227 Entering");
-        talk.fixture(Server, "after long", &packet)
-            .redirected(&out)
-            .counting(&[LineReleased])
-            .check(talk.datapath);
     });
 }
 

@@ -4,10 +4,13 @@
 //! Each fixture is a packet, the verdict, the packet that must come out (built from scratch, with
 //! its checksums) and the counters that must move: all others must not.
 
+mod adjusting;
 mod budget;
 mod control;
+mod events;
 mod fixture;
 mod forwarding;
+mod holding;
 mod loaded;
 mod opening;
 mod packet;

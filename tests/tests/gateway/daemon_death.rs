@@ -118,7 +118,7 @@ fn a_gigabyte_arrives_whole_though_the_daemon_is_killed() {
     for mode in [Mode::Pasv, Mode::Epsv, Mode::Port] {
         fetch_in_a_session_of_its_own(&lab, &server, mode);
     }
-    assert_eq!(gateway.counted("sessions_opened", "").unwrap(), 5);
+    assert_eq!(gateway.metric("sessions_opened_total", "").unwrap(), 5);
     let status = gateway.json(&["status"]).unwrap();
     assert_eq!(status["gateways"][0]["daemon"], Value::Null);
     let early = control.announce("PASV").unwrap();

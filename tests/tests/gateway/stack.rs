@@ -59,9 +59,24 @@ fn on_the_wan_alone_one_rule_on_the_mark_opens_a_firewall() {
     for mode in [Mode::Pasv, Mode::Epsv, Mode::Port, Mode::Eprt] {
         fetch(&lab, &server, mode);
     }
-    assert_eq!(gateway.counted("inbound", "redirect").unwrap(), 0);
-    assert!(gateway.counted("inbound", "stack").unwrap() > 20);
-    assert!(gateway.counted("outbound", "stack").unwrap() > 20);
+    assert_eq!(
+        gateway
+            .metric("inbound_packets_total", "path=\"redirect\"")
+            .unwrap(),
+        0
+    );
+    assert!(
+        gateway
+            .metric("inbound_packets_total", "path=\"stack\"")
+            .unwrap()
+            > 20
+    );
+    assert!(
+        gateway
+            .metric("outbound_packets_total", "path=\"stack\"")
+            .unwrap()
+            > 20
+    );
 
     // One that does not, with the rule.
     lab.router.nft(ACCEPT_MARK).unwrap();
@@ -104,9 +119,16 @@ fn a_download_through_a_narrow_way_out_arrives() {
         .unwrap();
     assert_eq!(fetched, vec![9; SIZE]);
     // The stack has told the server, which has sent smaller ones since.
-    let too_big = gateway.counted("passed", "too_big").unwrap();
+    let too_big = gateway
+        .metric("passed_packets_total", "reason=\"too_big\"")
+        .unwrap();
     assert!((1..100).contains(&too_big), "{too_big}");
-    assert!(gateway.counted("outbound", "redirect").unwrap() > too_big);
+    assert!(
+        gateway
+            .metric("outbound_packets_total", "path=\"redirect\"")
+            .unwrap()
+            > too_big
+    );
 }
 
 #[test]
@@ -122,7 +144,11 @@ fn what_is_too_big_for_the_way_in_is_answered_by_the_stack() {
     control.expect("150").unwrap();
     data.write_all(&[8; 20_000]).unwrap();
     wait_for("a segment that does not fit", || {
-        (gateway.counted("passed", "too_big").unwrap() > 0).then_some(())
+        (gateway
+            .metric("passed_packets_total", "reason=\"too_big\"")
+            .unwrap()
+            > 0)
+        .then_some(())
     });
     // Until the answer has gone through the client's own stack.
     thread::sleep(Duration::from_millis(100));

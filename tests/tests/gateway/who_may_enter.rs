@@ -76,7 +76,11 @@ impl Scene<'_> {
 
     /// How many SYNs were denied while `work` was done.
     fn denied(&self, work: impl FnOnce()) -> u64 {
-        let count = || self.gateway.counted("denied", "unannounced").unwrap();
+        let count = || {
+            self.gateway
+                .metric("denied_packets_total", "reason=\"unannounced\"")
+                .unwrap()
+        };
         let before = count();
         work();
         count() - before
@@ -130,7 +134,7 @@ impl Scene<'_> {
 
     fn nobody_enters_where_nothing_was_announced(&self) {
         let mut control = self.log_in(self.client);
-        let used = || self.gateway.counted("mappings_used", "").unwrap();
+        let used = || self.gateway.metric("mappings_used_total", "").unwrap();
         let before = used();
         let address = control.announce("PASV").unwrap();
         let beside = SocketAddr::new(address.ip(), address.port() ^ 1);
@@ -168,10 +172,14 @@ fn an_announcement_expires() {
     });
     assert_stays_outside(lab.client(), address);
     // Whether the sweep was there before the SYN decides which of the two it is.
-    let late = gateway.counted("denied", "expired").unwrap();
-    let unknown = gateway.counted("denied", "unannounced").unwrap();
+    let late = gateway
+        .metric("denied_packets_total", "reason=\"expired\"")
+        .unwrap();
+    let unknown = gateway
+        .metric("denied_packets_total", "reason=\"unannounced\"")
+        .unwrap();
     assert!(late + unknown > 0);
-    assert_eq!(gateway.counted("mappings_used", "").unwrap(), 0);
+    assert_eq!(gateway.metric("mappings_used_total", "").unwrap(), 0);
     // The session is none the worse for it.
     assert_eq!(control.fetch(lab.client(), "PASV", SMALL).unwrap(), CONTENT);
 }
@@ -210,7 +218,7 @@ fn a_servers_port_is_kept_unless_the_peer_has_it_already() {
         (61_000..=65_535).contains(&remapped.port()),
         "{remapped} is not of the range for remaps"
     );
-    assert_eq!(gateway.counted("mappings_remapped", "").unwrap(), 1);
+    assert_eq!(gateway.metric("mappings_remapped_total", "").unwrap(), 1);
     let mappings = gateway.json(&["mappings"]).unwrap();
     for (inside, public_port) in [("10.0.0.5", PORT), ("10.0.0.6", remapped.port())] {
         let mapping = mappings
@@ -239,5 +247,5 @@ fn a_servers_port_is_kept_unless_the_peer_has_it_already() {
     assert_eq!(other.fetch_over(&data, SMALL).unwrap(), b"of server 1\n");
     let data = control::connect(&lab.outside[0], address).unwrap();
     assert_eq!(one.fetch_over(&data, SMALL).unwrap(), b"of server 0\n");
-    assert_eq!(gateway.counted("mappings_remapped", "").unwrap(), 1);
+    assert_eq!(gateway.metric("mappings_remapped_total", "").unwrap(), 1);
 }

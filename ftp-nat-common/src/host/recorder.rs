@@ -1,0 +1,89 @@
+//! A gate that opens what it is asked to open, and remembers everything.
+
+use crate::abi::Session;
+use crate::addr::{Addr, Port};
+use crate::counter::Counter;
+use crate::inspect::{Gate, Opening};
+use std::collections::BTreeMap;
+use std::vec::Vec;
+
+/// Something that the protocol asked of its gate, or told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A data connection was let through under a public port.
+    Opened(Opening, Port),
+    /// That was taken back.
+    Closed(Port),
+    /// Something was counted.
+    Counted(Counter),
+    /// Something was counted and told: the kind of event, its reason and what it is about.
+    Told(u8, Counter, Opening),
+}
+
+/// A gate without a network behind it.
+#[derive(Clone, Debug, Default)]
+pub struct Recorder {
+    /// What happened, in order.
+    pub happenings: Vec<Happening>,
+    /// Why it opens nothing, if it does not.
+    pub refusal: Option<Counter>,
+    /// Ports that somebody has already, and what is given in their place.
+    pub taken: BTreeMap<u16, u16>,
+    /// The client behind a kernel's own NAT; none: whoever announces itself.
+    pub inside: Option<Addr>,
+}
+
+impl Recorder {
+    /// What is open in the end: the announced port and the public one, in the order of opening.
+    pub fn openings(&self) -> Vec<(u16, u16)> {
+        let mut open = Vec::new();
+        for happening in &self.happenings {
+            match happening {
+                Happening::Opened(opening, public) => {
+                    open.push((opening.port.number(), public.number()));
+                }
+                Happening::Closed(public) => open.retain(|(_, other)| *other != public.number()),
+                Happening::Counted(_) | Happening::Told(..) => {}
+            }
+        }
+        open
+    }
+
+    /// How often something was counted, told or not.
+    pub fn count_of(&self, wanted: Counter) -> usize {
+        let is_it = |happening: &&Happening| match happening {
+            Happening::Counted(counter) | Happening::Told(_, counter, _) => *counter == wanted,
+            Happening::Opened(..) | Happening::Closed(_) => false,
+        };
+        self.happenings.iter().filter(is_it).count()
+    }
+}
+
+impl Gate for Recorder {
+    fn open(&mut self, _session: &Session, opening: &Opening) -> Result<Port, Counter> {
+        if let Some(reason) = self.refusal {
+            return Err(reason);
+        }
+        let wanted = opening.port.number();
+        let public = Port::new(self.taken.get(&wanted).copied().unwrap_or(wanted));
+        self.happenings.push(Happening::Opened(*opening, public));
+        Ok(public)
+    }
+
+    fn close(&mut self, _session: &Session, _opening: &Opening, public: Port) {
+        self.happenings.push(Happening::Closed(public));
+    }
+
+    fn is_inside(&mut self, addr: &Addr) -> bool {
+        self.inside.is_none_or(|inside| inside == *addr)
+    }
+
+    fn count(&mut self, counter: Counter) {
+        self.happenings.push(Happening::Counted(counter));
+    }
+
+    fn tell(&mut self, _session: &Session, what: u8, counter: Counter, opening: &Opening) {
+        self.happenings
+            .push(Happening::Told(what, counter, *opening));
+    }
+}

@@ -1,0 +1,279 @@
+//! Acting on an announcement: may it be opened, and what does the other side hear instead?
+
+use super::{
+    Gate, Inspection, NOTHING, Opening, SIX, direction_mut, form_of, form_of_command, is_waiting,
+    todo,
+};
+use crate::abi::{Session, event, kind, role};
+use crate::addr::Port;
+use crate::counter::Counter;
+use crate::line;
+
+impl Inspection {
+    /// A line that begins with 227 or 229: what follows counts, if somebody asked for it.
+    #[inline(always)]
+    pub(super) fn expect_address(&mut self, session: &Session, gate: &mut impl Gate) {
+        if session.role != role::PUBLISH || session.answered.multiline != 0 {
+            return;
+        }
+        if is_waiting(session) {
+            let (code, _) = line::reply_code(self.head);
+            self.candidate = form_of(code);
+        } else {
+            gate.tell(
+                session,
+                event::PASSED,
+                Counter::PassedUnasked,
+                &Opening::default(),
+            );
+        }
+    }
+
+    /// The first step of acting on a byte: what the finder found is let through, or not.
+    #[inline(always)]
+    pub fn announce(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        if self.todo & todo::FOUND == 0 {
+            return;
+        }
+        let opening = self.opening();
+        if opening.port.number() == 0 {
+            // No port is no announcement: the line's end counts it.
+            return;
+        }
+        // Acted on: neither must the rest be held, nor does the line's end miss an address.
+        self.let_go = 1;
+        let is_announced = self.is_replies != 0 || session.role == role::MASQUERADE;
+        if is_announced && self.candidate == SIX && !session.advertise.is_v4() {
+            // Six numbers cannot say what the other side should hear.
+            gate.tell(session, event::PASSED, Counter::PassedNoAddress, &opening);
+        } else if self.is_replies != 0 {
+            self.act_on_reply(session, gate, &opening);
+        } else {
+            self.act_on_command(session, gate, &opening);
+        }
+    }
+
+    /// What the finder found.
+    #[inline(always)]
+    fn opening(&self) -> Opening {
+        let (addr, port) = if self.candidate == SIX {
+            (self.six.addr(), self.six.port())
+        } else {
+            (self.extended.addr(), self.extended.port())
+        };
+        let kind = if self.is_replies != 0 {
+            kind::PASSIVE
+        } else {
+            kind::ACTIVE
+        };
+        Opening { addr, port, kind }
+    }
+
+    #[inline(always)]
+    fn act_on_reply(&mut self, session: &mut Session, gate: &mut impl Gate, opening: &Opening) {
+        let earlier = session.answered.opened_port;
+        if earlier.0 != 0 && earlier != opening.port {
+            // One command opens one connection: the reply's last word counts.
+            let earlier = Opening {
+                port: earlier,
+                ..*opening
+            };
+            gate.close(session, &earlier, session.answered.opened_public);
+            session.answered.opened_port = Port(0);
+        }
+        let number = opening.port.number();
+        let first = session.passive_first.max(1024);
+        let last = if session.passive_last == 0 {
+            u16::MAX
+        } else {
+            session.passive_last
+        };
+        if number < first || number > last {
+            gate.tell(session, event::DENIED, Counter::DeniedPort, opening);
+            return;
+        }
+        if session.answered.opened_port != opening.port {
+            match gate.open(session, opening) {
+                Ok(public) => {
+                    session.answered.opened_port = opening.port;
+                    session.answered.opened_public = public;
+                }
+                Err(reason) => {
+                    gate.tell(session, event::DENIED, reason, opening);
+                    return;
+                }
+            }
+        }
+        self.public = session.answered.opened_public;
+        self.todo |= todo::WRITE;
+    }
+
+    #[inline(never)]
+    fn act_on_command(&mut self, session: &mut Session, gate: &mut impl Gate, opening: &Opening) {
+        let own = if session.role == role::PUBLISH {
+            opening.addr == session.outside.addr
+        } else if session.inside.addr.is_none() {
+            gate.is_inside(&opening.addr)
+        } else {
+            opening.addr == session.inside.addr
+        };
+        let reason = if !own {
+            Counter::DeniedBounce
+        } else if opening.port.number() < 1024 {
+            Counter::DeniedPort
+        } else {
+            match gate.open(session, opening) {
+                Ok(public) => {
+                    if session.role == role::MASQUERADE {
+                        self.public = public;
+                        self.todo |= todo::WRITE;
+                    } else {
+                        gate.count(Counter::Unchanged);
+                    }
+                    return;
+                }
+                Err(reason) => reason,
+            }
+        };
+        gate.tell(session, event::DENIED, reason, opening);
+        self.spoil_verb(session);
+    }
+
+    /// The server must not act on the command, and the client must hear of it: an unknown verb of
+    /// the same length brings a 500 and moves no sequence number.
+    #[inline(never)]
+    fn spoil_verb(&mut self, session: &mut Session) {
+        self.text.clear();
+        self.text.push(b'X');
+        self.text.push(b'X');
+        self.text.push(b'X');
+        self.text.push(b'X');
+        let line_seq = self.line_seq;
+        session.commands.edits.push(line_seq, 4, &self.text);
+        self.edits += 1;
+    }
+
+    /// A PORT or EPRT whose address was not found. The server may read it otherwise, and an
+    /// outside client must not send it anywhere (RFC 2577).
+    #[inline(always)]
+    pub(super) fn refuse_unread(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        if self.is_replies != 0 || session.role != role::PUBLISH {
+            return;
+        }
+        gate.tell(
+            session,
+            event::DENIED,
+            Counter::DeniedUnreadable,
+            &Opening::default(),
+        );
+        self.spoil_verb(session);
+    }
+
+    /// The byte behind the verb of a line that was let go before it was known: an outside client
+    /// cannot have a PORT pass by typing it slowly.
+    #[inline(never)]
+    pub(super) fn spoil_unread(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        if session.role != role::PUBLISH || form_of_command(self.head) == NOTHING {
+            return;
+        }
+        gate.tell(
+            session,
+            event::DENIED,
+            Counter::DeniedUnreadable,
+            &Opening::default(),
+        );
+        self.text.clear();
+        self.text.push(b'X');
+        let seq = self.seq.wrapping_sub(1);
+        session.commands.edits.push(seq, 1, &self.text);
+        self.edits += 1;
+    }
+
+    /// The line under way was held for too long: it goes on as it is, but not as a PORT of an
+    /// outside client.
+    #[inline(always)]
+    pub fn release(&mut self, session: &mut Session) {
+        if self.is_replies == 0 && session.role == role::PUBLISH && self.candidate != NOTHING {
+            self.spoil_verb(session);
+        }
+    }
+
+    /// The second step: writes the announcement anew, with the public address and port.
+    #[inline(always)]
+    pub fn write(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        if self.todo & todo::WRITE == 0 {
+            return;
+        }
+        let opening = self.opening();
+        let advertise = session.advertise;
+        let is_six = self.candidate == SIX;
+        self.text.clear();
+        let mut same = self.public == opening.port;
+        if is_six {
+            same &= advertise == opening.addr;
+            self.text.push_six(&advertise, self.public);
+        } else if self.extended.protocol == 0 {
+            self.text
+                .push_extended_port(self.extended.delimiter, self.public);
+        } else {
+            same &= advertise == opening.addr;
+            self.text
+                .push_extended(self.extended.delimiter, &advertise, self.public);
+        }
+        let (start, end) = self.piece();
+        if same && end.wrapping_sub(start) as u32 == self.text.len() {
+            gate.count(Counter::Unchanged);
+            return;
+        }
+        let counter = match (is_six, self.is_replies != 0) {
+            (true, true) => Counter::Rewrote227,
+            (true, false) => Counter::RewrotePort,
+            (false, true) => Counter::Rewrote229,
+            (false, false) => Counter::RewroteEprt,
+        };
+        let told = Opening {
+            port: self.public,
+            ..opening
+        };
+        gate.tell(session, event::REWRITTEN, counter, &told);
+        self.todo |= todo::INSERT;
+    }
+
+    /// Where in the line the announcement stands.
+    #[inline(always)]
+    fn piece(&self) -> (u16, u16) {
+        if self.candidate == SIX {
+            (self.six.start, self.six.end)
+        } else {
+            (self.extended.start, self.extended.end)
+        }
+    }
+
+    /// The third step: notes the edit that puts the new text in its place.
+    #[inline(always)]
+    pub fn insert(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        if self.todo & todo::INSERT != 0 {
+            let (start, end) = self.piece();
+            let start = if self.is_replies != 0 {
+                self.level(session, start, end)
+            } else {
+                start
+            };
+            let old_len = end.wrapping_sub(start);
+            let length = if old_len as u32 == self.text.len() {
+                Counter::EditEqual
+            } else {
+                Counter::EditAdjusted
+            };
+            gate.count(length);
+            let seq = self.line_seq.wrapping_add(start as u32);
+            direction_mut(session, self.is_replies)
+                .edits
+                .push(seq, old_len, &self.text);
+            self.edits += 1;
+        }
+        if self.let_go != 0 {
+            self.candidate = NOTHING;
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Fitting a text of another length into its line, so that no sequence number moves.
+
+use super::{Inspection, direction};
+use crate::abi::{LINE_MAX, Session};
+use crate::line;
+use crate::text::FRONT;
+
+/// The longest character of UTF-8, in bytes.
+const CHARACTER: u32 = 4;
+
+/// Whether this is not a character's first byte in UTF-8.
+#[inline(always)]
+const fn is_continuation(byte: u8) -> bool {
+    byte & 0xc0 == 0x80
+}
+
+impl Inspection {
+    /// Makes room for a longer text by shortening the words in front of it, or fills up a shorter
+    /// one with blanks, so that no sequence number moves. Gives where the piece starts now; it
+    /// stays where it was if there is no room.
+    ///
+    /// The character right in front of the announcement (a parenthesis, mostly) stays there: every
+    /// client accepts blanks and shorter words before it, but nothing unusual behind it. Blanks
+    /// behind a parenthesis move in front of it.
+    #[inline(never)]
+    pub(super) fn level(&mut self, session: &Session, start: u16, end: u16) -> u16 {
+        let (code, _) = line::reply_code(self.head);
+        let keep: u32 = if code != 0 { 4 } else { 0 };
+        let new_len = self.text.len();
+        if (start as u32) < keep {
+            return start;
+        }
+        let inner = self.blanks_in_bracket(session, start as u32, keep);
+        let start = start as u32 - inner;
+        let old_len = (end as u32).wrapping_sub(start);
+        let mut lead = start;
+        let mut len = 0;
+        while len < CHARACTER && lead > keep {
+            lead -= 1;
+            len += 1;
+            if !is_continuation(self.byte(session, lead)) {
+                break;
+            }
+        }
+        if new_len <= old_len {
+            let blanks = old_len - new_len;
+            if blanks + len > FRONT {
+                return start as u16;
+            }
+            self.push_lead(session, start, len);
+            self.text.push_blanks(blanks);
+            return lead as u16;
+        }
+        let growth = new_len - old_len;
+        if growth > lead.saturating_sub(keep) {
+            return start as u16;
+        }
+        // Never half a character: strict UTF-8 readers would refuse the line.
+        let mut cut = lead - growth;
+        let mut blanks = 0;
+        while blanks < CHARACTER - 1 && cut > keep && is_continuation(self.byte(session, cut)) {
+            cut -= 1;
+            blanks += 1;
+        }
+        self.push_lead(session, start, len);
+        self.text.push_blanks(blanks);
+        cut as u16
+    }
+
+    /// How many blanks there are between a parenthesis and what starts at `start`.
+    #[inline(always)]
+    fn blanks_in_bracket(&self, session: &Session, start: u32, keep: u32) -> u32 {
+        let mut blanks = 0;
+        while blanks < 3 && start - blanks > keep {
+            match self.byte(session, start - blanks - 1) {
+                b' ' | b'\t' => blanks += 1,
+                b'(' => return blanks,
+                _ => return 0,
+            }
+        }
+        0
+    }
+
+    /// Byte `at` of the current line.
+    #[inline(always)]
+    fn byte(&self, session: &Session, at: u32) -> u8 {
+        let place = self.place as usize & LINE_MAX;
+        direction(session, self.is_replies).line[place | at as usize & (LINE_MAX - 1)]
+    }
+
+    /// Puts the line's `len` bytes before `start` in front of the text.
+    #[inline(always)]
+    fn push_lead(&mut self, session: &Session, start: u32, len: u32) {
+        if len > 0 {
+            self.text
+                .push_front(self.byte(session, start.wrapping_sub(1)));
+        }
+        if len > 1 {
+            self.text
+                .push_front(self.byte(session, start.wrapping_sub(2)));
+        }
+        if len > 2 {
+            self.text
+                .push_front(self.byte(session, start.wrapping_sub(3)));
+        }
+        if len > 3 {
+            self.text
+                .push_front(self.byte(session, start.wrapping_sub(4)));
+        }
+    }
+}

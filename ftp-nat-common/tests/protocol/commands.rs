@@ -1,0 +1,345 @@
+//! PORT, EPRT and their like, from clients outside and clients of our own.
+
+use crate::conversation::{Conversation, addr, escaped};
+use ftp_nat_common::addr::Addr;
+use ftp_nat_common::counter::Counter;
+use ftp_nat_common::host::Happening;
+
+/// The address and port of every opening.
+fn openings(it: &Conversation) -> Vec<String> {
+    let text = |happening: &Happening| match happening {
+        Happening::Opened(opening, public) => {
+            Some(format!("{} {} as {}", opening.addr, opening.port, public))
+        }
+        _ => None,
+    };
+    it.gate.happenings.iter().filter_map(text).collect()
+}
+
+#[test]
+fn an_outside_client_names_itself_and_passes_unchanged() {
+    for (command, opened) in [
+        (
+            "PORT 198,51,100,7,195,80\r\n",
+            "198.51.100.7 50000 as 50000",
+        ),
+        ("port 198,51,100,7,195,80\n", "198.51.100.7 50000 as 50000"),
+        (
+            "PORT  198, 51, 100, 7, 195, 80 \r\n",
+            "198.51.100.7 50000 as 50000",
+        ),
+        (
+            "PORT\t198,51,100,7,195,80\r\n",
+            "198.51.100.7 50000 as 50000",
+        ),
+        (
+            "  PORT 198,51,100,7,195,80\r\n",
+            "198.51.100.7 50000 as 50000",
+        ),
+        (
+            "EPRT |1|198.51.100.7|50000|\r\n",
+            "198.51.100.7 50000 as 50000",
+        ),
+        (
+            "eprt !1!198.51.100.7!1024!\r\n",
+            "198.51.100.7 1024 as 1024",
+        ),
+    ] {
+        let mut it = Conversation::publish();
+        assert_eq!(it.client(command), command);
+        assert_eq!(openings(&it), [opened], "{command}");
+    }
+    let mut it = Conversation::publish_v6();
+    let command = "EPRT |2|2001:DB8:2:0::7|50000|\r\n";
+    assert_eq!(it.client(command), command);
+    assert_eq!(openings(&it), ["2001:db8:2::7 50000 as 50000"]);
+}
+
+#[test]
+fn an_outside_client_cannot_send_the_server_elsewhere() {
+    for (command, heard, reason) in [
+        (
+            "PORT 192,0,2,1,195,80\r\n",
+            "XXXX 192,0,2,1,195,80\r\n",
+            Counter::DeniedBounce,
+        ),
+        (
+            "pOrT 192,0,2,1,195,80\n",
+            "XXXX 192,0,2,1,195,80\n",
+            Counter::DeniedBounce,
+        ),
+        (
+            "PORT 10,0,0,5,195,80\r\n",
+            "XXXX 10,0,0,5,195,80\r\n",
+            Counter::DeniedBounce,
+        ),
+        (
+            "PORT 0,0,0,0,195,80\r\n",
+            "XXXX 0,0,0,0,195,80\r\n",
+            Counter::DeniedBounce,
+        ),
+        (
+            " PORT 192,0,2,1,0,25\r\n",
+            " XXXX 192,0,2,1,0,25\r\n",
+            Counter::DeniedBounce,
+        ),
+        (
+            "PORT\t192,0,2,1,0,25\r\n",
+            "XXXX\t192,0,2,1,0,25\r\n",
+            Counter::DeniedBounce,
+        ),
+        (
+            "EPRT |1|192.0.2.1|50000|\r\n",
+            "XXXX |1|192.0.2.1|50000|\r\n",
+            Counter::DeniedBounce,
+        ),
+        (
+            "EPRT |2|2001:db8:2::7|50000|\r\n",
+            "XXXX |2|2001:db8:2::7|50000|\r\n",
+            Counter::DeniedBounce,
+        ),
+        // Its own address, but a port of services.
+        (
+            "PORT 198,51,100,7,0,25\r\n",
+            "XXXX 198,51,100,7,0,25\r\n",
+            Counter::DeniedPort,
+        ),
+        (
+            "EPRT |1|198.51.100.7|1023|\r\n",
+            "XXXX |1|198.51.100.7|1023|\r\n",
+            Counter::DeniedPort,
+        ),
+        // What we cannot read, the server perhaps can.
+        (
+            "PORT 192,0,2,1,0,25,0\r\n",
+            "XXXX 192,0,2,1,0,25,0\r\n",
+            Counter::DeniedUnreadable,
+        ),
+        (
+            "PORT 448,0,2,1,0,25\r\n",
+            "XXXX 448,0,2,1,0,25\r\n",
+            Counter::DeniedUnreadable,
+        ),
+        (
+            "PORT 192,0,2,1,25\r\n",
+            "XXXX 192,0,2,1,25\r\n",
+            Counter::DeniedUnreadable,
+        ),
+        (
+            "PORT 192,0,2,1,0,0\r\n",
+            "XXXX 192,0,2,1,0,0\r\n",
+            Counter::DeniedUnreadable,
+        ),
+        ("PORT \r\n", "XXXX \r\n", Counter::DeniedUnreadable),
+        (
+            "EPRT |2|::ffff:192.0.2.1|25|\r\n",
+            "XXXX |2|::ffff:192.0.2.1|25|\r\n",
+            Counter::DeniedUnreadable,
+        ),
+    ] {
+        let mut it = Conversation::publish();
+        assert_eq!(it.client(command), heard);
+        assert_eq!(openings(&it), [""; 0], "{command}");
+        assert_eq!(
+            it.gate.count_of(reason),
+            1,
+            "{command}: {:?}",
+            it.gate.happenings
+        );
+        // The session goes on.
+        let next = "PORT 198,51,100,7,195,80\r\n";
+        assert_eq!(it.client(next), next);
+        assert_eq!(it.gate.openings().len(), 1);
+    }
+    let mut it = Conversation::publish_v6();
+    for command in [
+        "PORT 198,51,100,7,195,80\r\n",
+        "EPRT |1|198.51.100.7|50000|\r\n",
+        "EPRT |2|2001:db8:2::8|50000|\r\n",
+        "EPRT |2|2001:db8:2::7|1023|\r\n",
+    ] {
+        assert_eq!(
+            it.client(command),
+            command.replace("PORT", "XXXX").replace("EPRT", "XXXX")
+        );
+    }
+    assert_eq!(openings(&it), [""; 0]);
+}
+
+#[test]
+fn a_port_too_long_to_be_read_is_refused_too() {
+    let mut it = Conversation::publish();
+    let command = format!("PORT {}192,0,2,1,0,25\r\n", " ".repeat(600));
+    assert_eq!(it.client(&command), command.replace("PORT", "XXXX"));
+    assert_eq!(it.gate.count_of(Counter::DeniedUnreadable), 1);
+}
+
+#[test]
+fn what_is_no_announcement_passes() {
+    for command in [
+        "PORT\r\n",
+        "EPRT\r\n",
+        "PORTX 192,0,2,1,0,25\r\n",
+        "SITE PORT 192,0,2,1,0,25\r\n",
+        "STOR PORT 192,0,2,1,0,25\r\n",
+        "LPRT 4,4,192,0,2,1,2,0,25\r\n",
+        "LPSV\r\n",
+        "EPSV ALL\r\n",
+        "epsv all\r\n",
+        "PORS 1,2,3,4,5,6\r\n",
+        "\r\n",
+        "\n",
+        "P\r\n",
+        "EPR\n",
+        "CWD \u{ff}\u{f0}\r\n",
+    ] {
+        for mut it in [Conversation::publish(), Conversation::masquerade()] {
+            let heard = it.client(command);
+            assert_eq!(heard, escaped(command.as_bytes()));
+            assert_eq!(openings(&it), [""; 0], "{command}");
+            assert_eq!(it.session.asked.passive, 0, "{command}");
+        }
+    }
+}
+
+#[test]
+fn our_own_client_announces_the_public_address() {
+    for (command, heard, opened) in [
+        (
+            "PORT 192,168,1,7,195,80\r\n",
+            "PORT 203,0,113,10,195,80\r\n",
+            "192.168.1.7 50000 as 50000",
+        ),
+        (
+            "PORT 192,168,1,7,195,81\r\n",
+            "PORT 203,0,113,10,4,1\r\n",
+            "192.168.1.7 50001 as 1025",
+        ),
+        (
+            "port 192, 168, 1, 7, 195, 80\n",
+            "port 203,0,113,10,195,80\n",
+            "192.168.1.7 50000 as 50000",
+        ),
+        (
+            "EPRT |1|192.168.1.7|50000|\r\n",
+            "EPRT |1|203.0.113.10|50000|\r\n",
+            "192.168.1.7 50000 as 50000",
+        ),
+        (
+            "EPRT $1$192.168.1.7$50001$\r\n",
+            "EPRT $1$203.0.113.10$1025$\r\n",
+            "192.168.1.7 50001 as 1025",
+        ),
+    ] {
+        for end in ["", "NOOP\r\n"] {
+            let mut it = Conversation::masquerade();
+            it.gate.taken.insert(50_001, 1025);
+            assert_eq!(
+                it.client(format!("{command}{end}")),
+                format!("{heard}{end}")
+            );
+            assert_eq!(openings(&it), [opened], "{command}");
+            let growth = heard.len() as i32 - command.len() as i32;
+            assert_eq!(it.session.commands.edits.growth, growth);
+        }
+    }
+    let mut it = Conversation::masquerade_v6();
+    assert_eq!(
+        it.client("EPRT |2|fd00::7|50000|\r\n"),
+        "EPRT |2|2001:db8:0:0:0:0:0:10|50000|\r\n"
+    );
+    assert_eq!(openings(&it), ["fd00::7 50000 as 50000"]);
+}
+
+#[test]
+fn the_longest_address_fits() {
+    let mut it = Conversation::masquerade_v6();
+    let long = "2001:1db8:ffff:ffff:ffff:ffff:ffff:ffff";
+    it.session.advertise = addr(long);
+    assert_eq!(
+        it.client("EPRT |2|fd00::7|65535|\r\n"),
+        format!("EPRT |2|{long}|65535|\r\n")
+    );
+    let mut it = Conversation::publish_v6();
+    it.session.advertise = addr(long);
+    assert_eq!(
+        it.ask("EPSV", "229 Ok (|2|::1|65535|)\r\n"),
+        format!("229 Ok (|2|{long}|65535|)\r\n")
+    );
+}
+
+#[test]
+fn our_own_client_announces_only_itself() {
+    for command in [
+        "PORT 192,168,1,8,195,80\r\n",
+        "PORT 198,51,100,5,0,22\r\n",
+        "EPRT |1|192.168.1.8|50000|\r\n",
+        "PORT 192,168,1,7,0,22\r\n",
+    ] {
+        let mut it = Conversation::masquerade();
+        let heard = it.client(command);
+        assert_eq!(
+            heard,
+            command.replace("PORT", "XXXX").replace("EPRT", "XXXX")
+        );
+        assert_eq!(openings(&it), [""; 0], "{command}");
+    }
+    // What cannot be read is the server's to answer.
+    let mut it = Conversation::masquerade();
+    for command in ["PORT 1,2,3\r\n", "EPRT |3|x|5|\r\n"] {
+        assert_eq!(it.client(command), command);
+    }
+    assert_eq!(it.gate.count_of(Counter::PassedNoAddress), 2);
+}
+
+/// Behind the kernel's own NAT a session does not know its client's address.
+#[test]
+fn a_client_behind_the_kernels_nat_is_known_by_the_gate() {
+    let mut it = Conversation::masquerade();
+    it.session.inside.addr = Addr::default();
+    it.gate.inside = Some(addr("192.168.1.7"));
+    assert_eq!(
+        it.client("PORT 192,168,1,7,195,80\r\n"),
+        "PORT 203,0,113,10,195,80\r\n"
+    );
+    assert_eq!(
+        it.client("PORT 192,168,1,8,195,80\r\n"),
+        "XXXX 192,168,1,8,195,80\r\n"
+    );
+}
+
+#[test]
+fn a_gate_that_refuses_makes_the_command_fail() {
+    let mut it = Conversation::masquerade();
+    it.gate.refusal = Some(Counter::DeniedNoPort);
+    assert_eq!(
+        it.client("PORT 192,168,1,7,195,80\r\n"),
+        "XXXX 192,168,1,7,195,80\r\n"
+    );
+    assert_eq!(it.gate.count_of(Counter::DeniedNoPort), 1);
+}
+
+#[test]
+fn several_commands_in_one_segment_are_all_read() {
+    let mut it = Conversation::masquerade();
+    let one = "PORT 192,168,1,7,195,80\r\nRETR a\r\n";
+    let heard = "PORT 203,0,113,10,195,80\r\nRETR a\r\n";
+    assert_eq!(it.client(one.repeat(7)), heard.repeat(7));
+    assert_eq!(it.gate.openings().len(), 7);
+    // The server's numbers still fit.
+    assert_eq!(it.client("NOOP\r\n"), "NOOP\r\n");
+}
+
+#[test]
+fn telnet_commands_stand_in_front_of_a_command() {
+    let mut it = Conversation::publish();
+    let heard = it.client(b"\xff\xf4\xff\xf2ABOR\r\n\xff\xf4\xff\xf2PASV\r\n");
+    assert_eq!(
+        heard,
+        "\\xff\\xf4\\xff\\xf2ABOR\r\n\\xff\\xf4\\xff\\xf2PASV\r\n"
+    );
+    it.server("226 Aborted\r\n227 (10,0,0,5,195,80)\r\n");
+    assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
+    let heard = it.client(b"\xff\xfb\x06PORT 192,0,2,1,195,80\r\n");
+    assert_eq!(heard, "\\xff\\xfb\x06XXXX 192,0,2,1,195,80\r\n");
+}

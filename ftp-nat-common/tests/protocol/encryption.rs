@@ -1,0 +1,147 @@
+//! FTP over TLS: what is encrypted is left alone, and what is no more is read again.
+
+use crate::conversation::{Conversation, escaped, publish};
+use ftp_nat_common::counter::Counter;
+use ftp_nat_common::host::Segment;
+use ftp_nat_common::tls::is_encrypted;
+
+const REPLY: &str = "227 Entering Passive Mode (10,0,0,5,195,80).\r\n";
+const HELLO: &[u8] = b"\x16\x03\x01\x00\x06\x01\x00\x00\x02\x03\x03";
+/// A record that holds line ends and, in clear, a line that would be rewritten.
+const RECORD: &[u8] =
+    b"\x17\x03\x03\x00\x30\r\nPORT 192,0,2,1,0,25\r\n227 Entering (10,0,0,5,195,80)\r\n";
+
+fn encrypted(it: &Conversation) -> [bool; 2] {
+    [false, true].map(|is_replies| is_encrypted(&it.session, is_replies))
+}
+
+/// Says bytes in both directions and sees that nothing happens to them.
+fn exchange_records(it: &mut Conversation) {
+    for bytes in [HELLO, RECORD, &RECORD[9..], b"\x15\x03\x03\x00\x02\x01\x00"] {
+        assert_eq!(it.client(bytes), escaped(bytes));
+        assert_eq!(it.server(bytes), escaped(bytes));
+    }
+    assert_eq!(it.gate.openings(), []);
+    assert_eq!(encrypted(it), [true, true]);
+}
+
+#[test]
+fn auth_and_234_encrypt_the_session() {
+    for command in ["AUTH TLS", "auth ssl", "AUTH TLS-C"] {
+        let mut it = Conversation::publish();
+        it.client(format!("{command}\r\n"));
+        assert_eq!(encrypted(&it), [false, false]);
+        it.server("234 Go ahead\r\n");
+        assert_eq!(encrypted(&it), [true, true], "{command}");
+        assert_eq!(it.gate.count_of(Counter::SessionEncrypted), 1);
+        exchange_records(&mut it);
+    }
+}
+
+#[test]
+fn a_refused_auth_leaves_it_clear() {
+    let mut it = Conversation::publish();
+    it.ask("AUTH TLS", "502 No\r\n");
+    it.ask("NOOP", "234 What?\r\n");
+    assert_eq!(encrypted(&it), [false, false]);
+    it.ask("PASV", REPLY);
+    assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
+}
+
+#[test]
+fn a_234_that_nobody_asked_for_means_nothing() {
+    let mut it = Conversation::publish();
+    it.server("234 Go ahead\r\n");
+    it.ask("NOOP", "234 Go ahead\r\n");
+    assert_eq!(encrypted(&it), [false, false]);
+}
+
+#[test]
+fn a_handshake_at_the_streams_start_is_implicit_tls() {
+    let mut it = Conversation::new(publish([7, 9]));
+    it.client(HELLO);
+    assert_eq!(encrypted(&it), [true, true]);
+    exchange_records(&mut it);
+}
+
+#[test]
+fn a_handshake_is_seen_however_it_is_cut() {
+    for cut in 1..HELLO.len() {
+        let mut it = Conversation::new(publish([7, 9]));
+        it.client(&HELLO[..cut]);
+        it.client(&HELLO[cut..]);
+        assert_eq!(encrypted(&it), [true, true], "{cut}");
+    }
+}
+
+#[test]
+fn clear_text_is_read_again_after_ccc() {
+    let mut it = Conversation::publish();
+    it.ask("AUTH TLS", "234 Go ahead\r\n");
+    exchange_records(&mut it);
+    // CCC itself and its answer are encrypted still.
+    assert_eq!(it.client("PWD\r\n"), "PWD\r\n");
+    assert_eq!(encrypted(&it), [false, true]);
+    assert_eq!(it.gate.count_of(Counter::SessionCleared), 1);
+    it.server("257 \"/\"\r\n");
+    assert_eq!(encrypted(&it), [false, false]);
+    it.ask("PASV", REPLY);
+    assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
+    // And once more.
+    it.ask("AUTH TLS", "234 Go ahead\r\n");
+    assert_eq!(encrypted(&it), [true, true]);
+}
+
+#[test]
+fn the_first_clear_command_and_reply_may_be_the_ones_that_matter() {
+    let mut it = Conversation::publish();
+    it.ask("AUTH TLS", "234 Go ahead\r\n");
+    exchange_records(&mut it);
+    it.client("PASV\r\n");
+    let heard = it.server(REPLY);
+    assert_eq!(heard, "227 Entering Passive M(203,0,113,10,195,80).\r\n");
+    assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
+
+    let mut it = Conversation::masquerade();
+    it.ask("AUTH TLS", "234 Go ahead\r\n");
+    exchange_records(&mut it);
+    let heard = it.client("PORT 192,168,1,7,195,80\r\n");
+    assert_eq!(heard, "PORT 203,0,113,10,195,80\r\n");
+}
+
+/// A repeated segment from before the handshake is plain text, but says nothing about now.
+#[test]
+fn a_repetition_from_before_is_no_return_to_clear_text() {
+    let mut it = Conversation::publish();
+    let seq = [it.session.commands.seen, it.session.replies.seen];
+    it.ask("AUTH TLS", "234 Go ahead\r\n");
+    it.client(HELLO);
+    for (is_replies, text) in [(false, "AUTH TLS\r\n"), (true, "234 Go ahead\r\n")] {
+        let again = Segment {
+            seq: seq[usize::from(is_replies)],
+            payload: text.into(),
+            fin: false,
+        };
+        assert_eq!(it.pass(is_replies, &again), Some(again));
+    }
+    assert_eq!(encrypted(&it), [true, true]);
+}
+
+/// What was rewritten before the handshake is repeated in its new form, and numbers stay moved.
+#[test]
+fn edits_outlive_the_handshake() {
+    let mut it = Conversation::masquerade();
+    let seq = it.session.commands.seen;
+    it.client("PORT 192,168,1,7,195,80\r\n");
+    it.server("200 ok\r\n");
+    it.ask("AUTH TLS", "234 Go ahead\r\n");
+    it.client(HELLO);
+    let again = Segment {
+        seq,
+        payload: b"PORT 192,168,1,7,195,80\r\n".to_vec(),
+        fin: false,
+    };
+    let sent = it.pass(false, &again).unwrap();
+    assert_eq!(sent.payload, b"PORT 203,0,113,10,195,80\r\n");
+    assert_eq!(sent.seq, seq);
+}

@@ -1,0 +1,13 @@
+//! The protocol half as a whole: sessions of clients and servers through a gateway without a
+//! network.
+
+mod clients;
+mod commands;
+mod conversation;
+mod encryption;
+mod gating;
+//mod properties;
+mod replies;
+mod segments;
+//mod streams;
+//mod tcp;

@@ -1,0 +1,204 @@
+//! What the daemon is told.
+
+use bytemuck::Zeroable as _;
+use ftp_nat_common::{
+    abi::{Event, event, kind},
+    addr::{Endpoint, Port},
+    counter::Counter,
+};
+
+use crate::{
+    loaded::{Hook, REMAP, on_router},
+    scene::{SESSION, control_v4, control_v6, endpoint},
+    talk::{Client, Server, Talk},
+};
+
+const ISN: [u32; 2] = [100, 200];
+
+/// Bytes of the ring of events.
+const RING: usize = 1 << 18;
+/// What each takes there: itself and a header.
+const EACH: usize = size_of::<Event>() + 8;
+
+/// The events so far, without their times, which must be in order.
+fn told(talk: &Talk<'_>) -> Vec<Event> {
+    let mut events = talk.datapath.events();
+    assert!(events.is_sorted_by_key(|event| event.time));
+    for event in &mut events {
+        assert_ne!(event.time, 0);
+        event.time = 0;
+    }
+    events
+}
+
+#[test]
+fn a_session_is_told_when_it_begins() {
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            datapath.forget_connections();
+            control.publish(datapath, 0);
+            datapath.run(Hook::WanIngress, &control.inbound().syn().bytes());
+            let (number, session) = datapath.sessions.all()[0];
+            let [mut event] = datapath.events()[..] else {
+                panic!("not one event");
+            };
+            assert_eq!(event.time, session.born);
+            event.time = 0;
+            let expected = Event {
+                what: event::SESSION,
+                kind: kind::CONTROL,
+                reason: Counter::SessionOpened as u16,
+                session: number,
+                peer: endpoint(control.outside),
+                inside: endpoint(control.inside),
+                public: endpoint(control.public),
+                ..Event::zeroed()
+            };
+            assert_eq!(event, expected);
+        }
+    });
+}
+
+#[test]
+fn an_announcement_is_told_from_its_opening_to_its_use() {
+    on_router(|datapath| {
+        let control = control_v4();
+        let mut talk = Talk::begin(datapath, control, ISN);
+        let mut other = control.data(1, 50_000, 50_000);
+        other.inside.set_port(50_001);
+        other.announce_passive(talk.datapath);
+        let number = talk.datapath.sessions.all()[0].0;
+        talk.passes(Client, "PASV\r\n");
+        let reply = "227 Entering Passive Mode (10,0,0,5,195,80).\r\n";
+        let packet = talk.segment(Server, reply);
+        talk.datapath.run(Hook::LanIngress, &packet.bytes());
+
+        let about = |what, reason| Event {
+            what,
+            kind: kind::PASSIVE,
+            reason: reason as u16,
+            session: number,
+            peer: endpoint(control.outside),
+            inside: Endpoint {
+                port: Port::new(50_000),
+                ..endpoint(control.inside)
+            },
+            public: Endpoint {
+                port: Port::new(REMAP),
+                ..endpoint(control.public)
+            },
+            ..Event::zeroed()
+        };
+        let opened = about(event::OPENED, Counter::PassiveOpened);
+        let remapped = about(event::REMAPPED, Counter::Remapped);
+        let told_now = told(&talk);
+        assert_eq!(told_now[..2], [opened, remapped]);
+        assert_eq!(told_now.len(), 3);
+        assert_eq!(told_now[2].what, event::REWRITTEN);
+        assert_eq!(told_now[2].reason, Counter::Rewrote227 as u16);
+        assert_eq!(told_now[2].session, number);
+
+        let data = control.data(50_111, REMAP, 50_000);
+        talk.datapath
+            .run(Hook::WanIngress, &data.inbound().syn().bytes());
+        let used = Event {
+            peer: endpoint(data.outside),
+            ..about(event::USED, Counter::MappingUsed)
+        };
+        assert_eq!(told(&talk), [used]);
+    });
+}
+
+#[test]
+fn what_is_denied_or_passed_is_told_with_its_reason() {
+    let cases = [
+        (
+            Client,
+            "PORT 198,51,100,21,175,200\r\n",
+            event::DENIED,
+            Counter::DeniedBounce,
+        ),
+        (
+            Client,
+            "PORT 198,51,100,20,0,21\r\n",
+            event::DENIED,
+            Counter::DeniedPort,
+        ),
+        (
+            Server,
+            "227 (10,0,0,5,195,80)\r\n",
+            event::PASSED,
+            Counter::PassedUnasked,
+        ),
+    ];
+    on_router(|datapath| {
+        for (sender, text, what, reason) in cases {
+            let talk = Talk::begin(datapath, control_v4(), ISN);
+            let hook = match sender {
+                Client => Hook::WanIngress,
+                Server => Hook::LanIngress,
+            };
+            talk.datapath.run(hook, &talk.segment(sender, text).bytes());
+            let events = told(&talk);
+            let [event] = events[..] else {
+                panic!("{text}: {events:?}");
+            };
+            assert_eq!((event.what, event.reason), (what, reason as u16), "{text}");
+            assert_eq!(event.peer.addr, endpoint(talk.ends.outside).addr, "{text}");
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_nobody_announced_is_told() {
+    on_router(|datapath| {
+        let data = control_v4().data(50_111, 50_000, 50_000);
+        datapath.mark_port(50_000, 1);
+        datapath.run(Hook::WanIngress, &data.inbound().syn().bytes());
+        let [mut event] = datapath.events()[..] else {
+            panic!("not one event");
+        };
+        event.time = 0;
+        let expected = Event {
+            what: event::DENIED,
+            reason: Counter::DeniedUnannounced as u16,
+            peer: endpoint(data.outside),
+            public: endpoint(data.public),
+            ..Event::zeroed()
+        };
+        assert_eq!(event, expected);
+    });
+}
+
+#[test]
+fn events_that_find_the_ring_full_are_counted() {
+    on_router(|datapath| {
+        let data = control_v4().data(50_111, 50_000, 50_000);
+        datapath.mark_port(50_000, 1);
+        let before = datapath.counts();
+        let syn = data.inbound().syn().bytes();
+        let too_many = RING / EACH + 100;
+        for _ in 0..too_many {
+            datapath.run(Hook::WanIngress, &syn);
+        }
+        let events = datapath.events();
+        let lost = datapath
+            .counted_since(&before)
+            .iter()
+            .find(|(counter, _)| *counter == Counter::EventsLost)
+            .map(|(_, by)| by.packets)
+            .unwrap();
+        assert!(lost >= 100, "{lost}");
+        assert_eq!(events.len() + lost as usize, too_many);
+
+        // There is room again, and packets were treated alike all the time.
+        datapath.run(Hook::WanIngress, &syn);
+        assert_eq!(datapath.events().len(), 1);
+        data.announce_passive(datapath);
+        datapath.run(Hook::WanIngress, &syn);
+        let [event] = datapath.events()[..] else {
+            panic!("not one event");
+        };
+        assert_eq!((event.what, event.session), (event::USED, SESSION));
+    });
+}
