@@ -37,6 +37,16 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// From its number.
+    #[inline(always)]
+    pub(crate) const fn of(number: u32) -> Self {
+        match number {
+            0 => Self::WanIngress,
+            1 => Self::WanEgress,
+            _ => Self::LanIngress,
+        }
+    }
+
     /// Which way packets at this hook go.
     #[inline(always)]
     pub const fn side(self) -> u32 {

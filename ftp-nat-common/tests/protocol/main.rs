@@ -9,5 +9,5 @@ mod gating;
 //mod properties;
 mod replies;
 mod segments;
-//mod streams;
-//mod tcp;
+mod streams;
+mod tcp;

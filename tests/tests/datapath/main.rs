@@ -7,6 +7,7 @@
 mod adjusting;
 mod budget;
 mod control;
+mod differential;
 mod events;
 mod fixture;
 mod forwarding;

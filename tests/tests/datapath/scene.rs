@@ -1,6 +1,6 @@
 //! Who talks to whom: the lab's client and server, and the router's public address between them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ftp_nat_common::{
     abi::{Flow, FlowKey4, FlowKey6, Mapping, MappingKey, Publish, PublishKey, kind, side},
@@ -183,4 +183,15 @@ pub(crate) fn addr(of: SocketAddr) -> Addr {
 /// An end as the maps hold it.
 pub(crate) fn endpoint(of: SocketAddr) -> Endpoint {
     Endpoint::new(addr(of), Port::new(of.port()))
+}
+
+/// The networks of masqueraded clients.
+pub(crate) const INSIDE: [(&str, u32); 2] = [("10.0.0.0", 8), ("fd00:10::", 32)];
+
+/// Whether an address is in one of them.
+pub(crate) fn is_inside(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.octets()[0] == 10,
+        IpAddr::V6(ip) => ip.segments()[..2] == [0xfd00, 0x10],
+    }
 }
