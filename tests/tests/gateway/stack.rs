@@ -26,7 +26,8 @@ table inet lab {
 ";
 
 /// The same, for active mode too.
-const SERVERS_MAY_CONNECT: &str = "add rule inet lab forward iifname lan oifname wan accept";
+const SERVERS_MAY_CONNECT: &str =
+    "add rule inet lab forward iifname lan oifname wan ip saddr 10.0.0.5 accept";
 
 fn try_to_fetch(lab: &Lab, server: &FtpServer, mode: Mode) -> anyhow::Result<Session> {
     Client::Curl
