@@ -6,7 +6,7 @@ use crate::{
     cli::CheckArgs,
     config::{Config, Place, Problem, check, file},
     exit::Failure,
-    show::print_json,
+    show::{print, print_json},
 };
 
 /// A mistake, as JSON has it.
@@ -51,7 +51,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     if args.json {
         print_json(&problems.iter().map(Row::from).collect::<Vec<_>>())?;
     } else if problems.is_empty() {
-        println!("{}: no mistakes", args.config.display());
+        print(&format!("{}: no mistakes\n", args.config.display()))?;
     }
     if problems.is_empty() {
         return Ok(());

@@ -60,8 +60,8 @@ pub struct RunArgs {
     /// Interface to the outside (repeatable)
     #[arg(long, value_name = "IF")]
     pub wan: Vec<String>,
-    /// Interface to the servers (repeatable), or `none`: attach to the WAN only and let the stack
-    /// forward [default: found by the route to each server]
+    /// Interface to the inside (repeatable), or `none`: attach to the WAN only and let the stack
+    /// forward [default: found by the routes to servers and clients]
     #[arg(long, value_name = "IF|none")]
     pub lan: Vec<String>,
     /// Publish a server.
@@ -73,6 +73,15 @@ pub struct RunArgs {
                 `local`"
     )]
     pub publish: Vec<String>,
+    /// Let the clients of a network fetch from servers outside in active mode (repeatable).
+    #[arg(
+        long,
+        value_name = "NET[:PORT]",
+        help = "Serve clients behind this gateway (repeatable), whose addresses the kernel's own \
+                NAT translates: NET is ADDR/BITS, PORT the control port of the servers outside \
+                [default: 21]"
+    )]
+    pub masquerade: Vec<String>,
     #[arg(
         long,
         value_name = "DIR",

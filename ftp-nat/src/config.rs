@@ -176,8 +176,8 @@ pub struct Publish {
 /// Clients behind this gateway that reach servers outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masquerade {
-    /// Who they are; none: everybody.
-    pub clients: Vec<Prefix>,
+    /// Their networks.
+    pub clients: Vec<Given<Prefix>>,
     /// The control ports of the servers outside.
     pub control_ports: Vec<u16>,
 }

@@ -52,7 +52,7 @@ struct Attached {
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = Config::assemble(args)
         .map_err(|problems| Failure::Usage(problems.iter().map(ToString::to_string).collect()))?;
-    let network = Network::look(policy::destinations(&config))?;
+    let network = Network::look(policy::destinations(&config), &policy::networks(&config))?;
     let policy = effective(&config, &network)?;
     if let Some(missing) = kernel::missing_privileges() {
         return Err(anyhow!(missing).into());
@@ -276,9 +276,9 @@ fn ready(config: &Config, gateway: &Gateway, network: &Network) -> anyhow::Resul
         })
         .collect();
     info!(
-        "ready: {} published, {} masqueraded; attached: {}",
+        "ready: {} published, {} networks masqueraded; attached: {}",
         config.publish.len(),
-        config.masquerade.len(),
+        policy::networks(config).len(),
         if hooks.is_empty() {
             "nothing yet".to_owned()
         } else {

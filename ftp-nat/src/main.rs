@@ -1,6 +1,9 @@
 //! The `ftp-nat` command.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 use ftp_nat::{
@@ -25,7 +28,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            // Where nobody listens, the exit code still tells.
+            let _ = writeln!(io::stderr(), "{failure}");
             failure.code()
         }
     }

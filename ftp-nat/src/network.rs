@@ -1,11 +1,17 @@
 //! Interfaces, addresses and routes as the kernel has them now.
 
-use std::{collections::HashMap, io, net::IpAddr};
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use anyhow::Context as _;
 
-use crate::config::value::Prefix;
-use crate::netlink::{Netlink, attributes, message, number, push_attribute, text};
+use crate::{
+    config::value::Prefix,
+    netlink::{Netlink, attributes, message, number, push_attribute, text},
+};
 
 /// Hardware types (linux/if_arp.h) whose packets have an Ethernet header.
 const ETHERNET: u16 = 1;
@@ -50,20 +56,26 @@ pub struct Network {
     links: Vec<Link>,
     addresses: Vec<Address>,
     routes: HashMap<IpAddr, Route>,
+    /// The interfaces that lead to networks, or to parts of them.
+    ways: HashMap<Prefix, BTreeSet<u32>>,
 }
 
 impl Network {
-    /// What there is now; of routes those to the given addresses.
+    /// What there is now; of routes those to the given addresses and networks.
     ///
     /// # Errors
     ///
     /// When the kernel does not answer.
-    pub fn look(destinations: impl IntoIterator<Item = IpAddr>) -> anyhow::Result<Self> {
+    pub fn look(
+        destinations: impl IntoIterator<Item = IpAddr>,
+        networks: &[Prefix],
+    ) -> anyhow::Result<Self> {
         let mut netlink = Netlink::open().context("cannot open a netlink socket")?;
         let mut network = Self {
             links: links(&mut netlink).context("cannot list the interfaces")?,
             addresses: addresses(&mut netlink).context("cannot list the addresses")?,
             routes: HashMap::new(),
+            ways: ways(&mut netlink, networks).context("cannot list the routes")?,
         };
         for ip in destinations {
             let route = route(&mut netlink, ip)
@@ -97,25 +109,77 @@ impl Network {
             .find(|ip| ip.is_ipv4() == v4)
     }
 
-    /// The interfaces that have an address in a network.
-    pub fn within(&self, network: &Prefix) -> impl Iterator<Item = &Link> {
-        let holds = |link: &&Link| {
-            self.addresses
-                .iter()
-                .any(|address| address.index == link.index && network.contains(address.ip))
-        };
-        self.links.iter().filter(holds)
-    }
-
     /// Whether an address is one of this machine's.
     pub fn has(&self, ip: IpAddr) -> bool {
         self.addresses.iter().any(|address| address.ip == ip)
+    }
+
+    /// The interfaces that lead to a network that was asked for, or to parts of it.
+    pub fn ways_to(&self, network: &Prefix) -> impl Iterator<Item = &Link> {
+        let ways = self.ways.get(network).into_iter().flatten();
+        ways.filter_map(|index| self.numbered(*index))
     }
 
     /// The route to one of the destinations that were asked for.
     pub fn route(&self, ip: IpAddr) -> Route {
         self.routes.get(&ip).copied().unwrap_or(Route::None)
     }
+}
+
+/// The interfaces by which networks, or parts of them, are reached: those of all routes into them,
+/// and that of the route which leads to the whole.
+fn ways(netlink: &mut Netlink, networks: &[Prefix]) -> io::Result<HashMap<Prefix, BTreeSet<u32>>> {
+    let mut ways: HashMap<_, BTreeSet<_>> = HashMap::new();
+    if networks.is_empty() {
+        return Ok(ways);
+    }
+    for network in networks {
+        let found = ways.entry(*network).or_default();
+        if let Route::Through(index) = route(netlink, network.first_host())? {
+            found.insert(index);
+        }
+    }
+    netlink.dump(message::GET_ROUTE, &[0; ROUTE_INFO], |kind, payload| {
+        if kind != message::NEW_ROUTE || payload.get(7) != Some(&TYPE_UNICAST) {
+            return;
+        }
+        let Some((to, out)) = destination(payload) else {
+            return;
+        };
+        for network in networks.iter().filter(|network| network.contains(&to)) {
+            ways.entry(*network).or_default().extend(&out);
+        }
+    })?;
+    Ok(ways)
+}
+
+/// What a route leads to, and the interfaces by which it does.
+fn destination(payload: &[u8]) -> Option<(Prefix, Vec<u32>)> {
+    /// `struct rtnexthop`: length, flags, hops, interface.
+    const HOP: usize = 8;
+    let unspecified = match i32::from(*payload.first()?) {
+        libc::AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        libc::AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return None,
+    };
+    let bits = *payload.get(1)?;
+    let (mut to, mut out) = (unspecified, Vec::new());
+    for (kind, value) in attributes(payload, ROUTE_INFO) {
+        match kind {
+            ROUTE_DESTINATION => to = ip(value)?,
+            ROUTE_OUT => out.extend(number(value, 0)),
+            ROUTE_MULTIPATH => {
+                let mut rest = value;
+                while rest.len() >= HOP {
+                    out.extend(number(rest, 4));
+                    let len = usize::from(u16::from_ne_bytes([rest[0], rest[1]]));
+                    rest = rest.get(len.max(HOP).next_multiple_of(4)..).unwrap_or(&[]);
+                }
+            }
+            _ => {}
+        }
+    }
+    Some((Prefix::of(to, bits), out))
 }
 
 /// `struct ifinfomsg` and its attributes (linux/if_link.h).
@@ -189,36 +253,36 @@ fn addresses(netlink: &mut Netlink) -> io::Result<Vec<Address>> {
     Ok(addresses)
 }
 
-/// `struct rtmsg` and its attributes (linux/rtnetlink.h).
+// `struct rtmsg` and its attributes (linux/rtnetlink.h).
+const ROUTE_INFO: usize = 12;
+const ROUTE_DESTINATION: u16 = 1;
+const ROUTE_OUT: u16 = 4;
+const ROUTE_MULTIPATH: u16 = 9;
+const TYPE_UNICAST: u8 = 1;
+const TYPE_LOCAL: u8 = 2;
+
 fn route(netlink: &mut Netlink, to: IpAddr) -> io::Result<Route> {
-    const INFO: usize = 12;
-    const DESTINATION: u16 = 1;
-    const OUT: u16 = 4;
-    const TYPE_LOCAL: u8 = 2;
-    const TYPE_UNICAST: u8 = 1;
-    // The first address of a network that is attached here.
-    const TYPE_BROADCAST: u8 = 3;
-    let mut request = vec![0; INFO];
+    let mut request = vec![0; ROUTE_INFO];
     match to {
         IpAddr::V4(ip) => {
             request[0] = libc::AF_INET as u8;
             request[1] = 32;
-            push_attribute(&mut request, DESTINATION, &ip.octets());
+            push_attribute(&mut request, ROUTE_DESTINATION, &ip.octets());
         }
         IpAddr::V6(ip) => {
             request[0] = libc::AF_INET6 as u8;
             request[1] = 128;
-            push_attribute(&mut request, DESTINATION, &ip.octets());
+            push_attribute(&mut request, ROUTE_DESTINATION, &ip.octets());
         }
     }
     let mut found = Route::None;
     let answer = netlink.ask(message::GET_ROUTE, &request, |kind, payload| {
-        let out = attributes(payload, INFO).find(|(kind, _)| *kind == OUT);
+        let out = attributes(payload, ROUTE_INFO).find(|(kind, _)| *kind == ROUTE_OUT);
         let out = out.and_then(|(_, value)| number(value, 0));
         if kind == message::NEW_ROUTE {
             found = match (payload.get(7), out) {
                 (Some(&TYPE_LOCAL), _) => Route::Here,
-                (Some(&(TYPE_UNICAST | TYPE_BROADCAST)), Some(out)) => Route::Through(out),
+                (Some(&TYPE_UNICAST), Some(out)) => Route::Through(out),
                 _ => Route::None,
             };
         }
@@ -268,6 +332,12 @@ impl Network {
         self
     }
 
+    pub(crate) fn with_way(mut self, network: &str, index: u32) -> Self {
+        let ways = self.ways.entry(network.parse().unwrap()).or_default();
+        ways.insert(index);
+        self
+    }
+
     pub(crate) fn with_route(mut self, ip: &str, route: Route) -> Self {
         self.routes.insert(ip.parse().unwrap(), route);
         self
@@ -280,11 +350,47 @@ mod tests {
 
     #[test]
     fn every_namespace_has_a_loopback_interface() {
-        let network = Network::look(["127.0.0.1".parse().unwrap()]).unwrap();
+        let network = Network::look(["127.0.0.1".parse().unwrap()], &[]).unwrap();
         let lo = network.named("lo").unwrap();
         assert_eq!(network.numbered(lo.index), Some(lo));
         assert!(lo.ethernet);
         assert_eq!(network.named("no-such-interface"), None);
         assert_eq!(network.route("127.0.0.1".parse().unwrap()), Route::Here);
+    }
+
+    #[test]
+    fn a_route_names_its_network_and_its_interfaces() {
+        let attribute = |kind: u16, value: &[u8]| {
+            let mut bytes = Vec::new();
+            push_attribute(&mut bytes, kind, value);
+            bytes
+        };
+        let mut route = [0; ROUTE_INFO];
+        route[0] = libc::AF_INET as u8;
+        route[1] = 16;
+        let hop = |index: u32| [&[8, 0, 0, 0][..], &index.to_ne_bytes()].concat();
+        let two = [hop(3), hop(4)].concat();
+        for (attributes, to, out) in [
+            (
+                [
+                    attribute(1, &[10, 1, 0, 0]),
+                    attribute(4, &7_u32.to_ne_bytes()),
+                ]
+                .concat(),
+                "10.1.0.0/16",
+                &[7][..],
+            ),
+            (
+                [attribute(1, &[10, 1, 0, 0]), attribute(9, &two)].concat(),
+                "10.1.0.0/16",
+                &[3, 4],
+            ),
+            (attribute(9, &two[..11]), "0.0.0.0/16", &[3]),
+        ] {
+            let (found, interfaces) = destination(&[&route[..], &attributes].concat()).unwrap();
+            assert_eq!(found.to_string(), to);
+            assert_eq!(interfaces, out);
+        }
+        assert!(destination(&[]).is_none());
     }
 }

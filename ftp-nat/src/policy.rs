@@ -17,8 +17,8 @@ use crate::{
     attach::{Hook, Program},
     clock::Clock,
     config::{
-        self, Config, ControlNat, Lan, Peer, Place, Problem,
-        value::{Public, Server},
+        self, Config, ControlNat, Given, Lan, Peer, Place, Problem,
+        value::{self, Public, Server},
     },
     maps::{Maps, Prefix},
     network::{Link, Network, Route},
@@ -53,7 +53,7 @@ pub enum Obstacle {
     Mistake(Problem),
     /// It names an interface that is not there.
     NoInterface(Problem),
-    /// There is no way to a server.
+    /// There is no way to a server, or to clients.
     NoRoute(Problem),
 }
 
@@ -81,16 +81,21 @@ impl fmt::Display for Obstacle {
 
 /// The addresses whose routes a policy depends on.
 pub fn destinations(config: &Config) -> Vec<IpAddr> {
-    let servers = servers(config).map(|(_, server)| server.ip());
-    let mut all: Vec<_> = servers
-        .chain(clients(config).map(|it| it.address))
-        .collect();
-    all.sort_unstable();
-    all.dedup();
-    all
+    let mut servers: Vec<_> = servers(config).map(|(_, server)| server.ip()).collect();
+    servers.sort_unstable();
+    servers.dedup();
+    servers
 }
 
-fn clients(config: &Config) -> impl Iterator<Item = &config::value::Prefix> {
+/// The networks of clients that a policy must find.
+pub fn networks(config: &Config) -> Vec<value::Prefix> {
+    let mut networks: Vec<_> = clients(config).map(|given| given.value).collect();
+    networks.sort_unstable_by_key(|it| (it.address, it.bits));
+    networks.dedup();
+    networks
+}
+
+fn clients(config: &Config) -> impl Iterator<Item = &Given<value::Prefix>> {
     config.masquerade.iter().flat_map(|it| &it.clients)
 }
 
@@ -134,15 +139,12 @@ impl Policy {
             *self.ports.entry(*number).or_default() |= port::MASQUERADED;
         }
         for clients in &masquerade.clients {
+            let clients = clients.value;
             let first = if clients.address.is_ipv4() { 96 } else { 0 };
             self.inside.insert(Prefix {
                 bits: first + u32::from(clients.bits),
                 address: Addr::from(clients.address),
             });
-        }
-        if masquerade.clients.is_empty() {
-            // No bits at all: everybody.
-            self.inside.insert(Prefix::default());
         }
     }
 
@@ -346,11 +348,7 @@ fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint::new(Addr::from(address.ip()), Port::new(address.port()))
 }
 
-fn named(
-    names: &[config::Given<String>],
-    network: &Network,
-    obstacles: &mut Vec<Obstacle>,
-) -> Vec<Link> {
+fn named(names: &[Given<String>], network: &Network, obstacles: &mut Vec<Obstacle>) -> Vec<Link> {
     let mut links = Vec::new();
     for name in names {
         match network.named(&name.value) {
@@ -391,10 +389,6 @@ fn lans(
         Lan::Named(names) => lans = named(names, network, obstacles),
         Lan::ByRoute => {
             for (publish, server) in servers(config) {
-                // What the kernel's own NAT translates goes through the stack anyway.
-                if publish.control_nat == ControlNat::Kernel {
-                    continue;
-                }
                 match by_route(server, publish, network, wans) {
                     Ok(link) if lans.contains(link) => {}
                     Ok(link) => lans.push(link.clone()),
@@ -402,8 +396,21 @@ fn lans(
                 }
             }
             for clients in clients(config) {
-                for link in towards(clients, network) {
-                    if !wans.contains(link) && !lans.contains(link) {
+                // A default route leads to everything, but not to the inside.
+                let ways = network.ways_to(&clients.value);
+                let ways: Vec<_> = ways.filter(|link| !wans.contains(link)).collect();
+                if ways.is_empty() {
+                    obstacles.push(Obstacle::NoRoute(Problem::new(
+                        &clients.place,
+                        format!(
+                            "there is no route to {} but by the WAN: add one, or name the \
+                             clients' interface with --lan",
+                            clients.value
+                        ),
+                    )));
+                }
+                for link in ways {
+                    if !lans.contains(link) {
                         lans.push(link.clone());
                     }
                 }
@@ -411,19 +418,6 @@ fn lans(
         }
     }
     lans
-}
-
-/// The interfaces that clients are behind: those with an address in their network, and the one that
-/// its route leads to.
-fn towards<'n>(
-    clients: &config::value::Prefix,
-    network: &'n Network,
-) -> impl Iterator<Item = &'n Link> {
-    let routed = match network.route(clients.address) {
-        Route::Through(index) => network.numbered(index),
-        Route::Here | Route::None => None,
-    };
-    network.within(clients).chain(routed)
 }
 
 fn by_route<'n>(
@@ -570,21 +564,25 @@ mod tests {
         }
     }
 
+    fn masquerading(networks: &[&str]) -> Config {
+        let args = RunArgs {
+            wan: vec!["wan".into()],
+            masquerade: networks.iter().map(ToString::to_string).collect(),
+            ..RunArgs::default()
+        };
+        let mut config = Config::default();
+        assert_eq!(config::flags::apply(&args, &mut config), []);
+        config
+    }
+
     #[test]
     fn masqueraded_clients_are_known_by_their_networks_and_found_behind_them() {
-        let config = Config {
-            masquerade: vec![config::Masquerade {
-                clients: vec![
-                    "10.0.0.0/24".parse().unwrap(),
-                    "192.168.0.0/16".parse().unwrap(),
-                ],
-                control_ports: vec![21, 2121],
-            }],
-            ..config(&[], &[])
-        };
+        let config = masquerading(&["10.0.0.0/8", "10.0.0.0/8:2121"]);
         let network = network()
             .with_link(4, "far", true)
-            .with_route("192.168.0.0", Route::Through(4));
+            .with_way("10.0.0.0/8", WAN)
+            .with_way("10.0.0.0/8", LAN)
+            .with_way("10.0.0.0/8", 4);
         let (policy, obstacles) = Policy::derive(&config, &network);
         assert_eq!(obstacles, []);
         let lans: Vec<_> = hooks(&policy).into_iter().skip(BOTH_WAN.len()).collect();
@@ -592,25 +590,26 @@ mod tests {
             lans,
             [("lan", Program::LanIngress), ("far", Program::LanIngress)]
         );
-        assert_eq!(policy.ports[&2121], port::MASQUERADED);
-        let first = Prefix {
-            bits: 96 + 24,
+        assert_eq!(
+            policy.ports.into_iter().collect::<Vec<_>>(),
+            [(21, port::MASQUERADED), (2121, port::MASQUERADED)]
+        );
+        let only = Prefix {
+            bits: 96 + 8,
             address: Addr::from_octets([10, 0, 0, 0]),
         };
-        assert!(policy.inside.contains(&first) && policy.inside.len() == 2);
+        assert_eq!(policy.inside, HashSet::from([only]));
     }
 
     #[test]
-    fn clients_that_nobody_names_are_everybody() {
-        let config = Config {
-            masquerade: vec![config::Masquerade {
-                clients: Vec::new(),
-                control_ports: vec![21],
-            }],
-            ..config(&[], &[])
-        };
-        let (policy, _) = Policy::derive(&config, &network());
-        assert_eq!(policy.inside, HashSet::from([Prefix::default()]));
+    fn clients_that_only_the_wan_leads_to_are_not_inside() {
+        let network = network().with_way("10.0.0.0/8", WAN);
+        let (_, obstacles) = Policy::derive(&masquerading(&["10.0.0.0/8"]), &network);
+        assert_eq!(
+            obstacles[0].to_string(),
+            "--masquerade 10.0.0.0/8: there is no route to 10.0.0.0/8 but by the WAN: add one, or \
+             name the clients' interface with --lan"
+        );
     }
 
     #[test]
@@ -618,15 +617,8 @@ mod tests {
         let Some(maps) = crate::maps::scratch(64) else {
             return;
         };
-        let masquerade = config::Masquerade {
-            clients: vec![
-                "10.0.0.0/24".parse().unwrap(),
-                "2001:db8::/32".parse().unwrap(),
-            ],
-            control_ports: vec![2121],
-        };
         let both = Config {
-            masquerade: vec![masquerade],
+            masquerade: masquerading(&["10.0.0.0/24:2121", "2001:db8::/32:2121"]).masquerade,
             ..config(&["198.51.100.1:21=10.0.0.5:990"], &[])
         };
         let other = config(&["198.51.100.1:2100=10.0.0.5:21"], &["none"]);

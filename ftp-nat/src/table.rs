@@ -7,9 +7,9 @@ use bytemuck::Pod;
 
 use crate::bpf::{self, Batch, Cursor};
 
-/// Elements read by one system call: enough to make its cost vanish, and less than half a
-/// megabyte of flows.
-const BATCH: usize = 2048;
+/// Memory for the elements that one system call reads: enough to make the call's cost vanish, and
+/// little beside what the daemon may take.
+const BATCH_BYTES: usize = 128 * 1024;
 
 /// A hash map.
 #[derive(Debug)]
@@ -88,8 +88,9 @@ impl<K: Pod, V: Pod> Table<K, V> {
     ///
     /// What the kernel said.
     pub fn each(&self, mut show: impl FnMut(&K, &V)) -> io::Result<()> {
-        let mut keys = vec![K::zeroed(); BATCH];
-        let mut values = vec![V::zeroed(); BATCH];
+        let batch = BATCH_BYTES / (size_of::<K>() + size_of::<V>());
+        let mut keys = vec![K::zeroed(); batch];
+        let mut values = vec![V::zeroed(); batch];
         let mut cursor = Cursor::default();
         loop {
             let fd = self.map.fd().as_fd();

@@ -9,6 +9,7 @@ use crate::{
     exit::Failure,
     kernel, lock,
     pins::{Gateway, Pins},
+    show::print,
 };
 
 /// Removes the gateways that are asked for; that there are none is as good.
@@ -40,10 +41,10 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
             )
             .into());
         }
-        println!(
-            "nothing is loaded in this network namespace below {}",
+        print(&format!(
+            "nothing is loaded in this network namespace below {}\n",
             pins.state_dir().display()
-        );
+        ))?;
     }
     for gateway in gateways {
         remove(&gateway)?;
@@ -61,6 +62,8 @@ fn remove(gateway: &Gateway) -> anyhow::Result<()> {
     if gateway.exists() {
         warn!("{} is still there", gateway.dir().display());
     }
-    println!("unloaded {}: {programs} programs detached", gateway.name());
-    Ok(())
+    print(&format!(
+        "unloaded {}: {programs} programs detached\n",
+        gateway.name()
+    ))
 }

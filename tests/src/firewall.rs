@@ -48,3 +48,50 @@ table inet lab {
     }
 }
 ";
+
+/// What an administrator of a network writes whose hosts reach the outside by one address: the
+/// kernel translates what goes out, and nothing comes in that does not belong to it.
+pub const MASQUERADE: &str = "
+table inet lab {
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname \"wan\" masquerade
+    }
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        iifname \"lan\" oifname \"wan\" accept
+    }
+}
+";
+
+/// A rule more, for what ftp-nat gives to the stack (`--lan none`).
+pub const ACCEPT_MARKED: &str = "
+table inet lab {
+    chain forward {
+        meta mark 0x667470 accept
+    }
+}
+";
+
+/// [`MASQUERADE`] with the kernel's own FTP helper on port 21.
+pub const MASQUERADE_WITH_HELPER: &str = "
+table inet lab {
+    ct helper ftp {
+        type \"ftp\" protocol tcp;
+    }
+    chain helper {
+        type filter hook prerouting priority filter; policy accept;
+        tcp dport 21 ct helper set \"ftp\"
+    }
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname \"wan\" masquerade
+    }
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        iifname \"lan\" oifname \"wan\" accept
+    }
+}
+";

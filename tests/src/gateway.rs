@@ -96,6 +96,23 @@ impl<'lab> Gateway<'lab> {
             .with_context(|| format!("no JSON: {}", answer.text()))
     }
 
+    /// A counter's value: `gateway.metric("denied_packets_total", "reason=\"bounce\"")`; no labels for one
+    /// that has none.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name.
+    pub fn metric(&self, name: &str, labels: &str) -> anyhow::Result<u64> {
+        let text = self.ask(&["metrics"])?.expect_success()?.text();
+        let wanted = match labels {
+            "" => format!("ftp_nat_{name} "),
+            labels => format!("ftp_nat_{name}{{{labels}}} "),
+        };
+        text.lines()
+            .find_map(|line| line.strip_prefix(&wanted)?.parse().ok())
+            .with_context(|| format!("there is no {wanted}in:\n{text}"))
+    }
+
     /// What the daemon has said since it was started last.
     #[must_use]
     pub fn log(&self) -> String {

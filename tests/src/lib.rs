@@ -26,6 +26,7 @@ pub mod scratch;
 pub mod scripted;
 pub mod server;
 pub mod tools;
+pub mod transfers;
 
 /// The programs that the lab runs, each with the Debian package that has it. (The servers are
 /// another matter, see [`server`].)

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 
 use ftp_nat_tests::{
-    client::{Client, Job, Mode, Session},
+    client::Mode,
     firewall,
     gateway::Gateway,
     lab::{Lab, WAN_ADDRESS, WAN_ADDRESS_V6},
-    scratch::Scratch,
     server::{FtpServer, Kind, Settings},
+    transfers,
 };
 
 const RUN: [&str; 6] = [
@@ -25,44 +25,8 @@ fn passes(kind: Kind, public: SocketAddr, modes: &[Mode]) {
     let lab = Lab::new().unwrap();
     lab.router.nft(firewall::DROP_FORWARDED).unwrap();
     let server = FtpServer::start(kind, lab.server(), &Settings::default()).unwrap();
-    let content: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
-    server.offer("file.bin", &content).unwrap();
-    let scratch = Scratch::new().unwrap();
-    let local = scratch.write("local.bin", &content).unwrap();
     let gateway = Gateway::start(&lab.router, &RUN).unwrap();
-
-    let mut failures = Vec::new();
-    for client in Client::ALL {
-        for &mode in modes {
-            let name = format!("{client:?}-{mode:?}.bin");
-            let path = format!("/upload/{name}");
-            for job in [
-                Job::Fetch("/download/file.bin"),
-                Job::Store(&local, &path),
-                Job::List("/download"),
-            ] {
-                if !client.can(public, mode, job) {
-                    continue;
-                }
-                let result = client
-                    .perform(lab.client(), &server.target_at(public), mode, job)
-                    .and_then(Session::expect_success);
-                let is_right = |session: &Session| match job {
-                    Job::Fetch(_) => session.content == content,
-                    Job::Store(..) => server.stored(&name).is_ok_and(|stored| stored == content),
-                    Job::List(_) => String::from_utf8_lossy(&session.content).contains("file.bin"),
-                };
-                match result {
-                    Ok(session) if is_right(&session) => (),
-                    Ok(session) => failures.push(format!(
-                        "{client:?} {mode:?} {job:?}: another content\n{}",
-                        session.transcript
-                    )),
-                    Err(error) => failures.push(format!("{client:?} {mode:?} {job:?}: {error:#}")),
-                }
-            }
-        }
-    }
+    let failures = transfers::all(lab.client(), &server, public, modes).unwrap();
     assert!(
         failures.is_empty(),
         "{}\nthe gateway said:\n{}",

@@ -10,6 +10,9 @@ use super::{
 /// The largest table that is offered: the kernel takes memory for its buckets at once.
 const LIMIT_MAX: u32 = 1 << 25;
 
+/// The networks of clients that the datapath has room for (its INSIDE map).
+const PREFIXES_MAX: usize = 1024;
+
 /// A table's size.
 ///
 /// # Errors
@@ -27,10 +30,20 @@ pub fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     interfaces(config, &mut problems);
     publishes(config, &mut problems);
+    let prefixes: Vec<_> = config
+        .masquerade
+        .iter()
+        .flat_map(|it| &it.clients)
+        .collect();
+    if let Some(first_too_many) = prefixes.get(PREFIXES_MAX) {
+        let what = format!("is one network too many: there is room for {PREFIXES_MAX}");
+        problems.push(Problem::new(&first_too_many.place, what));
+    }
     if config.publish.is_empty() && config.masquerade.is_empty() {
         problems.push(Problem::new(
             &Place::Default,
-            "nothing to do: publish a server with --publish PUBLIC=SERVER or [[publish]]",
+            "nothing to do: publish a server with --publish PUBLIC=SERVER or [[publish]], or serve \
+             clients with --masquerade NET or [[masquerade]]",
         ));
     }
     problems

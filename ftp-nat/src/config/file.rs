@@ -95,7 +95,7 @@ impl Reader {
             }
         }
         for table in self.tables(&mut root, "masquerade") {
-            let masquerade = self.masquerade(Section::new("masquerade", table.0));
+            let masquerade = self.masquerade(&table.1, Section::new("masquerade", table.0));
             config.masquerade.push(masquerade);
         }
         if let Some(item) = self.take(&mut root, "timeouts")
@@ -206,14 +206,25 @@ impl Reader {
         })
     }
 
-    fn masquerade<'t>(&mut self, mut section: Section<'t>) -> Masquerade {
+    fn masquerade<'t>(&mut self, place: &Place, mut section: Section<'t>) -> Masquerade {
         let clients = match self.take(&mut section, "clients") {
-            Some(item) => self
-                .list(&item)
-                .iter()
-                .filter_map(|item| self.parsed::<Prefix>(item))
-                .collect(),
-            None => Vec::new(),
+            Some(item) => {
+                let list = self.list(&item);
+                if list.is_empty() {
+                    self.problem(&item.place, "names nobody: list the clients' networks");
+                }
+                list.iter()
+                    .filter_map(|item| self.parsed_given::<Prefix>(item))
+                    .collect()
+            }
+            None => {
+                self.problem(
+                    place,
+                    "`clients` is missing: the networks behind this gateway, such as \
+                     [\"192.168.0.0/16\"]",
+                );
+                Vec::new()
+            }
         };
         let control_ports = match self.take(&mut section, "control_ports") {
             Some(item) => self
@@ -534,6 +545,9 @@ data_idle = 1
 [[masquerade]]
 control_ports = [0]
 
+[[masquerade]]
+clients = ["192.168.0.0/33"]
+
 [gatway]
 "#,
         );
@@ -547,12 +561,14 @@ control_ports = [0]
             "f.toml:12: publish.passive_ports: \"50999-50000\" is upside down",
             "f.toml:15: timeouts.mapping: must be a whole number, not string",
             "f.toml:16: timeouts.data_idle: 1 is out of range: 10 to",
+            "f.toml:18: masquerade: `clients` is missing",
             "f.toml:19: masquerade.control_ports: \"0\" is not a port",
-            "f.toml:21: gatway: unknown key; did you mean `gateway`?",
+            "f.toml:22: masquerade.clients: \"33\" is not a prefix length",
+            "f.toml:24: gatway: unknown key; did you mean `gateway`?",
         ] {
             assert!(all.contains(named), "{named} is not in:\n{all}");
         }
-        assert_eq!(problems.len(), 10, "{all}");
+        assert_eq!(problems.len(), 12, "{all}");
     }
 
     #[test]

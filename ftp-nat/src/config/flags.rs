@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{
-    Config, ControlNat, Datapath, Given, Lan, Peer, Place, Problem, Publish,
+    Config, ControlNat, Datapath, Given, Lan, Masquerade, Peer, Place, Problem, Publish,
     value::{self, PortRange, Public, Server},
 };
 use crate::cli::RunArgs;
@@ -33,6 +33,13 @@ pub fn apply(args: &RunArgs, config: &mut Config) -> Vec<Problem> {
             .publish
             .iter()
             .filter_map(|text| problems.keep(format!("--publish {text}"), publish(text)))
+            .collect();
+    }
+    if !args.masquerade.is_empty() {
+        config.masquerade = args
+            .masquerade
+            .iter()
+            .filter_map(|text| problems.keep(format!("--masquerade {text}"), masquerade(text)))
             .collect();
     }
     if let Some(dir) = &args.state_dir {
@@ -114,6 +121,15 @@ fn interfaces(flag: &str, names: &[String], problems: &mut Problems) -> Vec<Give
         .collect()
 }
 
+fn masquerade(text: &str) -> Result<Masquerade, String> {
+    let (value, port) = value::clients(text)?;
+    let place = Place::Flag(format!("--masquerade {text}"));
+    Ok(Masquerade {
+        clients: vec![Given { value, place }],
+        control_ports: vec![port],
+    })
+}
+
 fn publish(text: &str) -> Result<Publish, String> {
     let (public, server) = text
         .split_once('=')
@@ -157,6 +173,8 @@ mod tests {
             "wan",
             "--publish",
             "198.51.100.1:21=10.0.0.5:21",
+            "--masquerade",
+            "192.168.0.0/16:2121",
             "--lan",
             "none",
             "--mark",
@@ -171,6 +189,9 @@ mod tests {
             "198.51.100.1:21"
         );
         assert_eq!(config.publish[0].server.value.to_string(), "10.0.0.5:21");
+        let clients = &config.masquerade[0].clients[0];
+        assert_eq!(clients.value.to_string(), "192.168.0.0/16");
+        assert_eq!(config.masquerade[0].control_ports, [2121]);
     }
 
     #[test]
@@ -184,6 +205,8 @@ mod tests {
             "1.2.3.4:21=10.0.0.5:0",
             "--publish",
             "1.2.3.4:21",
+            "--masquerade",
+            "192.168.0.0/40",
             "--mark",
             "red",
             "--lan",
@@ -199,12 +222,13 @@ mod tests {
             "--publish 300.1.1.1:21=10.0.0.5:21: \"300.1.1.1\" is not an IPv4 address",
             "--publish 1.2.3.4:21=10.0.0.5:0: \"0\" is not a port",
             "--publish 1.2.3.4:21: has no `=`",
+            "--masquerade 192.168.0.0/40: \"40\" is not a prefix length",
             "--mark red: \"red\" is not a mark",
             "--lan none: contradicts",
             "--max-sessions 0: ",
         ] {
             assert!(all.contains(named), "{named} is not in:\n{all}");
         }
-        assert_eq!(problems.len(), 7, "{all}");
+        assert_eq!(problems.len(), 8, "{all}");
     }
 }

@@ -238,29 +238,12 @@ impl fmt::Display for PortRange {
 }
 
 /// A network: an address and how many of its bits count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prefix {
     /// Its first address.
     pub address: IpAddr,
     /// The bits that count.
     pub bits: u8,
-}
-
-impl Prefix {
-    /// Whether an address is in it.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        let shared = |one: u128, other: u128, most: u32| {
-            let rest = most.saturating_sub(self.bits.into());
-            (one ^ other).checked_shr(rest).unwrap_or(0) == 0
-        };
-        match (self.address, ip) {
-            (IpAddr::V4(one), IpAddr::V4(other)) => {
-                shared(one.to_bits().into(), other.to_bits().into(), 32)
-            }
-            (IpAddr::V6(one), IpAddr::V6(other)) => shared(one.to_bits(), other.to_bits(), 128),
-            _ => false,
-        }
-    }
 }
 
 impl FromStr for Prefix {
@@ -283,7 +266,41 @@ impl FromStr for Prefix {
                 .filter(|bits| *bits <= most)
                 .ok_or_else(|| format!("{bits:?} is not a prefix length: 0 to {most}"))?,
         };
-        Ok(Self { address, bits })
+        Ok(Self::of(address.to_canonical(), bits))
+    }
+}
+
+impl Prefix {
+    /// The network that an address is in; at most all of its bits count.
+    pub fn of(address: IpAddr, bits: u8) -> Self {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.min(most);
+        let hosts = u32::from(most - bits);
+        let address = match address {
+            IpAddr::V4(v4) => {
+                IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(hosts).unwrap_or(0)).into())
+            }
+            IpAddr::V6(v6) => {
+                IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(hosts).unwrap_or(0)).into())
+            }
+        };
+        Self { address, bits }
+    }
+
+    /// Whether another network is a part of this one, or the same.
+    pub fn contains(&self, other: &Self) -> bool {
+        self.address.is_ipv4() == other.address.is_ipv4()
+            && self.bits <= other.bits
+            && Self::of(other.address, self.bits) == *self
+    }
+
+    /// An address that a host of it may have.
+    pub fn first_host(&self) -> IpAddr {
+        match self.address {
+            IpAddr::V4(v4) if self.bits < 31 => IpAddr::V4((v4.to_bits() | 1).into()),
+            IpAddr::V6(v6) if self.bits < 127 => IpAddr::V6((v6.to_bits() | 1).into()),
+            other => other,
+        }
     }
 }
 
@@ -291,6 +308,35 @@ impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.bits)
     }
+}
+
+/// Inside clients, and the control port of their servers: `NET[:PORT]`.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn clients(text: &str) -> Result<(Prefix, u16), String> {
+    // Behind the slash there is no colon but the port's.
+    let (network, port) = match text.split_once('/') {
+        Some((_, bits)) => match bits.split_once(':') {
+            Some((bits, port)) => {
+                let end = text.len() - port.len() - 1;
+                debug_assert!(text[..end].ends_with(bits), "{text}");
+                (&text[..end], Some(port))
+            }
+            None => (text, None),
+        },
+        None if text.parse::<IpAddr>().is_ok() => (text, None),
+        None => match text.rsplit_once(':') {
+            Some((host, port)) => {
+                let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+                (bare.unwrap_or(host), Some(port))
+            }
+            None => (text, None),
+        },
+    };
+    let port = port.map_or(Ok(21), port_number)?;
+    Ok((network.parse()?, port))
 }
 
 /// A packet mark, decimal or hexadecimal.
@@ -321,6 +367,53 @@ mod tests {
         assert_eq!("[2001:db8::1]:21".parse(), address("[2001:db8::1]:21"));
         assert_eq!("[::ffff:203.0.113.1]:21".parse(), address("203.0.113.1:21"));
         assert_eq!("eth0.7:990".parse(), Ok(eth0));
+    }
+
+    #[test]
+    fn clients_are_a_network_and_perhaps_a_port() {
+        for (text, network, port) in [
+            ("192.168.0.0/16", "192.168.0.0/16", 21),
+            ("192.168.7.9/16:2121", "192.168.0.0/16", 2121),
+            ("192.168.7.9", "192.168.7.9/32", 21),
+            ("192.168.7.9:990", "192.168.7.9/32", 990),
+            ("fd00::1/8", "fd00::/8", 21),
+            ("fd00::/8:2121", "fd00::/8", 2121),
+            ("fd00::7", "fd00::7/128", 21),
+            ("[fd00::7]:2121", "fd00::7/128", 2121),
+            ("0.0.0.0/0", "0.0.0.0/0", 21),
+            ("::/0", "::/0", 21),
+        ] {
+            let (prefix, number) = clients(text).unwrap();
+            assert_eq!((prefix.to_string().as_str(), number), (network, port));
+        }
+        for (text, named) in [
+            ("", "\"\" is not an IP address"),
+            ("lan", "\"lan\" is not an IP address"),
+            ("192.168.0.0/33", "\"33\" is not a prefix length"),
+            ("192.168.0.0/16:0", "\"0\" is not a port"),
+            ("192.168.0.0/16:", "\"\" is not a port"),
+            ("fd00::/129:21", "\"129\" is not a prefix length"),
+        ] {
+            let error = clients(text).unwrap_err();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_network_contains_itself_and_its_parts() {
+        let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+        let outer = prefix("10.0.0.0/8");
+        for (inner, is_part) in [
+            ("10.0.0.0/8", true),
+            ("10.1.2.0/24", true),
+            ("10.0.0.0/7", false),
+            ("11.0.0.0/24", false),
+            ("fd00::/8", false),
+        ] {
+            assert_eq!(outer.contains(&prefix(inner)), is_part, "{inner}");
+        }
+        assert_eq!(outer.first_host().to_string(), "10.0.0.1");
+        assert_eq!(prefix("10.0.0.7").first_host().to_string(), "10.0.0.7");
     }
 
     #[test]
@@ -374,28 +467,6 @@ mod tests {
         ] {
             let error = text.parse::<PortRange>().unwrap_err();
             assert!(error.contains(named), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_network_contains_the_addresses_that_share_its_bits() {
-        for (network, ip, contains) in [
-            ("10.0.0.0/8", "10.255.0.1", true),
-            ("10.0.0.0/8", "11.0.0.1", false),
-            ("10.0.0.5", "10.0.0.5", true),
-            ("10.0.0.5", "10.0.0.4", false),
-            ("0.0.0.0/0", "192.0.2.1", true),
-            ("0.0.0.0/0", "2001:db8::1", false),
-            ("2001:db8::/32", "2001:db8:ffff::1", true),
-            ("2001:db8::/32", "2001:db9::1", false),
-            ("::/0", "2001:db9::1", true),
-        ] {
-            let network: Prefix = network.parse().unwrap();
-            assert_eq!(
-                network.contains(ip.parse().unwrap()),
-                contains,
-                "{network} {ip}"
-            );
         }
     }
 

@@ -86,7 +86,7 @@ fn update(
     clock: &Clock,
     old: &Policy,
 ) -> anyhow::Result<(Policy, BTreeSet<String>)> {
-    let network = Network::look(policy::destinations(config))?;
+    let network = Network::look(policy::destinations(config), &policy::networks(config))?;
     let (mut policy, obstacles) = Policy::derive(config, &network);
     // A route that is away for a moment takes no program off its interface.
     if obstacles
