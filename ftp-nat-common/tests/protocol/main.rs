@@ -6,7 +6,7 @@ mod commands;
 mod conversation;
 mod encryption;
 mod gating;
-//mod properties;
+mod properties;
 mod replies;
 mod segments;
 mod streams;
