@@ -365,7 +365,7 @@ mod tests {
             push_attribute(&mut bytes, kind, value);
             bytes
         };
-        let mut route = vec![0; ROUTE_INFO];
+        let mut route = [0; ROUTE_INFO];
         route[0] = libc::AF_INET as u8;
         route[1] = 16;
         let hop = |index: u32| [&[8, 0, 0, 0][..], &index.to_ne_bytes()].concat();
