@@ -117,10 +117,9 @@ impl Doorman {
         }
     }
 
-    /// Fills in the scratch memory's mapping.
+    /// Fills in a mapping.
     #[inline(always)]
-    fn fill(&self, scratch: &mut Scratch, kind: u8, to: Endpoint, settings: &Settings) {
-        let mapping = &mut scratch.mapping;
+    fn fill(&self, mapping: &mut Mapping, kind: u8, to: Endpoint, settings: &Settings) {
         let now = jiffies();
         mapping.to = to;
         mapping.session = self.session;
@@ -132,19 +131,26 @@ impl Doorman {
     }
 
     /// Lets connections from outside in: on the announced port if the peer has that free.
+    ///
+    /// The scratch memory comes as a pointer, because the search writes to it as well: through a
+    /// reference, the compiler would take the port that was wanted for the one that was found.
     #[inline(always)]
     fn open_inbound(
         &self,
-        scratch: &mut Scratch,
+        scratch: *mut Scratch,
         session: &Session,
         wanted: Port,
         hz: u32,
     ) -> Result<Port, Counter> {
-        scratch.search.key = Self::key(session, wanted);
-        scratch.search.answer = TAKEN;
+        // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+        unsafe {
+            (*scratch).search.key = Self::key(session, wanted);
+            (*scratch).search.answer = TAKEN;
+        }
         match ftp_nat_search() {
             GIVEN => {
-                let public = scratch.search.key.dport;
+                // SAFETY: as above.
+                let public = unsafe { (*scratch).search.key.dport };
                 interest::note(public, hz);
                 interest::note(wanted, hz);
                 Ok(public)
@@ -158,7 +164,7 @@ impl Doorman {
     #[inline(always)]
     fn open_outbound(
         &self,
-        scratch: &Scratch,
+        mapping: &Mapping,
         session: &Session,
         opening: &Opening,
         hz: u32,
@@ -171,7 +177,7 @@ impl Doorman {
             side: side::OUTBOUND,
         };
         if maps::MAPPINGS
-            .insert(key, scratch.mapping, u64::from(BPF_ANY))
+            .insert(key, mapping, u64::from(BPF_ANY))
             .is_err()
         {
             return Err(Counter::PassedMapFull);
@@ -217,8 +223,9 @@ impl Gate for Doorman {
         else {
             return Err(Counter::PassedMapFull);
         };
-        // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-        let scratch = unsafe { &mut *scratch };
+        // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other. Nobody
+        // else writes to its mapping here.
+        let mapping = unsafe { &mut (*scratch).mapping };
         let passive = opening.kind == kind::PASSIVE;
         let outward = !passive && session.role == role::PUBLISH;
         let to = if outward {
@@ -228,9 +235,9 @@ impl Gate for Doorman {
         } else {
             Endpoint::new(opening.addr, opening.port)
         };
-        self.fill(scratch, opening.kind, to, settings);
+        self.fill(mapping, opening.kind, to, settings);
         let result = if outward {
-            self.open_outbound(scratch, session, opening, settings.hz)
+            self.open_outbound(mapping, session, opening, settings.hz)
         } else {
             self.open_inbound(scratch, session, opening.port, settings.hz)
         };
