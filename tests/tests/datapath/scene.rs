@@ -40,6 +40,24 @@ pub(crate) fn control_v6() -> Ends {
     )
 }
 
+/// A control connection of a masqueraded client.
+pub(crate) fn masqueraded_v4() -> Ends {
+    Ends::new(
+        "198.51.100.30:2100",
+        "198.51.100.1:40000",
+        "10.0.0.105:39999",
+    )
+}
+
+/// The same over IPv6.
+pub(crate) fn masqueraded_v6() -> Ends {
+    Ends::new(
+        "[2001:db8:1::30]:2100",
+        "[2001:db8:1::1]:40000",
+        "[fd00:10::50]:39999",
+    )
+}
+
 impl Ends {
     fn new(outside: &str, public: &str, inside: &str) -> Self {
         let [outside, public, inside] = [outside, public, inside].map(|end| end.parse().unwrap());
