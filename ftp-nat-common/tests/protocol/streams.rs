@@ -93,8 +93,8 @@ const SCENES: [Scene; 6] = [
             (S, "2\n22\r\n227\r227 (10,0,0,5,195,80)\r\n\r\n227 x\r\n"),
             (C, "AUTH TLS\r\n"),
             (S, "234 Go\r\n"),
-            (C, "\u{16}\u{3}\u{1}\u{0}\n227 (10,0,0,5,1,1)\r\nPASV\r\n"),
-            (S, "\u{16}\u{3}\u{1}\u{0}\n227 (10,0,0,5,195,81)\r\n"),
+            (C, "\u{16}\u{3}\u{1}\u{0}\n\u{1}PASV\u{2}\r\n\u{3}"),
+            (S, "\u{16}\u{3}\u{1}\u{0}\n\u{1}227 (10,0,0,5,195,81)\u{2}\r\n\u{3}"),
         ],
     },
     Scene {
@@ -234,7 +234,7 @@ fn storm(seeds: std::ops::Range<u64>) {
             seed,
             loss,
             // Lines are let go at last: here that would be a difference.
-            timeout: if loss > 5 { 10_000_000 } else { TIMEOUT },
+            timeout: if loss > 0 { 10_000_000 } else { TIMEOUT },
             repeats: [0, 5, 30][dice.below(3) as usize],
             late: [0, 5, 30][dice.below(3) as usize],
             segment: [8, 50, 536, 1400][dice.below(4) as usize],
