@@ -166,7 +166,7 @@ fn exchange(
         Sketch(&kernel),
         Sketch(&modelled),
     );
-    connection.learn(sender, &packet, random);
+    connection.learn(sender, random);
 }
 
 /// A session without its times, which only the kernel's clock tells.

@@ -288,7 +288,7 @@ impl Connection {
     }
 
     /// The sender may go back to what did not leave.
-    pub(super) fn learn(&mut self, sender: Sender, _packet: &Packet, random: &mut Random) {
+    pub(super) fn learn(&mut self, sender: Sender, random: &mut Random) {
         if random.chance(35) {
             let known = direction(&self.session, sender as u8);
             self.streams[sender as usize].go_back(known);
