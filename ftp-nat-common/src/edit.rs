@@ -170,8 +170,8 @@ impl Edits {
     }
 
     /// The sender's number for the receiver's `seq`, an acknowledgement or the edge of a SACK
-    /// block. Inside a piece of another length there is no such number: then it is the piece's
-    /// start, or its end where `up` says so.
+    /// block. Where a piece grew, its last byte stands for all that it grew by: a number in there
+    /// is that byte's, or the next one where `up` says so.
     #[inline(never)]
     pub fn original(&self, seq: u32, up: bool) -> u32 {
         if self.adjusted == 0 {
@@ -186,12 +186,11 @@ impl Edits {
                 break;
             }
             before = edit.before;
-            if at > 0 && edit.old_len != edit.new_len {
-                let end = if up { edit.old_len as u32 } else { 0 };
-                return edit.start.wrapping_add(end);
-            }
             if at > 0 {
-                break;
+                // The piece is never empty: some byte of it was sent.
+                let last = (edit.old_len as u32).wrapping_sub(1);
+                let most = last.wrapping_add(up as u32);
+                return edit.start.wrapping_add((at as u32).min(most));
             }
             age += 1;
         }
@@ -224,7 +223,8 @@ mod tests {
             (base.wrapping_add(90), 3, "abcde"),
         ]);
         for at in 0..200 {
-            if (11..15).contains(&at) || (31..36).contains(&at) || (91..93).contains(&at) {
+            // Six bytes became two: four of them are nowhere.
+            if (32..36).contains(&at) {
                 continue;
             }
             let seq = base.wrapping_add(at);
@@ -259,8 +259,12 @@ mod tests {
         assert_eq!(edits.sent(130), 133);
         assert_eq!(edits.sent(136), 135);
         assert_eq!(edits.original(108, false), 105);
-        assert_eq!(edits.original(104, false), 100);
-        assert_eq!(edits.original(104, true), 105);
+        // Of 100..105 the first four bytes are the first four of 100..108.
+        assert_eq!(edits.original(104, false), 104);
+        assert_eq!(edits.original(105, false), 104);
+        assert_eq!(edits.original(107, false), 104);
+        assert_eq!(edits.original(107, true), 105);
+        assert_eq!(edits.original(134, true), 131);
         assert_eq!(edits.original(135, false), 136);
     }
 

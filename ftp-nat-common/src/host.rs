@@ -113,6 +113,9 @@ fn passes_unread<G: Gate>(
     if !tls::is_encrypted(session, is_replies) {
         return false;
     }
+    if segment.payload.is_empty() {
+        return true;
+    }
     let mut judge = PlainText::zeroed();
     let is_plain =
         segment.payload.iter().all(|byte| judge.feed(*byte)) && judge.is_plain(is_replies);
@@ -121,9 +124,7 @@ fn passes_unread<G: Gate>(
         tls::clear(session, gate, is_replies, segment.seq);
         return false;
     }
-    if !segment.payload.is_empty() {
-        gate.count(Counter::PassedEncrypted);
-    }
+    gate.count(Counter::PassedEncrypted);
     true
 }
 
@@ -199,9 +200,11 @@ fn rewrite(session: &Session, is_replies: bool, segment: &Segment) -> Segment {
             (Some(byte), _) => byte,
             (None, seq) => segment.payload[seq.wrapping_sub(segment.seq) as usize],
         })
-        .collect();
+        .collect::<Vec<_>>();
+    // All of it lies in a piece that got shorter: a keep-alive asks for the acknowledgement.
+    let is_swallowed = payload.is_empty() && !segment.payload.is_empty() && !segment.fin;
     Segment {
-        seq: first,
+        seq: first.wrapping_sub(is_swallowed as u32),
         payload,
         fin: segment.fin,
     }

@@ -33,8 +33,8 @@ pub struct Plan {
     pub merge: u32,
     /// Where they start in [`Direction::line`].
     pub from: u32,
-    /// How many bytes, counted from the first of those, were inspected before: all kept ones and
-    /// more, or none.
+    /// How many bytes, counted from the first of those, were inspected before: some kept ones too,
+    /// where a line was let go of which the sender has repeated only the start.
     pub skip: u32,
 }
 

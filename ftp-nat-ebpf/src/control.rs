@@ -1,17 +1,17 @@
 //! A segment of a control connection: read, perhaps held or changed, its numbers adjusted.
 
 use crate::count;
-use crate::doorman::Doorman;
+use crate::doorman::{Doorman, Search};
 use crate::flow::{Connection, Exit, Net};
 use crate::kernel::{Context, Skb, jiffies, repeat};
 use crate::maps;
 use crate::packet::{Packet, tcp};
-use crate::rebuild;
+use crate::rebuild::{self, Options};
 use bytemuck::Zeroable;
 use ftp_nat_common::abi::{Flow, LINE_MAX, Mapping, Session, direction_flag, flow_flag};
 use ftp_nat_common::addr::Endpoint;
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::inspect::{Inspection, direction, direction_mut};
+use ftp_nat_common::inspect::{Inspection, direction_mut};
 use ftp_nat_common::segment::{self, DROP, INSPECT, PASS};
 use ftp_nat_common::tls::{self, PlainText};
 
@@ -34,12 +34,19 @@ pub struct Scratch {
     pub outward: Exit,
     /// A mapping that is being used or made.
     pub mapping: Mapping,
+    /// The search for its port.
+    pub search: Search,
     /// The control segment under way.
     pub segment: Segment,
     /// The reader's state.
     pub inspection: Inspection,
     /// Judges whether an encrypted connection is so still.
     pub judge: PlainText,
+    /// Where the walk through TCP's options is.
+    pub options: Options,
+    /// The kept bytes in front of the segment under way: the lines behind them are kept in the same
+    /// place while it is read.
+    pub kept: [u8; LINE_MAX],
     /// Payload as it came.
     pub window: [u8; WINDOW],
     /// Payload as it leaves.
@@ -97,8 +104,6 @@ pub struct Segment {
     pub skip: u32,
     /// Kept bytes in front of the payload.
     pub merge: u32,
-    /// Where they start in the direction's lines.
-    pub from: u32,
     /// Bytes of the payload that leave.
     pub keep: u32,
 }
@@ -139,7 +144,6 @@ pub fn prepare<N: Net>(packet: &Packet<N>, flow: &Flow) -> bool {
         first: packet.seq,
         skip: 0,
         merge: 0,
-        from: 0,
         keep: packet.len,
     };
     // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
@@ -190,7 +194,8 @@ fn plan(skb: &Skb) -> u8 {
     };
     // SAFETY: the session's entry and this CPU's own scratch outlive the packet. Each direction
     // writes its own half of the session.
-    let (session, segment) = unsafe { (&mut *work.session, &mut (*work.scratch).segment) };
+    let (session, scratch) = unsafe { (&mut *work.session, &mut *work.scratch) };
+    let segment = &mut scratch.segment;
     if tls::is_encrypted(session, segment.is_replies != 0) && !is_plain_again(skb) {
         return PASS;
     }
@@ -216,7 +221,11 @@ fn plan(skb: &Skb) -> u8 {
     }
     segment.skip = plan.skip;
     segment.merge = plan.merge;
-    segment.from = plan.from;
+    if plan.merge > 0 {
+        let (first, second) = direction.line.split_at(LINE_MAX);
+        let kept = if plan.from == 0 { first } else { second };
+        scratch.kept.copy_from_slice(kept);
+    }
     segment.first = segment.seq.wrapping_sub(plan.merge);
     plan.verdict
 }
@@ -289,7 +298,7 @@ fn inspect(skb: &Skb) -> bool {
     let known = segment.skip.saturating_sub(segment.merge);
     work.at = segment.payload.wrapping_add(known);
     work.len = segment.len.wrapping_sub(known);
-    work.merge = if segment.skip == 0 { segment.merge } else { 0 };
+    work.merge = segment.merge.saturating_sub(segment.skip);
     repeat(work.len.wrapping_add(work.merge), &mut work, read_byte);
     let last = segment.flags & (tcp::FIN | tcp::RST) != 0;
     let Some(settings) = maps::SETTINGS.get(0) else {
@@ -339,7 +348,7 @@ pub struct Work<'a> {
     pub at: u32,
     /// How many bytes there are from there on.
     pub len: u32,
-    /// How many kept bytes come in front of them.
+    /// How many kept bytes come in front of them and have to be read.
     pub merge: u32,
     /// A sum over them.
     pub sum: u32,
@@ -354,7 +363,8 @@ unsafe extern "C" fn read_byte(index: u64, work: *mut Work<'_>) -> i64 {
     };
     let index = index as u32;
     let byte = if index < work.merge {
-        kept_byte(session, &scratch.segment, index)
+        let at = index.wrapping_add(scratch.segment.skip);
+        scratch.kept[at as usize & (LINE_MAX - 1)]
     } else {
         match window_byte(work, &mut scratch.window, index.wrapping_sub(work.merge)) {
             Some(byte) => byte,
@@ -403,13 +413,6 @@ step!(ftp_nat_announce, announce, "Lets an announcement through.");
 step!(ftp_nat_write, write, "Writes it anew.");
 step!(ftp_nat_insert, insert, "Puts it in its place.");
 step!(ftp_nat_conclude, conclude, "Ends a line.");
-
-/// Byte `at` of those that are kept and come in front of the segment.
-#[inline(always)]
-pub(crate) fn kept_byte(session: &Session, segment: &Segment, at: u32) -> u8 {
-    let place = segment.from.wrapping_add(at) as usize;
-    direction(session, segment.is_replies).line[place & (2 * LINE_MAX - 1)]
-}
 
 /// Byte `at` of the work's bytes, through the window: whoever reads them in order reads all.
 #[inline(always)]

@@ -1,5 +1,6 @@
 //! Opening what a control connection announces.
 
+use crate::control::Scratch;
 use crate::count;
 use crate::interest;
 use crate::kernel::{jiffies, repeat};
@@ -28,30 +29,44 @@ const TAKEN: u32 = 1;
 /// The map is full.
 const FULL: u32 = 2;
 
-/// The search for a public port.
+/// The search for a public port. It lies in the scratch memory, as the mapping that it is for.
 #[repr(C)]
-struct Search<'a> {
+#[derive(Clone, Copy)]
+pub(crate) struct Search {
     key: MappingKey,
-    mapping: &'a Mapping,
-    settings: &'a Settings,
     answer: u32,
 }
 
+/// Searches for a port, from the one in the scratch memory's key on; gives how it ended.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_search() -> u32 {
+    let Some(mut scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return FULL;
+    };
+    repeat(TRIES, &mut scratch, ask);
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    unsafe { (*scratch).search.answer }
+}
+
 /// Asks for the port in the search's key; the next try takes another. 1 ends the loop.
-unsafe extern "C" fn ask(_index: u64, search: *mut Search<'_>) -> i64 {
-    // SAFETY: `repeat` hands over what `open_inbound` made.
-    let search = unsafe { &mut *search };
-    search.answer = ask_once(search);
+unsafe extern "C" fn ask(_index: u64, scratch: *mut *mut Scratch) -> i64 {
+    let Some(settings) = maps::SETTINGS.get(0) else {
+        return 1;
+    };
+    // SAFETY: `repeat` hands over what `ftp_nat_search` has: this CPU's own scratch.
+    let scratch = unsafe { &mut **scratch };
+    let search = &mut scratch.search;
+    search.answer = ask_once(&search.key, &scratch.mapping);
     if search.answer != TAKEN {
         return 1;
     }
-    search.key.dport = random_port(search.settings);
+    search.key.dport = random_port(settings);
     0
 }
 
 #[inline(always)]
-fn ask_once(search: &Search<'_>) -> u32 {
-    let key = &search.key;
+fn ask_once(key: &MappingKey, mapping: &Mapping) -> u32 {
     let published = PublishKey {
         addr: key.dst,
         port: key.dport,
@@ -60,7 +75,7 @@ fn ask_once(search: &Search<'_>) -> u32 {
     if maps::PUBLISHED.get_ptr(published).is_some() {
         return TAKEN;
     }
-    match maps::MAPPINGS.insert(key, search.mapping, u64::from(BPF_NOEXIST)) {
+    match maps::MAPPINGS.insert(key, mapping, u64::from(BPF_NOEXIST)) {
         Ok(()) => return GIVEN,
         // -EEXIST
         Err(-17) => {}
@@ -72,10 +87,10 @@ fn ask_once(search: &Search<'_>) -> u32 {
     // SAFETY: the map is not preallocated, so the entry lives on while it is read.
     let there = unsafe { &*there };
     // The same end announced again, or an announcement that nobody came for in time.
-    let free = there.to == search.mapping.to || jiffies() > there.expires;
+    let free = there.to == mapping.to || jiffies() > there.expires;
     if free
         && maps::MAPPINGS
-            .insert(key, search.mapping, u64::from(BPF_ANY))
+            .insert(key, mapping, u64::from(BPF_ANY))
             .is_ok()
     {
         GIVEN
@@ -102,13 +117,9 @@ impl Doorman {
         }
     }
 
-    /// The scratch memory's mapping, filled in.
+    /// Fills in a mapping.
     #[inline(always)]
-    fn mapping(&self, kind: u8, to: Endpoint) -> Option<(&'static Mapping, &'static Settings)> {
-        let settings = maps::SETTINGS.get(0)?;
-        let scratch = maps::SCRATCH.get_ptr_mut(0)?;
-        // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-        let mapping = unsafe { &mut (*scratch).mapping };
+    fn fill(&self, mapping: &mut Mapping, kind: u8, to: Endpoint, settings: &Settings) {
         let now = jiffies();
         mapping.to = to;
         mapping.session = self.session;
@@ -117,28 +128,32 @@ impl Doorman {
         mapping.pad2 = 0;
         mapping.born = now;
         mapping.expires = now.wrapping_add(settings.mapping_timeout);
-        Some((mapping, settings))
     }
 
     /// Lets connections from outside in: on the announced port if the peer has that free.
+    ///
+    /// The scratch memory comes as a pointer, because the search writes to it as well: through a
+    /// reference, the compiler would take the port that was wanted for the one that was found.
     #[inline(always)]
-    fn open_inbound(&self, session: &Session, kind: u8, to: Endpoint) -> Result<Port, Counter> {
-        let wanted = to.port;
-        let Some((mapping, settings)) = self.mapping(kind, to) else {
-            return Err(Counter::PassedMapFull);
-        };
-        let mut search = Search {
-            key: Self::key(session, wanted),
-            mapping,
-            settings,
-            answer: TAKEN,
-        };
-        repeat(TRIES, &mut search, ask);
-        match search.answer {
+    fn open_inbound(
+        &self,
+        scratch: *mut Scratch,
+        session: &Session,
+        wanted: Port,
+        hz: u32,
+    ) -> Result<Port, Counter> {
+        // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+        unsafe {
+            (*scratch).search.key = Self::key(session, wanted);
+            (*scratch).search.answer = TAKEN;
+        }
+        match ftp_nat_search() {
             GIVEN => {
-                interest::note(search.key.dport, settings.hz);
-                interest::note(wanted, settings.hz);
-                Ok(search.key.dport)
+                // SAFETY: as above.
+                let public = unsafe { (*scratch).search.key.dport };
+                interest::note(public, hz);
+                interest::note(wanted, hz);
+                Ok(public)
             }
             FULL => Err(Counter::PassedMapFull),
             _ => Err(Counter::DeniedNoPort),
@@ -147,7 +162,13 @@ impl Doorman {
 
     /// Lets a connection from the inside server to the client out.
     #[inline(always)]
-    fn open_outbound(&self, session: &Session, opening: &Opening) -> Result<Port, Counter> {
+    fn open_outbound(
+        &self,
+        mapping: &Mapping,
+        session: &Session,
+        opening: &Opening,
+        hz: u32,
+    ) -> Result<Port, Counter> {
         let key = MappingKey {
             src: session.inside.addr,
             dst: opening.addr,
@@ -155,17 +176,13 @@ impl Doorman {
             pad: 0,
             side: side::OUTBOUND,
         };
-        let to = Endpoint::new(session.public.addr, Port(0));
-        let Some((mapping, settings)) = self.mapping(kind::ACTIVE, to) else {
-            return Err(Counter::PassedMapFull);
-        };
         if maps::MAPPINGS
             .insert(key, mapping, u64::from(BPF_ANY))
             .is_err()
         {
             return Err(Counter::PassedMapFull);
         }
-        interest::note(opening.port, settings.hz);
+        interest::note(opening.port, hz);
         Ok(opening.port)
     }
 
@@ -202,15 +219,27 @@ impl Gate for Doorman {
             // Nothing is translated on the way to this machine's own server.
             return Ok(opening.port);
         }
+        let (Some(scratch), Some(settings)) = (maps::SCRATCH.get_ptr_mut(0), maps::SETTINGS.get(0))
+        else {
+            return Err(Counter::PassedMapFull);
+        };
+        // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other. Nobody
+        // else writes to its mapping here.
+        let mapping = unsafe { &mut (*scratch).mapping };
         let passive = opening.kind == kind::PASSIVE;
-        let result = if passive {
-            let to = Endpoint::new(session.inside.addr, opening.port);
-            self.open_inbound(session, kind::PASSIVE, to)
-        } else if session.role == role::MASQUERADE {
-            let to = Endpoint::new(opening.addr, opening.port);
-            self.open_inbound(session, kind::ACTIVE, to)
+        let outward = !passive && session.role == role::PUBLISH;
+        let to = if outward {
+            Endpoint::new(session.public.addr, Port(0))
+        } else if passive {
+            Endpoint::new(session.inside.addr, opening.port)
         } else {
-            self.open_outbound(session, opening)
+            Endpoint::new(opening.addr, opening.port)
+        };
+        self.fill(mapping, opening.kind, to, settings);
+        let result = if outward {
+            self.open_outbound(mapping, session, opening, settings.hz)
+        } else {
+            self.open_inbound(scratch, session, opening.port, settings.hz)
         };
         let Ok(public) = result else { return result };
         let counter = if passive {

@@ -2,7 +2,7 @@
 
 use crate::count;
 use crate::gateway::Hook;
-use crate::kernel::{Skb, jiffies, route};
+use crate::kernel::{Context, Skb, jiffies, route};
 use crate::maps;
 use crate::packet::{self, Ports, Reading};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
@@ -234,8 +234,19 @@ fn set_exits(skb: &Skb, hook: Hook) -> bool {
 
 /// Makes both flows of the connection in the scratch memory. The inbound one comes first: it is the
 /// lock on the public port. With `fresh` it must not exist yet; otherwise it replaces an old one.
+#[inline(always)]
+pub(crate) fn create(skb: &Skb, hook: Hook, fresh: bool) -> bool {
+    ftp_nat_create(skb.context(), hook as u32, u32::from(fresh)) != 0
+}
+
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn create(skb: &Skb, hook: Hook, fresh: bool) -> bool {
+extern "C" fn ftp_nat_create(context: Context, hook: u32, fresh: u32) -> u32 {
+    u32::from(make(&Skb::of(context), Hook::of(hook), fresh != 0))
+}
+
+#[inline(always)]
+fn make(skb: &Skb, hook: Hook, fresh: bool) -> bool {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
         return false;
     };

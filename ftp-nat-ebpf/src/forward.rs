@@ -27,14 +27,17 @@ impl Exit {
 }
 
 /// How this packet leaves. What cannot be redirected goes to the stack, which sends the ICMP error
-/// that is due: before its forward chain, so no rule of a firewall has a say in it.
+/// that is due: before its forward chain, so no rule of a firewall has a say in it. `counts`: it is
+/// counted so; a control segment is looked at twice.
 #[inline(always)]
-pub fn exit<N: Net>(skb: &Skb, hook: Hook, packet: &Packet<N>, flow: &Flow) -> Exit {
+pub fn exit<N: Net>(skb: &Skb, hook: Hook, packet: &Packet<N>, flow: &Flow, counts: bool) -> Exit {
     if flow.out_ifindex == 0 || hook == Hook::WanEgress {
         return Exit::Stack;
     }
     if packet.ttl <= 1 {
-        count::add(Counter::PassedTtl, packet.total);
+        if counts {
+            count::add(Counter::PassedTtl, packet.total);
+        }
         return Exit::Stack;
     }
     // A super-packet is sent as segments of this size.
@@ -45,7 +48,9 @@ pub fn exit<N: Net>(skb: &Skb, hook: Hook, packet: &Packet<N>, flow: &Flow) -> E
         packet.payload - crate::packet::IP + segment
     };
     if longest > flow.out_mtu {
-        count::add(Counter::PassedTooBig, packet.total);
+        if counts {
+            count::add(Counter::PassedTooBig, packet.total);
+        }
         return Exit::Stack;
     }
     Exit::Redirect

@@ -9,7 +9,7 @@ use crate::interest;
 use crate::kernel::{Skb, jiffies};
 use crate::mapping;
 use crate::maps;
-use crate::packet::{Packet, Reading, tcp};
+use crate::packet::{IP, Packet, Reading, tcp};
 use crate::publish;
 use crate::translate;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
@@ -37,6 +37,16 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// From its number.
+    #[inline(always)]
+    pub(crate) const fn of(number: u32) -> Self {
+        match number {
+            0 => Self::WanIngress,
+            1 => Self::WanEgress,
+            _ => Self::LanIngress,
+        }
+    }
+
     /// Which way packets at this hook go.
     #[inline(always)]
     pub const fn side(self) -> u32 {
@@ -114,11 +124,11 @@ fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
     let mut packet = match N::headers(skb) {
         Reading::Tcp(packet) => packet,
         Reading::Fragment => {
-            count::add(Counter::PassedFragment, skb.len());
+            count::add(Counter::PassedFragment, skb.len().wrapping_sub(IP));
             return NEXT;
         }
         Reading::Truncated => {
-            count::add(Counter::PassedTruncated, skb.len());
+            count::add(Counter::PassedTruncated, skb.len().wrapping_sub(IP));
             return NEXT;
         }
     };
@@ -139,7 +149,8 @@ fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
     // SAFETY: the map is not preallocated, so the entry lives on while it is used; a direction's
     // packets seldom run on two CPUs, and what that loses are counts.
     let flow = unsafe { &mut *flow };
-    let exit = forward::exit(skb, hook, &packet, flow);
+    let is_last = look == Look::Read || flow.kind != kind::CONTROL || hook == Hook::LanIngress;
+    let exit = forward::exit(skb, hook, &packet, flow, is_last);
     // What the stack forwards is translated on the WAN's side of it, like all that it sees; and it
     // answers what is too big or too old with an ICMP error that names the sender's own packet.
     if hook == Hook::LanIngress && !exit.is_redirect() {

@@ -1,10 +1,10 @@
 //! Writing what leaves of a control segment: held bytes in front, edited pieces, an end that is cut
 //! off; and its numbers.
 
-use crate::control::{Scratch, Segment, WINDOW, Work, kept_byte, window_byte, work};
+use crate::control::{Scratch, Segment, WINDOW, Work, window_byte, work};
 use crate::kernel::{Context, Skb, repeat};
 use crate::packet::{IP, tcp};
-use ftp_nat_common::abi::Session;
+use ftp_nat_common::abi::{LINE_MAX, Session};
 use ftp_nat_common::checksum::{add_byte, apply, difference};
 use ftp_nat_common::edit::Edits;
 use ftp_nat_common::inspect::{direction, direction_mut};
@@ -48,7 +48,7 @@ fn rewrite(skb: &Skb) -> bool {
     };
     // SAFETY: the session's entry and this CPU's own scratch outlive the packet.
     let (session, scratch) = unsafe { (&*work.session, &mut *work.scratch) };
-    let segment = &scratch.segment;
+    let segment = &mut scratch.segment;
     let (first, merge) = (segment.first, segment.merge);
     let edits = &direction(session, segment.is_replies).edits;
     let touched = edits.touch(first, merge.wrapping_add(segment.keep));
@@ -56,9 +56,14 @@ fn rewrite(skb: &Skb) -> bool {
         return true;
     }
     let (keep, out_len) = fit(skb, segment, edits, first, merge, segment.keep);
-    // A keep-alive has no bytes; anything else that has none has nothing to say.
-    if (out_len == 0 && segment.probe == 0) || out_len > LONGEST {
+    if out_len > LONGEST {
         return false;
+    }
+    // All of it lies in a piece that got shorter, so the receiver has it: its acknowledgement is
+    // what the sender lacks. The end of a stream asks for one by itself.
+    let is_end = segment.flags & tcp::FIN != 0 && keep >= segment.len;
+    if out_len == 0 && !is_end {
+        segment.probe = 1;
     }
     let work = &mut work;
     let old_sum = sum_payload(work, segment);
@@ -167,7 +172,7 @@ unsafe extern "C" fn write_byte(index: u64, writer: *mut Writer) -> i64 {
         None => {
             let at = seq.wrapping_sub(writer.first);
             if at < writer.merge {
-                kept_byte(session, &scratch.segment, at)
+                scratch.kept[at as usize & (LINE_MAX - 1)]
             } else {
                 scratch.window[at.wrapping_sub(writer.merge) as usize & (WINDOW - 1)]
             }
@@ -282,20 +287,34 @@ fn number(skb: &Skb) -> bool {
     {
         return false;
     }
-    others.edits.adjusted == 0 || sack(work.skb, segment, &others.edits)
+    others.edits.adjusted == 0 || ftp_nat_blocks(skb.context()) != 0
 }
 
-/// What the option walker works on.
+/// Moves the edges of SACK blocks (RFC 2018); 0: drop the packet.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_blocks(context: Context) -> u32 {
+    let skb = Skb::of(context);
+    let Some(mut work) = work(&skb) else { return 1 };
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    let scratch = unsafe { &mut *work.scratch };
+    scratch.options = Options {
+        at: scratch.segment.tcp + tcp::OPTIONS,
+        edge: 0,
+        blocks_end: 0,
+        failed: 0,
+    };
+    repeat(40, &mut work, walk_option);
+    u32::from(scratch.options.failed == 0)
+}
+
+/// Where the walk through TCP's options is.
 #[repr(C)]
-struct Walker<'a> {
-    skb: &'a Skb,
-    edits: *const Edits,
-    tcp: u32,
-    /// Where the options end.
-    end: u32,
+#[derive(Clone, Copy)]
+pub(crate) struct Options {
     /// Where the next option starts.
     at: u32,
-    /// The SACK block's edge that comes next; 0: outside of them.
+    /// The SACK block's edge that comes next.
     edge: u32,
     /// Where the blocks end.
     blocks_end: u32,
@@ -303,57 +322,41 @@ struct Walker<'a> {
     failed: u32,
 }
 
-/// Moves the edges of SACK blocks (RFC 2018).
-#[inline(always)]
-fn sack(skb: &Skb, segment: &Segment, edits: &Edits) -> bool {
-    let mut walker = Walker {
-        skb,
-        edits,
-        tcp: segment.tcp,
-        end: segment.payload,
-        at: segment.tcp + tcp::OPTIONS,
-        edge: 0,
-        blocks_end: 0,
-        failed: 0,
-    };
-    repeat(40, &mut walker, walk_option);
-    walker.failed == 0
-}
-
 /// One option, or one edge of a block; 1 ends the loop.
-unsafe extern "C" fn walk_option(_index: u64, walker: *mut Walker<'_>) -> i64 {
-    // SAFETY: `repeat` hands over what `sack` made; the edits lie in the session.
-    let (walker, edits) = unsafe {
-        let walker = &mut *walker;
-        let edits = &*walker.edits;
-        (walker, edits)
+unsafe extern "C" fn walk_option(_index: u64, work: *mut Work<'_>) -> i64 {
+    // SAFETY: `repeat` hands over what `ftp_nat_blocks` has; session and scratch outlive the loop.
+    let (skb, session, scratch) = unsafe {
+        let work = &*work;
+        (work.skb, &*work.session, &mut *work.scratch)
     };
-    if walker.at.wrapping_add(4) <= walker.blocks_end {
-        let Some(old) = walker.skb.load::<u32>(walker.at) else {
+    let (segment, walk) = (&scratch.segment, &mut scratch.options);
+    if walk.at.wrapping_add(4) <= walk.blocks_end {
+        let Some(old) = skb.load::<u32>(walk.at) else {
             return 1;
         };
         let old = u32::from_be(old);
+        let edits = &direction(session, segment.is_replies ^ 1).edits;
         // A left edge must not claim more than was received.
-        let new = edits.original(old, walker.edge % 2 == 0);
-        if new != old && !change(walker.skb, walker.tcp, walker.at, old, new) {
-            walker.failed = 1;
+        let new = edits.original(old, walk.edge % 2 == 0);
+        if new != old && !change(skb, segment.tcp, walk.at, old, new) {
+            walk.failed = 1;
             return 1;
         }
-        walker.edge += 1;
-        walker.at += 4;
+        walk.edge = walk.edge.wrapping_add(1);
+        walk.at = walk.at.wrapping_add(4);
         return 0;
     }
-    let Some([kind, len]) = walker.skb.load::<[u8; 2]>(walker.at) else {
+    let Some([kind, len]) = skb.load::<[u8; 2]>(walk.at) else {
         return 1;
     };
     if kind == 1 {
-        walker.at += 1;
+        walk.at = walk.at.wrapping_add(1);
     } else if kind == 5 {
-        walker.edge = 0;
-        walker.blocks_end = walker.at.wrapping_add(u32::from(len)).min(walker.end);
-        walker.at += 2;
+        walk.edge = 0;
+        walk.blocks_end = walk.at.wrapping_add(u32::from(len)).min(segment.payload);
+        walk.at = walk.at.wrapping_add(2);
     } else {
-        walker.at = walker.at.wrapping_add(u32::from(len.max(2)));
+        walk.at = walk.at.wrapping_add(u32::from(len.max(2)));
     }
-    i64::from(kind == 0 || walker.at >= walker.end)
+    i64::from(kind == 0 || walk.at >= segment.payload)
 }

@@ -274,7 +274,9 @@ fn attach(
 
 fn detach(gateway: &Gateway, kind: Kind, interface: &str, program: Program) -> anyhow::Result<()> {
     let result = match kind {
-        Kind::Tcx => unpin(&gateway.hook(Folder::Links, interface, program)).map_err(Into::into),
+        Kind::Tcx => {
+            tcx::detach(&gateway.hook(Folder::Links, interface, program)).map_err(Into::into)
+        }
         Kind::Clsact => clsact::detach(gateway, interface, program),
     };
     result.with_context(|| format!("cannot detach {} from {interface}", program.name()))

@@ -222,6 +222,22 @@ pub fn tcx_link(link: impl AsFd) -> io::Result<Option<TcxLink>> {
     }))
 }
 
+/// Detaches a link at once; whether it still was attached.
+///
+/// # Errors
+///
+/// What the kernel said.
+pub fn detach_link(link: impl AsFd) -> io::Result<bool> {
+    let mut attr = empty();
+    attr.link_detach.link_fd = raw(link.as_fd());
+    match call(bpf_cmd::BPF_LINK_DETACH, &mut attr) {
+        Ok(()) => Ok(true),
+        // Its interface has gone.
+        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Opens a pinned object of any kind.
 ///
 /// # Errors

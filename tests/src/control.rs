@@ -83,6 +83,44 @@ impl Control {
             .with_context(|| format!("no reply to \"{line}\""))
     }
 
+    /// Asks for a passive data connection by `verb`, PASV or EPSV, and gives where it is announced.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::command`], or when the reply announces nothing.
+    pub fn announce(&mut self, verb: &str) -> anyhow::Result<SocketAddr> {
+        let reply = self.command(verb)?;
+        if verb == "PASV" {
+            return address_in_227(&reply);
+        }
+        let server = self.stream.get_ref().peer_addr()?.ip();
+        Ok((server, port_in_229(&reply)?).into())
+    }
+
+    /// Fetches a file over the passive connection that `verb` asks for.
+    ///
+    /// # Errors
+    ///
+    /// When any step of it fails.
+    pub fn fetch(&mut self, host: &Host, verb: &str, path: &str) -> anyhow::Result<Vec<u8>> {
+        let address = self.announce(verb)?;
+        let data = connect(host, address)?;
+        self.fetch_over(&data, path)
+    }
+
+    /// Fetches a file over a data connection that is there.
+    ///
+    /// # Errors
+    ///
+    /// When any step of it fails.
+    pub fn fetch_over(&mut self, data: &TcpStream, path: &str) -> anyhow::Result<Vec<u8>> {
+        self.send(format!("RETR {path}\r\n"))?;
+        self.expect("150")?;
+        let bytes = read_all(data)?;
+        self.expect("226")?;
+        Ok(bytes)
+    }
+
     /// Reads one reply, all its lines (RFC 959, section 4.2), and gives it as it came.
     ///
     /// # Errors

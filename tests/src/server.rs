@@ -242,8 +242,14 @@ impl FtpServer {
     ///
     /// When the file system refuses.
     pub fn offer(&self, name: &str, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
-        let path = self.site.downloads().join(name);
+        let path = self.path_of(name);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Where `/download/NAME` is: for a file too large to be offered at once.
+    #[must_use]
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.site.downloads().join(name)
     }
 
     /// The content of `/upload/NAME`.

@@ -46,11 +46,49 @@ impl Inspection {
         if is_announced && self.candidate == SIX && !session.advertise.is_v4() {
             // Six numbers cannot say what the other side should hear.
             gate.tell(session, event::PASSED, Counter::PassedNoAddress, &opening);
-        } else if self.is_replies != 0 {
-            self.act_on_reply(session, gate, &opening);
-        } else {
-            self.act_on_command(session, gate, &opening);
+            return;
         }
+        if let Some(reason) = self.open(session, gate, &opening) {
+            gate.tell(session, event::DENIED, reason, &opening);
+            if self.is_replies == 0 {
+                self.spoil_verb(session);
+            }
+        } else if is_announced {
+            self.todo |= todo::WRITE;
+        } else {
+            gate.count(Counter::Unchanged);
+        }
+    }
+
+    /// Has the announced connection let through; gives why it is not.
+    #[inline(always)]
+    fn open(
+        &mut self,
+        session: &mut Session,
+        gate: &mut impl Gate,
+        opening: &Opening,
+    ) -> Option<Counter> {
+        let refused = if self.is_replies != 0 {
+            judge_reply(session, gate, opening)
+        } else {
+            judge_command(session, gate, opening)
+        };
+        if refused.is_some() {
+            return refused;
+        }
+        if self.is_replies != 0 && session.answered.opened_port == opening.port {
+            self.public = session.answered.opened_public;
+            return None;
+        }
+        match gate.open(session, opening) {
+            Ok(public) => self.public = public,
+            Err(reason) => return Some(reason),
+        }
+        if self.is_replies != 0 {
+            session.answered.opened_port = opening.port;
+            session.answered.opened_public = self.public;
+        }
+        None
     }
 
     /// What the finder found.
@@ -67,76 +105,6 @@ impl Inspection {
             kind::ACTIVE
         };
         Opening { addr, port, kind }
-    }
-
-    #[inline(always)]
-    fn act_on_reply(&mut self, session: &mut Session, gate: &mut impl Gate, opening: &Opening) {
-        let earlier = session.answered.opened_port;
-        if earlier.0 != 0 && earlier != opening.port {
-            // One command opens one connection: the reply's last word counts.
-            let earlier = Opening {
-                port: earlier,
-                ..*opening
-            };
-            gate.close(session, &earlier, session.answered.opened_public);
-            session.answered.opened_port = Port(0);
-        }
-        let number = opening.port.number();
-        let first = session.passive_first.max(1024);
-        let last = if session.passive_last == 0 {
-            u16::MAX
-        } else {
-            session.passive_last
-        };
-        if number < first || number > last {
-            gate.tell(session, event::DENIED, Counter::DeniedPort, opening);
-            return;
-        }
-        if session.answered.opened_port != opening.port {
-            match gate.open(session, opening) {
-                Ok(public) => {
-                    session.answered.opened_port = opening.port;
-                    session.answered.opened_public = public;
-                }
-                Err(reason) => {
-                    gate.tell(session, event::DENIED, reason, opening);
-                    return;
-                }
-            }
-        }
-        self.public = session.answered.opened_public;
-        self.todo |= todo::WRITE;
-    }
-
-    #[inline(never)]
-    fn act_on_command(&mut self, session: &mut Session, gate: &mut impl Gate, opening: &Opening) {
-        let own = if session.role == role::PUBLISH {
-            opening.addr == session.outside.addr
-        } else if session.inside.addr.is_none() {
-            gate.is_inside(&opening.addr)
-        } else {
-            opening.addr == session.inside.addr
-        };
-        let reason = if !own {
-            Counter::DeniedBounce
-        } else if opening.port.number() < 1024 {
-            Counter::DeniedPort
-        } else {
-            match gate.open(session, opening) {
-                Ok(public) => {
-                    if session.role == role::MASQUERADE {
-                        self.public = public;
-                        self.todo |= todo::WRITE;
-                    } else {
-                        gate.count(Counter::Unchanged);
-                    }
-                    return;
-                }
-                Err(reason) => reason,
-            }
-        };
-        gate.tell(session, event::DENIED, reason, opening);
-        self.spoil_verb(session);
     }
 
     /// The server must not act on the command, and the client must hear of it: an unknown verb of
@@ -275,5 +243,48 @@ impl Inspection {
         if self.let_go != 0 {
             self.candidate = NOTHING;
         }
+    }
+}
+
+/// Why a server may not have this let in, if it may not. Another port of the same reply is closed:
+/// one command opens one connection, and the reply's last word counts.
+#[inline(never)]
+fn judge_reply(session: &mut Session, gate: &mut impl Gate, opening: &Opening) -> Option<Counter> {
+    let earlier = session.answered.opened_port;
+    if earlier.0 != 0 && earlier != opening.port {
+        let earlier = Opening {
+            port: earlier,
+            ..*opening
+        };
+        gate.close(session, &earlier, session.answered.opened_public);
+        session.answered.opened_port = Port(0);
+    }
+    let number = opening.port.number();
+    let first = session.passive_first.max(1024);
+    let last = if session.passive_last == 0 {
+        u16::MAX
+    } else {
+        session.passive_last
+    };
+    (number < first || number > last).then_some(Counter::DeniedPort)
+}
+
+/// Why a client may not have this let through, if it may not: somebody else's address, or a port
+/// of the system (RFC 2577).
+#[inline(never)]
+fn judge_command(session: &Session, gate: &mut impl Gate, opening: &Opening) -> Option<Counter> {
+    let own = if session.role == role::PUBLISH {
+        opening.addr == session.outside.addr
+    } else if session.inside.addr.is_none() {
+        gate.is_inside(&opening.addr)
+    } else {
+        opening.addr == session.inside.addr
+    };
+    if !own {
+        Some(Counter::DeniedBounce)
+    } else if opening.port.number() < 1024 {
+        Some(Counter::DeniedPort)
+    } else {
+        None
     }
 }

@@ -86,6 +86,21 @@ pub(super) fn attach(
     Ok(Attached::Yes)
 }
 
+/// Detaches a pinned link and removes the pin; that it is not there is as good.
+///
+/// Removing the pin alone would do, but only when the kernel comes to free it: until then the
+/// program still sees packets, and others see the program.
+pub(super) fn detach(pin: &Path) -> io::Result<()> {
+    match bpf::open_pin(pin) {
+        Ok(link) => {
+            bpf::detach_link(link)?;
+            unpin(pin)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// The number and name of each program on one side of an interface; none where the kernel does not
 /// tell, for want of TCX or of privileges.
 pub(super) fn programs(link: &Link, direction: TcAttachType) -> Vec<(u32, String)> {

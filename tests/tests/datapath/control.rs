@@ -5,8 +5,8 @@ use ftp_nat_common::{
     addr::Port,
     counter::Counter::{
         self, ActiveOpened, DeniedBounce, DeniedPort, DeniedUnannounced, EditEqual, MappingUsed,
-        PassedNoAddress, PassedUnasked, PassiveOpened, Remapped, Rewrote227, Rewrote229,
-        SegmentCut, Unchanged,
+        PassedNoAddress, PassedNoRoute, PassedTtl, PassedUnasked, PassiveOpened, Remapped,
+        Rewrote227, Rewrote229, SegmentCut, SessionOpened, Unchanged,
     },
 };
 
@@ -353,5 +353,72 @@ fn an_announcement_is_for_its_own_client() {
             .check(talk.datapath);
         assert_eq!(talk.session().outside, endpoint(talk.ends.outside));
         assert_eq!(talk.mappings().len(), 1);
+    });
+}
+
+#[test]
+fn options_and_padding_around_a_rewritten_text_stay_or_go() {
+    let timestamps = [1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8];
+    on_router(|datapath| {
+        for (ip_options, tcp_options) in [
+            (&[][..], &timestamps[..]),
+            (&[1; 4][..], &[][..]),
+            (&[1; 40][..], &[1; 40][..]),
+            (&[1; 8][..], &timestamps[..]),
+        ] {
+            let mut talk = Talk::begin(datapath, control_v4(), ISN);
+            talk.passes(Client, "PASV\r\n");
+            let packet = talk
+                .segment(Server, PASSIVE_REPLY)
+                .ip_options(ip_options)
+                .tcp_options(tcp_options)
+                .padding(&[0; 4]);
+            // Padding is for Ethernet alone, and goes where the text is written anew.
+            let out = talk.becomes(Server, &packet, PASSIVE_REPLY_OUT);
+            talk.fixture(Server, "with options", &packet)
+                .redirected(&out)
+                .counting(&PASSIVE)
+                .check(talk.datapath);
+        }
+    });
+}
+
+#[test]
+fn a_control_segment_that_cannot_be_redirected_is_read_all_the_same() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        let packet = talk.segment(Client, "PASV\r\n").ttl(1);
+        let out = talk.ends.inwards(&packet);
+        talk.fixture(Client, "TTL 1", &packet)
+            .translated(&out)
+            .counting(&[PassedTtl])
+            .check(talk.datapath);
+        talk.next[0] = talk.next[0].wrapping_add(6);
+        talk.says(Server, PASSIVE_REPLY, PASSIVE_REPLY_OUT, &PASSIVE);
+    });
+}
+
+#[test]
+fn the_stack_gets_control_segments_rewritten() {
+    on_router(|datapath| {
+        datapath.redirect_nothing();
+        let control = control_v4();
+        control.publish(datapath, 0);
+        let syn = control.inbound().syn().seq(9);
+        Fixture::wan("SYN", &syn)
+            .translated(&control.inwards(&syn))
+            .counting(&[SessionOpened, PassedNoRoute])
+            .check(datapath);
+        let command = control.inbound().seq(10).payload("PASV\r\n");
+        Fixture::wan("PASV", &command)
+            .translated(&control.inwards(&command))
+            .check(datapath);
+        let reply = control.outbound().seq(99).payload(PASSIVE_REPLY);
+        Fixture::lan("before the stack", &reply).check(datapath);
+        let out = control.outwards(&reply.clone().payload(PASSIVE_REPLY_OUT));
+        Fixture::egress("behind the stack", &reply)
+            .translated(&out)
+            .counting(&PASSIVE)
+            .check(datapath);
     });
 }

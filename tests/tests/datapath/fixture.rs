@@ -83,6 +83,14 @@ impl Fixture {
         .counting(&[counter])
     }
 
+    /// It goes on as `out`, but nobody translates it.
+    pub(crate) fn rewritten(self, out: &Packet) -> Self {
+        Self {
+            out: out.bytes(),
+            ..self
+        }
+    }
+
     /// It goes no further.
     pub(crate) fn dropped(self) -> Self {
         Self {

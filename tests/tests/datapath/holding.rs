@@ -2,8 +2,8 @@
 //! end.
 
 use ftp_nat_common::counter::Counter::{
-    self, EditEqual, GapDropped, LineAcknowledged, LineHeld, LineMerged, LineReleased,
-    PassedNoAddress, PassiveOpened, Resynced, Rewrote227,
+    self, ActiveOpened, EditEqual, GapDropped, LineAcknowledged, LineHeld, LineMerged,
+    LineReleased, PassedNoAddress, PassiveOpened, Resynced, Rewrote227, SegmentCut, Unchanged,
 };
 
 use crate::{
@@ -182,5 +182,44 @@ fn a_gap_that_nobody_fills_is_given_up() {
         talk.next[1] = late.seq.wrapping_add(late.payload.len() as u32);
         let (reply, out) = (format!("{HELD}{REST}"), OUT);
         talk.says(Server, &reply, out, &PASSIVE);
+    });
+}
+
+#[test]
+fn the_start_of_a_line_behind_a_merged_one_does_not_spoil_it() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        talk.is_held(Client, "PORT ");
+        let rest = "198,51,100,20,195,80\r\n";
+        let packet = talk.segment(Client, format!("{rest}EP"));
+        let from_start = packet.clone().seq(packet.seq.wrapping_sub(5));
+        let out = talk.becomes(Client, &from_start, format!("PORT {rest}"));
+        talk.fixture(Client, "the end and a new start", &packet)
+            .redirected(&out)
+            .counting(&[ActiveOpened, Unchanged, SegmentCut])
+            .check(talk.datapath);
+    });
+}
+
+#[test]
+fn a_line_let_go_by_a_repetition_of_its_start_loses_no_byte() {
+    on_router(|datapath| {
+        let (mut talk, packet) = holding(datapath);
+        repeat(&talk, &packet);
+        age(&mut talk, NEVER + 1);
+        let start = packet.clone().payload("2");
+        let out = talk.becomes(Server, &start, "2");
+        talk.fixture(Server, "its first byte", &start)
+            .redirected(&out)
+            .counting(&[LineReleased])
+            .check(talk.datapath);
+        // The receiver was made to acknowledge all that was held, so its sender goes on there.
+        let rest = talk.segment(Server, REST);
+        let from_start = rest.clone().seq(packet.seq);
+        let out = talk.becomes(Server, &from_start, format!("{HELD}{REST}"));
+        talk.fixture(Server, "the rest", &rest)
+            .redirected(&out)
+            .counting(&[LineMerged])
+            .check(talk.datapath);
     });
 }

@@ -4,12 +4,16 @@
 use std::{
     cell::RefCell,
     env, fs,
+    net::IpAddr,
     sync::{Mutex, PoisonError},
 };
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, MapData, PerCpuArray, RingBuf},
+    maps::{
+        Array, MapData, PerCpuArray, RingBuf,
+        lpm_trie::{Key, LpmTrie},
+    },
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use bytemuck::Zeroable;
@@ -18,12 +22,14 @@ use ftp_nat_common::{
         Count, Event, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
         PublishKey, Session, Settings, interface_flag, map, port,
     },
+    addr::Addr,
     counter::{COUNTERS, Counter},
 };
 use ftp_nat_tests::lab::{LAN, Lab, WAN};
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 
 use crate::{
+    scene::INSIDE,
     skb,
     table::{self, Table},
 };
@@ -81,6 +87,7 @@ pub(crate) struct Datapath {
     pub(crate) mappings: Table<MappingKey, Mapping>,
     pub(crate) sessions: Table<u32, Session>,
     pub(crate) published: Table<PublishKey, Publish>,
+    inside: LpmTrie<MapData, Addr, u32>,
     interfaces: Table<u32, Interface>,
     settings: Array<MapData, Settings>,
     ports: Array<MapData, Ports>,
@@ -135,6 +142,7 @@ impl Datapath {
             mappings: Table::take(&mut ebpf, map::MAPPINGS),
             sessions: Table::take(&mut ebpf, map::SESSIONS),
             published: Table::take(&mut ebpf, map::PUBLISHED),
+            inside: table::take(&mut ebpf, map::INSIDE),
             interfaces: Table::take(&mut ebpf, map::INTERFACES),
             settings: table::take(&mut ebpf, map::SETTINGS),
             ports: table::take(&mut ebpf, map::PORTS),
@@ -205,6 +213,17 @@ impl Datapath {
     pub(crate) fn publish(&mut self, key: PublishKey, publish: Publish) {
         self.published.set(key, publish);
         self.mark_port(key.port.number(), port::PUBLISHED);
+    }
+
+    /// Reads the control connections of inside clients to this port of outside servers.
+    pub(crate) fn masquerade(&mut self, number: u16) {
+        self.mark_port(number, port::MASQUERADED);
+        for (network, len) in INSIDE {
+            let network: IpAddr = network.parse().unwrap();
+            let len = if network.is_ipv4() { 96 + len } else { len };
+            let key = Key::new(len, Addr::from(network));
+            self.inside.insert(&key, 0, 0).unwrap();
+        }
     }
 
     /// Runs the program of `hook` on a frame that came in, or is to leave, at its interface.

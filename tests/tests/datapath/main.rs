@@ -7,11 +7,14 @@
 mod adjusting;
 mod budget;
 mod control;
+mod differential;
+mod encryption;
 mod events;
 mod fixture;
 mod forwarding;
 mod holding;
 mod loaded;
+mod masquerade;
 mod opening;
 mod packet;
 mod passing;

@@ -242,3 +242,23 @@ fn a_segment_of_no_known_connection_passes() {
         }
     });
 }
+
+#[test]
+fn bytes_are_counted_from_the_ip_header_on() {
+    let mut fragment = segment().bytes();
+    fragment[ETHERNET + 6] = 0x20;
+    let mut truncated = segment().bytes();
+    truncated[ETHERNET + 2] = 0x10;
+    on_router(|datapath| {
+        datapath.mark_port(21, port::PUBLISHED);
+        for frame in [fragment, truncated, segment().bytes()] {
+            let before = datapath.counts();
+            datapath.run(Hook::WanIngress, &frame);
+            let [(counter, by)] = datapath.counted_since(&before)[..] else {
+                panic!("not one counter moved");
+            };
+            let expected = (1, (frame.len() - ETHERNET) as u64);
+            assert_eq!((by.packets, by.bytes), expected, "{counter:?}");
+        }
+    });
+}

@@ -1,6 +1,6 @@
 //! Who talks to whom: the lab's client and server, and the router's public address between them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ftp_nat_common::{
     abi::{Flow, FlowKey4, FlowKey6, Mapping, MappingKey, Publish, PublishKey, kind, side},
@@ -37,6 +37,24 @@ pub(crate) fn control_v6() -> Ends {
         "[2001:db8:1::20]:40000",
         "[2001:db8:1::1]:21",
         "[fd00:10::5]:21",
+    )
+}
+
+/// A control connection of a masqueraded client.
+pub(crate) fn masqueraded_v4() -> Ends {
+    Ends::new(
+        "198.51.100.30:2100",
+        "198.51.100.1:40000",
+        "10.0.0.105:39999",
+    )
+}
+
+/// The same over IPv6.
+pub(crate) fn masqueraded_v6() -> Ends {
+    Ends::new(
+        "[2001:db8:1::30]:2100",
+        "[2001:db8:1::1]:40000",
+        "[fd00:10::50]:39999",
     )
 }
 
@@ -183,4 +201,15 @@ pub(crate) fn addr(of: SocketAddr) -> Addr {
 /// An end as the maps hold it.
 pub(crate) fn endpoint(of: SocketAddr) -> Endpoint {
     Endpoint::new(addr(of), Port::new(of.port()))
+}
+
+/// The networks of masqueraded clients.
+pub(crate) const INSIDE: [(&str, u32); 2] = [("10.0.0.0", 8), ("fd00:10::", 32)];
+
+/// Whether an address is in one of them.
+pub(crate) fn is_inside(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.octets()[0] == 10,
+        IpAddr::V6(ip) => ip.segments()[..2] == [0xfd00, 0x10],
+    }
 }

@@ -17,12 +17,14 @@ pub(crate) enum Sender {
 }
 pub(crate) use Sender::{Client, Server};
 
-/// A published control connection that has begun.
+/// A control connection that has begun.
 ///
 /// Each end has its own numbers; what the other end sees is ahead by what edits have added.
 pub(crate) struct Talk<'d> {
     pub(crate) datapath: &'d mut Datapath,
     pub(crate) ends: Ends,
+    /// Of a published server; otherwise of a masqueraded client.
+    is_published: bool,
     /// The next sequence number, as the sender counts: client, server.
     pub(crate) next: [u32; 2],
     /// By how much the receiver's count is ahead of the sender's: client, server.
@@ -33,30 +35,40 @@ pub(crate) struct Talk<'d> {
 const GREETING: &str = "220 ready\r\n";
 
 impl<'d> Talk<'d> {
-    /// The handshake and the server's greeting, with these initial sequence numbers.
+    /// The handshake and the greeting of a published server, with these initial sequence numbers.
     pub(crate) fn begin(datapath: &'d mut Datapath, ends: Ends, isn: [u32; 2]) -> Self {
         datapath.forget_connections();
         ends.publish(datapath, 0);
+        Self::shake_hands(datapath, ends, true, isn)
+    }
+
+    /// The same of a masqueraded client, behind the kernel's own NAT.
+    pub(crate) fn begin_masqueraded(datapath: &'d mut Datapath, ends: Ends, isn: [u32; 2]) -> Self {
+        datapath.forget_connections();
+        datapath.masquerade(ends.outside.port());
+        let own = Packet::new(ends.inside, ends.outside).syn().seq(isn[0]);
+        Fixture::lan("the client's own SYN", &own).check(datapath);
+        Self::shake_hands(datapath, ends, false, isn)
+    }
+
+    fn shake_hands(
+        datapath: &'d mut Datapath,
+        ends: Ends,
+        is_published: bool,
+        isn: [u32; 2],
+    ) -> Self {
         let mut talk = Self {
             datapath,
             ends,
+            is_published,
             next: isn,
             ahead: [0, 0],
         };
-        let syn = ends.inbound().syn().seq(isn[0]);
-        Fixture::wan("SYN", &syn)
-            .redirected(&hop(ends.inwards(&syn)))
-            .counting(&[Counter::SessionOpened])
-            .check(talk.datapath);
+        let syn = talk.segment(Client, "").syn();
+        talk.arrives("SYN", Client, &syn, "", &[Counter::SessionOpened]);
         talk.next[0] = isn[0].wrapping_add(1);
-        let answer = ends
-            .outbound()
-            .flags(SYN | ACK)
-            .seq(isn[1])
-            .ack(talk.next[0]);
-        Fixture::lan("SYN and ACK", &answer)
-            .redirected(&hop(ends.outwards(&answer)))
-            .check(talk.datapath);
+        let answer = talk.segment(Server, "").flags(SYN | ACK);
+        talk.arrives("SYN and ACK", Server, &answer, "", &[]);
         talk.next[1] = isn[1].wrapping_add(1);
         talk.passes(Server, GREETING);
         talk.datapath.events();
@@ -66,9 +78,10 @@ impl<'d> Talk<'d> {
     /// The segment that `sender` would send next.
     pub(crate) fn segment(&self, sender: Sender, text: impl AsRef<[u8]>) -> Packet {
         let (own, other) = (sender as usize, 1 - sender as usize);
-        let packet = match sender {
-            Client => self.ends.inbound(),
-            Server => self.ends.outbound(),
+        let packet = match (sender, self.is_published) {
+            (Client, true) | (Server, false) => self.ends.inbound(),
+            (Server, true) => self.ends.outbound(),
+            (Client, false) => Packet::new(self.ends.public, self.ends.outside),
         };
         packet
             .flags(ACK | PSH)
@@ -89,29 +102,46 @@ impl<'d> Talk<'d> {
         let seq = packet.seq.wrapping_add(self.ahead[own]);
         let ack = packet.ack.wrapping_sub(self.ahead[other]);
         let packet = packet.seq(seq).ack(ack);
-        hop(match sender {
-            Client => self.ends.inwards(&packet),
-            Server => self.ends.outwards(&packet),
-        })
+        match (sender, self.is_published) {
+            (Client, true) => hop(self.ends.inwards(&packet)),
+            (Server, true) => hop(self.ends.outwards(&packet)),
+            (_, false) => packet,
+        }
     }
 
     /// A row about this packet of `sender`.
     pub(crate) fn fixture(&self, sender: Sender, name: &str, packet: &Packet) -> Fixture {
         let name = format!("{sender:?} {:?}: {name}", self.ends.outside);
-        match sender {
-            Client => Fixture::wan(name, packet),
-            Server => Fixture::lan(name, packet),
+        match (sender, self.is_published) {
+            (Client, true) | (Server, false) => Fixture::wan(name, packet),
+            (Server, true) => Fixture::lan(name, packet),
+            (Client, false) => Fixture::egress(name, packet),
         }
+    }
+
+    /// This packet of `sender` arrives, with `text` in it, and these counters move.
+    pub(crate) fn arrives(
+        &self,
+        name: &str,
+        sender: Sender,
+        packet: &Packet,
+        text: &str,
+        counted: &[Counter],
+    ) {
+        let out = self.becomes(sender, packet, text);
+        let fixture = self.fixture(sender, name, packet);
+        let fixture = if self.is_published {
+            fixture.redirected(&out)
+        } else {
+            fixture.rewritten(&out)
+        };
+        fixture.counting(counted).check(self.datapath);
     }
 
     /// `sender` says `text`, which arrives as `arrives`, and these counters move.
     pub(crate) fn says(&mut self, sender: Sender, text: &str, arrives: &str, counted: &[Counter]) {
         let packet = self.segment(sender, text);
-        let out = self.becomes(sender, &packet, arrives);
-        self.fixture(sender, text, &packet)
-            .redirected(&out)
-            .counting(counted)
-            .check(self.datapath);
+        self.arrives(text, sender, &packet, arrives, counted);
         let own = sender as usize;
         self.next[own] = self.next[own].wrapping_add(text.len() as u32);
         self.ahead[own] = self.ahead[own]
@@ -149,8 +179,13 @@ impl<'d> Talk<'d> {
             .clone()
             .seq(packet.seq.wrapping_sub(held.len() as u32));
         let out = self.becomes(sender, &from_start, arrives);
-        self.fixture(sender, text, &packet)
-            .redirected(&out)
+        let fixture = self.fixture(sender, text, &packet);
+        let fixture = if self.is_published {
+            fixture.redirected(&out)
+        } else {
+            fixture.rewritten(&out)
+        };
+        fixture
             .counting(counted)
             .counting(&[Counter::LineMerged])
             .check(self.datapath);

@@ -1,0 +1,311 @@
+//! A conversation that both sides of the comparison follow.
+
+use ftp_nat_common::{
+    abi::{Session, kind},
+    host::{Limits, Segment, acknowledge, pass},
+    inspect::direction,
+};
+
+use super::{
+    model::{Doorman, Model},
+    random::Random,
+    stream::Stream,
+    text,
+};
+use crate::{
+    loaded::{DROP, Datapath, Hook, NEVER, NEXT, Outcome, REDIRECT},
+    packet::{ACK, FIN, PSH, Packet, SYN, hex},
+    scene::{Ends, hop},
+    talk::Sender::{self, Client, Server},
+};
+
+/// The model's time; only what passes between two segments matters.
+const NOW: u64 = 1 << 50;
+
+/// The longest payload that the datapath writes anew.
+const LONGEST: usize = 1400;
+
+pub(super) struct Connection {
+    ends: Ends,
+    is_published: bool,
+    pub(super) number: u32,
+    /// What the model knows.
+    pub(super) session: Session,
+    streams: [Stream; 2],
+}
+
+impl Connection {
+    /// Both ends' SYNs, which both sides of the comparison take from the kernel.
+    pub(super) fn begin(datapath: &mut Datapath, random: &mut Random, index: usize) -> Self {
+        let (ends, is_published) = text::ends(random, index);
+        let isns = [(); 2].map(|()| {
+            let far = random.number() as u32;
+            if random.chance(50) {
+                far
+            } else {
+                // Wraps soon.
+                u32::MAX - far % 2000
+            }
+        });
+        if is_published {
+            ends.publish(datapath, 0);
+        } else {
+            datapath.masquerade(ends.outside.port());
+        }
+        let known: Vec<_> = datapath
+            .sessions
+            .all()
+            .iter()
+            .map(|(number, _)| *number)
+            .collect();
+        if !is_published && random.chance(80) {
+            // The client's own SYN, before the kernel's NAT: otherwise only its network is known.
+            let own = Packet::new(ends.inside, ends.outside);
+            datapath.run(Hook::LanIngress, &own.syn().seq(isns[0]).bytes());
+        }
+        let mut connection = Self {
+            ends,
+            is_published,
+            number: 0,
+            session: bytemuck::Zeroable::zeroed(),
+            streams: isns.map(Stream::new),
+        };
+        let syn = connection.plain(Client).syn().seq(isns[0]);
+        datapath.run(connection.hook(Client), &syn.bytes());
+        let (number, _) = datapath
+            .sessions
+            .all()
+            .into_iter()
+            .find(|(number, _)| !known.contains(number))
+            .unwrap();
+        let answer = connection
+            .plain(Server)
+            .flags(SYN | ACK)
+            .seq(isns[1])
+            .ack(isns[0].wrapping_add(1));
+        datapath.run(connection.hook(Server), &answer.bytes());
+        connection.number = number;
+        connection.session = datapath.sessions.get(&number).unwrap();
+        assert!(
+            connection
+                .flow_kind(datapath)
+                .is_some_and(|found| found == kind::CONTROL),
+            "{ends:?}"
+        );
+        connection
+    }
+
+    fn flow_kind(&self, datapath: &Datapath) -> Option<u8> {
+        let mut ends = self.ends;
+        if !self.is_published {
+            ends.inside = ends.public;
+        }
+        ends.flows(datapath).map(|(inbound, _)| inbound.kind)
+    }
+
+    /// Where the sender's packets are looked at.
+    pub(super) fn hook(&self, sender: Sender) -> Hook {
+        match (sender, self.is_published) {
+            (Client, true) | (Server, false) => Hook::WanIngress,
+            (Server, true) => Hook::LanIngress,
+            (Client, false) => Hook::WanEgress,
+        }
+    }
+
+    /// A packet of the sender as the gateway gets it.
+    fn plain(&self, sender: Sender) -> Packet {
+        let Ends {
+            outside,
+            public,
+            inside,
+        } = self.ends;
+        match (sender, self.is_published) {
+            (Client, true) | (Server, false) => Packet::new(outside, public),
+            (Server, true) => Packet::new(inside, outside),
+            (Client, false) => Packet::new(public, outside),
+        }
+    }
+
+    /// The same packet as it must leave, all but its text and numbers.
+    fn translated(&self, sender: Sender, packet: Packet) -> Packet {
+        match (sender, self.is_published) {
+            (Client, true) => hop(self.ends.inwards(&packet)),
+            (Server, true) => hop(self.ends.outwards(&packet)),
+            (_, false) => packet,
+        }
+    }
+
+    /// Lets time pass since something was held or missing, for both.
+    pub(super) fn age(&mut self, datapath: &mut Datapath, time: u64) {
+        let mut kernel = datapath.sessions.get(&self.number).unwrap();
+        for session in [&mut kernel, &mut self.session] {
+            for direction in [&mut session.commands, &mut session.replies] {
+                for since in [&mut direction.held_since, &mut direction.gap_since] {
+                    if *since != 0 {
+                        *since = since.wrapping_sub(time);
+                    }
+                }
+            }
+        }
+        datapath.sessions.set(self.number, kernel);
+    }
+
+    /// Somebody's next packet.
+    pub(super) fn next_packet(&mut self, random: &mut Random) -> (Sender, Packet) {
+        let sender = if random.chance(40) { Client } else { Server };
+        let (own, other) = (sender as usize, 1 - sender as usize);
+        if random.chance(60) && self.streams[own].waiting() < 300 {
+            let line = match sender {
+                Client => text::command(random, &self.ends, self.is_published),
+                Server => text::reply(random, &self.ends),
+            };
+            self.streams[own].say(&line);
+        }
+        let receiver_of = direction(&self.session, other as u8);
+        let ack = self.streams[other].acknowledged(random, receiver_of);
+        let mut packet = self.plain(sender).flags(ACK).ack(ack);
+        if random.chance(15) {
+            packet.tcp_options = self.options(random, other);
+        }
+        let piece = self.streams[own].piece(random);
+        packet.seq = piece.seq;
+        if !random.chance(8) {
+            packet.payload = piece.bytes;
+            packet.flags |= PSH;
+        }
+        if random.chance(1) {
+            packet.flags |= FIN;
+        }
+        (sender, packet)
+    }
+
+    /// SACK blocks about the other side's numbers, at any place among other options.
+    fn options(&self, random: &mut Random, other: usize) -> Vec<u8> {
+        let mut options = vec![1; random.below(4)];
+        let blocks = random.between(1, 3);
+        options.extend([5, 2 + 8 * blocks as u8]);
+        for _ in 0..2 * blocks {
+            let known = direction(&self.session, other as u8);
+            let edge = self.streams[other].acknowledged(random, known);
+            options.extend(edge.wrapping_add(random.below(9) as u32).to_be_bytes());
+        }
+        while !options.len().is_multiple_of(4) {
+            options.push(1);
+        }
+        options
+    }
+
+    /// What the model lets leave.
+    pub(super) fn expect(
+        &mut self,
+        model: &mut Model,
+        sender: Sender,
+        packet: &Packet,
+    ) -> Option<Packet> {
+        let is_replies = sender == Server;
+        let segment = Segment {
+            seq: packet.seq,
+            payload: packet.payload.clone(),
+            fin: packet.flags & FIN != 0,
+        };
+        let limits = Limits {
+            timeout: NEVER,
+            payload: usize::MAX,
+        };
+        let mut doorman = Doorman {
+            model,
+            session: self.number,
+        };
+        let session = &mut self.session;
+        let leaves = pass(session, &mut doorman, is_replies, &segment, NOW, &limits)?;
+        let ack = acknowledge(session, !is_replies, packet.ack);
+        let mut out = packet
+            .clone()
+            .seq(leaves.seq)
+            .ack(ack)
+            .payload(leaves.payload);
+        if !leaves.fin {
+            out.flags &= !FIN;
+        }
+        self.move_blocks(sender, &mut out.tcp_options);
+        Some(self.translated(sender, out))
+    }
+
+    /// Moves the edges of SACK blocks: the option stands behind at most three bytes of nothing.
+    fn move_blocks(&self, sender: Sender, options: &mut [u8]) {
+        let edits = direction(&self.session, 1 - sender as u8).edits;
+        let Some(at) = options.iter().position(|byte| *byte != 1) else {
+            return;
+        };
+        let end = at + usize::from(options[at + 1]);
+        for (place, edge) in options[at + 2..end].chunks_exact_mut(4).enumerate() {
+            let old = u32::from_be_bytes([edge[0], edge[1], edge[2], edge[3]]);
+            let new = edits.original(old, place % 2 == 0);
+            edge.copy_from_slice(&new.to_be_bytes());
+        }
+    }
+
+    /// Compares what left with what the model says; gives what left.
+    pub(super) fn compare(
+        &self,
+        outcome: &Outcome,
+        expected: Option<Packet>,
+    ) -> Result<Option<Packet>, String> {
+        let Some(mut expected) = expected else {
+            return if outcome.verdict == DROP {
+                Ok(None)
+            } else {
+                Err(format!(
+                    "left, but had to be dropped\n{}",
+                    hex(&outcome.frame)
+                ))
+            };
+        };
+        let verdict = if self.is_published { REDIRECT } else { NEXT };
+        if outcome.verdict != verdict {
+            return Err(format!(
+                "verdict {}, not {verdict}: {expected:?}",
+                outcome.verdict
+            ));
+        }
+        let left = outcome.frame.len() - expected.clone().payload("").bytes().len();
+        if left < expected.payload.len() && expected.payload.len() > LONGEST {
+            // Too long to be written anew: the rest will be repeated.
+            if left > LONGEST || left + 64 < LONGEST {
+                return Err(format!("{left} bytes left of {}", expected.payload.len()));
+            }
+            expected.payload.truncate(left);
+            expected.flags &= !FIN;
+        }
+        if outcome.frame != expected.bytes() {
+            return Err(format!(
+                "what left\n{}\nand what had to\n{}",
+                hex(&outcome.frame),
+                hex(&expected.bytes())
+            ));
+        }
+        Ok(Some(expected))
+    }
+
+    /// The sender may go back to what did not leave.
+    pub(super) fn learn(&mut self, sender: Sender, random: &mut Random) {
+        if random.chance(35) {
+            let known = direction(&self.session, sender as u8);
+            self.streams[sender as usize].go_back(known);
+        }
+    }
+
+    /// For messages: who sent what.
+    pub(super) fn story(&self, sender: Sender, packet: &Packet, place: &str) -> String {
+        format!(
+            "{place}: {sender:?} of {:?}, published {}, sent {} seq {} ack {} flags {:x} options {:?}",
+            self.ends,
+            self.is_published,
+            packet.payload.escape_ascii(),
+            packet.seq,
+            packet.ack,
+            packet.flags,
+            packet.tcp_options,
+        )
+    }
+}

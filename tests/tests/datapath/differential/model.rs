@@ -1,0 +1,175 @@
+//! The kernel's doorman, once more and apart: who may have which port.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ftp_nat_common::{
+    abi::{Mapping, MappingKey, PublishKey, Session, kind, role, session_flag, side},
+    addr::{Addr, Endpoint, Port},
+    counter::Counter,
+    inspect::{Gate, Opening},
+};
+
+use super::random::Random;
+use crate::loaded::{Datapath, REMAP};
+
+/// What is open, and what was counted.
+pub(super) struct Model {
+    /// Where each leads, and whose and of what kind it is.
+    mappings: HashMap<MappingKey, (Endpoint, u32, u8)>,
+    published: Vec<PublishKey>,
+    pub(super) counted: BTreeMap<u16, u64>,
+}
+
+impl Model {
+    pub(super) fn new(datapath: &Datapath) -> Self {
+        let published = datapath.published.all();
+        Self {
+            mappings: HashMap::new(),
+            published: published.into_iter().map(|(key, _)| key).collect(),
+            counted: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn count(&mut self, counter: Counter) {
+        *self.counted.entry(counter as u16).or_default() += 1;
+    }
+
+    /// Takes one mapping away from both, as if it had been used.
+    pub(super) fn lose_mapping(&mut self, datapath: &mut Datapath, random: &mut Random) {
+        let mut keys: Vec<_> = self.mappings.keys().copied().collect();
+        if keys.is_empty() {
+            return;
+        }
+        // A hash map's order is another one every time.
+        keys.sort_unstable_by_key(|key| (key.src.0, key.dst.0, key.dport.0, key.side));
+        let key = random.pick(&keys);
+        self.mappings.remove(&key);
+        datapath.mappings.remove(&key);
+    }
+
+    pub(super) fn compare_mappings(&self, datapath: &Datapath) {
+        let in_kernel: HashMap<_, _> = datapath
+            .mappings
+            .all()
+            .into_iter()
+            .map(
+                |(
+                    key,
+                    Mapping {
+                        to, session, kind, ..
+                    },
+                )| (key, (to, session, kind)),
+            )
+            .collect();
+        assert_eq!(in_kernel, self.mappings, "mappings");
+    }
+
+    /// Opens the port, if nobody else has it.
+    fn try_port(&mut self, key: MappingKey, value: (Endpoint, u32, u8)) -> bool {
+        let is_published = self
+            .published
+            .iter()
+            .any(|published| (published.addr, published.port) == (key.dst, key.dport));
+        if is_published {
+            return false;
+        }
+        let is_free = self
+            .mappings
+            .get(&key)
+            .is_none_or(|(to, ..)| *to == value.0);
+        if is_free {
+            self.mappings.insert(key, value);
+        }
+        is_free
+    }
+}
+
+/// The doorman of one session.
+pub(super) struct Doorman<'m> {
+    pub(super) model: &'m mut Model,
+    pub(super) session: u32,
+}
+
+impl Doorman<'_> {
+    fn inbound_key(session: &Session, public: Port) -> MappingKey {
+        let anybody = session.flags & session_flag::ANY_PEER != 0;
+        MappingKey {
+            src: if anybody {
+                Addr::default()
+            } else {
+                session.outside.addr
+            },
+            dst: session.public.addr,
+            dport: public,
+            pad: 0,
+            side: side::INBOUND,
+        }
+    }
+
+    fn open_inbound(&mut self, session: &Session, kind: u8, to: Endpoint) -> Result<Port, Counter> {
+        let value = (to, self.session, kind);
+        [to.port, Port::new(REMAP)]
+            .into_iter()
+            .find(|port| {
+                let key = Self::inbound_key(session, *port);
+                self.model.try_port(key, value)
+            })
+            .ok_or(Counter::DeniedNoPort)
+    }
+
+    fn open_outbound(&mut self, session: &Session, opening: &Opening) -> Port {
+        let key = MappingKey {
+            src: session.inside.addr,
+            dst: opening.addr,
+            dport: opening.port,
+            pad: 0,
+            side: side::OUTBOUND,
+        };
+        let to = Endpoint::new(session.public.addr, Port::default());
+        let value = (to, self.session, kind::ACTIVE);
+        self.model.mappings.insert(key, value);
+        opening.port
+    }
+}
+
+impl Gate for Doorman<'_> {
+    fn open(&mut self, session: &Session, opening: &Opening) -> Result<Port, Counter> {
+        if session.flags & session_flag::LOCAL != 0 {
+            return Ok(opening.port);
+        }
+        let (public, counter) = if opening.kind == kind::PASSIVE {
+            let to = Endpoint::new(session.inside.addr, opening.port);
+            let public = self.open_inbound(session, kind::PASSIVE, to)?;
+            (public, Counter::PassiveOpened)
+        } else if session.role == role::MASQUERADE {
+            let to = Endpoint::new(opening.addr, opening.port);
+            let public = self.open_inbound(session, kind::ACTIVE, to)?;
+            (public, Counter::ActiveOpened)
+        } else {
+            (self.open_outbound(session, opening), Counter::ActiveOpened)
+        };
+        self.count(counter);
+        if public != opening.port {
+            self.count(Counter::Remapped);
+        }
+        Ok(public)
+    }
+
+    fn close(&mut self, session: &Session, _opening: &Opening, public: Port) {
+        self.model
+            .mappings
+            .remove(&Self::inbound_key(session, public));
+    }
+
+    fn is_inside(&mut self, addr: &Addr) -> bool {
+        crate::scene::is_inside(addr.to_ip())
+    }
+
+    fn count(&mut self, counter: Counter) {
+        self.model.count(counter);
+    }
+
+    fn tell(&mut self, _session: &Session, _what: u8, counter: Counter, _opening: &Opening) {
+        self.model.count(counter);
+    }
+}
