@@ -53,7 +53,10 @@ pub(crate) fn run_all(
             .args(arguments)
             .current_dir(&workspace.root)
             .env("CARGO_TARGET_DIR", &workspace.target)
-            .env(OBJECT_VARIABLE, ebpf::object(workspace))
+            .env(
+                OBJECT_VARIABLE,
+                ebpf::object(workspace, ebpf::Crate::Datapath),
+            )
             .envs(tools.variables());
         run(&mut cargo)
     };
