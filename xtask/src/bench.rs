@@ -3,6 +3,7 @@
 mod figure;
 mod frame;
 mod ns;
+mod openings;
 mod packets;
 mod programs;
 mod scene;
@@ -26,6 +27,8 @@ use crate::{
 pub(crate) enum Group {
     /// Small packets a second through the router
     Packets,
+    /// New data connections a second
+    Openings,
     /// Nanoseconds a packet in each program
     Ns,
 }
@@ -72,6 +75,9 @@ impl Options {
     }
 }
 
+/// Measures a group.
+type Measure = fn(&Options) -> anyhow::Result<Vec<Figure>>;
+
 /// Measures, prints, writes.
 pub(crate) fn run(
     workspace: &Workspace,
@@ -93,8 +99,9 @@ pub(crate) fn run(
         object: std::fs::read(object)?,
     };
     let mut figures: Vec<Figure> = Vec::new();
-    let groups: [(Group, &str, fn(&Options) -> anyhow::Result<Vec<Figure>>); 2] = [
+    let groups: [(Group, &str, Measure); 3] = [
         (Group::Packets, "packets a second", packets::run),
+        (Group::Openings, "data connections a second", openings::run),
         (Group::Ns, "nanoseconds a packet", ns::run),
     ];
     for (group, what, measure) in groups {

@@ -2,7 +2,7 @@
 //!
 //! [`shoot`] sends packets and counts those that arrive, at the least cost to the machine that also
 //! has to be the router. [`fresh`] gives every turn of a test run a packet that no earlier turn has
-//! changed.
+//! changed. [`talk`] opens data connections as fast as the router lets it.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -11,6 +11,8 @@ mod fresh;
 mod layout;
 #[cfg(target_arch = "bpf")]
 mod shoot;
+#[cfg(target_arch = "bpf")]
+mod talk;
 
 /// Nothing is there for a host to run.
 #[cfg(not(target_arch = "bpf"))]

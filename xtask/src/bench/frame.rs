@@ -3,6 +3,7 @@
 use std::net::SocketAddrV4;
 
 /// TCP's flags.
+pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
 pub(crate) const PSH: u8 = 8;
 pub(crate) const ACK: u8 = 16;

@@ -19,7 +19,7 @@ use rustix::{
     thread::{CpuSet, gettid, sched_setaffinity},
 };
 
-use self::layout::{Plan, Shot, Wanted};
+use self::layout::{Game, Plan, Shot, Talk, Template, Wanted};
 
 // SAFETY: bytemuck's `Pod` holds for the types: plain data without padding.
 unsafe impl Pod for Shot {}
@@ -27,6 +27,12 @@ unsafe impl Pod for Shot {}
 unsafe impl Pod for Wanted {}
 // SAFETY: as above.
 unsafe impl Pod for Plan {}
+// SAFETY: as above.
+unsafe impl Pod for Template {}
+// SAFETY: as above.
+unsafe impl Pod for Talk {}
+// SAFETY: as above.
+unsafe impl Pod for Game {}
 
 /// Loads the object and all its programs.
 pub(crate) fn load(object: &[u8]) -> anyhow::Result<Ebpf> {
