@@ -1,26 +1,34 @@
 //! How fast it is: beside plain forwarding and the kernel's own helper, in one run.
 
+mod chart;
+mod document;
 mod figure;
 mod frame;
+mod machine;
 mod ns;
 mod openings;
 mod packets;
 mod programs;
+mod results;
 mod scene;
 mod session;
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use ftp_nat_tests::tools::Tools;
 
-use self::figure::Figure;
+use self::{figure::Figure, results::Results};
 use crate::{
     apt::{self, Installing},
     ebpf,
-    progress::step,
+    progress::{say, step},
     workspace::Workspace,
 };
+
+/// Where the tables of the last run are, under docs/.
+const DOCUMENT: &str = "benchmarks.md";
 
 /// A group of measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -78,7 +86,18 @@ impl Options {
 /// Measures a group.
 type Measure = fn(&Options) -> anyhow::Result<Vec<Figure>>;
 
+/// All of them, in the order in which they are run.
+const GROUPS: [(Group, &str, Measure); 3] = [
+    (Group::Packets, "packets a second", packets::run),
+    (Group::Openings, "data connections a second", openings::run),
+    (Group::Ns, "nanoseconds a packet", ns::run),
+];
+
 /// Measures, prints, writes.
+///
+/// # Errors
+///
+/// When something cannot be measured, or written.
 pub(crate) fn run(
     workspace: &Workspace,
     installing: Installing,
@@ -96,28 +115,57 @@ pub(crate) fn run(
     let options = Options {
         runs: arguments.runs,
         smoke: arguments.smoke,
-        object: std::fs::read(object)?,
+        object: fs::read(object)?,
     };
     let mut figures: Vec<Figure> = Vec::new();
-    let groups: [(Group, &str, Measure); 3] = [
-        (Group::Packets, "packets a second", packets::run),
-        (Group::Openings, "data connections a second", openings::run),
-        (Group::Ns, "nanoseconds a packet", ns::run),
-    ];
-    for (group, what, measure) in groups {
+    for (group, what, measure) in GROUPS {
         if arguments.only.is_empty() || arguments.only.contains(&group) {
             figures.extend(step(what, || measure(&options))?);
         }
     }
-    for figure in &figures {
-        println!(
-            "{:<40} median {:>10.1}  min {:>10.1} max {:>10.1} {}",
-            figure.key,
-            figure.median(),
-            figure.least(),
-            figure.most(),
-            figure.unit
-        );
+    let results = Results::new(figures, arguments.smoke);
+    if arguments.smoke {
+        results.check()?;
+        say(&format!(
+            "a smoke run: all of {} figures can be measured",
+            results.figures.len()
+        ));
+    } else {
+        println!("{}", document::tables(&results));
+    }
+    if let Some(path) = &arguments.json {
+        let text = serde_json::to_string_pretty(&results.json())?;
+        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if arguments.smoke || !arguments.only.is_empty() {
+        return Ok(());
+    }
+    let docs = workspace.root.join("docs");
+    for (name, text) in [
+        (DOCUMENT, document::document(&results)),
+        (document::CHART, chart::svg(&results)),
+    ] {
+        fs::write(docs.join(name), text).with_context(|| format!("cannot write docs/{name}"))?;
+        say(&format!("wrote docs/{name}"));
     }
     Ok(())
+}
+
+/// Sees that everything can still be measured, in seconds.
+///
+/// # Errors
+///
+/// When something cannot.
+pub(crate) fn smoke(
+    workspace: &Workspace,
+    installing: Installing,
+    tools: Tools,
+) -> anyhow::Result<()> {
+    let arguments = Arguments {
+        json: None,
+        only: Vec::new(),
+        runs: None,
+        smoke: true,
+    };
+    run(workspace, installing, tools, &arguments)
 }

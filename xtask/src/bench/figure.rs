@@ -59,6 +59,16 @@ impl Figure {
         }
     }
 
+    /// How many times another figure it is, turn by turn: what disturbed a turn disturbed both.
+    pub(crate) fn to(&self, other: &Self) -> Self {
+        let turns = self.runs.iter().zip(&other.runs).map(|(a, b)| a / b);
+        Self::of(
+            format!("{} / {}", self.key, other.key),
+            "times",
+            turns.collect(),
+        )
+    }
+
     fn sorted(&self) -> Vec<f64> {
         let mut sorted = self.runs.clone();
         sorted.sort_by(f64::total_cmp);
@@ -89,36 +99,6 @@ pub(crate) fn round(value: f64) -> f64 {
     (value * factor).round() / factor
 }
 
-/// A ratio of two figures that were measured in turns: the median of the ratios of each turn, so
-/// that what disturbed one turn disturbs both its sides.
-#[derive(Clone, Debug)]
-pub(crate) struct Ratio {
-    /// Its key in the JSON's `ratios`.
-    pub(crate) key: &'static str,
-    /// What it compares.
-    pub(crate) what: &'static str,
-    /// Turn by turn.
-    pub(crate) turns: Figure,
-}
-
-impl Ratio {
-    /// How many times `of` is `to`; none where one of them was not measured.
-    pub(crate) fn new(
-        key: &'static str,
-        what: &'static str,
-        of: Option<&Figure>,
-        to: Option<&Figure>,
-    ) -> Option<Self> {
-        let (of, to) = (of?, to?);
-        let turns: Vec<f64> = of.runs.iter().zip(&to.runs).map(|(a, b)| a / b).collect();
-        (!turns.is_empty()).then(|| Self {
-            key,
-            what,
-            turns: Figure::of(key, "times", turns),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,9 +115,7 @@ mod tests {
     fn a_ratio_is_taken_turn_by_turn() {
         let of = Figure::of("a", "ns", vec![2.0, 200.0, 3.0]);
         let to = Figure::of("b", "ns", vec![1.0, 100.0, 1.0]);
-        let ratio = Ratio::new("r", "a to b", Some(&of), Some(&to)).unwrap();
-        assert_eq!(ratio.turns.median(), 2.0);
-        assert!(Ratio::new("r", "a to b", Some(&of), None).is_none());
+        assert_eq!(of.to(&to).median(), 2.0);
     }
 
     #[test]

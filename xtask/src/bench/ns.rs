@@ -433,16 +433,20 @@ impl<'lab> Crowd<'lab> {
             };
             // What the empty program costs depends on how the packets are made.
             let way = (frames.len(), kind.spreads);
-            if !empty.contains_key(&way) {
-                let without = cost(self, true)?;
-                empty.insert(way, without);
-            }
+            let without = match empty.get(&way) {
+                Some(known) => *known,
+                None => {
+                    let without = cost(self, true)?;
+                    empty.insert(way, without);
+                    without
+                }
+            };
             if kind.key == "empty" {
-                costs.push(empty[&way]);
+                costs.push(without);
                 continue;
             }
             let with = cost(self, false)?;
-            costs.push(with - empty[&way]);
+            costs.push(with - without);
             if kind.key == "rewrite_227" {
                 self.put_back()?;
             }

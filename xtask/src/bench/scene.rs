@@ -1,6 +1,6 @@
 //! The contestants: what stands between client and server.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use ftp_nat_tests::{
@@ -10,10 +10,6 @@ use ftp_nat_tests::{
     namespace::Namespace,
     process,
     scratch::Scratch,
-};
-use rustix::{
-    process::Pid,
-    thread::{CpuSet, sched_setaffinity},
 };
 
 /// Who carries the packets.
@@ -135,12 +131,6 @@ impl<'lab> Scene<'lab> {
         Ok(())
     }
 
-    /// Lets the router's packets be handled by threads of their own on CPU number `cpu`, whoever
-    /// sends them.
-    pub(crate) fn give_cpu(&self, cpu: usize) -> anyhow::Result<()> {
-        thread_interfaces(&self.lab.router, &[WAN, LAN], cpu)
-    }
-
     fn interfaces(&self) -> [(&Namespace, &'static str); 4] {
         [
             (&self.lab.client().namespace, HOST_INTERFACE),
@@ -225,44 +215,4 @@ fn link(namespace: &Namespace, interface: &str) -> anyhow::Result<serde_json::Va
 /// The address of a host as frames want it.
 pub(crate) fn at(host: &Host, port: u16) -> std::net::SocketAddrV4 {
     std::net::SocketAddrV4::new(host.v4, port)
-}
-
-/// Lets packets that come to these interfaces be handled by threads of their own, on one CPU.
-pub(crate) fn thread_interfaces(
-    namespace: &Namespace,
-    interfaces: &[&str],
-    cpu: usize,
-) -> anyhow::Result<()> {
-    let before = napi_threads()?;
-    for interface in interfaces {
-        // `ip netns exec` mounts the namespace's own /sys.
-        let write = format!("echo 1 > /sys/class/net/{interface}/threaded");
-        process::run(
-            Command::new("ip")
-                .args(["netns", "exec", namespace.name(), "sh", "-c"])
-                .arg(write),
-            Duration::from_secs(5),
-        )?
-        .expect_success()
-        .context("the interface gets no thread (Linux 5.12)")?;
-    }
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    for pid in napi_threads()?.difference(&before) {
-        let pid = Pid::from_raw(*pid).context("a thread without a number")?;
-        sched_setaffinity(Some(pid), &set).context("cannot move an interface's thread")?;
-    }
-    Ok(())
-}
-
-/// The kernel's threads that handle packets.
-fn napi_threads() -> anyhow::Result<BTreeSet<i32>> {
-    let is_one = |pid: &i32| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("napi/"))
-    };
-    Ok(fs::read_dir("/proc")?
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(is_one)
-        .collect())
 }
