@@ -42,6 +42,12 @@ pub enum Command {
     Flows(ShowArgs),
     /// Print the counters as Prometheus text
     Metrics(ShowArgs),
+    /// Look for what keeps FTP from working here, and say what to do
+    ///
+    /// Takes what `run` takes, and reads the same configuration file; without either it looks at
+    /// what is loaded. Changes nothing and sends nothing but a connection to each server, for some
+    /// seconds at most. Exit code 0: nothing is wrong.
+    Doctor(DoctorArgs),
     /// Detach everything and remove every trace
     Unload(UnloadArgs),
 }
@@ -122,6 +128,17 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `ftp-nat doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What the gateway is, or would be, started with.
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Which gateway a command is about.
