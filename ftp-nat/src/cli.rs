@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Attach, DEFAULT_FILE, DEFAULT_STATE_DIR};
+use crate::config::{Attach, DEFAULT_FILE, DEFAULT_STATE_DIR, Datapath};
 
 /// FTP through NAT and firewalls, translated in the kernel.
 ///
@@ -96,6 +96,15 @@ pub struct RunArgs {
     /// Ports to use when the announced one is taken [default: 61000-65535]
     #[arg(long, value_name = "FIRST-LAST")]
     pub remap_ports: Option<String>,
+    /// How translated packets reach the other side: `redirect` from interface to interface, past
+    /// the firewall; `stack` through it; `auto` takes redirect where the interfaces allow it
+    /// [default: auto]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub datapath: Option<Datapath>,
+    /// Largest TCP segment that redirected connections may agree on: `auto` takes what fits both
+    /// interfaces, `off` leaves it to the ends, or a number of bytes [default: auto]
+    #[arg(long, value_name = "auto|off|N")]
+    pub mss_clamp: Option<String>,
     /// Serve Prometheus metrics over HTTP
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics_listen: Option<String>,
