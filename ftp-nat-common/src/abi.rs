@@ -422,6 +422,8 @@ pub mod direction_flag {
     pub const STARTED: u8 = 1;
     /// The current line is let through as it is, up to its end.
     pub const LET_GO: u8 = 2;
+    /// The last byte, in front of a command, was telnet's IAC.
+    pub const AFTER_IAC: u8 = 4;
 }
 
 /// One direction of a control connection: where its next line starts and what of it is held.
