@@ -50,6 +50,10 @@ pub struct Opening {
     pub port: Port,
     /// [`crate::abi::kind`].
     pub kind: u8,
+    /// [`crate::abi::cause`].
+    pub cause: u8,
+    /// The port that it got outside; 0: none, or not known yet.
+    pub public: Port,
 }
 
 /// Nothing that matters is in this line.

@@ -4,7 +4,7 @@ use super::{
     Gate, Inspection, NOTHING, Opening, SIX, direction_mut, form_of, form_of_command, is_waiting,
     todo,
 };
-use crate::abi::{Session, event, kind, role};
+use crate::abi::{Session, cause, event, kind, role};
 use crate::addr::Port;
 use crate::counter::Counter;
 use crate::line;
@@ -120,7 +120,19 @@ impl Inspection {
         } else {
             kind::ACTIVE
         };
-        Opening { addr, port, kind }
+        let cause = match (self.is_replies != 0, self.candidate == SIX) {
+            (true, true) => cause::PASV,
+            (true, false) => cause::EPSV,
+            (false, true) => cause::PORT,
+            (false, false) => cause::EPRT,
+        };
+        Opening {
+            addr,
+            port,
+            kind,
+            cause,
+            public: Port(0),
+        }
     }
 
     /// The server must not act on the command, and the client must hear of it: an unknown verb of
@@ -216,7 +228,7 @@ impl Inspection {
             (false, false) => Counter::RewroteEprt,
         };
         let told = Opening {
-            port: self.public,
+            public: self.public,
             ..opening
         };
         gate.tell(session, event::REWRITTEN, counter, &told);
