@@ -184,8 +184,10 @@ pub struct Mapping {
     pub session: u32,
     /// [`kind`].
     pub kind: u8,
+    /// [`cause`].
+    pub cause: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
     /// Zero.
     pub pad2: u32,
     /// When it was opened, in jiffies.
@@ -446,6 +448,8 @@ pub mod direction_flag {
     pub const STARTED: u8 = 1;
     /// The current line is let through as it is, up to its end.
     pub const LET_GO: u8 = 2;
+    /// The last byte, in front of a command, was telnet's IAC.
+    pub const AFTER_IAC: u8 = 4;
 }
 
 /// One direction of a control connection: where its next line starts and what of it is held.
@@ -509,6 +513,18 @@ pub mod event {
     pub const CLEARED: u8 = 9;
 }
 
+/// The words that announced a data connection.
+pub mod cause {
+    /// A reply to PASV: 227.
+    pub const PASV: u8 = 1;
+    /// A reply to EPSV: 229.
+    pub const EPSV: u8 = 2;
+    /// A PORT command.
+    pub const PORT: u8 = 3;
+    /// An EPRT command.
+    pub const EPRT: u8 = 4;
+}
+
 /// Something that an operator may want to know.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -529,8 +545,13 @@ pub struct Event {
     pub inside: Endpoint,
     /// The public address and port.
     pub public: Endpoint,
+    /// The address that was announced, before it was rewritten; none: no announcement, or one
+    /// without an address.
+    pub announced: Addr,
+    /// The words that announced it: [`cause`]; 0: none did.
+    pub cause: u8,
     /// Zero.
-    pub pad: u32,
+    pub pad: [u8; 3],
 }
 
 const _: () = assert!(size_of::<FlowKey4>() == 16);
@@ -538,7 +559,7 @@ const _: () = assert!(size_of::<FlowKey6>() == 40);
 const _: () = assert!(size_of::<Flow>() == 96);
 const _: () = assert!(size_of::<MappingKey>() == 40);
 const _: () = assert!(size_of::<Mapping>() == 48);
-const _: () = assert!(size_of::<Event>() == 80);
+const _: () = assert!(size_of::<Event>() == 96);
 
 /// aya wants its own marker before user space may read or write a type through a map.
 #[cfg(feature = "user")]
