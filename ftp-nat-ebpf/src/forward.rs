@@ -83,11 +83,11 @@ pub fn forward<N: Net>(
         }
         let epoch = maps::SETTINGS.get(0).map_or(0, |it| it.route_epoch);
         if flow.route_epoch == epoch && is_before(jiffies() as u32, flow.fresh_until) {
-            let Some(macs) = skb.view_mut::<[u16; 6]>(0) else {
-                return DROP;
+            return if skb.change::<[u16; 6]>(0, |macs| *macs = flow.macs) {
+                redirect(flow.out_ifindex)
+            } else {
+                DROP
             };
-            *macs = flow.macs;
-            return redirect(flow.out_ifindex);
         }
         return refresh(skb, flow, inbound);
     }

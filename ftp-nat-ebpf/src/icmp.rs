@@ -26,7 +26,7 @@ const HEADER: u32 = 8;
 pub fn is_error(skb: &Skb, v4: bool, at: u32) -> bool {
     match skb.load::<u8>(at) {
         Some(kind) if v4 => kind == 3 || kind == 11 || kind == 12,
-        Some(kind) => kind >= 1 && kind <= 4,
+        Some(kind) => (1..=4).contains(&kind),
         None => false,
     }
 }

@@ -132,19 +132,20 @@ impl Skb {
         Some(unsafe { &*((start + at) as *const T) })
     }
 
-    /// The same, to be written to. A program that does so anywhere has the kernel copy the head of
-    /// every packet that shares it with another before it runs: so the entrances do not, and only
-    /// packets on FTP's ports pay that.
+    /// Changes the `T` at `at`, straight in the packet's linear part; false beyond its end. A
+    /// program that does so anywhere has the kernel copy the head of every packet that shares it
+    /// with another before it runs: so the entrances do not, and only packets on FTP's ports pay.
     #[inline(always)]
-    pub fn view_mut<T: bytemuck::Pod>(&self, at: usize) -> Option<&mut T> {
+    pub fn change<T: bytemuck::Pod>(&self, at: usize, change: impl FnOnce(&mut T)) -> bool {
         let start = self.field().data as usize;
         let end = self.field().data_end as usize;
         if start + at + size_of::<T>() > end {
-            return None;
+            return false;
         }
-        // SAFETY: the bounds were checked just now, any bytes are a `T`, and the caller writes
-        // before it looks at the packet again.
-        Some(unsafe { &mut *((start + at) as *mut T) })
+        // SAFETY: the bounds were checked just now, any bytes are a `T`, and the change ends before
+        // the packet is looked at again.
+        change(unsafe { &mut *((start + at) as *mut T) });
+        true
     }
 
     /// Whether the linear part holds `len` bytes.

@@ -58,32 +58,28 @@ fn write_ports<N: Net>(skb: &Skb, packet: &Packet<N>, ports: Ports) -> bool {
     if packet.tcp as usize != usual {
         return skb.store(packet.tcp, &ports);
     }
-    let Some(there) = skb.view_mut::<Ports>(usual) else {
-        return false;
-    };
-    *there = ports;
-    true
+    skb.change::<Ports>(usual, |there| *there = ports)
 }
 
 /// Addresses, time to live, and the header's own checksum.
 #[inline(always)]
 fn ipv4(skb: &Skb, flow: &Flow, side: u32, forwarded: bool) -> bool {
-    let Some(ip) = skb.view_mut::<Ipv4>(IP as usize) else {
-        return false;
-    };
     let address = flow.to.v4();
-    if side == side::INBOUND {
-        ip.dst = address;
-    } else {
-        ip.src = address;
-    }
     let mut change = flow.addr_diff;
     if forwarded {
-        ip.ttl = ip.ttl.wrapping_sub(1);
         change = fold(u64::from(change) + u64::from(ONE_HOP));
     }
-    ip.checksum = apply(ip.checksum, change);
-    true
+    skb.change::<Ipv4>(IP as usize, |ip| {
+        if side == side::INBOUND {
+            ip.dst = address;
+        } else {
+            ip.src = address;
+        }
+        if forwarded {
+            ip.ttl = ip.ttl.wrapping_sub(1);
+        }
+        ip.checksum = apply(ip.checksum, change);
+    })
 }
 
 /// Addresses and hop limit. No checksum of the header's own makes up for them in a sum that the
@@ -95,16 +91,14 @@ fn ipv6(skb: &Skb, flow: &Flow, side: u32, forwarded: bool) -> bool {
         change = fold(u64::from(change) + u64::from(ONE_HOP_V6));
     }
     skb.add_to_hardware_sum(change);
-    let Some(ip) = skb.view_mut::<Ipv6>(IP as usize) else {
-        return false;
-    };
-    if side == side::INBOUND {
-        ip.dst = flow.to.0;
-    } else {
-        ip.src = flow.to.0;
-    }
-    if forwarded {
-        ip.hop_limit = ip.hop_limit.wrapping_sub(1);
-    }
-    true
+    skb.change::<Ipv6>(IP as usize, |ip| {
+        if side == side::INBOUND {
+            ip.dst = flow.to.0;
+        } else {
+            ip.src = flow.to.0;
+        }
+        if forwarded {
+            ip.hop_limit = ip.hop_limit.wrapping_sub(1);
+        }
+    })
 }

@@ -29,7 +29,7 @@ pub enum Command {
     /// Says `ready` once its programs are attached. They stay attached when the daemon stops or
     /// dies, so that no connection breaks; a new `ftp-nat run` takes them over and
     /// `ftp-nat unload` removes them.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Check a configuration file without touching anything
     Check(CheckArgs),
     /// Show what is attached and how much is alive
