@@ -9,9 +9,9 @@ use clap::Parser as _;
 use ftp_nat::{
     check,
     cli::{Cli, Command},
-    daemon, doctor,
+    completions, daemon, doctor,
     exit::Failure,
-    logging, show, unload,
+    logging, man_pages, show, unload,
 };
 
 fn main() -> ExitCode {
@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         Command::Metrics(args) => show::metrics::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Unload(args) => unload::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::ManPages(args) => man_pages::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
