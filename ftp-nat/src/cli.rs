@@ -47,7 +47,7 @@ pub enum Command {
     /// Takes what `run` takes, and reads the same configuration file; without either it looks at
     /// what is loaded. Changes nothing and sends nothing but a connection to each server, for some
     /// seconds at most. Exit code 0: nothing is wrong.
-    Doctor(DoctorArgs),
+    Doctor(Box<DoctorArgs>),
     /// Detach everything and remove every trace
     Unload(UnloadArgs),
     /// Print a shell's completions of these commands and their options
