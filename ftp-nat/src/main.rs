@@ -9,7 +9,7 @@ use clap::Parser as _;
 use ftp_nat::{
     check,
     cli::{Cli, Command},
-    daemon, logging, show, unload,
+    daemon, logging, probe, show, unload,
 };
 
 fn main() -> ExitCode {
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Mappings(args) => show::mappings::run(args),
         Command::Flows(args) => show::flows::run(args),
         Command::Metrics(args) => show::metrics::run(args),
+        Command::Probe(args) => probe::run(args, cli.verbose > 0),
         Command::Unload(args) => unload::run(args),
     };
     match result {
