@@ -13,7 +13,7 @@ use bytemuck::{Pod, Zeroable};
 
 /// Changes with every change of a pinned map's layout or meaning: pins of another version are
 /// never read.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Names of the maps, as pinned and as declared by the datapath.
 pub mod map {
@@ -41,6 +41,18 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`super::Event`].
     pub const EVENTS: &str = "EVENTS";
+    /// The programs behind the entrances, by [`super::station`].
+    pub const STATIONS: &str = "STATIONS";
+}
+
+/// The programs that the entrances hand packets on to: places in the STATIONS map.
+pub mod station {
+    /// TCP on a port of FTP.
+    pub const GATEWAY: u32 = 0;
+    /// ICMP errors.
+    pub const ICMP: u32 = 1;
+    /// How many there are.
+    pub const STATIONS: u32 = 2;
 }
 
 /// Which way a packet goes through the gateway.
@@ -123,18 +135,18 @@ pub struct Flow {
     pub out_ifindex: u32,
     /// The largest IP packet that fits there, in bytes.
     pub out_mtu: u32,
+    /// The Ethernet header's addresses there, destination first, as they lie in the packet.
+    pub macs: [u16; 6],
+    /// When [`Flow::macs`] must be looked up again: the low half of jiffies.
+    pub fresh_until: u32,
+    /// [`Settings::route_epoch`] when they were looked up; 0: never.
+    pub route_epoch: u32,
     /// The control connection it belongs to.
     pub session: u32,
-    /// [`Settings::route_epoch`] when next hop and MTU were looked up.
-    pub route_epoch: u32,
-    /// The next hop's address; none: the packet's own destination.
-    pub next_hop: Addr,
     /// All TCP flags seen so far.
     pub tcp_flags: u8,
     /// Zero.
-    pub pad: [u8; 3],
-    /// Zero.
-    pub pad2: u32,
+    pub pad: [u8; 7],
     /// When it was created, in jiffies.
     pub born: u64,
     /// When its last packet came, in jiffies.
@@ -172,8 +184,10 @@ pub struct Mapping {
     pub session: u32,
     /// [`kind`].
     pub kind: u8,
+    /// [`cause`].
+    pub cause: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
     /// Zero.
     pub pad2: u32,
     /// When it was opened, in jiffies.
@@ -282,6 +296,14 @@ pub mod port {
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Ports(pub [u8; 65536]);
 
+/// Values of [`Settings::mss_clamp`]; others are a size in bytes.
+pub mod mss {
+    /// What fits the two interfaces that a connection goes through.
+    pub const AUTO: u16 = 0;
+    /// Whatever the ends say.
+    pub const OFF: u16 = 1;
+}
+
 /// What the daemon tells the datapath.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -290,12 +312,16 @@ pub struct Settings {
     pub hz: u32,
     /// The mark of translated packets that the stack forwards, for a firewall's rule.
     pub mark: u32,
-    /// Grows whenever routes, neighbours or MTUs change: flows look theirs up again.
+    /// Grows whenever routes or MTUs change, never 0: flows look theirs up again.
     pub route_epoch: u32,
     /// Lowest port for a remap.
     pub remap_first: u16,
     /// Highest port for a remap.
     pub remap_last: u16,
+    /// The largest TCP segment that redirected connections may agree on: [`mss`].
+    pub mss_clamp: u16,
+    /// Zero.
+    pub pad: [u16; 3],
     /// How long an unused mapping lives, in jiffies.
     pub mapping_timeout: u64,
     /// How long an unfinished line is held, in jiffies.
@@ -422,6 +448,8 @@ pub mod direction_flag {
     pub const STARTED: u8 = 1;
     /// The current line is let through as it is, up to its end.
     pub const LET_GO: u8 = 2;
+    /// The last byte, in front of a command, was telnet's IAC.
+    pub const AFTER_IAC: u8 = 4;
 }
 
 /// One direction of a control connection: where its next line starts and what of it is held.
@@ -485,6 +513,18 @@ pub mod event {
     pub const CLEARED: u8 = 9;
 }
 
+/// The words that announced a data connection.
+pub mod cause {
+    /// A reply to PASV: 227.
+    pub const PASV: u8 = 1;
+    /// A reply to EPSV: 229.
+    pub const EPSV: u8 = 2;
+    /// A PORT command.
+    pub const PORT: u8 = 3;
+    /// An EPRT command.
+    pub const EPRT: u8 = 4;
+}
+
 /// Something that an operator may want to know.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -505,8 +545,13 @@ pub struct Event {
     pub inside: Endpoint,
     /// The public address and port.
     pub public: Endpoint,
+    /// The address that was announced, before it was rewritten; none: no announcement, or one
+    /// without an address.
+    pub announced: Addr,
+    /// The words that announced it: [`cause`]; 0: none did.
+    pub cause: u8,
     /// Zero.
-    pub pad: u32,
+    pub pad: [u8; 3],
 }
 
 const _: () = assert!(size_of::<FlowKey4>() == 16);
@@ -514,7 +559,7 @@ const _: () = assert!(size_of::<FlowKey6>() == 40);
 const _: () = assert!(size_of::<Flow>() == 96);
 const _: () = assert!(size_of::<MappingKey>() == 40);
 const _: () = assert!(size_of::<Mapping>() == 48);
-const _: () = assert!(size_of::<Event>() == 80);
+const _: () = assert!(size_of::<Event>() == 96);
 
 /// aya wants its own marker before user space may read or write a type through a map.
 #[cfg(feature = "user")]

@@ -119,12 +119,13 @@ impl Doorman {
 
     /// Fills in a mapping.
     #[inline(always)]
-    fn fill(&self, mapping: &mut Mapping, kind: u8, to: Endpoint, settings: &Settings) {
+    fn fill(&self, mapping: &mut Mapping, opening: &Opening, to: Endpoint, settings: &Settings) {
         let now = jiffies();
         mapping.to = to;
         mapping.session = self.session;
-        mapping.kind = kind;
-        mapping.pad = [0; 3];
+        mapping.kind = opening.kind;
+        mapping.cause = opening.cause;
+        mapping.pad = [0; 2];
         mapping.pad2 = 0;
         mapping.born = now;
         mapping.expires = now.wrapping_add(settings.mapping_timeout);
@@ -196,10 +197,19 @@ impl Doorman {
             told.kind = opening.kind;
             told.reason = counter as u16;
             count::about(told, session, self.session);
+            told.announced = opening.addr;
+            told.cause = opening.cause;
+            if opening.cause == 0 {
+                // About the control connection itself.
+                return;
+            }
             told.public.port = public;
             if opening.kind == kind::ACTIVE && session.role == role::PUBLISH {
+                // The client listens; from which port the server comes is not known yet.
                 told.peer.port = opening.port;
+                told.inside.port = Port(0);
             } else {
+                told.peer.port = Port(0);
                 told.inside.port = opening.port;
             }
         });
@@ -235,19 +245,20 @@ impl Gate for Doorman {
         } else {
             Endpoint::new(opening.addr, opening.port)
         };
-        self.fill(mapping, opening.kind, to, settings);
+        self.fill(mapping, opening, to, settings);
         let result = if outward {
             self.open_outbound(mapping, session, opening, settings.hz)
         } else {
             self.open_inbound(scratch, session, opening.port, settings.hz)
         };
         let Ok(public) = result else { return result };
+        let shown = if outward { Port(0) } else { public };
         let counter = if passive {
             Counter::PassiveOpened
         } else {
             Counter::ActiveOpened
         };
-        self.event(session, happening(event::OPENED, counter), opening, public);
+        self.event(session, happening(event::OPENED, counter), opening, shown);
         if public != opening.port {
             self.event(
                 session,
@@ -276,11 +287,6 @@ impl Gate for Doorman {
 
     #[inline(always)]
     fn tell(&mut self, session: &Session, what: u8, counter: Counter, opening: &Opening) {
-        self.event(
-            session,
-            happening(what, counter),
-            opening,
-            session.public.port,
-        );
+        self.event(session, happening(what, counter), opening, opening.public);
     }
 }

@@ -76,13 +76,13 @@ pub fn use_for(skb: &Skb, hook: Hook) -> bool {
     };
     count::add(counter, 0);
     if made {
-        tell_used(connection);
+        tell_used(connection, mapping.cause);
     }
     made
 }
 
 #[inline(always)]
-fn tell_used(connection: &Connection) {
+fn tell_used(connection: &Connection, cause: u8) {
     count::tell(|told| {
         told.what = event::USED;
         told.kind = connection.kind;
@@ -91,6 +91,7 @@ fn tell_used(connection: &Connection) {
         told.peer = connection.outside;
         told.inside = connection.inside;
         told.public = connection.public;
+        told.cause = cause;
     });
 }
 

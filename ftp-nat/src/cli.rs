@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Attach, DEFAULT_FILE, DEFAULT_STATE_DIR};
+use crate::config::{Attach, DEFAULT_FILE, DEFAULT_STATE_DIR, Datapath};
 
 mod probe;
 pub use probe::ProbeArgs;
@@ -32,7 +32,7 @@ pub enum Command {
     /// Says `ready` once its programs are attached. They stay attached when the daemon stops or
     /// dies, so that no connection breaks; a new `ftp-nat run` takes them over and
     /// `ftp-nat unload` removes them.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Check a configuration file without touching anything
     Check(CheckArgs),
     /// Show what is attached and how much is alive
@@ -45,6 +45,12 @@ pub enum Command {
     Flows(ShowArgs),
     /// Print the counters as Prometheus text
     Metrics(ShowArgs),
+    /// Look for what keeps FTP from working here, and say what to do
+    ///
+    /// Takes what `run` takes, and reads the same configuration file; without either it looks at
+    /// what is loaded. Changes nothing and sends nothing but a connection to each server, for some
+    /// seconds at most. Exit code 0: nothing is wrong.
+    Doctor(Box<DoctorArgs>),
     /// Test an FTP server from the outside, and name what breaks it
     ///
     /// Speaks FTP as a client, from any machine and without privileges: logs in, opens passive data
@@ -55,6 +61,14 @@ pub enum Command {
     Probe(ProbeArgs),
     /// Detach everything and remove every trace
     Unload(UnloadArgs),
+    /// Print a shell's completions of these commands and their options
+    ///
+    /// For bash: `ftp-nat completions bash > /etc/bash_completion.d/ftp-nat`. The Debian package
+    /// brings those of bash, zsh and fish.
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    ManPages(ManPagesArgs),
 }
 
 /// Arguments of `ftp-nat run`. What is given here replaces what the file says.
@@ -107,6 +121,15 @@ pub struct RunArgs {
     /// Ports to use when the announced one is taken [default: 61000-65535]
     #[arg(long, value_name = "FIRST-LAST")]
     pub remap_ports: Option<String>,
+    /// How translated packets reach the other side: `redirect` from interface to interface, past
+    /// the firewall; `stack` through it; `auto` takes redirect where the interfaces allow it
+    /// [default: auto]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub datapath: Option<Datapath>,
+    /// Largest TCP segment that redirected connections may agree on: `auto` takes what fits both
+    /// interfaces, `off` leaves it to the ends, or a number of bytes [default: auto]
+    #[arg(long, value_name = "auto|off|N")]
+    pub mss_clamp: Option<String>,
     /// Serve Prometheus metrics over HTTP
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics_listen: Option<String>,
@@ -133,6 +156,17 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `ftp-nat doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What the gateway is, or would be, started with.
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Which gateway a command is about.
@@ -166,10 +200,53 @@ pub struct UnloadArgs {
     pub selection: Selection,
 }
 
+/// Arguments of `ftp-nat completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Whose completions
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `ftp-nat man-pages`.
+#[derive(Debug, Args)]
+pub struct ManPagesArgs {
+    /// Where to, made if it is not there
+    pub dir: PathBuf,
+    // Not empty: an argument that is missing would shift those behind it.
+    /// The date at the foot of each page
+    #[arg(long, default_value = " ", hide_default_value = true)]
+    pub date: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+
+    #[test]
+    fn every_command_and_every_argument_has_a_help_text() {
+        fn look(command: &clap::Command, silent: &mut Vec<String>) {
+            if command.get_about().is_none() {
+                silent.push(command.get_name().to_owned());
+            }
+            for argument in command.get_arguments() {
+                if argument
+                    .get_help()
+                    .is_none_or(|help| help.to_string().is_empty())
+                {
+                    silent.push(format!("{} {}", command.get_name(), argument.get_id()));
+                }
+            }
+            for command in command.get_subcommands() {
+                look(command, silent);
+            }
+        }
+        let mut silent = Vec::new();
+        let mut root = Cli::command();
+        root.build();
+        look(&root, &mut silent);
+        assert_eq!(silent, Vec::<String>::new());
+    }
 
     #[test]
     fn clap_finds_no_fault_with_the_definition() {

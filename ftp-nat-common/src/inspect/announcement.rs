@@ -4,7 +4,7 @@ use super::{
     Gate, Inspection, NOTHING, Opening, SIX, direction_mut, form_of, form_of_command, is_waiting,
     todo,
 };
-use crate::abi::{Session, event, kind, role};
+use crate::abi::{Session, cause, event, kind, role};
 use crate::addr::Port;
 use crate::counter::Counter;
 use crate::line;
@@ -48,7 +48,12 @@ impl Inspection {
             gate.tell(session, event::PASSED, Counter::PassedNoAddress, &opening);
             return;
         }
-        if let Some(reason) = self.open(session, gate, &opening) {
+        let refused = if self.is_misplaced(session) {
+            Some(Counter::DeniedUnreadable)
+        } else {
+            self.open(session, gate, &opening)
+        };
+        if let Some(reason) = refused {
             gate.tell(session, event::DENIED, reason, &opening);
             if self.is_replies == 0 {
                 self.spoil_verb(session);
@@ -58,6 +63,17 @@ impl Inspection {
         } else {
             gate.count(Counter::Unchanged);
         }
+    }
+
+    /// Whether an outside client's PORT or EPRT has something in front of what was found, or writes
+    /// an octet with a zero in front (octal, to some): the server may read another address then.
+    #[inline(always)]
+    fn is_misplaced(&self, session: &Session) -> bool {
+        if self.is_replies != 0 || session.role != role::PUBLISH {
+            return false;
+        }
+        let (start, _) = self.piece();
+        start != self.argument || (self.candidate != SIX && self.extended.octal != 0)
     }
 
     /// Has the announced connection let through; gives why it is not.
@@ -104,7 +120,19 @@ impl Inspection {
         } else {
             kind::ACTIVE
         };
-        Opening { addr, port, kind }
+        let cause = match (self.is_replies != 0, self.candidate == SIX) {
+            (true, true) => cause::PASV,
+            (true, false) => cause::EPSV,
+            (false, true) => cause::PORT,
+            (false, false) => cause::EPRT,
+        };
+        Opening {
+            addr,
+            port,
+            kind,
+            cause,
+            public: Port(0),
+        }
     }
 
     /// The server must not act on the command, and the client must hear of it: an unknown verb of
@@ -200,7 +228,7 @@ impl Inspection {
             (false, false) => Counter::RewroteEprt,
         };
         let told = Opening {
-            port: self.public,
+            public: self.public,
             ..opening
         };
         gate.tell(session, event::REWRITTEN, counter, &told);

@@ -2,8 +2,8 @@
 
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
-    abi::{Event, event, kind},
-    addr::{Endpoint, Port},
+    abi::{Event, cause, event, kind},
+    addr::{Addr, Endpoint, Port},
     counter::Counter,
 };
 
@@ -78,7 +78,11 @@ fn an_announcement_is_told_from_its_opening_to_its_use() {
             kind: kind::PASSIVE,
             reason: reason as u16,
             session: number,
-            peer: endpoint(control.outside),
+            // Whichever port it will connect from.
+            peer: Endpoint {
+                port: Port::default(),
+                ..endpoint(control.outside)
+            },
             inside: Endpoint {
                 port: Port::new(50_000),
                 ..endpoint(control.inside)
@@ -87,25 +91,59 @@ fn an_announcement_is_told_from_its_opening_to_its_use() {
                 port: Port::new(REMAP),
                 ..endpoint(control.public)
             },
+            announced: endpoint(control.inside).addr,
+            cause: cause::PASV,
             ..Event::zeroed()
         };
         let opened = about(event::OPENED, Counter::PassiveOpened);
         let remapped = about(event::REMAPPED, Counter::Remapped);
         let told_now = told(&talk);
-        assert_eq!(told_now[..2], [opened, remapped]);
-        assert_eq!(told_now.len(), 3);
-        assert_eq!(told_now[2].what, event::REWRITTEN);
-        assert_eq!(told_now[2].reason, Counter::Rewrote227 as u16);
-        assert_eq!(told_now[2].session, number);
+        let rewritten = about(event::REWRITTEN, Counter::Rewrote227);
+        assert_eq!(told_now, [opened, remapped, rewritten]);
 
         let data = control.data(50_111, REMAP, 50_000);
         talk.datapath
             .run(Hook::WanIngress, &data.inbound().syn().bytes());
         let used = Event {
             peer: endpoint(data.outside),
+            announced: Addr::default(),
             ..about(event::USED, Counter::MappingUsed)
         };
         assert_eq!(told(&talk), [used]);
+    });
+}
+
+#[test]
+fn an_active_opening_tells_where_the_client_listens() {
+    on_router(|datapath| {
+        let control = control_v4();
+        let talk = Talk::begin(datapath, control, ISN);
+        let number = talk.datapath.sessions.all()[0].0;
+        let segment = talk.segment(Client, "PORT 198,51,100,20,175,200\r\n");
+        talk.datapath.run(Hook::WanIngress, &segment.bytes());
+        let opened = Event {
+            what: event::OPENED,
+            kind: kind::ACTIVE,
+            reason: Counter::ActiveOpened as u16,
+            session: number,
+            peer: Endpoint {
+                port: Port::new(175 << 8 | 200),
+                ..endpoint(control.outside)
+            },
+            // Which ports the server will come from is not known yet.
+            inside: Endpoint {
+                port: Port::default(),
+                ..endpoint(control.inside)
+            },
+            public: Endpoint {
+                port: Port::default(),
+                ..endpoint(control.public)
+            },
+            announced: endpoint(control.outside).addr,
+            cause: cause::PORT,
+            ..Event::zeroed()
+        };
+        assert_eq!(told(&talk), [opened]);
     });
 }
 
@@ -145,6 +183,9 @@ fn what_is_denied_or_passed_is_told_with_its_reason() {
             };
             assert_eq!((event.what, event.reason), (what, reason as u16), "{text}");
             assert_eq!(event.peer.addr, endpoint(talk.ends.outside).addr, "{text}");
+            let names_somebody_else = reason == Counter::DeniedBounce;
+            let other = Addr::from_octets([198, 51, 100, 21]);
+            assert_eq!(event.announced == other, names_somebody_else, "{text}");
         }
     });
 }
