@@ -11,7 +11,7 @@ use ftp_nat::{
     cli::{Cli, Command},
     completions, daemon, doctor,
     exit::Failure,
-    logging, man_pages, show, unload,
+    logging, man_pages, probe, show, unload,
 };
 
 fn main() -> ExitCode {
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Flows(args) => show::flows::run(args),
         Command::Metrics(args) => show::metrics::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Probe(args) => probe::run(args, cli.verbose > 0),
         Command::Unload(args) => unload::run(args),
         Command::Completions(args) => completions::run(args),
         Command::ManPages(args) => man_pages::run(args),
