@@ -180,6 +180,24 @@ const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        title: "Bulk transfers",
+        note: "Gigabits a second over announced and translated data connections, and what the router's\n\
+               CPU takes for a gigabyte. Nothing is copied at either end. Bundled: with TSO, GSO and\n\
+               GRO; else every packet of 1500 bytes is handled by itself.",
+        corner: " router",
+        rows: &[],
+        columns: &[
+            column("1 stream, bundled", "bulk.", ".1.offload"),
+            column("CPU", "bulk.", ".1.offload.cpu"),
+            column("16 streams, bundled", "bulk.", ".16.offload"),
+            column("CPU", "bulk.", ".16.offload.cpu"),
+            column("1 stream, single", "bulk.", ".1.segments"),
+            column("CPU", "bulk.", ".1.segments.cpu"),
+            column("16 streams, single", "bulk.", ".16.segments"),
+            column("CPU", "bulk.", ".16.segments.cpu"),
+        ],
+    },
+    Section {
         title: "Nanoseconds a packet",
         note: "As above, with a thousand and with a million live connections (two entries each).\n\
                At random: each packet is of another connection, so that with a million of them none\n\

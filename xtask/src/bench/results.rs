@@ -39,7 +39,7 @@ type Wanted = (
 );
 
 /// All ratios, in the order of the table.
-const RATIOS: [Wanted; 7] = [
+const RATIOS: [Wanted; 8] = [
     (
         "redirect_to_plain_pps",
         "packets/s: redirect to plain forwarding",
@@ -60,6 +60,13 @@ const RATIOS: [Wanted; 7] = [
         "openings.redirect",
         "openings.kernel_helper",
         Reach::AtLeast(1.3),
+    ),
+    (
+        "bulk_to_plain",
+        "bulk throughput of one stream: redirect to plain forwarding",
+        "bulk.redirect.1.offload",
+        "bulk.plain.1.offload",
+        Reach::AtLeast(1.0),
     ),
     (
         "data_hit_1m_to_1k",

@@ -131,7 +131,8 @@ impl<'lab> Scene<'lab> {
         Ok(())
     }
 
-    fn interfaces(&self) -> [(&Namespace, &'static str); 4] {
+    /// Every interface in the scene, with its namespace.
+    pub(crate) fn interfaces(&self) -> [(&Namespace, &'static str); 4] {
         [
             (&self.lab.client().namespace, HOST_INTERFACE),
             (&self.lab.router, WAN),
