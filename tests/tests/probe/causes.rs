@@ -55,7 +55,7 @@ fn cause_2_a_firewall_that_drops_inbound_high_ports() {
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
     let probed = Probed::on(
         lab.client(),
-        &["198.51.100.1", "--timeout", "3", "--samples", "1"],
+        &["198.51.100.1", "--timeout", "2", "--samples", "1"],
     );
     probed.assert_cause(2, "certain");
     assert!(
@@ -78,7 +78,10 @@ fn cause_2_a_firewall_that_rejects_inbound_high_ports() {
         .unwrap();
     let settings = well_configured(50_000..=50_009);
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
-    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "3"]);
+    let probed = Probed::on(
+        lab.client(),
+        &["198.51.100.1", "--timeout", "2", "--samples", "1"],
+    );
     probed.assert_cause(2, "certain");
     let evidence = probed.evidence();
     assert!(
@@ -188,7 +191,7 @@ fn behind_a_strict_router(rules: &str) -> Probed {
     own_router.namespace.nft(rules).unwrap();
     let _server = FtpServer::start(Kind::Vsftpd, lab.client(), &Settings::default()).unwrap();
     let address = lab.client().v4.to_string();
-    Probed::on(&client, &[&address, "--timeout", "3", "--samples", "1"])
+    Probed::on(&client, &[&address, "--timeout", "2", "--samples", "1"])
 }
 
 /// The client's router: translates, and lets only well-known ports out.
@@ -281,7 +284,7 @@ fn cause_5_a_client_that_lets_no_active_connection_in() {
         .unwrap();
     let _server = FtpServer::start(Kind::Vsftpd, lab.client(), &Settings::default()).unwrap();
     let address = lab.client().v4.to_string();
-    let probed = Probed::on(client, &[&address, "--timeout", "3", "--active"]);
+    let probed = Probed::on(client, &[&address, "--timeout", "2", "--active"]);
     probed.assert_cause(5, "likely");
     for (mode, verdict) in [
         ("PASV", "works"),
