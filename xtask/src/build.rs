@@ -44,7 +44,7 @@ fn compile(
     target: &Path,
     prepare: impl Fn(&mut Command),
 ) -> anyhow::Result<PathBuf> {
-    let object = ebpf::build(workspace, installing)?;
+    let object = ebpf::build(workspace, installing, ebpf::Crate::Datapath)?;
     step("ftp-nat, release", || {
         let mut cargo = cargo();
         cargo
