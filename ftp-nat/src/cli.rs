@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Attach, DEFAULT_FILE, DEFAULT_STATE_DIR};
+use crate::config::{Attach, DEFAULT_FILE, DEFAULT_STATE_DIR, Datapath};
+
+mod probe;
+pub use probe::ProbeArgs;
 
 /// FTP through NAT and firewalls, translated in the kernel.
 ///
@@ -29,7 +32,7 @@ pub enum Command {
     /// Says `ready` once its programs are attached. They stay attached when the daemon stops or
     /// dies, so that no connection breaks; a new `ftp-nat run` takes them over and
     /// `ftp-nat unload` removes them.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Check a configuration file without touching anything
     Check(CheckArgs),
     /// Show what is attached and how much is alive
@@ -42,6 +45,20 @@ pub enum Command {
     Flows(ShowArgs),
     /// Print the counters as Prometheus text
     Metrics(ShowArgs),
+    /// Look for what keeps FTP from working here, and say what to do
+    ///
+    /// Takes what `run` takes, and reads the same configuration file; without either it looks at
+    /// what is loaded. Changes nothing and sends nothing but a connection to each server, for some
+    /// seconds at most. Exit code 0: nothing is wrong.
+    Doctor(Box<DoctorArgs>),
+    /// Test an FTP server from the outside, and name what breaks it
+    ///
+    /// Speaks FTP as a client, from any machine and without privileges: logs in, opens passive data
+    /// connections by PASV and EPSV (with --active also by PORT and EPRT) and lists the server's
+    /// folder over each. Where that fails, it finds out how far the packets get, names the cause
+    /// and what is usually done about it. Exit code 0: all that was tried works; 1: something does
+    /// not, or the server was not reached.
+    Probe(ProbeArgs),
     /// Show what the gateway would do with each control line of a capture
     ///
     /// Runs the control connections of a pcap or pcapng file through the same code that runs in
@@ -110,6 +127,15 @@ pub struct RunArgs {
     /// Ports to use when the announced one is taken [default: 61000-65535]
     #[arg(long, value_name = "FIRST-LAST")]
     pub remap_ports: Option<String>,
+    /// How translated packets reach the other side: `redirect` from interface to interface, past
+    /// the firewall; `stack` through it; `auto` takes redirect where the interfaces allow it
+    /// [default: auto]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub datapath: Option<Datapath>,
+    /// Largest TCP segment that redirected connections may agree on: `auto` takes what fits both
+    /// interfaces, `off` leaves it to the ends, or a number of bytes [default: auto]
+    #[arg(long, value_name = "auto|off|N")]
+    pub mss_clamp: Option<String>,
     /// Serve Prometheus metrics over HTTP
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics_listen: Option<String>,
@@ -136,6 +162,17 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `ftp-nat doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What the gateway is, or would be, started with.
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Which gateway a command is about.

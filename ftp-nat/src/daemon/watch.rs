@@ -112,7 +112,7 @@ fn update(
         )?;
     }
     // Only now: flows look their routes up again and find the new interfaces.
-    let epoch = maps.settings()?.route_epoch.wrapping_add(1);
+    let epoch = maps.settings()?.route_epoch.wrapping_add(1).max(1);
     debug!("route epoch {epoch}");
     maps.set_settings(&policy::settings(config, clock, epoch))?;
     Ok((policy, complaints))
