@@ -12,6 +12,7 @@
 //!
 //! The lab needs root and the programs of [`PROGRAMS`]; `cargo xtask test` installs them.
 
+pub mod behind;
 pub mod bpffs;
 pub mod capture;
 pub mod client;
@@ -35,6 +36,7 @@ pub const PROGRAMS: [(&str, &str); 10] = [
     ("curl", "curl"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
+    ("iptables-restore", "iptables"),
     ("lftp", "lftp"),
     ("nft", "nftables"),
     ("openssl", "openssl"),
