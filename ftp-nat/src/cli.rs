@@ -128,8 +128,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "FIRST-LAST")]
     pub remap_ports: Option<String>,
     /// How translated packets reach the other side: `redirect` from interface to interface, past
-    /// the firewall; `stack` through it; `auto` takes redirect where the interfaces allow it
-    /// [default: auto]
+    /// the firewall; `xdp` the same, and data by XDP where the drivers have it; `stack` through
+    /// it; `auto` takes redirect where the interfaces allow it [default: auto]
     #[arg(long, value_enum, value_name = "HOW")]
     pub datapath: Option<Datapath>,
     /// Largest TCP segment that redirected connections may agree on: `auto` takes what fits both
