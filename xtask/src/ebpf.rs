@@ -113,15 +113,24 @@ fn rustflags(workspace: &Workspace) -> String {
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         "-Ctarget-cpu=v3".to_owned(),
-        format!("--remap-path-prefix={}=.", workspace.root.display()),
     ];
+    flags.extend(remapped_paths(workspace));
+    flags.join("\u{1f}")
+}
+
+/// The compiler's flags that keep this machine's folders out of what it makes.
+pub(crate) fn remapped_paths(workspace: &Workspace) -> Vec<String> {
+    let mut flags = vec![format!(
+        "--remap-path-prefix={}=.",
+        workspace.root.display()
+    )];
     if let Some(cargo_home) = cargo_home() {
         flags.push(format!(
             "--remap-path-prefix={}=cargo",
             cargo_home.display()
         ));
     }
-    flags.join("\u{1f}")
+    flags
 }
 
 fn cargo_home() -> Option<PathBuf> {
