@@ -30,7 +30,7 @@ use rustix::fs::{MemfdFlags, memfd_create, sendfile};
 use super::{
     Options,
     figure::Figure,
-    scene::{Router, Scene, Settings},
+    scene::{Router, Scene, Settings, interfaces, offload},
     session::{Pair, Session},
 };
 use crate::progress::say;
@@ -50,7 +50,7 @@ const STREAMS: [usize; 2] = [1, 16];
 enum Bundling {
     /// TSO, GSO and GRO, as by default.
     On,
-    /// Every packet by itself.
+    /// Every packet by itself, with its own checksum.
     Off,
 }
 
@@ -64,13 +64,14 @@ impl Bundling {
         }
     }
 
-    /// Sets it everywhere in the scene.
-    fn set(self, scene: &Scene<'_>) -> anyhow::Result<()> {
+    /// Sets it everywhere in a lab.
+    fn set(self, lab: &Lab) -> anyhow::Result<()> {
         let word = if self == Self::On { "on" } else { "off" };
-        scene.offload(&["tso", word, "gso", word])?;
+        // Without checksum offload there is no TSO either; XDP needs checksums that are finished.
+        offload(lab, &["tx", word, "tso", word, "gso", word])?;
         // GRO itself must stay on: without it a veth polls no more, and the thread has no work.
         let most = if self == Self::On { 65_536 } else { 1 };
-        for (namespace, interface) in scene.interfaces() {
+        for (namespace, interface) in interfaces(lab) {
             namespace.ip(&format!("link set {interface} gro_max_size {most}"))?;
         }
         Ok(())
@@ -114,7 +115,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
         let mut at = 0;
         for bundling in Bundling::ALL {
             for pipe in &pipes {
-                bundling.set(&pipe.scene)?;
+                bundling.set(pipe.scene.lab)?;
             }
             for streams in STREAMS {
                 for pipe in &pipes {

@@ -39,7 +39,21 @@ type Wanted = (
 );
 
 /// All ratios, in the order of the table.
-const RATIOS: [Wanted; 8] = [
+const RATIOS: [Wanted; 13] = [
+    (
+        "xdp_to_kernel_helper_pps",
+        "packets/s: XDP to nftables + kernel helper",
+        "packets.xdp",
+        "packets.kernel_helper",
+        Reach::AtLeast(4.0),
+    ),
+    (
+        "xdp_to_plain_pps",
+        "packets/s: XDP to plain forwarding",
+        "packets.xdp",
+        "packets.plain",
+        Reach::AtLeast(2.6),
+    ),
     (
         "redirect_to_plain_pps",
         "packets/s: redirect to plain forwarding",
@@ -83,6 +97,27 @@ const RATIOS: [Wanted; 8] = [
         Reach::Nothing,
     ),
     (
+        "xdp_to_kernel_helper_pps_counted",
+        "packets/s with generator and sink: XDP to nftables + kernel helper",
+        "packets.xdp.counted",
+        "packets.kernel_helper.counted",
+        Reach::Nothing,
+    ),
+    (
+        "xdp_to_plain_pps_counted",
+        "packets/s with generator and sink: XDP to plain forwarding",
+        "packets.xdp.counted",
+        "packets.plain.counted",
+        Reach::Nothing,
+    ),
+    (
+        "alone_to_plain_pps_counted",
+        "generator and sink alone to plain forwarding: no router could do more",
+        "packets.alone.counted",
+        "packets.plain.counted",
+        Reach::Nothing,
+    ),
+    (
         "redirect_to_plain_pps_counted",
         "packets/s with generator and sink: redirect to plain forwarding",
         "packets.redirect.counted",
@@ -99,7 +134,7 @@ const RATIOS: [Wanted; 8] = [
 ];
 
 /// What a packet may cost: the key in the JSON's `ns`, what it is, and how much.
-const NANOSECONDS: [(&str, &str, Reach); 7] = [
+const NANOSECONDS: [(&str, &str, Reach); 9] = [
     ("not_ip", "not IP", Reach::Nothing),
     ("udp", "UDP", Reach::AtMost(5.0)),
     ("tcp_not_ours", "TCP that is not ours", Reach::AtMost(12.0)),
@@ -115,6 +150,12 @@ const NANOSECONDS: [(&str, &str, Reach); 7] = [
         Reach::AtMost(100.0),
     ),
     ("data_hit_outbound", "data packet, outbound", Reach::Nothing),
+    ("xdp_data_hit", "XDP: data packet, inbound", Reach::Nothing),
+    (
+        "xdp_tcp_not_ours",
+        "XDP: TCP that is not ours",
+        Reach::Nothing,
+    ),
 ];
 
 /// A line of a table of what was aimed at.
