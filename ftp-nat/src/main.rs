@@ -9,7 +9,9 @@ use clap::Parser as _;
 use ftp_nat::{
     check,
     cli::{Cli, Command},
-    completions, daemon, logging, man_pages, show, unload,
+    completions, daemon, doctor,
+    exit::Failure,
+    inspect, logging, man_pages, probe, show, unload,
 };
 
 fn main() -> ExitCode {
@@ -23,12 +25,16 @@ fn main() -> ExitCode {
         Command::Mappings(args) => show::mappings::run(args),
         Command::Flows(args) => show::flows::run(args),
         Command::Metrics(args) => show::metrics::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Probe(args) => probe::run(args, cli.verbose > 0),
+        Command::Inspect(args) => inspect::run(args),
         Command::Unload(args) => unload::run(args),
         Command::Completions(args) => completions::run(args),
         Command::ManPages(args) => man_pages::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure @ Failure::Found) => failure.code(),
         Err(failure) => {
             // Where nobody listens, the exit code still tells.
             let _ = writeln!(io::stderr(), "{failure}");

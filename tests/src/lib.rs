@@ -12,6 +12,7 @@
 //!
 //! The lab needs root and the programs of [`PROGRAMS`]; `cargo xtask test` installs them.
 
+pub mod behind;
 pub mod bpffs;
 pub mod capture;
 pub mod client;
@@ -31,9 +32,11 @@ pub mod transfers;
 
 /// The programs that the lab runs, each with the Debian package that has it. (The servers are
 /// another matter, see [`server`].)
-pub const PROGRAMS: [(&str, &str); 9] = [
+pub const PROGRAMS: &[(&str, &str)] = &[
     ("curl", "curl"),
+    ("ethtool", "ethtool"),
     ("ip", "iproute2"),
+    ("iptables-restore", "iptables"),
     ("lftp", "lftp"),
     ("nft", "nftables"),
     ("openssl", "openssl"),
