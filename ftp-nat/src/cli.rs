@@ -56,7 +56,7 @@ pub enum Command {
     /// Speaks FTP as a client, from any machine and without privileges: logs in, opens passive data
     /// connections by PASV and EPSV (with --active also by PORT and EPRT) and lists the server's
     /// folder over each. Where that fails, it finds out how far the packets get, names the cause
-    /// and what is usually done about it. Exit code 0: all that was tried works; 1: something does
+    /// and what is usually done about it. --verbose shows the conversation. Exit code 0: all that was tried works; 1: something does
     /// not, or the server was not reached.
     Probe(ProbeArgs),
     /// Show what the gateway would do with each control line of a capture
