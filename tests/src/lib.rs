@@ -26,12 +26,13 @@ pub mod replies;
 pub mod scratch;
 pub mod scripted;
 pub mod server;
+pub mod terminal;
 pub mod tools;
 pub mod transfers;
 
 /// The programs that the lab runs, each with the Debian package that has it. (The servers are
 /// another matter, see [`server`].)
-pub const PROGRAMS: [(&str, &str); 10] = [
+pub const PROGRAMS: [(&str, &str); 11] = [
     ("curl", "curl"),
     ("ip", "iproute2"),
     ("iptables-restore", "iptables"),
@@ -40,6 +41,7 @@ pub const PROGRAMS: [(&str, &str); 10] = [
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("tcpdump", "tcpdump"),
+    ("tmux", "tmux"),
     ("tnftp", "tnftp"),
     ("wget", "wget"),
 ];
