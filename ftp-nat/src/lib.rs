@@ -31,6 +31,7 @@ pub mod object;
 pub mod pins;
 pub mod policy;
 pub mod ports;
+pub mod probe;
 pub mod show;
 pub mod state_dir;
 pub mod sweep;

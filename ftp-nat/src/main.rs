@@ -11,7 +11,7 @@ use ftp_nat::{
     cli::{Cli, Command},
     completions, daemon, doctor,
     exit::Failure,
-    logging, man_pages, show, top, unload,
+    logging, man_pages, probe, show, top, unload,
 };
 
 fn main() -> ExitCode {
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Top(args) => top::run(args),
         Command::Metrics(args) => show::metrics::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Probe(args) => probe::run(args, cli.verbose > 0),
         Command::Unload(args) => unload::run(args),
         Command::Completions(args) => completions::run(args),
         Command::ManPages(args) => man_pages::run(args),

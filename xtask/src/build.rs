@@ -17,7 +17,7 @@ pub(crate) const OBJECT_VARIABLE: &str = "FTP_NAT_EBPF_OBJECT";
 
 /// Builds `target/release/ftp-nat` and gives its path.
 pub(crate) fn release(workspace: &Workspace, installing: Installing) -> anyhow::Result<PathBuf> {
-    let object = ebpf::build(workspace, installing)?;
+    let object = ebpf::build(workspace, installing, ebpf::Crate::Datapath)?;
     step("ftp-nat, release", || {
         run(cargo()
             .args([

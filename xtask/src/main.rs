@@ -1,6 +1,7 @@
 //! Building, testing and showing ftp-nat: `cargo xtask <command>`.
 
 mod apt;
+mod bench;
 mod build;
 mod command;
 mod compare;
@@ -39,6 +40,9 @@ enum Task {
     /// Run the same scenes over the kernel's own FTP helper and over ftp-nat, and write the table to
     /// docs/comparison.md (as root)
     Compare,
+    /// Measure ftp-nat beside plain forwarding and the kernel's own FTP helper, and write the tables to
+    /// docs/benchmarks.md (as root)
+    Bench(bench::Arguments),
     /// Run every test: of the crates, of the datapath, and in namespaces with real servers (as root)
     Test {
         /// Arguments for `cargo test`, to choose some of the tests
@@ -68,6 +72,8 @@ fn main() -> ExitCode {
         Task::Demo => test::prepare_lab(&workspace, installing).and_then(demo::run),
         Task::Compare => test::prepare_lab(&workspace, installing)
             .and_then(|tools| compare::run(&workspace, tools)),
+        Task::Bench(arguments) => test::prepare_lab(&workspace, installing)
+            .and_then(|tools| bench::run(&workspace, installing, tools, &arguments)),
         Task::Test { arguments } => test::run_all(&workspace, installing, &arguments),
         Task::Lab { task } => lab::run(&workspace, installing, task),
         Task::Lint => lint::run_all(&workspace, installing),
