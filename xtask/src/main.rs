@@ -9,6 +9,7 @@ mod demo;
 mod ebpf;
 mod lab;
 mod lint;
+mod picture;
 mod progress;
 mod servers;
 mod test;
@@ -54,6 +55,8 @@ enum Task {
         #[command(subcommand)]
         task: lab::LabTask,
     },
+    /// Take the README's picture of `ftp-nat top` in the lab anew, docs/top.svg (as root)
+    Picture,
     /// Check formatting, run clippy on every crate and rustdoc, with warnings denied
     Lint,
 }
@@ -76,6 +79,8 @@ fn main() -> ExitCode {
             .and_then(|tools| bench::run(&workspace, installing, tools, &arguments)),
         Task::Test { arguments } => test::run_all(&workspace, installing, &arguments),
         Task::Lab { task } => lab::run(&workspace, installing, task),
+        Task::Picture => test::prepare_lab(&workspace, installing)
+            .and_then(|tools| picture::take(&workspace, tools)),
         Task::Lint => lint::run_all(&workspace, installing),
     });
     match done {
