@@ -54,6 +54,9 @@ pub(crate) fn take(workspace: &Workspace, tools: Tools) -> anyhow::Result<()> {
     let mut downloads = Vec::new();
     for (host, rate) in lab.outside.iter().zip(RATES).rev() {
         let public: SocketAddr = (WAN_ADDRESS, 21).into();
+        // With little memory for what it has not read yet it takes small steps.
+        let sysctl = ("net.ipv4.tcp_rmem", "4096 32768 32768");
+        host.namespace.sysctl(sysctl.0, sysctl.1)?;
         let mut curl = host.namespace.command("curl")?;
         curl.args(["--disable", "--silent", "--limit-rate", rate])
             .args(["--max-time", "60", "--output", "/dev/null", "--user"])

@@ -240,11 +240,11 @@ fn table<'r, const N: usize>(
     frame.render_widget(Table::new(rows, widths).column_spacing(1), body);
 }
 
-fn titled(name: &str, shown: usize, all: usize, state: &State) -> String {
+fn titled(name: &str, heading: &str, shown: usize, all: usize, state: &State) -> String {
     if state.filter.is_empty() {
-        format!("{name} {all}")
+        format!("{name} {all}  {heading}")
     } else {
-        format!("{name} {shown}/{all}")
+        format!("{name} {shown}/{all}  {heading}")
     }
 }
 
@@ -349,9 +349,15 @@ fn openings(frame: &mut Frame<'_>, area: Rect, rates: &Rates, state: &State) {
             right(human::duration(it.left), Style::new()),
         ])
     });
-    let title = titled("WAITING", chosen.len(), rates.sample.openings.len(), state);
+    let title = titled(
+        "WAITING",
+        "PEER",
+        chosen.len(),
+        rates.sample.openings.len(),
+        state,
+    );
     let widths = [8, 21, 21, 21, 5].map(Constraint::Length);
-    let headings = [title.as_str(), "    PEER", "PUBLIC", "INSIDE", " LEFT"];
+    let headings = [title.as_str(), "", "PUBLIC", "INSIDE", " LEFT"];
     table(frame, upper, headings, widths, rows);
     counters(frame, lower, rates, state, |counter| {
         matches!(
