@@ -16,6 +16,7 @@ pub mod event_log;
 pub mod events;
 pub mod exit;
 pub mod flow;
+pub mod inspect;
 pub mod kernel;
 pub mod lifetime;
 pub mod load;

@@ -11,7 +11,7 @@ use ftp_nat::{
     cli::{Cli, Command},
     completions, daemon, doctor,
     exit::Failure,
-    logging, man_pages, probe, show, top, unload,
+    inspect, logging, man_pages, probe, show, top, unload,
 };
 
 fn main() -> ExitCode {
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Metrics(args) => show::metrics::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Probe(args) => probe::run(args, cli.verbose > 0),
+        Command::Inspect(args) => inspect::run(args),
         Command::Unload(args) => unload::run(args),
         Command::Completions(args) => completions::run(args),
         Command::ManPages(args) => man_pages::run(args),

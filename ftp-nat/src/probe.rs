@@ -33,12 +33,11 @@ use std::{
 use anyhow::anyhow;
 
 use crate::{cli::ProbeArgs, exit::Failure};
-use dial::Reach;
 use limits::{Limits, since};
 use listing::Lister;
 use password::Login;
 use report::End;
-use seen::{Attempt, Encryption, Mode, Relation, Seen, Verdict};
+use seen::{Attempt, Encryption, Mode, Passive, Seen, Verdict};
 use session::{Door, Refusal, Session};
 use story::Story;
 use target::Target;
@@ -257,18 +256,11 @@ impl Probe<'_> {
     }
 }
 
-/// A port that was not reached, or whose address is wrong: the way there is worth a look.
+/// A port that does not work, or whose address is wrong: the way there is worth a look.
 fn port_to_follow(attempt: &Attempt) -> Option<u16> {
     if attempt.verdict != Verdict::Broken {
         return None;
     }
-    let last = attempt.passive.iter().rev().find(|sample| {
-        let failed = sample
-            .dial
-            .iter()
-            .chain(&sample.instead)
-            .any(|dial| dial.reach != Reach::Connected);
-        !sample.works() && (failed || sample.relation != Some(Relation::Same))
-    })?;
-    Some(last.announced?.port())
+    let failed = |sample: &&Passive| !sample.works() && sample.announced.is_some();
+    Some(attempt.passive.iter().rev().find(failed)?.announced?.port())
 }

@@ -170,6 +170,7 @@ fn traffic(frame: &mut Frame<'_>, area: Rect, rates: &Rates, state: &State) {
     });
     let title = titled(
         "TRANSFERS",
+        "OUTSIDE",
         transfers.len(),
         rates.sample.transfers.len(),
         state,
@@ -197,6 +198,7 @@ fn traffic(frame: &mut Frame<'_>, area: Rect, rates: &Rates, state: &State) {
     });
     let title = titled(
         "SESSIONS",
+        "CLIENT",
         sessions.len(),
         rates.sample.sessions.len(),
         state,
