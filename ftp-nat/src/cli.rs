@@ -44,6 +44,14 @@ pub enum Command {
     Metrics(ShowArgs),
     /// Detach everything and remove every trace
     Unload(UnloadArgs),
+    /// Print a shell's completions of these commands and their options
+    ///
+    /// For bash: `ftp-nat completions bash > /etc/bash_completion.d/ftp-nat`. The Debian package
+    /// brings those of bash, zsh and fish.
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    ManPages(ManPagesArgs),
 }
 
 /// Arguments of `ftp-nat run`. What is given here replaces what the file says.
@@ -155,10 +163,53 @@ pub struct UnloadArgs {
     pub selection: Selection,
 }
 
+/// Arguments of `ftp-nat completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Whose completions
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `ftp-nat man-pages`.
+#[derive(Debug, Args)]
+pub struct ManPagesArgs {
+    /// Where to, made if it is not there
+    pub dir: PathBuf,
+    // Not empty: an argument that is missing would shift those behind it.
+    /// The date at the foot of each page
+    #[arg(long, default_value = " ", hide_default_value = true)]
+    pub date: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+
+    #[test]
+    fn every_command_and_every_argument_has_a_help_text() {
+        fn look(command: &clap::Command, silent: &mut Vec<String>) {
+            if command.get_about().is_none() {
+                silent.push(command.get_name().to_owned());
+            }
+            for argument in command.get_arguments() {
+                if argument
+                    .get_help()
+                    .is_none_or(|help| help.to_string().is_empty())
+                {
+                    silent.push(format!("{} {}", command.get_name(), argument.get_id()));
+                }
+            }
+            for command in command.get_subcommands() {
+                look(command, silent);
+            }
+        }
+        let mut silent = Vec::new();
+        let mut root = Cli::command();
+        root.build();
+        look(&root, &mut silent);
+        assert_eq!(silent, Vec::<String>::new());
+    }
 
     #[test]
     fn clap_finds_no_fault_with_the_definition() {

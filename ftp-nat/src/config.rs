@@ -1,6 +1,7 @@
 //! What the operator wants: the one typed form that arguments and configuration file both become.
 
 pub mod check;
+pub mod example;
 pub mod file;
 pub mod flags;
 pub mod value;

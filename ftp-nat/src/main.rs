@@ -9,7 +9,7 @@ use clap::Parser as _;
 use ftp_nat::{
     check,
     cli::{Cli, Command},
-    daemon, logging, show, unload,
+    completions, daemon, logging, man_pages, show, unload,
 };
 
 fn main() -> ExitCode {
@@ -24,6 +24,8 @@ fn main() -> ExitCode {
         Command::Flows(args) => show::flows::run(args),
         Command::Metrics(args) => show::metrics::run(args),
         Command::Unload(args) => unload::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::ManPages(args) => man_pages::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
