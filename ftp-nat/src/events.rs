@@ -167,7 +167,13 @@ impl From<&Told> for Record {
             .get(usize::from(of.reason))
             .filter(|_| gives_reason)
             .map(|counter| counter.description())
-            .map(|it| if it.value.is_empty() { it.family } else { it.value });
+            .map(|it| {
+                if it.value.is_empty() {
+                    it.family
+                } else {
+                    it.value
+                }
+            });
         let ended = told.ended.as_ref();
         Self {
             time: time_text(told.time),

@@ -80,8 +80,13 @@ fn json(line: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     fields.0.insert("time".into(), time.into());
     let level = record.level().as_str().to_ascii_lowercase();
     fields.0.insert("level".into(), level.into());
-    fields.0.insert("message".into(), record.args().to_string().into());
-    record.key_values().visit(&mut fields).map_err(io::Error::other)?;
+    fields
+        .0
+        .insert("message".into(), record.args().to_string().into());
+    record
+        .key_values()
+        .visit(&mut fields)
+        .map_err(io::Error::other)?;
     writeln!(line, "{}", Json::Object(fields.0))
 }
 

@@ -9,12 +9,18 @@ use clap::Parser as _;
 use ftp_nat::{
     check,
     cli::{Cli, Command},
-    completions, daemon, logging, man_pages, show, unload,
+    completions, daemon,
+    logging::{self, LogFormat},
+    man_pages, reload, show, unload,
 };
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::start(cli.verbose);
+    let format = match &cli.command {
+        Command::Run(args) => args.log_format,
+        _ => LogFormat::default(),
+    };
+    logging::start(cli.verbose, format);
     let result = match &cli.command {
         Command::Run(args) => daemon::run(args),
         Command::Check(args) => check::run(args),
@@ -23,6 +29,8 @@ fn main() -> ExitCode {
         Command::Mappings(args) => show::mappings::run(args),
         Command::Flows(args) => show::flows::run(args),
         Command::Metrics(args) => show::metrics::run(args),
+        Command::Events(args) => show::events::run(args),
+        Command::Reload(args) => reload::run(args),
         Command::Unload(args) => unload::run(args),
         Command::Completions(args) => completions::run(args),
         Command::ManPages(args) => man_pages::run(args),

@@ -57,7 +57,7 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
 
 fn ask(mut daemon: Line) -> anyhow::Result<Reloaded> {
     daemon.send(Request::Reload, Some(PATIENCE))?;
-    daemon.next()?.context("the daemon has gone away")
+    daemon.answer()?.context("the daemon has gone away")
 }
 
 fn text(row: &Row) -> String {

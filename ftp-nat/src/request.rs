@@ -142,7 +142,7 @@ impl Line {
     /// # Errors
     ///
     /// When it cannot be understood, or says that the request was not.
-    pub fn next<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
+    pub fn answer<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
         let mut line = String::new();
         let read = (&mut self.stream).take(ANSWER_MAX).read_line(&mut line);
         match read {
@@ -161,9 +161,12 @@ impl Line {
         if let Ok(Refused { error }) = serde_json::from_str(&line) {
             return Err(anyhow!("the daemon says: {error}"));
         }
-        serde_json::from_str(&line)
-            .map(Some)
-            .with_context(|| format!("cannot understand the daemon (ftp-nat {}?)", self.hello.version))
+        serde_json::from_str(&line).map(Some).with_context(|| {
+            format!(
+                "cannot understand the daemon (ftp-nat {}?)",
+                self.hello.version
+            )
+        })
     }
 }
 

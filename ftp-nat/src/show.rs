@@ -1,6 +1,7 @@
 //! The commands that show: they read the pinned maps, daemon or not.
 
 pub mod columns;
+pub mod events;
 pub mod flows;
 pub mod human;
 pub mod mappings;

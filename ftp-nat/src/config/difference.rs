@@ -24,7 +24,11 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
     let address = |config: &Config| optional(config.metrics_listen.as_ref().map(|it| it.value));
     note("gateway.metrics_listen", address(old), address(new));
     for (key, old, new) in [
-        ("timeouts.mapping", old.timeouts.mapping, new.timeouts.mapping),
+        (
+            "timeouts.mapping",
+            old.timeouts.mapping,
+            new.timeouts.mapping,
+        ),
         (
             "timeouts.data_idle",
             old.timeouts.data_idle,
@@ -123,7 +127,8 @@ fn optional(value: Option<impl Display>) -> String {
 fn publishes(old: &Config, new: &Config, changes: &mut Vec<String>) {
     let of = |config: &Config| -> HashMap<Public, Publish> {
         let all = config.publish.iter();
-        all.map(|it| (it.public.value.clone(), it.clone())).collect()
+        all.map(|it| (it.public.value.clone(), it.clone()))
+            .collect()
     };
     let (before, after) = (of(old), of(new));
     for publish in &old.publish {
@@ -159,7 +164,11 @@ fn differences(old: &Publish, new: &Publish) -> Vec<String> {
             new.server.value.to_string(),
         ),
         ("advertise", advertise(old), advertise(new)),
-        ("control_nat", word(&old.control_nat), word(&new.control_nat)),
+        (
+            "control_nat",
+            word(&old.control_nat),
+            word(&new.control_nat),
+        ),
         (
             "passive_ports",
             optional(old.passive_ports),
@@ -174,7 +183,8 @@ fn differences(old: &Publish, new: &Publish) -> Vec<String> {
 }
 
 fn masquerades(old: &Config, new: &Config, changes: &mut Vec<String>) {
-    let of = |config: &Config| -> Vec<String> { config.masquerade.iter().map(masquerade).collect() };
+    let of =
+        |config: &Config| -> Vec<String> { config.masquerade.iter().map(masquerade).collect() };
     let (before, after) = (of(old), of(new));
     for gone in before.iter().filter(|it| !after.contains(it)) {
         changes.push(format!(

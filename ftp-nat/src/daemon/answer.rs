@@ -89,17 +89,18 @@ impl Answers {
         if stream.try_write(self.greeting.as_bytes()).is_err() {
             return;
         }
-        let may_ask = stream.peer_cred().is_ok_and(|peer| lock::is_trusted(peer.uid()));
+        let may_ask = stream
+            .peer_cred()
+            .is_ok_and(|peer| lock::is_trusted(peer.uid()));
         if !may_ask {
             return;
         }
-        let Ok(slot) = Arc::clone(&self.conversations).try_acquire_owned() else {
-            return;
-        };
         let answers = self.clone();
         tokio::spawn(async move {
-            answers.converse(stream).await;
-            drop(slot);
+            let slot = timeout(REQUEST_PATIENCE, answers.conversations.acquire()).await;
+            if let Ok(Ok(_slot)) = slot {
+                answers.converse(stream).await;
+            }
         });
     }
 
@@ -111,7 +112,7 @@ impl Answers {
             Ok(Ok(None)) | Err(_) => return,
             Ok(Ok(Some(request))) => request,
             Ok(Err(error)) => {
-                drop(write(&mut writer, &line(&Refused { error })).await);
+                write(&mut writer, &line(&Refused { error })).await;
                 return;
             }
         };
@@ -126,7 +127,7 @@ impl Answers {
         if self.reloads.send(order).await.is_ok()
             && let Ok(reloaded) = answer.await
         {
-            drop(write(writer, &line(&reloaded)).await);
+            write(writer, &line(&reloaded)).await;
         }
     }
 
@@ -138,11 +139,14 @@ impl Answers {
     ) {
         let (past, mut live) = self.hub.listen();
         for chunk in past.chunks(AT_ONCE) {
-            if write(writer, &lines(chunk)).await.is_err() {
+            if !write(writer, &lines(chunk)).await {
                 return;
             }
         }
-        while follow {
+        if !follow {
+            return;
+        }
+        loop {
             let next = tokio::select! {
                 next = live.recv() => next,
                 // Whatever it says now, it has hung up or makes no sense.
@@ -165,7 +169,7 @@ impl Answers {
                 }
                 Err(RecvError::Closed) => return,
             };
-            if write(writer, &text).await.is_err() {
+            if !write(writer, &text).await {
                 return;
             }
         }
@@ -179,20 +183,19 @@ async fn request(reader: &mut BufReader<OwnedReadHalf>) -> Result<Option<Request
     let read = bounded.read_until(b'\n', &mut line).await;
     match read {
         Ok(0) | Err(_) => Ok(None),
-        Ok(_) if line.last() != Some(&b'\n') => {
-            Err(format!("a request is one line of at most {REQUEST_MAX} bytes"))
-        }
+        Ok(_) if line.last() != Some(&b'\n') => Err(format!(
+            "a request is one line of at most {REQUEST_MAX} bytes"
+        )),
         Ok(_) => serde_json::from_slice(&line)
             .map(Some)
             .map_err(|error| format!("this is no request: {error}")),
     }
 }
 
-async fn write(writer: &mut OwnedWriteHalf, text: &str) -> Result<(), ()> {
-    match timeout(READ_PATIENCE, writer.write_all(text.as_bytes())).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(()),
-    }
+/// Writes, and tells whether the client has taken it.
+async fn write(writer: &mut OwnedWriteHalf, text: &str) -> bool {
+    let written = timeout(READ_PATIENCE, writer.write_all(text.as_bytes())).await;
+    matches!(written, Ok(Ok(())))
 }
 
 fn line<T: serde::Serialize>(of: &T) -> String {
@@ -202,5 +205,8 @@ fn line<T: serde::Serialize>(of: &T) -> String {
 }
 
 fn lines(events: &[Told]) -> String {
-    events.iter().map(|told| Record::from(told).line()).collect()
+    events
+        .iter()
+        .map(|told| Record::from(told).line())
+        .collect()
 }

@@ -44,28 +44,43 @@ pub(super) struct Audit {
     losses: Arc<Losses>,
 }
 
-impl Audit {
-    /// Opens the file and starts the thread.
+/// The file, open; nothing is written yet.
+pub(super) struct Opened(Writer);
+
+impl Opened {
+    /// Starts the thread that writes.
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened.
-    pub(super) fn start(path: &Path, losses: Arc<Losses>) -> anyhow::Result<Self> {
-        let file = open(path)
-            .with_context(|| format!("cannot open the audit log {}", path.display()))?;
+    /// When the kernel has no thread to give.
+    pub(super) fn start(self) -> anyhow::Result<Audit> {
+        let Self(mut writer) = self;
+        let losses = Arc::clone(&writer.losses);
         let (orders, receiver) = sync_channel(WAITING);
-        let mut writer = Writer {
-            path: path.to_owned(),
-            file,
-            lost: 0,
-            losses: Arc::clone(&losses),
-            complained: None,
-        };
         thread::Builder::new()
             .name("audit".into())
             .spawn(move || writer.run(&receiver))
             .context("cannot start the audit log's thread")?;
-        Ok(Self { orders, losses })
+        Ok(Audit { orders, losses })
+    }
+}
+
+impl Audit {
+    /// Opens the file, so that one that cannot be written is an error at the start.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    pub(super) fn open(path: &Path, losses: Arc<Losses>) -> anyhow::Result<Opened> {
+        let file =
+            open(path).with_context(|| format!("cannot open the audit log {}", path.display()))?;
+        Ok(Opened(Writer {
+            path: path.to_owned(),
+            file,
+            lost: 0,
+            losses,
+            complained: None,
+        }))
     }
 
     /// Has an event written.
@@ -85,7 +100,7 @@ impl Audit {
     pub(super) fn finish(&self) {
         let (done, wait) = sync_channel(1);
         if self.orders.try_send(Order::Finish(done)).is_ok() {
-            drop(wait.recv_timeout(LAST_WORDS));
+            let _ = wait.recv_timeout(LAST_WORDS);
         }
     }
 }
@@ -147,7 +162,10 @@ impl Writer {
             Ok(()) => {
                 if self.lost > 0 {
                     let path = self.path.display();
-                    info!("the audit log {path} is written again; {} events are missing", self.lost);
+                    info!(
+                        "the audit log {path} is written again; {} events are missing",
+                        self.lost
+                    );
                 }
                 self.lost = 0;
                 self.complained = None;

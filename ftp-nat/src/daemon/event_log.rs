@@ -47,7 +47,8 @@ impl EventLog {
         true
     }
 
-    fn allows(&mut self, now: Instant) -> bool {
+    /// Says how many events were left out, once that second is over.
+    pub(super) fn sum_up(&mut self, now: Instant) {
         if self.since.is_none_or(|since| now - since >= SECOND) {
             if self.left_out > 0 {
                 info!("{} more events were not logged", self.left_out);
@@ -57,6 +58,10 @@ impl EventLog {
                 ..Self::default()
             };
         }
+    }
+
+    fn allows(&mut self, now: Instant) -> bool {
+        self.sum_up(now);
         if self.written < MOST {
             self.written += 1;
             return true;

@@ -10,6 +10,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use ftp_nat_common::abi::Event;
@@ -105,6 +106,11 @@ impl Hub {
         drop(inner);
         past.sort_unstable_by_key(|told| told.number);
         (past, live)
+    }
+
+    /// Says what the log has left out of a flood that is over.
+    pub(super) fn sum_up(&self) {
+        self.inner().log.sum_up(Instant::now());
     }
 
     /// What did not reach everybody.

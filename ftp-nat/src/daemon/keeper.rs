@@ -18,7 +18,6 @@ use crate::{
     cli::RunArgs,
     clock::Clock,
     config::{Config, Problem, difference},
-    exit::Failure,
     flow::Key,
     lifetime::Lifetimes,
     maps::Maps,
@@ -108,12 +107,14 @@ impl Keeper {
     pub(super) fn follow_network(&mut self) {
         let started = Instant::now();
         let old = Arc::clone(&self.policies.borrow());
-        let followed = self.look(&self.config).and_then(|(network, policy, obstacles)| {
-            let complaints = complaints(&policy, &obstacles);
-            let changed = policy != *old;
-            self.put_into_effect(&self.config, &network, &policy, changed)?;
-            Ok((policy, complaints, changed))
-        });
+        let followed = self
+            .look(&self.config)
+            .and_then(|(network, policy, obstacles)| {
+                let complaints = complaints(&policy, &obstacles);
+                let changed = policy != *old;
+                self.put_into_effect(&self.config, &network, &policy, changed)?;
+                Ok((policy, complaints, changed))
+            });
         match followed {
             Ok((policy, complaints, changed)) => {
                 for complaint in complaints.difference(&self.said) {
@@ -132,10 +133,7 @@ impl Keeper {
 
     /// Looks at the network and derives what the configuration means there now. Programs that are
     /// wanted no more stay where connections still depend on them.
-    fn look(
-        &self,
-        config: &Config,
-    ) -> anyhow::Result<(Network, Policy, Vec<Obstacle>)> {
+    fn look(&self, config: &Config) -> anyhow::Result<(Network, Policy, Vec<Obstacle>)> {
         let network = Network::look(policy::destinations(config), &policy::networks(config))?;
         let (mut policy, obstacles) = Policy::derive(config, &network);
         let old = self.policies.borrow();
@@ -215,9 +213,8 @@ impl Keeper {
     }
 
     fn try_reload(&mut self, reloaded: &mut Reloaded) -> Result<(), Refusal> {
-        let mut config = Config::assemble(&self.args).map_err(|problems| {
-            Refusal::Mistakes(problems.iter().map(Mistake::from).collect())
-        })?;
+        let mut config = Config::assemble(&self.args)
+            .map_err(|problems| Refusal::Mistakes(problems.iter().map(Mistake::from).collect()))?;
         reloaded.needs_restart = difference::keep_what_stays(&self.config, &mut config);
         let (network, policy, obstacles) = self.look(&config)?;
         let fatal: Vec<_> = obstacles.iter().filter(|it| !it.is_awaited()).collect();
@@ -240,7 +237,9 @@ impl Keeper {
             if let Err(error) = self.put_into_effect(&self.config, &network, &old, true) {
                 warn!("cannot go back to the old configuration: {error:#}");
             }
-            return Err(error.context("the old configuration stays in effect").into());
+            return Err(error
+                .context("the old configuration stays in effect")
+                .into());
         }
         if self.metrics.address() != wanted {
             self.metrics.move_to(listener);

@@ -22,7 +22,9 @@ impl News {
     /// Waits for a change. Nothing is taken: dropped and waited for anew, it misses nothing.
     pub(super) async fn wait(&mut self) -> anyhow::Result<()> {
         let ready = self.0.readable_mut().await;
-        ready.map(drop).context("cannot hear of the network's changes")
+        ready
+            .map(drop)
+            .context("cannot hear of the network's changes")
     }
 
     /// Takes all that came.

@@ -21,7 +21,11 @@ impl fmt::Display for Record {
             // The server's own connection to the client: its source is not known yet.
             "opened" | "expired" if self.public_port.is_none() => {
                 let what = of(&self.event, cause);
-                let may = if self.event == "opened" { "may" } else { "did not" };
+                let may = if self.event == "opened" {
+                    "may"
+                } else {
+                    "did not"
+                };
                 write!(f, "{what}: {inside} {may} connect to {peer} as {public}")
             }
             "opened" => write!(
@@ -102,10 +106,13 @@ impl Record {
                 write!(f, ": {cause} with port {port}")?;
             }
         }
-        let counter = Counter::ALL.iter().map(|it| it.description()).find(|it| {
-            it.family == self.event && Some(it.value) == self.reason.as_deref()
-        });
-        let Some(counter) = counter else { return Ok(()) };
+        let counter = Counter::ALL
+            .iter()
+            .map(|it| it.description())
+            .find(|it| it.family == self.event && Some(it.value) == self.reason.as_deref());
+        let Some(counter) = counter else {
+            return Ok(());
+        };
         write!(f, ": {}", uncapitalised(counter.help))
     }
 }

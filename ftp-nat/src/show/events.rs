@@ -34,7 +34,7 @@ pub fn run(args: &EventsArgs) -> Result<(), Failure> {
     // Line by line for who watches, in one go for who does not.
     let is_watched = follow || stdout.is_terminal();
     let mut out = io::BufWriter::new(stdout.lock());
-    while let Some(record) = daemon.next::<Record>()? {
+    while let Some(record) = daemon.answer::<Record>()? {
         let is_wanted = args.session.as_ref().is_none_or(|wanted| {
             record.event == "lost" || record.session.as_deref() == Some(wanted.as_str())
         });

@@ -21,11 +21,11 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
             names.join(", ")
         )));
     };
-    let families = families(&loaded.maps, None)?;
+    let families = families(&loaded.maps)?;
     if args.json {
         print_json(&families)?;
     } else {
-        print(&text(&families)?)?;
+        print(&text(&families, Vec::new())?)?;
     }
     Ok(())
 }
