@@ -13,7 +13,7 @@ use bytemuck::{Pod, Zeroable};
 
 /// Changes with every change of a pinned map's layout or meaning: pins of another version are
 /// never read.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Names of the maps, as pinned and as declared by the datapath.
 pub mod map {
@@ -41,6 +41,18 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     /// Ring buffer of [`super::Event`].
     pub const EVENTS: &str = "EVENTS";
+    /// The programs behind the entrances, by [`super::station`].
+    pub const STATIONS: &str = "STATIONS";
+}
+
+/// The programs that the entrances hand packets on to: places in the STATIONS map.
+pub mod station {
+    /// TCP on a port of FTP.
+    pub const GATEWAY: u32 = 0;
+    /// ICMP errors.
+    pub const ICMP: u32 = 1;
+    /// How many there are.
+    pub const STATIONS: u32 = 2;
 }
 
 /// Which way a packet goes through the gateway.
@@ -123,18 +135,18 @@ pub struct Flow {
     pub out_ifindex: u32,
     /// The largest IP packet that fits there, in bytes.
     pub out_mtu: u32,
+    /// The Ethernet header's addresses there, destination first, as they lie in the packet.
+    pub macs: [u16; 6],
+    /// When [`Flow::macs`] must be looked up again: the low half of jiffies.
+    pub fresh_until: u32,
+    /// [`Settings::route_epoch`] when they were looked up; 0: never.
+    pub route_epoch: u32,
     /// The control connection it belongs to.
     pub session: u32,
-    /// [`Settings::route_epoch`] when next hop and MTU were looked up.
-    pub route_epoch: u32,
-    /// The next hop's address; none: the packet's own destination.
-    pub next_hop: Addr,
     /// All TCP flags seen so far.
     pub tcp_flags: u8,
     /// Zero.
-    pub pad: [u8; 3],
-    /// Zero.
-    pub pad2: u32,
+    pub pad: [u8; 7],
     /// When it was created, in jiffies.
     pub born: u64,
     /// When its last packet came, in jiffies.
@@ -284,6 +296,14 @@ pub mod port {
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Ports(pub [u8; 65536]);
 
+/// Values of [`Settings::mss_clamp`]; others are a size in bytes.
+pub mod mss {
+    /// What fits the two interfaces that a connection goes through.
+    pub const AUTO: u16 = 0;
+    /// Whatever the ends say.
+    pub const OFF: u16 = 1;
+}
+
 /// What the daemon tells the datapath.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -292,12 +312,16 @@ pub struct Settings {
     pub hz: u32,
     /// The mark of translated packets that the stack forwards, for a firewall's rule.
     pub mark: u32,
-    /// Grows whenever routes, neighbours or MTUs change: flows look theirs up again.
+    /// Grows whenever routes or MTUs change, never 0: flows look theirs up again.
     pub route_epoch: u32,
     /// Lowest port for a remap.
     pub remap_first: u16,
     /// Highest port for a remap.
     pub remap_last: u16,
+    /// The largest TCP segment that redirected connections may agree on: [`mss`].
+    pub mss_clamp: u16,
+    /// Zero.
+    pub pad: [u16; 3],
     /// How long an unused mapping lives, in jiffies.
     pub mapping_timeout: u64,
     /// How long an unfinished line is held, in jiffies.
@@ -424,6 +448,8 @@ pub mod direction_flag {
     pub const STARTED: u8 = 1;
     /// The current line is let through as it is, up to its end.
     pub const LET_GO: u8 = 2;
+    /// The last byte, in front of a command, was telnet's IAC.
+    pub const AFTER_IAC: u8 = 4;
 }
 
 /// One direction of a control connection: where its next line starts and what of it is held.

@@ -52,6 +52,12 @@ counters! {
         "Translated from the inside and sent straight to the WAN interface";
     OutboundStack = "outbound" "path" "stack" true,
         "Translated from the inside on its way through the stack";
+    IcmpInbound = "icmp_errors" "direction" "inbound" false,
+        "ICMP errors about a flow, from outside, translated";
+    IcmpOutbound = "icmp_errors" "direction" "outbound" false,
+        "ICMP errors about a flow, from the inside or this gateway, translated";
+    MssClamped = "mss_clamped" "" "" false,
+        "SYNs of redirected connections whose segment size was cut to what fits";
 
     SessionOpened = "sessions_opened" "" "" false,
         "Control connections taken on";
@@ -102,6 +108,10 @@ counters! {
         "Passed as they were: headers cut short or with a length that lies";
     PassedFragment = "passed" "reason" "fragment" true,
         "Passed as they were: IP fragments";
+    PassedVlan = "passed" "reason" "vlan" true,
+        "Passed as they were: of a VLAN, whose own interface this is not";
+    PassedNoStation = "passed" "reason" "no_station" false,
+        "Passed as they were: the program for them is not loaded";
     PassedNoFlow = "passed" "reason" "no_flow" true,
         "Passed as they were: on a port of FTP, but of no known connection";
     PassedEncrypted = "passed" "reason" "encrypted" true,

@@ -47,7 +47,8 @@ pub struct Extended {
     gap: u8,
     /// 1: the byte before was a colon.
     after_colon: u8,
-    pad: u8,
+    /// 1: some octet has a zero in front.
+    pub octal: u8,
 }
 
 impl Extended {
@@ -63,6 +64,7 @@ impl Extended {
                 self.count = 0;
                 self.gap = NO_GAP;
                 self.after_colon = 0;
+                self.octal = 0;
                 self.next_number();
                 is_delimiter
             }
@@ -133,6 +135,9 @@ impl Extended {
     #[inline(always)]
     fn feed_v4(&mut self, byte: u8) -> bool {
         if byte.is_ascii_digit() {
+            if self.digits > 0 && self.current == 0 {
+                self.octal = 1;
+            }
             self.digits = self.digits.saturating_add(1);
             self.current = self
                 .current

@@ -12,6 +12,7 @@
 mod announcement;
 mod dialogue;
 mod level;
+mod telnet;
 
 use crate::abi::{Direction, LINE_MAX, Session, direction_flag, role};
 use crate::addr::{Addr, Port};
@@ -65,21 +66,23 @@ const EXTENDED: u8 = 2;
 /// What a byte may ask for.
 mod todo {
     /// An announcement was found.
-    pub(super) const FOUND: u8 = 1;
+    pub(super) const FOUND: u16 = 1;
     /// It was let through, and has to be written anew.
-    pub(super) const WRITE: u8 = 64;
+    pub(super) const WRITE: u16 = 64;
     /// Its new text has to find its place in the line.
-    pub(super) const INSERT: u8 = 128;
+    pub(super) const INSERT: u16 = 128;
     /// The line ends.
-    pub(super) const LINE_END: u8 = 2;
+    pub(super) const LINE_END: u16 = 2;
     /// The line begins with a code that announces an address.
-    pub(super) const ANNOUNCING_CODE: u8 = 4;
+    pub(super) const ANNOUNCING_CODE: u16 = 4;
     /// The line is too long to go on looking.
-    pub(super) const TOO_LONG: u8 = 8;
+    pub(super) const TOO_LONG: u16 = 8;
     /// The line begins with a verb that announces an address, but was let go.
-    pub(super) const UNREAD_VERB: u8 = 16;
+    pub(super) const UNREAD_VERB: u16 = 16;
     /// A TLS handshake begins.
-    pub(super) const HELLO: u8 = 32;
+    pub(super) const HELLO: u16 = 32;
+    /// Telnet's escape stands where it hides a verb.
+    pub(super) const TELNET: u16 = 256;
 }
 
 /// How many edits one segment may get: they must all be remembered until it is rewritten.
@@ -110,13 +113,18 @@ pub struct Inspection {
     pub stop: u8,
     /// 1: what follows is TLS.
     blind: u8,
+    /// 1: the last byte, in front of a command, was telnet's IAC.
+    after_iac: u8,
     /// What the last byte asks for: [`mod@todo`].
-    todo: u8,
+    todo: u16,
     /// Where in [`Direction::line`] the current line is kept: 0 or [`LINE_MAX`].
     place: u16,
+    /// Where in its line the argument of a PORT or EPRT begins; 0: not yet.
+    argument: u16,
     /// The public port that the announcement got.
     public: Port,
     edits: u32,
+    pad: u32,
 }
 
 impl Inspection {
@@ -134,6 +142,7 @@ impl Inspection {
         self.line_seq = seq;
         self.line_len = direction.line_len;
         self.head = direction.head;
+        self.after_iac = u8::from(direction.flags & direction_flag::AFTER_IAC != 0);
         let let_go = direction.flags & direction_flag::LET_GO;
         if self.line_len == 0 {
             self.begin_line(session);
@@ -151,6 +160,7 @@ impl Inspection {
         self.six = SixNumbers::zeroed();
         self.extended = Extended::zeroed();
         self.candidate = NOTHING;
+        self.argument = 0;
         // Every line of a multi-line 227 may hold the address.
         if self.is_replies != 0 && is_waiting(session) {
             self.candidate = form_of(session.answered.multiline);
@@ -173,9 +183,12 @@ impl Inspection {
             self.look(byte, at);
             return true;
         }
-        if at == 0 && self.is_replies == 0 && !begins_command(byte) {
+        if self.is_replies == 0 && at < 5 && self.hides_verb(session, byte, at) {
+            self.todo = todo::TELNET;
+        }
+        if at == 0 && self.is_replies == 0 && (self.todo != 0 || !begins_command(byte)) {
             self.line_seq = self.seq;
-            return false;
+            return self.todo != 0;
         }
         self.head = line::add_to_head(self.head, byte, at);
         self.line_len = at.saturating_add(1);
@@ -207,6 +220,9 @@ impl Inspection {
     /// Lets the finder see a byte.
     #[inline(always)]
     fn look(&mut self, byte: u8, at: u16) {
+        if self.candidate != NOTHING && self.argument == 0 && byte != b' ' && byte != b'\t' {
+            self.argument = at;
+        }
         let found = match self.candidate {
             SIX => self.six.feed(byte, at),
             EXTENDED => self.extended.feed(byte, at),
@@ -258,7 +274,11 @@ impl Inspection {
     pub fn conclude(&mut self, session: &mut Session, gate: &mut impl Gate) {
         let todo = self.todo;
         self.todo = 0;
+        if todo & todo::TELNET != 0 {
+            self.unhide_verb(session);
+        }
         if todo & todo::LINE_END != 0 {
+            self.after_iac = 0;
             self.end_line(session, gate);
             self.begin_line(session);
             if self.edits >= EDITS_A_SEGMENT {
@@ -317,9 +337,14 @@ const fn form_of(code: u16) -> u8 {
 /// The form of address that a command of this head announces.
 #[inline(always)]
 const fn form_of_command(head: u64) -> u8 {
-    match line::verb(head) {
-        (line::PORT, b' ' | b'\t') => SIX,
-        (line::EPRT, b' ' | b'\t') => EXTENDED,
+    let (verb, behind) = line::verb(head);
+    // Servers part words at any blank, not only at those of RFC 959.
+    if behind.is_ascii_alphanumeric() {
+        return NOTHING;
+    }
+    match verb {
+        line::PORT => SIX,
+        line::EPRT => EXTENDED,
         _ => NOTHING,
     }
 }

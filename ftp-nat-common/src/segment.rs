@@ -264,7 +264,7 @@ pub fn finish(
         };
         direction.line_len = 0;
         direction.head = 0;
-        direction.flags &= !direction_flag::LET_GO;
+        direction.flags &= !(direction_flag::LET_GO | direction_flag::AFTER_IAC);
         return Outcome {
             end: inspection.line_seq,
             probe: stuck && owe(direction),
@@ -276,10 +276,11 @@ pub fn finish(
     direction.line_len = inspection.line_len;
     direction.head = inspection.head;
     // The start of a line that went on is out of reach.
+    direction.flags &= !(direction_flag::LET_GO | direction_flag::AFTER_IAC);
     if inspection.line_len > 0 {
         direction.flags |= direction_flag::LET_GO;
-    } else {
-        direction.flags &= !direction_flag::LET_GO;
+    } else if inspection.is_after_iac() {
+        direction.flags |= direction_flag::AFTER_IAC;
     }
     if released {
         inspection.release(session);

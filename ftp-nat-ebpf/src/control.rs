@@ -1,15 +1,16 @@
 //! A segment of a control connection: read, perhaps held or changed, its numbers adjusted.
 
+use crate::clamp::Clamping;
 use crate::count;
 use crate::doorman::{Doorman, Search};
 use crate::flow::{Connection, Exit, Net};
-use crate::kernel::{Context, Skb, jiffies, repeat};
+use crate::kernel::{Context, Hop, Skb, jiffies, repeat};
 use crate::maps;
 use crate::packet::{Packet, tcp};
 use crate::rebuild::{self, Options};
 use bytemuck::Zeroable;
 use ftp_nat_common::abi::{Flow, LINE_MAX, Mapping, Session, direction_flag, flow_flag};
-use ftp_nat_common::addr::Endpoint;
+use ftp_nat_common::addr::{Addr, Endpoint};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::inspect::{Inspection, direction_mut};
 use ftp_nat_common::segment::{self, DROP, INSPECT, PASS};
@@ -32,6 +33,12 @@ pub struct Scratch {
     pub flow: Flow,
     /// Where its outbound direction leaves.
     pub outward: Exit,
+    /// The next hop that was looked up last.
+    pub hop: Hop,
+    /// The ends of the way that it was looked up for.
+    pub way: [Addr; 2],
+    /// Where the walk through a SYN's options is.
+    pub clamping: Clamping,
     /// A mapping that is being used or made.
     pub mapping: Mapping,
     /// The search for its port.

@@ -4,7 +4,7 @@ use crate::count;
 use crate::gateway::Hook;
 use crate::kernel::{Context, Skb, jiffies, route};
 use crate::maps;
-use crate::packet::{self, Ports, Reading};
+use crate::packet::{self, Ipv4, Ipv6, Reading};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, flow_flag, interface_flag, kind, side};
 use ftp_nat_common::addr::{Addr, Endpoint, Port};
@@ -15,9 +15,9 @@ use ftp_nat_common::counter::Counter;
 pub trait Net: Copy {
     /// Whether this is IPv4.
     const V4: bool;
-    /// The ports of a TCP packet.
-    fn ports(skb: &Skb) -> Option<Ports>;
-    /// The whole headers of a packet that has ports.
+    /// Length of an IP header without options.
+    const HEADER: usize;
+    /// The whole headers of a TCP packet.
     fn headers(skb: &Skb) -> Reading<Self>;
     /// The key of a connection's packets from `src` to `dst`.
     fn key(src: &Endpoint, dst: &Endpoint, side: u32) -> Self;
@@ -37,11 +37,7 @@ pub trait Net: Copy {
 
 impl Net for FlowKey4 {
     const V4: bool = true;
-
-    #[inline(always)]
-    fn ports(skb: &Skb) -> Option<Ports> {
-        packet::ports4(skb)
-    }
+    const HEADER: usize = size_of::<Ipv4>();
 
     #[inline(always)]
     fn headers(skb: &Skb) -> Reading<Self> {
@@ -92,11 +88,7 @@ impl Net for FlowKey4 {
 
 impl Net for FlowKey6 {
     const V4: bool = false;
-
-    #[inline(always)]
-    fn ports(skb: &Skb) -> Option<Ports> {
-        packet::ports6(skb)
-    }
+    const HEADER: usize = size_of::<Ipv6>();
 
     #[inline(always)]
     fn headers(skb: &Skb) -> Reading<Self> {
@@ -171,12 +163,11 @@ pub struct Connection {
 pub struct Exit {
     ifindex: u32,
     mtu: u32,
-    next_hop: Addr,
 }
 
 /// An interface's MTU, if flows may be redirected through it in this role.
 #[inline(always)]
-fn redirectable(ifindex: u32, role: u32) -> Option<u32> {
+pub fn redirectable(ifindex: u32, role: u32) -> Option<u32> {
     // SAFETY: the map is not preallocated, so an entry lives on while it is read.
     let interface = unsafe { maps::INTERFACES.get(ifindex) }?;
     let wanted = role | interface_flag::ETHERNET;
@@ -198,36 +189,36 @@ fn set_exits(skb: &Skb, hook: Hook) -> bool {
         Hook::LanIngress => (here, 0),
         Hook::WanEgress => return false,
     };
-    let connection = &scratch.connection;
-    let Some(inbound) = route(
+    let (connection, hop) = (&scratch.connection, &mut scratch.hop);
+    if !route(
         skb,
         &connection.outside.addr,
         &connection.inside.addr,
         inwards,
-    ) else {
+        hop,
+    ) {
+        return false;
+    }
+    let Some(mtu) = redirectable(hop.ifindex, interface_flag::LAN) else {
         return false;
     };
-    let Some(mtu) = redirectable(inbound.ifindex, interface_flag::LAN) else {
-        return false;
-    };
-    scratch.flow.out_ifindex = inbound.ifindex;
+    scratch.flow.out_ifindex = hop.ifindex;
     scratch.flow.out_mtu = mtu;
-    scratch.flow.next_hop = inbound.next_hop;
-    let Some(outbound) = route(
+    if !route(
         skb,
         &connection.public.addr,
         &connection.outside.addr,
         outwards,
-    ) else {
+        hop,
+    ) {
         return false;
-    };
-    let Some(mtu) = redirectable(outbound.ifindex, interface_flag::WAN) else {
+    }
+    let Some(mtu) = redirectable(hop.ifindex, interface_flag::WAN) else {
         return false;
     };
     scratch.outward = Exit {
-        ifindex: outbound.ifindex,
+        ifindex: hop.ifindex,
         mtu,
-        next_hop: outbound.next_hop,
     };
     true
 }
@@ -272,10 +263,12 @@ fn make(skb: &Skb, hook: Hook, fresh: bool) -> bool {
     flow.addr_diff = difference(public_sum, inside_sum);
     flow.port_diff = port_difference(connection.public.port, connection.inside.port);
     flow.session = connection.session;
+    // Its first packet asks for its neighbour, which the stack then keeps an eye on.
+    flow.macs = [0; 6];
+    flow.fresh_until = 0;
     flow.route_epoch = 0;
     flow.tcp_flags = 0;
-    flow.pad = [0; 3];
-    flow.pad2 = 0;
+    flow.pad = [0; 7];
     flow.born = now;
     flow.last_seen = now;
     flow.packets = 0;
@@ -287,7 +280,6 @@ fn make(skb: &Skb, hook: Hook, fresh: bool) -> bool {
     if !redirected {
         flow.out_ifindex = 0;
         flow.out_mtu = 0;
-        flow.next_hop = Addr::default();
         if !no_nat && hook != Hook::WanEgress {
             count::add(Counter::PassedNoRoute, 0);
         }
@@ -315,7 +307,6 @@ fn make(skb: &Skb, hook: Hook, fresh: bool) -> bool {
         let outward = unsafe { &(*scratch).outward };
         flow.out_ifindex = outward.ifindex;
         flow.out_mtu = outward.mtu;
-        flow.next_hop = outward.next_hop;
     }
     if !insert(
         seen_inside,

@@ -1,12 +1,14 @@
 //! Sending a translated packet on.
 
 use crate::count;
-use crate::flow::Net;
-use crate::gateway::{Hook, NEXT, TRANSLATED};
-use crate::kernel::{Skb, redirect};
+use crate::flow::{Net, redirectable};
+use crate::gateway::{DROP, Hook, NEXT};
+use crate::interest::{IPV4, TRANSLATED};
+use crate::kernel::{Skb, jiffies, redirect, redirect_by_route, redirect_to, route};
 use crate::maps;
-use crate::packet::Packet;
-use ftp_nat_common::abi::Flow;
+use crate::packet::{IP, Ipv4, Ipv6, Packet};
+use ftp_nat_common::abi::{Flow, interface_flag};
+use ftp_nat_common::addr::Addr;
 use ftp_nat_common::counter::Counter;
 
 /// How a packet leaves.
@@ -45,7 +47,7 @@ pub fn exit<N: Net>(skb: &Skb, hook: Hook, packet: &Packet<N>, flow: &Flow, coun
     let longest = if segment == 0 {
         packet.total
     } else {
-        packet.payload - crate::packet::IP + segment
+        packet.payload - IP + segment
     };
     if longest > flow.out_mtu {
         if counts {
@@ -58,7 +60,13 @@ pub fn exit<N: Net>(skb: &Skb, hook: Hook, packet: &Packet<N>, flow: &Flow, coun
 
 /// Sends it; gives TC's verdict.
 #[inline(always)]
-pub fn forward(skb: &Skb, hook: Hook, flow: &Flow, exit: Exit, len: u32) -> i32 {
+pub fn forward<N: Net>(
+    skb: &Skb,
+    hook: Hook,
+    packet: &Packet<N>,
+    flow: &mut Flow,
+    exit: Exit,
+) -> i32 {
     let inbound = hook == Hook::WanIngress;
     if exit.is_redirect() {
         count::add(
@@ -67,13 +75,21 @@ pub fn forward(skb: &Skb, hook: Hook, flow: &Flow, exit: Exit, len: u32) -> i32 
             } else {
                 Counter::OutboundRedirected
             },
-            len,
+            packet.total,
         );
         if !inbound {
             // It comes by the WAN's egress hook, translated already.
             skb.set_note(TRANSLATED);
         }
-        return redirect(flow.out_ifindex, &flow.next_hop);
+        let epoch = maps::SETTINGS.get(0).map_or(0, |it| it.route_epoch);
+        if flow.route_epoch == epoch && is_before(jiffies() as u32, flow.fresh_until) {
+            return if skb.change::<[u16; 6]>(0, |macs| *macs = flow.macs) {
+                redirect(flow.out_ifindex)
+            } else {
+                DROP
+            };
+        }
+        return refresh(skb, flow, inbound);
     }
     count::add(
         if inbound {
@@ -81,10 +97,78 @@ pub fn forward(skb: &Skb, hook: Hook, flow: &Flow, exit: Exit, len: u32) -> i32 
         } else {
             Counter::OutboundStack
         },
-        len,
+        packet.total,
     );
     if let Some(settings) = maps::SETTINGS.get(0) {
         skb.add_mark(settings.mark);
     }
     NEXT
+}
+
+/// Whether a moment lies before another, in wrapping jiffies.
+#[inline(always)]
+fn is_before(moment: u32, other: u32) -> bool {
+    (moment.wrapping_sub(other) as i32) < 0
+}
+
+/// Looks the way of the translated packet up again, for it and for those of the next second. The
+/// packet itself goes by the stack's neighbour, which so learns that it is in use, and asks for it
+/// when it must.
+#[inline(never)]
+fn refresh(skb: &Skb, flow: &mut Flow, inbound: bool) -> i32 {
+    let (Some(scratch), Some(settings)) = (maps::SCRATCH.get_ptr_mut(0), maps::SETTINGS.get(0))
+    else {
+        return redirect_by_route(flow.out_ifindex);
+    };
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    let (hop, ends) = unsafe { (&mut (*scratch).hop, &mut (*scratch).way) };
+    if !addresses(skb, ends) {
+        return redirect_by_route(flow.out_ifindex);
+    }
+    // A reply leaves by the WAN that its connection came by, as long as there is a way.
+    let found = if inbound {
+        route(skb, &ends[0], &ends[1], 0, hop)
+    } else {
+        route(skb, &ends[0], &ends[1], flow.out_ifindex, hop)
+            || route(skb, &ends[0], &ends[1], 0, hop)
+    };
+    let role = if inbound {
+        interface_flag::LAN
+    } else {
+        interface_flag::WAN
+    };
+    let mtu = if found {
+        redirectable(hop.ifindex, role)
+    } else {
+        None
+    };
+    let Some(mtu) = mtu else {
+        count::add(Counter::PassedNoRoute, 0);
+        return redirect_by_route(flow.out_ifindex);
+    };
+    flow.out_ifindex = hop.ifindex;
+    flow.out_mtu = mtu;
+    if hop.is_resolved != 0 {
+        flow.macs = hop.macs;
+        flow.route_epoch = settings.route_epoch;
+        flow.fresh_until = (jiffies() as u32).wrapping_add(settings.hz);
+    }
+    redirect_to(hop)
+}
+
+/// The packet's addresses, source first.
+#[inline(always)]
+fn addresses(skb: &Skb, ends: &mut [Addr; 2]) -> bool {
+    if skb.protocol() == IPV4 {
+        let Some(ip) = skb.view::<Ipv4>(IP as usize) else {
+            return false;
+        };
+        *ends = [Addr::from_v4(ip.src), Addr::from_v4(ip.dst)];
+    } else {
+        let Some(ip) = skb.view::<Ipv6>(IP as usize) else {
+            return false;
+        };
+        *ends = [Addr(ip.src), Addr(ip.dst)];
+    }
+    true
 }

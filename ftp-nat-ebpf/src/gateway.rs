@@ -1,11 +1,12 @@
-//! The stations in order: what a packet is, what flow it belongs to, what happens to it.
+//! TCP on a port of FTP: what flow a packet belongs to, and what happens to it.
 
+use crate::clamp;
 use crate::control;
 use crate::control::Syn;
 use crate::count;
 use crate::flow::{self, Net};
 use crate::forward;
-use crate::interest;
+use crate::interest::{self, IPV4};
 use crate::kernel::{Skb, jiffies};
 use crate::mapping;
 use crate::maps;
@@ -20,9 +21,6 @@ use ftp_nat_common::counter::Counter;
 pub const NEXT: i32 = TC_ACT_UNSPEC;
 /// The packet goes no further.
 pub const DROP: i32 = TC_ACT_SHOT;
-
-/// The note on a packet that was translated already and only passes the WAN's egress hook.
-pub const TRANSLATED: u32 = 0xf7a7;
 
 /// Where a program is attached.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,9 +55,6 @@ impl Hook {
     }
 }
 
-const IPV4: u32 = 0x0800_u16.to_be() as u32;
-const IPV6: u32 = 0x86dd_u16.to_be() as u32;
-
 /// [`known`]'s answer: a SYN, which may open something.
 const OPENS: i32 = 0x1000;
 /// [`known`]'s answer: a control segment, which must be read.
@@ -77,13 +72,14 @@ enum Look {
     Read = 2,
 }
 
-/// A packet enters; gives TC's verdict.
+/// A packet on a port of FTP; gives TC's verdict.
 ///
 /// Each station looks at the packet afresh and nothing is carried from one to the next but the
 /// packet itself (and what [`Scratch`](crate::control::Scratch) holds): so the stack stays small,
 /// and the verifier sees each station once.
 #[inline(always)]
-pub fn enter(skb: &Skb, hook: Hook) -> i32 {
+pub fn enter(skb: &Skb) -> i32 {
+    let hook = Hook::of(skb.hook());
     let mut answer = look(skb, hook, Look::First);
     if answer == OPENS {
         if !opening(skb, hook) {
@@ -102,25 +98,16 @@ pub fn enter(skb: &Skb, hook: Hook) -> i32 {
 
 #[inline(always)]
 fn look(skb: &Skb, hook: Hook, look: Look) -> i32 {
-    let protocol = skb.protocol();
-    if protocol == IPV4 {
+    if skb.protocol() == IPV4 {
         known::<FlowKey4>(skb, hook, look)
-    } else if protocol == IPV6 {
-        known::<FlowKey6>(skb, hook, look)
     } else {
-        NEXT
+        known::<FlowKey6>(skb, hook, look)
     }
 }
 
-/// The look that tells FTP from the rest, the packet's flow, and what follows from it.
+/// The packet's flow, and what follows from it.
 #[inline(never)]
 fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
-    let Some(ports) = N::ports(skb) else {
-        return NEXT;
-    };
-    if look == Look::First && (interest::of(ports) == 0 || is_translated(skb, hook)) {
-        return NEXT;
-    }
     let mut packet = match N::headers(skb) {
         Reading::Tcp(packet) => packet,
         Reading::Fragment => {
@@ -169,7 +156,11 @@ fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         count::add(Counter::PassedNoRoom, 0);
         return NEXT;
     }
-    forward::forward(skb, hook, flow, exit, packet.total)
+    if packet.flags & tcp::SYN != 0 && exit.is_redirect() && !clamp::clamp(skb, &packet, flow) {
+        count::add(Counter::PassedNoRoom, 0);
+        return DROP;
+    }
+    forward::forward(skb, hook, &packet, flow, exit)
 }
 
 /// Leaves what [`opening`] must know of a SYN.
@@ -239,16 +230,6 @@ fn opening(skb: &Skb, hook: Hook) -> bool {
             false
         }
     }
-}
-
-/// Takes our own note off a packet that we redirected here.
-#[inline(always)]
-fn is_translated(skb: &Skb, hook: Hook) -> bool {
-    if hook != Hook::WanEgress || skb.note() != TRANSLATED {
-        return false;
-    }
-    skb.set_note(0);
-    true
 }
 
 /// Notes the packet in its flow.

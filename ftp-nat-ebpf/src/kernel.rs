@@ -82,6 +82,33 @@ impl Skb {
         unsafe { (*self.0).tc_index = note }
     }
 
+    /// What an entrance leaves for the station behind it.
+    #[inline(always)]
+    pub fn hook(&self) -> u32 {
+        self.field().cb[0]
+    }
+
+    /// Leaves it.
+    #[inline(always)]
+    pub fn set_hook(&self, hook: u32) {
+        // SAFETY: cb is writable for TC programs, and theirs while they run.
+        unsafe { (*self.0).cb[0] = hook }
+    }
+
+    /// The VLAN that a tag in the packet's metadata says it is of; None without one. 0 is a
+    /// priority without a VLAN.
+    #[inline(always)]
+    pub fn vlan(&self) -> Option<u32> {
+        (self.field().vlan_present != 0).then(|| self.field().vlan_tci & 0x0fff)
+    }
+
+    /// Takes the VLAN tag off.
+    #[inline(always)]
+    pub fn pop_vlan(&self) -> bool {
+        // SAFETY: a plain helper call.
+        unsafe { generated::bpf_skb_vlan_pop(self.0) == 0 }
+    }
+
     /// Sets bits of the packet's mark.
     #[inline(always)]
     pub fn add_mark(&self, mark: u32) {
@@ -105,6 +132,22 @@ impl Skb {
         Some(unsafe { &*((start + at) as *const T) })
     }
 
+    /// Changes the `T` at `at`, straight in the packet's linear part; false beyond its end. A
+    /// program that does so anywhere has the kernel copy the head of every packet that shares it
+    /// with another before it runs: so the entrances do not, and only packets on FTP's ports pay.
+    #[inline(always)]
+    pub fn change<T: bytemuck::Pod>(&self, at: usize, change: impl FnOnce(&mut T)) -> bool {
+        let start = self.field().data as usize;
+        let end = self.field().data_end as usize;
+        if start + at + size_of::<T>() > end {
+            return false;
+        }
+        // SAFETY: the bounds were checked just now, any bytes are a `T`, and the change ends before
+        // the packet is looked at again.
+        change(unsafe { &mut *((start + at) as *mut T) });
+        true
+    }
+
     /// Whether the linear part holds `len` bytes.
     #[inline(always)]
     pub fn has(&self, len: usize) -> bool {
@@ -116,6 +159,14 @@ impl Skb {
     pub fn pull(&self, len: u32) -> bool {
         // SAFETY: a plain helper call.
         unsafe { generated::bpf_skb_pull_data(self.0, len) == 0 }
+    }
+
+    /// Adds a difference to the sum that the hardware took over the packet, if it did: for changes
+    /// that no checksum in the packet makes up for.
+    #[inline(always)]
+    pub fn add_to_hardware_sum(&self, difference: u16) {
+        // SAFETY: a plain helper call; it refuses where there is no such sum.
+        unsafe { generated::bpf_csum_update(self.0, u32::from(difference)) };
     }
 
     /// Copies `T` from the packet, wherever its bytes are.
@@ -224,18 +275,29 @@ pub fn repeat<T>(times: u32, context: &mut T, body: unsafe extern "C" fn(u64, *m
 }
 
 /// A next hop.
+#[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Route {
+pub struct Hop {
+    /// Its address.
+    pub addr: Addr,
     /// The interface it is reached through.
     pub ifindex: u32,
-    /// Its address.
-    pub next_hop: Addr,
+    /// The Ethernet addresses to write, destination first; meaningless unless
+    /// [`Hop::is_resolved`].
+    pub macs: [u16; 6],
+    /// 1: its Ethernet address is known.
+    pub is_resolved: u32,
 }
 
-/// The route to `to`. `through`: 0, as a packet from interface `skb.ifindex()` would be
-/// forwarded; otherwise only routes through that interface.
-#[inline(always)]
-pub fn route(skb: &Skb, from: &Addr, to: &Addr, through: u32) -> Option<Route> {
+/// The neighbour is not known yet, but interface and next hop are; redirecting resolves it.
+const NO_NEIGHBOUR: i64 = 7;
+/// All is known, but the packet at hand is larger than the interface takes.
+const TOO_LARGE: i64 = 8;
+
+/// The next hop to `to`. `through`: 0, as a packet from interface `skb.ifindex()` would be
+/// forwarded; otherwise only routes through that interface. False: there is none.
+#[inline(never)]
+pub fn route(skb: &Skb, from: &Addr, to: &Addr, through: u32, hop: &mut Hop) -> bool {
     // SAFETY: plain data, for which zeros are right.
     let mut params: bpf_fib_lookup = unsafe { core::mem::zeroed() };
     params.l4_protocol = 6;
@@ -263,40 +325,58 @@ pub fn route(skb: &Skb, from: &Addr, to: &Addr, through: u32) -> Option<Route> {
             flags,
         )
     };
-    // 7: the neighbour is not known yet, but interface and next hop are; redirecting resolves it.
-    if result != 0 && result != 7 {
-        return None;
+    if result != 0 && result != NO_NEIGHBOUR && result != TOO_LARGE {
+        return false;
     }
-    // SAFETY: the helper left the next hop where the destination was, in the same family.
-    let next_hop = unsafe {
-        if to.is_v4() {
+    // SAFETY: the helper left the next hop where the destination was, and its family.
+    hop.addr = unsafe {
+        if params.family == AF_INET {
             Addr::from_v4(params.__bindgen_anon_4.ipv4_dst)
         } else {
             Addr(params.__bindgen_anon_4.ipv6_dst)
         }
     };
-    Some(Route {
-        ifindex: params.ifindex,
-        next_hop,
-    })
+    hop.ifindex = params.ifindex;
+    hop.is_resolved = u32::from(result != NO_NEIGHBOUR);
+    let [d0, d1, d2, d3, d4, d5] = params.dmac;
+    let [s0, s1, s2, s3, s4, s5] = params.smac;
+    hop.macs = bytemuck::cast([d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]);
+    true
 }
 
-/// Sends the packet out of an interface, to a next hop; gives the verdict to return.
+/// Sends the packet out of an interface as it is, Ethernet header and all; gives the verdict to
+/// return.
 #[inline(always)]
-pub fn redirect(ifindex: u32, next_hop: &Addr) -> i32 {
+pub fn redirect(ifindex: u32) -> i32 {
+    // SAFETY: a plain helper call.
+    unsafe { generated::bpf_redirect(ifindex, 0) as i32 }
+}
+
+/// Sends the packet out of an interface by the stack's own routes and neighbours; gives the verdict
+/// to return.
+#[inline(always)]
+pub fn redirect_by_route(ifindex: u32) -> i32 {
+    // SAFETY: no parameters are given.
+    unsafe { generated::bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+}
+
+/// Sends the packet out of an interface, to a next hop whose address the stack resolves and keeps
+/// an eye on; gives the verdict to return.
+#[inline(always)]
+pub fn redirect_to(hop: &Hop) -> i32 {
     // SAFETY: plain data, for which zeros are right.
     let mut params: bpf_redir_neigh = unsafe { core::mem::zeroed() };
-    if next_hop.is_v4() {
+    if hop.addr.is_v4() {
         params.nh_family = AF_INET.into();
-        params.__bindgen_anon_1.ipv4_nh = next_hop.v4();
+        params.__bindgen_anon_1.ipv4_nh = hop.addr.v4();
     } else {
         params.nh_family = AF_INET6.into();
-        params.__bindgen_anon_1.ipv6_nh = next_hop.0;
+        params.__bindgen_anon_1.ipv6_nh = hop.addr.0;
     }
     // SAFETY: the helper reads within the size given.
     unsafe {
         generated::bpf_redirect_neigh(
-            ifindex,
+            hop.ifindex,
             &raw mut params,
             size_of::<bpf_redir_neigh>() as i32,
             0,

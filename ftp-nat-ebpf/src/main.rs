@@ -1,20 +1,22 @@
 //! The datapath of ftp-nat: TC programs for the kernel.
 //!
-//! The files follow a packet's way: [`packet`] reads its headers, [`interest`] decides in one look
-//! whether it may be FTP, [`gateway`] finds its flow or opens one ([`publish`], [`mapping`]),
-//! [`control`] reads a control segment ([`doorman`] opens what it announces, [`rebuild`] writes
-//! the changed text), [`translate`] changes addresses, and [`forward`] sends it on. [`count`]
-//! counts and tells; [`maps`] holds what outlives a packet; all calls into the kernel are in
-//! [`kernel`].
+//! The files follow a packet's way: [`interest`] decides in one look ([`packet`]) whether it may be
+//! FTP, [`gateway`] finds its flow or opens one ([`publish`], [`mapping`]), [`control`] reads a
+//! control segment ([`doorman`] opens what it announces, [`rebuild`] writes the changed text),
+//! [`translate`] changes addresses, [`clamp`] a SYN's segment size, and [`forward`] sends it on.
+//! [`icmp`] translates errors about flows. [`count`] counts and tells; [`maps`] holds what outlives
+//! a packet; all calls into the kernel are in [`kernel`].
 #![no_std]
 #![no_main]
 
+mod clamp;
 mod control;
 mod count;
 mod doorman;
 mod flow;
 mod forward;
 mod gateway;
+mod icmp;
 mod interest;
 mod kernel;
 mod mapping;
@@ -27,22 +29,34 @@ mod translate;
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use kernel::Skb;
 
-/// Packets that come in from the WAN.
+/// Entrance: packets that come in from the WAN.
 #[classifier]
 fn wan_ingress(ctx: TcContext) -> i32 {
-    gateway::enter(&Skb::new(&ctx), gateway::Hook::WanIngress)
+    interest::enter(&ctx, gateway::Hook::WanIngress)
 }
 
-/// Packets that leave for the WAN.
+/// Entrance: packets that leave for the WAN.
 #[classifier]
 fn wan_egress(ctx: TcContext) -> i32 {
-    gateway::enter(&Skb::new(&ctx), gateway::Hook::WanEgress)
+    interest::enter(&ctx, gateway::Hook::WanEgress)
 }
 
-/// Packets that come from the inside.
+/// Entrance: packets that come from the inside.
 #[classifier]
 fn lan_ingress(ctx: TcContext) -> i32 {
-    gateway::enter(&Skb::new(&ctx), gateway::Hook::LanIngress)
+    interest::enter(&ctx, gateway::Hook::LanIngress)
+}
+
+/// Station: TCP on a port of FTP.
+#[classifier]
+fn gateway(ctx: TcContext) -> i32 {
+    gateway::enter(&Skb::new(&ctx))
+}
+
+/// Station: ICMP errors.
+#[classifier]
+fn icmp(ctx: TcContext) -> i32 {
+    icmp::enter(&Skb::new(&ctx))
 }
 
 #[cfg(not(test))]

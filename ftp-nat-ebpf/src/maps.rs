@@ -2,10 +2,10 @@
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use ftp_nat_common::abi::{
     ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
-    PublishKey, Session, Settings,
+    PublishKey, Session, Settings, station,
 };
 use ftp_nat_common::addr::{Addr, Endpoint};
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
@@ -79,3 +79,7 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
 /// A CPU's scratch memory: the stack has 512 bytes.
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// The programs behind the entrances.
+#[map]
+pub(crate) static STATIONS: ProgramArray = ProgramArray::with_max_entries(station::STATIONS, 0);

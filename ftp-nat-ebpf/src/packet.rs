@@ -11,14 +11,14 @@ use ftp_nat_common::addr::{Addr, Port};
 
 /// Where the IP header starts: behind Ethernet.
 pub const IP: u32 = 14;
-/// Least length of the headers of TCP over IPv4.
-const LEAST_V4: usize = 14 + 20 + 20;
-/// Least length of the headers of TCP over IPv6.
-const LEAST_V6: usize = 14 + 40 + 20;
 /// Longest headers of TCP over IPv4, with all options.
 const MOST: u32 = 14 + 60 + 60;
 /// TCP's protocol number.
-const TCP: u8 = 6;
+pub const TCP: u8 = 6;
+/// ICMP's protocol number.
+const ICMP: u8 = 1;
+/// ICMPv6's protocol number.
+const ICMP6: u8 = 58;
 
 /// Offsets in the TCP header (RFC 9293 section 3.1).
 pub mod tcp {
@@ -80,29 +80,40 @@ pub enum Reading<N> {
 /// An IPv4 header without options (RFC 791 section 3.1).
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Ipv4 {
-    version_length: u8,
+pub struct Ipv4 {
+    /// Version, and the header's length in words.
+    pub version_length: u8,
     service: u8,
     total: u16,
     id: u16,
-    fragment: u16,
-    ttl: u8,
-    protocol: u8,
-    checksum: u16,
-    src: u32,
-    dst: u32,
+    /// Flags and fragment offset.
+    pub fragment: u16,
+    /// Time to live.
+    pub ttl: u8,
+    /// What it carries.
+    pub protocol: u8,
+    /// Header checksum.
+    pub checksum: u16,
+    /// Source address.
+    pub src: u32,
+    /// Destination address.
+    pub dst: u32,
 }
 
 /// An IPv6 header (RFC 8200 section 3).
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Ipv6 {
+pub struct Ipv6 {
     version_class_label: u32,
     len: u16,
-    next: u8,
-    hop_limit: u8,
-    src: [u32; 4],
-    dst: [u32; 4],
+    /// What it carries.
+    pub next: u8,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Source address.
+    pub src: [u32; 4],
+    /// Destination address.
+    pub dst: [u32; 4],
 }
 
 /// The start of a TCP header (RFC 9293 section 3.1).
@@ -118,7 +129,8 @@ struct Tcp {
 }
 
 /// The two ports of a packet, as they lie in it.
-#[derive(Clone, Copy)]
+#[repr(transparent)]
+#[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Ports(u32);
 
 impl Ports {
@@ -135,43 +147,125 @@ impl Ports {
         let [.., high, low] = self.0.to_ne_bytes();
         Port(u16::from_ne_bytes([high, low]))
     }
+
+    /// With another source.
+    #[inline(always)]
+    pub fn from(self, source: Port) -> Self {
+        let [.., high, low] = self.0.to_ne_bytes();
+        let [first, second] = source.0.to_ne_bytes();
+        Self(u32::from_ne_bytes([first, second, high, low]))
+    }
+
+    /// With another destination.
+    #[inline(always)]
+    pub fn to(self, destination: Port) -> Self {
+        let [high, low, ..] = self.0.to_ne_bytes();
+        let [third, fourth] = destination.0.to_ne_bytes();
+        Self(u32::from_ne_bytes([high, low, third, fourth]))
+    }
 }
 
-/// The first look at an IPv4 packet: the ports if it is TCP, as cheaply as can be.
-#[inline(always)]
-pub fn ports4(skb: &Skb) -> Option<Ports> {
-    if !skb.has(LEAST_V4) {
-        // UDP and others may be shorter than that, and so tell that they are not ours.
-        let protocol = skb.load::<u8>(IP + 9)?;
-        if protocol != TCP || !skb.pull(MOST.min(skb.len())) {
-            return None;
+/// What the first look at a packet came to. All of it is always set: on a way on which it is not,
+/// the verifier sees a register that nobody wrote.
+#[derive(Clone, Copy)]
+pub struct Reach {
+    /// What it carries.
+    pub carries: Carries,
+    /// Where that one's header starts.
+    pub at: u32,
+    /// TCP's ports.
+    pub ports: Ports,
+    /// TCP's flags.
+    pub flags: u8,
+}
+
+/// What a packet carries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Carries {
+    /// Neither of those below, or cut short.
+    Other = 0,
+    /// TCP.
+    Tcp = 1,
+    /// ICMP or ICMPv6.
+    Icmp = 2,
+}
+
+impl Reach {
+    #[inline(always)]
+    fn new(carries: Carries, at: u32) -> Self {
+        Self {
+            carries,
+            at,
+            ports: Ports(0),
+            flags: 0,
         }
     }
-    let ip = skb.view::<Ipv4>(IP as usize)?;
-    if ip.protocol != TCP {
-        return None;
+}
+
+/// The first look at an IPv4 packet, as cheap as can be.
+#[inline(always)]
+pub fn reach4(skb: &Skb) -> Reach {
+    // Some drivers leave all but the first bytes outside: then one is fetched before all are.
+    if !skb.has(IP as usize + size_of::<Ipv4>()) {
+        match skb.load::<u8>(IP + 9) {
+            Some(TCP | ICMP) if skb.pull(MOST.min(skb.len())) => {}
+            _ => return Reach::new(Carries::Other, 0),
+        }
     }
-    let tcp = IP as usize + (ip.version_length & 0x0f) as usize * 4;
-    skb.view::<u32>(tcp).map(|ports| Ports(*ports))
+    let Some(ip) = skb.view::<Ipv4>(IP as usize) else {
+        return Reach::new(Carries::Other, 0);
+    };
+    let at = IP + (ip.version_length & 0x0f) as u32 * 4;
+    match ip.protocol {
+        TCP => tcp_at(skb, at),
+        ICMP => Reach::new(Carries::Icmp, at),
+        _ => Reach::new(Carries::Other, 0),
+    }
 }
 
 /// The first look at an IPv6 packet. Extension headers are not followed: such packets pass.
 #[inline(always)]
-pub fn ports6(skb: &Skb) -> Option<Ports> {
-    if !skb.has(LEAST_V6) {
-        let protocol = skb.load::<u8>(IP + 6)?;
-        if protocol != TCP || !skb.pull(MOST.min(skb.len())) {
-            return None;
+pub fn reach6(skb: &Skb) -> Reach {
+    if !skb.has(IP as usize + size_of::<Ipv6>()) {
+        match skb.load::<u8>(IP + 6) {
+            Some(TCP | ICMP6) if skb.pull(MOST.min(skb.len())) => {}
+            _ => return Reach::new(Carries::Other, 0),
         }
     }
-    let ip = skb.view::<Ipv6>(IP as usize)?;
-    if ip.next != TCP {
-        return None;
+    let Some(ip) = skb.view::<Ipv6>(IP as usize) else {
+        return Reach::new(Carries::Other, 0);
+    };
+    let at = IP + size_of::<Ipv6>() as u32;
+    match ip.next {
+        TCP => tcp_at(skb, at),
+        ICMP6 => Reach::new(Carries::Icmp, at),
+        _ => Reach::new(Carries::Other, 0),
     }
-    skb.view::<u32>(IP as usize + 40).map(|ports| Ports(*ports))
 }
 
-/// The whole headers of a packet that [`ports4`] knows.
+/// TCP at `at`, pulled into the linear part if need be.
+#[inline(always)]
+fn tcp_at(skb: &Skb, at: u32) -> Reach {
+    let mut reach = Reach::new(Carries::Tcp, at);
+    if !skb.has(at as usize + size_of::<Tcp>()) {
+        if !skb.pull(MOST.min(skb.len())) {
+            return Reach::new(Carries::Other, 0);
+        }
+        // Cut short, perhaps: but whose it is shows in its ports.
+        match skb.load::<u32>(at) {
+            Some(ports) => reach.ports = Ports(ports),
+            None => return Reach::new(Carries::Other, 0),
+        }
+    }
+    if let Some(tcp) = skb.view::<Tcp>(at as usize) {
+        reach.ports = Ports(tcp.ports);
+        reach.flags = tcp.flags;
+    }
+    reach
+}
+
+/// The whole headers of a packet that [`reach4`] takes for TCP.
 #[inline(always)]
 pub fn read4(skb: &Skb) -> Reading<FlowKey4> {
     let Some(ip) = skb.view::<Ipv4>(IP as usize) else {
@@ -200,7 +294,7 @@ pub fn read4(skb: &Skb) -> Reading<FlowKey4> {
     reading
 }
 
-/// The whole headers of a packet that [`ports6`] knows.
+/// The whole headers of a packet that [`reach6`] takes for TCP.
 #[inline(always)]
 pub fn read6(skb: &Skb) -> Reading<FlowKey6> {
     let Some(ip) = skb.view::<Ipv6>(IP as usize) else {

@@ -3,13 +3,18 @@
 //! Checksums change by the differences that the flow carries. The TCP checksum goes through the
 //! kernel's helper, which alone knows whether the hardware still has to finish it, and the address
 //! and port differences separately: an unfinished checksum covers the addresses only. The rest is
-//! one write: addresses lie beside the time to live.
+//! written straight into the packet.
 
 use crate::flow::Net;
 use crate::kernel::Skb;
-use crate::packet::{IP, Packet, tcp};
+use crate::packet::{IP, Ipv4, Ipv6, Packet, Ports, tcp};
 use ftp_nat_common::abi::{Flow, side};
-use ftp_nat_common::checksum;
+use ftp_nat_common::checksum::{apply, fold};
+
+/// What a word changes by whose first byte counts down by one: an IPv4 header's time to live.
+pub const ONE_HOP: u16 = 0xfeff_u16.to_be();
+/// The same for the second byte of a word: an IPv6 header's hop limit.
+pub const ONE_HOP_V6: u16 = 0xfffe_u16.to_be();
 
 /// Translates the packet; `forwarded`: it does not go through the stack, which would count its
 /// time to live down.
@@ -27,60 +32,73 @@ pub fn translate<N: Net>(
     }
     // 0xffff is zero's other face: the port is kept.
     if flow.port_diff != 0 && flow.port_diff != 0xffff {
-        let at = if side == side::INBOUND {
-            packet.tcp + 2
+        if !skb.add_to_checksum(check, flow.port_diff, false) {
+            return false;
+        }
+        let ports = if side == side::INBOUND {
+            packet.ports.to(flow.port)
         } else {
-            packet.tcp
+            packet.ports.from(flow.port)
         };
-        if !skb.add_to_checksum(check, flow.port_diff, false) || !skb.store(at, &flow.port) {
+        if !write_ports(skb, packet, ports) {
             return false;
         }
     }
     if N::V4 {
-        ipv4(skb, packet, flow, side, forwarded)
+        ipv4(skb, flow, side, forwarded)
     } else {
-        ipv6(skb, packet, flow, side, forwarded)
+        ipv6(skb, flow, side, forwarded)
     }
 }
 
-/// From the time to live to the destination: twelve bytes.
+/// Straight into the packet where they nearly always are, behind an IP header without options.
 #[inline(always)]
-fn ipv4<N: Net>(skb: &Skb, packet: &Packet<N>, flow: &Flow, side: u32, forwarded: bool) -> bool {
-    let Some(mut header) = skb.load::<[u16; 6]>(IP + 8) else {
-        return false;
-    };
-    let word = flow.to.v4();
-    let halves: [u16; 2] = bytemuck::cast(word);
-    if side == side::INBOUND {
-        header[4] = halves[0];
-        header[5] = halves[1];
-    } else {
-        header[2] = halves[0];
-        header[3] = halves[1];
+fn write_ports<N: Net>(skb: &Skb, packet: &Packet<N>, ports: Ports) -> bool {
+    let usual = IP as usize + N::HEADER;
+    if packet.tcp as usize != usual {
+        return skb.store(packet.tcp, &ports);
     }
-    header[1] = checksum::apply(header[1], flow.addr_diff);
+    skb.change::<Ports>(usual, |there| *there = ports)
+}
+
+/// Addresses, time to live, and the header's own checksum.
+#[inline(always)]
+fn ipv4(skb: &Skb, flow: &Flow, side: u32, forwarded: bool) -> bool {
+    let address = flow.to.v4();
+    let mut change = flow.addr_diff;
     if forwarded {
-        let old = header[0];
-        let new = u16::from_ne_bytes([packet.ttl.wrapping_sub(1), old.to_ne_bytes()[1]]);
-        header[0] = new;
-        header[1] = checksum::apply(
-            header[1],
-            checksum::difference(u64::from(old), u64::from(new)),
-        );
+        change = fold(u64::from(change) + u64::from(ONE_HOP));
     }
-    skb.store(IP + 8, &header)
+    skb.change::<Ipv4>(IP as usize, |ip| {
+        if side == side::INBOUND {
+            ip.dst = address;
+        } else {
+            ip.src = address;
+        }
+        if forwarded {
+            ip.ttl = ip.ttl.wrapping_sub(1);
+        }
+        ip.checksum = apply(ip.checksum, change);
+    })
 }
 
-/// The address, and the hop limit that lies before both.
+/// Addresses and hop limit. No checksum of the header's own makes up for them in a sum that the
+/// hardware took.
 #[inline(always)]
-fn ipv6<N: Net>(skb: &Skb, packet: &Packet<N>, flow: &Flow, side: u32, forwarded: bool) -> bool {
-    let at = if side == side::INBOUND {
-        IP + 24
-    } else {
-        IP + 8
-    };
-    if forwarded && !skb.store(IP + 7, &packet.ttl.wrapping_sub(1)) {
-        return false;
+fn ipv6(skb: &Skb, flow: &Flow, side: u32, forwarded: bool) -> bool {
+    let mut change = flow.addr_diff;
+    if forwarded {
+        change = fold(u64::from(change) + u64::from(ONE_HOP_V6));
     }
-    skb.store(at, &flow.to)
+    skb.add_to_hardware_sum(change);
+    skb.change::<Ipv6>(IP as usize, |ip| {
+        if side == side::INBOUND {
+            ip.dst = flow.to.0;
+        } else {
+            ip.src = flow.to.0;
+        }
+        if forwarded {
+            ip.hop_limit = ip.hop_limit.wrapping_sub(1);
+        }
+    })
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    config::{Attach, DEFAULT_FILE, DEFAULT_STATE_DIR},
+    config::{Attach, DEFAULT_FILE, DEFAULT_STATE_DIR, Datapath},
     logging::LogFormat,
 };
 
@@ -32,7 +32,7 @@ pub enum Command {
     /// Says `ready` once its programs are attached. They stay attached when the daemon stops or
     /// dies, so that no connection breaks; a new `ftp-nat run` takes them over and
     /// `ftp-nat unload` removes them.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Check a configuration file without touching anything
     Check(CheckArgs),
     /// Show what is attached and how much is alive
@@ -54,6 +54,12 @@ pub enum Command {
     /// Connections that are there go on, whatever changes. A file with mistakes changes nothing:
     /// each is named, and the exit code is 2. SIGHUP does the same, and tells the log.
     Reload(ShowArgs),
+    /// Look for what keeps FTP from working here, and say what to do
+    ///
+    /// Takes what `run` takes, and reads the same configuration file; without either it looks at
+    /// what is loaded. Changes nothing and sends nothing but a connection to each server, for some
+    /// seconds at most. Exit code 0: nothing is wrong.
+    Doctor(Box<DoctorArgs>),
     /// Detach everything and remove every trace
     Unload(UnloadArgs),
     /// Print a shell's completions of these commands and their options
@@ -116,6 +122,15 @@ pub struct RunArgs {
     /// Ports to use when the announced one is taken [default: 61000-65535]
     #[arg(long, value_name = "FIRST-LAST")]
     pub remap_ports: Option<String>,
+    /// How translated packets reach the other side: `redirect` from interface to interface, past
+    /// the firewall; `stack` through it; `auto` takes redirect where the interfaces allow it
+    /// [default: auto]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub datapath: Option<Datapath>,
+    /// Largest TCP segment that redirected connections may agree on: `auto` takes what fits both
+    /// interfaces, `off` leaves it to the ends, or a number of bytes [default: auto]
+    #[arg(long, value_name = "auto|off|N")]
+    pub mss_clamp: Option<String>,
     /// Serve Prometheus metrics over HTTP
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics_listen: Option<String>,
@@ -148,6 +163,17 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `ftp-nat doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// What the gateway is, or would be, started with.
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Which gateway a command is about.

@@ -17,7 +17,7 @@ use std::{
 
 use serde::Serialize;
 
-use self::value::{PortRange, Prefix, Public, Server};
+use self::value::{MssClamp, PortRange, Prefix, Public, Server};
 use crate::cli::RunArgs;
 
 /// Where the configuration is looked for when no `--config` names one.
@@ -112,7 +112,7 @@ pub enum Lan {
 }
 
 /// How translated packets reach the other side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Datapath {
     /// Redirected where the inside interface allows it, else through the stack.
@@ -243,6 +243,8 @@ pub struct Config {
     pub mark: u32,
     /// Ports for a remap.
     pub remap_ports: PortRange,
+    /// The segment size that redirected connections may agree on.
+    pub mss_clamp: MssClamp,
     /// Where metrics are served.
     pub metrics_listen: Option<Given<SocketAddr>>,
     /// The file that the audit trail is written to.
@@ -267,6 +269,7 @@ impl Default for Config {
             state_dir: DEFAULT_STATE_DIR.into(),
             mark: DEFAULT_MARK,
             remap_ports: DEFAULT_REMAP_PORTS,
+            mss_clamp: MssClamp::default(),
             metrics_listen: None,
             audit_log: None,
             publish: Vec::new(),

@@ -310,7 +310,7 @@ fn bring_up(
     let maps = Maps::open(gateway)?;
     remove_other_versions(config, pins)?;
     attach::refuse_strangers(gateway, network, &policy.hooks)?;
-    let epoch = maps.settings()?.route_epoch.wrapping_add(1);
+    let epoch = maps.settings()?.route_epoch.wrapping_add(1).max(1);
     maps.set_settings(&policy::settings(config, clock, epoch))?;
     policy.apply(&maps, clock)?;
     attach::reconcile(gateway, network, &policy.hooks, config.attach, changes)?;

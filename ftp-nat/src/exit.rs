@@ -9,6 +9,8 @@ pub enum Failure {
     Failed(anyhow::Error),
     /// The arguments or the configuration are wrong, one line for each mistake: exit code 2.
     Usage(Vec<String>),
+    /// What was looked for was found, and has been printed: exit code 1.
+    Found,
     /// No gateway is loaded that could be asked: exit code 3.
     NotRunning(String),
 }
@@ -22,7 +24,7 @@ impl Failure {
     /// The exit code: part of the command line's contract.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Failed(_) => 1,
+            Self::Failed(_) | Self::Found => 1,
             Self::Usage(_) => 2,
             Self::NotRunning(_) => 3,
         })
@@ -48,6 +50,7 @@ impl fmt::Display for Failure {
                 }
                 Ok(())
             }
+            Self::Found => Ok(()),
             Self::NotRunning(what) => write!(f, "ftp-nat: {what}"),
         }
     }

@@ -57,17 +57,19 @@ pub fn why_refused() -> String {
     if let Some(lacking) = missing_privileges() {
         let _ = write!(why, "; {lacking}");
     }
-    let release = uname().release().to_string_lossy().into_owned();
-    if let Some(running) = version(&release)
-        && running < OLDEST
-    {
-        let (major, minor) = OLDEST;
-        let _ = write!(
-            why,
-            "; this is Linux {release}, and ftp-nat needs {major}.{minor} (bpf_loop) or newer"
-        );
+    if let Some(old) = too_old() {
+        let _ = write!(why, "; {old}");
     }
     why
+}
+
+/// That the kernel is older than what the datapath needs, as a sentence; none when it is not.
+pub fn too_old() -> Option<String> {
+    let release = uname().release().to_string_lossy().into_owned();
+    let (major, minor) = OLDEST;
+    (version(&release)? < OLDEST).then(|| {
+        format!("this is Linux {release}, and ftp-nat needs {major}.{minor} (bpf_loop) or newer")
+    })
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod completions;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod events;
 pub mod exit;
 pub mod flow;

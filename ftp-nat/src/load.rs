@@ -5,12 +5,16 @@ use std::{fs, thread};
 use anyhow::{Context as _, anyhow, bail};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
+    maps::ProgramArray,
     programs::{ProgramError, SchedClassifier},
 };
-use ftp_nat_common::abi::map;
+use ftp_nat_common::abi::{map, station};
 use log::{debug, warn};
 
 use crate::{attach::Program, config::Limits, kernel, maps, object, pins::Gateway};
+
+/// The programs behind the entrances, and their places.
+const STATIONS: [(&str, u32); 2] = [("gateway", station::GATEWAY), ("icmp", station::ICMP)];
 
 /// Lines of the verifier's log that are shown: the reason is at the end.
 const LOG_TAIL: usize = 25;
@@ -56,8 +60,9 @@ pub fn load(gateway: &Gateway, limits: &Limits, publishes: usize) -> anyhow::Res
         maps::check(gateway, name)?;
     }
     verify(&mut ebpf)?;
+    man(&mut ebpf)?;
     for program in Program::ALL {
-        pin(gateway, classifier(&mut ebpf, program)?, program)?;
+        pin(gateway, classifier(&mut ebpf, program.name())?, program)?;
     }
     Ok(())
 }
@@ -83,8 +88,21 @@ fn verify(ebpf: &mut Ebpf) -> anyhow::Result<()> {
     loaded.map(drop)
 }
 
-fn classifier(ebpf: &mut Ebpf, program: Program) -> anyhow::Result<&mut SchedClassifier> {
-    let name = program.name();
+/// Puts the stations' programs in their places, behind entrances that may be at work already.
+fn man(ebpf: &mut Ebpf) -> anyhow::Result<()> {
+    for (name, place) in STATIONS {
+        let station = classifier(ebpf, name)?.fd()?.try_clone()?;
+        let map = ebpf
+            .map_mut(map::STATIONS)
+            .context("the eBPF object has no map of stations")?;
+        ProgramArray::try_from(map)?
+            .set(place, &station, 0)
+            .with_context(|| format!("cannot put program {name} in its place"))?;
+    }
+    Ok(())
+}
+
+fn classifier<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut SchedClassifier> {
     let missing = || anyhow!("the eBPF object has no program {name}: it is not of this ftp-nat");
     ebpf.program_mut(name)
         .ok_or_else(missing)?
@@ -99,7 +117,8 @@ fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 5] {
     // Room for a reload with more of them, and for each to be there twice while addresses change.
     let published = u32::try_from(publishes)
         .unwrap_or(u32::MAX)
-        .saturating_mul(2)
+        // And an entry for each address, beside that of each address and port.
+        .saturating_mul(4)
         .max(16_384);
     [
         (map::FLOWS4, flows),
@@ -173,6 +192,6 @@ mod tests {
         let sizes = sizes(&limits, 20_000);
         assert!(sizes.contains(&(map::FLOWS4, 20)));
         assert!(sizes.contains(&(map::SESSIONS, 5)));
-        assert!(sizes.contains(&(map::PUBLISHED, 40_000)));
+        assert!(sizes.contains(&(map::PUBLISHED, 80_000)));
     }
 }

@@ -9,7 +9,8 @@ use clap::Parser as _;
 use ftp_nat::{
     check,
     cli::{Cli, Command},
-    completions, daemon,
+    completions, daemon, doctor,
+    exit::Failure,
     logging::{self, LogFormat},
     man_pages, reload, show, unload,
 };
@@ -31,12 +32,14 @@ fn main() -> ExitCode {
         Command::Metrics(args) => show::metrics::run(args),
         Command::Events(args) => show::events::run(args),
         Command::Reload(args) => reload::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Unload(args) => unload::run(args),
         Command::Completions(args) => completions::run(args),
         Command::ManPages(args) => man_pages::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure @ Failure::Found) => failure.code(),
         Err(failure) => {
             // Where nobody listens, the exit code still tells.
             let _ = writeln!(io::stderr(), "{failure}");

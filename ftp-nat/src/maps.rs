@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::{
     abi::{
         ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
-        PublishKey, Session, Settings, map,
+        PublishKey, Session, Settings, map, station,
     },
     addr::{Addr, Endpoint},
     counter::COUNTERS,
@@ -51,7 +51,7 @@ const fn array<V>(name: &'static str, kind: MapType, flags: u32, entries: usize)
 }
 
 /// All maps that are pinned.
-const SPECS: [Spec; 12] = [
+const SPECS: [Spec; 13] = [
     table::<FlowKey4, Flow>(map::FLOWS4),
     table::<FlowKey6, Flow>(map::FLOWS6),
     table::<MappingKey, Mapping>(map::MAPPINGS),
@@ -70,6 +70,14 @@ const SPECS: [Spec; 12] = [
     array::<Settings>(map::SETTINGS, MapType::Array, 0, 1),
     array::<Ports>(map::PORTS, MapType::Array, BPF_F_MMAPABLE, 1),
     array::<Count>(map::COUNTERS, MapType::PerCpuArray, 0, COUNTERS),
+    Spec {
+        name: map::STATIONS,
+        kind: MapType::ProgramArray,
+        key: size_of::<u32>(),
+        value: size_of::<u32>(),
+        flags: 0,
+        entries: Some(station::STATIONS),
+    },
     Spec {
         name: map::EVENTS,
         kind: MapType::RingBuf,

@@ -84,7 +84,7 @@ impl Family {
 
 /// What those families of [`Counter`] mean as a whole that have several members; the others mean
 /// what their one member does.
-const FAMILIES: [(&str, &str); 8] = [
+const FAMILIES: [(&str, &str); 9] = [
     ("inbound", "Translated on the way in, by how they went on"),
     ("outbound", "Translated on the way out, by how they went on"),
     (
@@ -102,6 +102,10 @@ const FAMILIES: [(&str, &str); 8] = [
     (
         "lines",
         "Unfinished lines and missing segments of control connections, by what was done",
+    ),
+    (
+        "icmp_errors",
+        "ICMP errors about connections translated, by which way they went",
     ),
     ("passed", "Passed as they were, by why"),
     ("denied", "Not let through or not translated, by why"),

@@ -109,6 +109,13 @@ impl Network {
             .find(|ip| ip.is_ipv4() == v4)
     }
 
+    /// All addresses of an interface.
+    pub fn addresses_of(&self, index: u32) -> impl Iterator<Item = IpAddr> {
+        let its = self.addresses.iter();
+        its.filter(move |address| address.index == index)
+            .map(|address| address.ip)
+    }
+
     /// Whether an address is one of this machine's.
     pub fn has(&self, ip: IpAddr) -> bool {
         self.addresses.iter().any(|address| address.ip == ip)

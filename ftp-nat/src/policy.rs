@@ -298,12 +298,13 @@ impl Policy {
         self.mark_ports(maps, clock);
         let tried = "cannot write the published servers";
         let old: HashMap<_, _> = maps.published.all().context(tried)?.into_iter().collect();
-        for (key, entry) in &self.published {
+        let published = self.published_and_addresses();
+        for (key, entry) in &published {
             if old.get(key) != Some(entry) {
                 maps.published.set(key, entry).context(tried)?;
             }
         }
-        for key in old.keys().filter(|key| !self.published.contains_key(key)) {
+        for key in old.keys().filter(|key| !published.contains_key(key)) {
             maps.published.delete(key).context(tried)?;
         }
         let tried = "cannot write the clients' networks";
@@ -325,6 +326,20 @@ impl Policy {
             }
         }
         Ok(())
+    }
+
+    /// The PUBLISHED map: an entry for each published end, and one without a port for each of
+    /// their addresses, by which the datapath knows what a SYN to an unannounced port was after.
+    pub fn published_and_addresses(&self) -> HashMap<PublishKey, Publish> {
+        let mut all = self.published.clone();
+        for key in self.published.keys() {
+            let address = PublishKey {
+                port: Port::new(0),
+                ..*key
+            };
+            all.insert(address, Publish::default());
+        }
+        all
     }
 
     /// Sets the control ports' bits and clears those that are none any more. Sessions on such a
@@ -356,6 +371,8 @@ pub fn settings(config: &Config, clock: &Clock, route_epoch: u32) -> Settings {
         route_epoch,
         remap_first: config.remap_ports.first,
         remap_last: config.remap_ports.last,
+        mss_clamp: config.mss_clamp.number(),
+        pad: [0; 3],
         mapping_timeout: clock.ticks(config.timeouts.mapping),
         hold_timeout: clock.ticks(HOLD),
     }
@@ -686,7 +703,7 @@ mod tests {
                 .unwrap()
                 .into_iter()
                 .collect::<HashMap<_, _>>();
-            assert_eq!(published, policy.published);
+            assert_eq!(published, policy.published_and_addresses());
             let interfaces = maps
                 .interfaces
                 .all()

@@ -61,6 +61,11 @@ pub fn is_there(dir: &Path) -> bool {
     dir.is_dir() && is_bpf(dir)
 }
 
+/// Whether a folder is on a BPF file system, or would be if it was made.
+pub fn is_on_bpf(dir: &Path) -> bool {
+    is_bpf(existing(dir))
+}
+
 /// The folder itself or the nearest one above it that exists.
 fn existing(dir: &Path) -> &Path {
     dir.ancestors()

@@ -31,9 +31,10 @@ pub mod transfers;
 
 /// The programs that the lab runs, each with the Debian package that has it. (The servers are
 /// another matter, see [`server`].)
-pub const PROGRAMS: [(&str, &str); 9] = [
+pub const PROGRAMS: [(&str, &str); 10] = [
     ("curl", "curl"),
     ("ip", "iproute2"),
+    ("iptables-restore", "iptables"),
     ("lftp", "lftp"),
     ("nft", "nftables"),
     ("openssl", "openssl"),

@@ -48,7 +48,12 @@ impl Inspection {
             gate.tell(session, event::PASSED, Counter::PassedNoAddress, &opening);
             return;
         }
-        if let Some(reason) = self.open(session, gate, &opening) {
+        let refused = if self.is_misplaced(session) {
+            Some(Counter::DeniedUnreadable)
+        } else {
+            self.open(session, gate, &opening)
+        };
+        if let Some(reason) = refused {
             gate.tell(session, event::DENIED, reason, &opening);
             if self.is_replies == 0 {
                 self.spoil_verb(session);
@@ -58,6 +63,17 @@ impl Inspection {
         } else {
             gate.count(Counter::Unchanged);
         }
+    }
+
+    /// Whether an outside client's PORT or EPRT has something in front of what was found, or writes
+    /// an octet with a zero in front (octal, to some): the server may read another address then.
+    #[inline(always)]
+    fn is_misplaced(&self, session: &Session) -> bool {
+        if self.is_replies != 0 || session.role != role::PUBLISH {
+            return false;
+        }
+        let (start, _) = self.piece();
+        start != self.argument || (self.candidate != SIX && self.extended.octal != 0)
     }
 
     /// Has the announced connection let through; gives why it is not.

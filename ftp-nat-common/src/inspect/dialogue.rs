@@ -10,7 +10,9 @@ use crate::seq::distance;
 impl Inspection {
     #[inline(never)]
     pub(super) fn end_line(&mut self, session: &mut Session, gate: &mut impl Gate) {
-        if self.candidate != NOTHING && self.is_replies == 0 {
+        // A verb alone says nothing, however it is read.
+        let is_bare = self.line_len == 5 && line::verb(self.head).1 == b'\r';
+        if self.candidate != NOTHING && self.is_replies == 0 && !is_bare {
             if session.role == role::PUBLISH {
                 self.refuse_unread(session, gate);
             } else {

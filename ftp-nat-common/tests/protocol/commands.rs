@@ -340,6 +340,85 @@ fn telnet_commands_stand_in_front_of_a_command() {
     );
     it.server("226 Aborted\r\n227 (10,0,0,5,195,80)\r\n");
     assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
-    let heard = it.client(b"\xff\xfb\x06PORT 192,0,2,1,195,80\r\n");
-    assert_eq!(heard, "\\xff\\xfb\x06XXXX 192,0,2,1,195,80\r\n");
+}
+
+/// Servers take telnet's commands out or leave them in, and eat one byte behind WILL, WONT, DO and
+/// DONT or do not: no PORT comes to be by that.
+#[test]
+fn telnet_commands_hide_no_verb() {
+    for (command, heard) in [
+        (
+            &b"\xff\xfb\x06PORT 192,0,2,1,195,80\r\n"[..],
+            "\\xff\\xf1\x06XXXX 192,0,2,1,195,80\r\n",
+        ),
+        (
+            b"\xff\xfdAPORT 192,0,2,1,195,80\r\n",
+            "\\xff\\xf1APORT 192,0,2,1,195,80\r\n",
+        ),
+        (
+            b"\xffAPORT 192,0,2,1,195,80\r\n",
+            "\\xff\\xf1XXXX 192,0,2,1,195,80\r\n",
+        ),
+        (
+            b"P\xff\xf1ORT 192,0,2,1,195,80\r\n",
+            "PX\\xf1ORT 192,0,2,1,195,80\r\n",
+        ),
+        (
+            b"POR\xff\xfeTT 192,0,2,1,195,80\r\n",
+            "PORX\\xfeTT 192,0,2,1,195,80\r\n",
+        ),
+        (
+            b"PORT \xff\xf1192,0,2,1,195,80\r\n",
+            "XXXX \\xff\\xf1192,0,2,1,195,80\r\n",
+        ),
+        // A name that begins with that letter of Latin-1.
+        (b"CWD \xff\xff\r\n", "CWD \\xff\\xff\r\n"),
+    ] {
+        let mut it = Conversation::publish();
+        assert_eq!(it.client(command), heard);
+        assert_eq!(openings(&it), [""; 0]);
+        // However it is cut.
+        for cut in 1..command.len() {
+            let mut it = Conversation::publish();
+            let (first, rest) = command.split_at(cut);
+            let first_seq = it.session.commands.seen;
+            let mut out = std::collections::BTreeMap::new();
+            for (at, payload) in [(0, first), (cut, rest)] {
+                let segment = ftp_nat_common::host::Segment {
+                    seq: first_seq.wrapping_add(at as u32),
+                    payload: payload.to_vec(),
+                    fin: false,
+                };
+                if let Some(sent) = it.pass(false, &segment) {
+                    let bytes = sent.payload.into_iter().enumerate();
+                    out.extend(bytes.map(|(at, byte)| (sent.seq.wrapping_add(at as u32), byte)));
+                }
+            }
+            let bytes: Vec<u8> = out.into_values().collect();
+            assert_eq!(escaped(&bytes), heard, "cut at {cut}");
+        }
+    }
+}
+
+/// What stands in front of an address, or how it is written, may make the server read another one.
+#[test]
+fn an_outside_clients_address_is_all_that_its_command_says() {
+    for command in [
+        "PORT 10,0,0,9,0,22,x 198,51,100,7,200,1\r\n",
+        "PORT x198,51,100,7,200,1\r\n",
+        "EPRT !1!10.0.0.9!22|1|198.51.100.7|50000|\r\n",
+        "EPRT |1|198.051.100.7|50000|\r\n",
+        "EPRT |1|198.51.100.07|50000|\r\n",
+        "PORT\x0b10,0,0,9,0,22\r\n",
+        "PORT\r10,0,0,9,0,22\r\n",
+    ] {
+        let mut it = Conversation::publish();
+        let heard = format!("XXXX{}", &command[4..]);
+        assert_eq!(it.client(command), heard);
+        assert_eq!(openings(&it), [""; 0]);
+        assert_eq!(
+            it.gate.count_of(Counter::DeniedUnreadable) + it.gate.count_of(Counter::DeniedBounce),
+            1
+        );
+    }
 }

@@ -159,6 +159,16 @@ impl Conversation {
         String::from_utf8(self.bytes(true, text.as_bytes())).expect("characters were cut")
     }
 
+    /// Whole lines of any bytes.
+    pub(crate) fn client_bytes(&mut self, text: &[u8]) -> Vec<u8> {
+        self.bytes(false, text)
+    }
+
+    /// Whole lines of any bytes.
+    pub(crate) fn server_bytes(&mut self, text: &[u8]) -> Vec<u8> {
+        self.bytes(true, text)
+    }
+
     /// Bytes that are no ASCII are escaped.
     fn say(&mut self, is_replies: bool, text: &[u8]) -> String {
         let heard = self.bytes(is_replies, text);

@@ -8,6 +8,9 @@ mod encryption;
 mod gating;
 mod properties;
 mod replies;
+mod seeds;
 mod segments;
 mod streams;
+#[path = "../../fuzz/src/targets/mod.rs"]
+mod targets;
 mod tcp;

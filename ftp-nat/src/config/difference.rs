@@ -21,6 +21,11 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
         old.remap_ports.to_string(),
         new.remap_ports.to_string(),
     );
+    note(
+        "gateway.mss_clamp",
+        old.mss_clamp.to_string(),
+        new.mss_clamp.to_string(),
+    );
     let address = |config: &Config| optional(config.metrics_listen.as_ref().map(|it| it.value));
     note("gateway.metrics_listen", address(old), address(new));
     for (key, old, new) in [

@@ -12,7 +12,7 @@ use toml::{
 
 use super::{
     Config, ControlNat, Datapath, Given, Lan, Masquerade, Peer, Place, Problem, Publish, check,
-    value::{self, PortRange, Prefix, Public, Server},
+    value::{self, MssClamp, PortRange, Prefix, Public, Server},
 };
 
 /// Reads the file into the configuration and gives what is wrong with it.
@@ -149,6 +149,14 @@ impl Reader {
             && let Some(range) = self.parsed::<PortRange>(&item)
         {
             config.remap_ports = range;
+        }
+        if let Some(item) = self.take(&mut section, "mss_clamp") {
+            let given = match item.value {
+                DeValue::Integer(_) => self.integer(&item).map(|it| it.to_string()),
+                _ => self.string(&item).map(str::to_owned),
+            };
+            let clamp = given.and_then(|text| self.keep(&item.place, text.parse::<MssClamp>()));
+            config.mss_clamp = clamp.unwrap_or_default();
         }
         if let Some(item) = self.take(&mut section, "metrics_listen")
             && let Some(text) = self.string(&item)

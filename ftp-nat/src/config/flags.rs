@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     Config, ControlNat, Datapath, Given, Lan, Masquerade, Peer, Place, Problem, Publish,
-    value::{self, PortRange, Public, Server},
+    value::{self, MssClamp, PortRange, Public, Server},
 };
 use crate::cli::RunArgs;
 
@@ -14,11 +14,19 @@ pub fn apply(args: &RunArgs, config: &mut Config) -> Vec<Problem> {
     if !args.wan.is_empty() {
         config.wan = interfaces("--wan", &args.wan, &mut problems);
     }
+    if let Some(datapath) = args.datapath {
+        config.datapath = datapath;
+    }
     match args.lan.as_slice() {
         [] => {}
         [one] if one == "none" => {
             config.lan = Lan::None;
-            if config.datapath == Datapath::Redirect {
+            if args.datapath == Some(Datapath::Redirect) {
+                problems.add(
+                    "--lan none",
+                    "contradicts --datapath redirect, which needs a program on the inside interface",
+                );
+            } else if config.datapath == Datapath::Redirect {
                 config.datapath = Datapath::Auto;
             }
         }
@@ -54,6 +62,11 @@ pub fn apply(args: &RunArgs, config: &mut Config) -> Vec<Problem> {
             problems.keep(format!("--remap-ports {text}"), text.parse::<PortRange>())
     {
         config.remap_ports = range;
+    }
+    if let Some(text) = &args.mss_clamp
+        && let Some(clamp) = problems.keep(format!("--mss-clamp {text}"), text.parse::<MssClamp>())
+    {
+        config.mss_clamp = clamp;
     }
     if let Some(text) = &args.metrics_listen {
         let flag = format!("--metrics-listen {text}");

@@ -9,6 +9,8 @@ use std::{
     str::FromStr,
 };
 
+use ftp_nat_common::abi::mss;
+
 /// The longest interface name that the kernel allows (`IFNAMSIZ` less the final zero).
 const INTERFACE_NAME_MAX: usize = 15;
 
@@ -234,6 +236,71 @@ impl FromStr for PortRange {
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+/// The segment size that redirected connections may agree on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MssClamp {
+    /// What fits the interfaces that a connection goes through.
+    #[default]
+    Auto,
+    /// Whatever the ends say.
+    Off,
+    /// So many bytes.
+    Bytes(u16),
+}
+
+impl MssClamp {
+    /// The smallest that is taken: what every IPv4 host must be able to receive (RFC 9293 section
+    /// 3.7.1).
+    const MIN: u16 = 536;
+
+    /// As the datapath has it.
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Auto => mss::AUTO,
+            Self::Off => mss::OFF,
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+
+    /// From what the datapath has.
+    pub const fn of(number: u16) -> Self {
+        match number {
+            mss::AUTO => Self::Auto,
+            mss::OFF => Self::Off,
+            bytes => Self::Bytes(bytes),
+        }
+    }
+}
+
+impl FromStr for MssClamp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            _ => match text.parse() {
+                Ok(bytes) if bytes >= Self::MIN => Ok(Self::Bytes(bytes)),
+                _ => Err(format!(
+                    "{text:?} is not auto, off or a size of {} to {} bytes",
+                    Self::MIN,
+                    u16::MAX
+                )),
+            },
+        }
+    }
+}
+
+impl fmt::Display for MssClamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Off => f.write_str("off"),
+            Self::Bytes(bytes) => write!(f, "{bytes}"),
+        }
     }
 }
 

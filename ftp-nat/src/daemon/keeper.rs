@@ -169,7 +169,7 @@ impl Keeper {
             )?;
         }
         // Only now: flows look their routes up again and find the new interfaces.
-        let epoch = self.maps.settings()?.route_epoch.wrapping_add(1);
+        let epoch = self.maps.settings()?.route_epoch.wrapping_add(1).max(1);
         debug!("route epoch {epoch}");
         self.maps
             .set_settings(&policy::settings(config, &self.clock, epoch))
@@ -258,11 +258,15 @@ impl Keeper {
     /// Tables keep the size that they were made with.
     fn has_room(&self, policy: &Policy) -> anyhow::Result<()> {
         let room = self.maps.published.room()? as usize;
-        if policy.published.len() > room {
+        let old = self.policies.borrow().published_and_addresses();
+        let new = policy.published_and_addresses();
+        // The new ones are written before the old ones are deleted.
+        let wanted = new.len() + old.keys().filter(|key| !new.contains_key(key)).count();
+        if wanted > room {
             bail!(
-                "{} published addresses are more than the {room} that there is room for: stop the \
-                 daemon, `ftp-nat unload` (which ends its connections) and start it again",
-                policy.published.len()
+                "{wanted} published addresses and ports are more than the {room} that there is \
+                 room for: stop the daemon, `ftp-nat unload` (which ends its connections) and \
+                 start it again"
             );
         }
         Ok(())

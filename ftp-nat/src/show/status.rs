@@ -18,6 +18,7 @@ use super::{
 use crate::{
     attach::{self, Attachment, Kind},
     cli::ShowArgs,
+    config::value::MssClamp,
     exit::Failure,
     network::Network,
 };
@@ -106,6 +107,7 @@ struct Connections {
 struct SettingsStatus {
     mark: u32,
     remap_ports: String,
+    mss_clamp: String,
     mapping_timeout: f64,
     route_epoch: u32,
 }
@@ -184,6 +186,8 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
         .collect();
     interfaces.sort_by_key(|it| (it.role == "lan", it.ifindex));
     let mut published = maps.published.all()?;
+    // Those are only addresses.
+    published.retain(|(key, _)| key.port.number() != 0);
     published.sort_by_key(|(_, entry)| entry.index);
     Ok(GatewayStatus {
         name: gateway.name().to_owned(),
@@ -210,6 +214,7 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
         settings: SettingsStatus {
             mark: settings.mark,
             remap_ports: format!("{}-{}", settings.remap_first, settings.remap_last),
+            mss_clamp: MssClamp::of(settings.mss_clamp).to_string(),
             mapping_timeout: view.clock.time(settings.mapping_timeout).as_secs_f64(),
             route_epoch: settings.route_epoch,
         },

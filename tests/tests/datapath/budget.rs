@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use aya::programs::SchedClassifier;
 
-use crate::loaded::{Hook, on_router};
+use crate::loaded::{PROGRAMS, on_router};
 
 /// Far below what a kernel takes; a program that comes near it has grown out of hand.
 const MOST: u32 = 100_000;
@@ -15,8 +15,7 @@ const INSTRUCTION: u32 = 8;
 #[test]
 fn every_program_stays_below_its_budget() {
     on_router(|datapath| {
-        for hook in Hook::ALL {
-            let name = hook.program();
+        for name in PROGRAMS {
             let program: &SchedClassifier =
                 datapath.ebpf.program(name).unwrap().try_into().unwrap();
             let info = program.info().unwrap();

@@ -83,6 +83,24 @@ impl Fixture {
         .counting(&[counter])
     }
 
+    /// It leaves by the other interface as these bytes; nothing is counted by itself.
+    pub(crate) fn sent_straight(self, out: Vec<u8>) -> Self {
+        Self {
+            verdict: REDIRECT,
+            out,
+            ..self
+        }
+    }
+
+    /// It goes on through the stack as these bytes, with the mark.
+    pub(crate) fn marked(self, out: Vec<u8>) -> Self {
+        Self {
+            out,
+            mark: MARK,
+            ..self
+        }
+    }
+
     /// It goes on as `out`, but nobody translates it.
     pub(crate) fn rewritten(self, out: &Packet) -> Self {
         Self {

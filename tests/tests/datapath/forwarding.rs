@@ -1,7 +1,10 @@
 //! Packets of known connections: addresses, ports, time to live and checksums, by redirect and
 //! through the stack.
 
-use ftp_nat_common::{abi::Settings, counter::Counter};
+use ftp_nat_common::{
+    abi::{Flow, Settings},
+    counter::Counter,
+};
 
 use crate::{
     fixture::Fixture,
@@ -282,5 +285,42 @@ fn flows_count_packets_and_bytes() {
         };
         assert_eq!(counter, Counter::InboundRedirected);
         assert_eq!((by.packets, by.bytes), (3, 3 * 140));
+    });
+}
+
+#[test]
+fn the_addresses_of_a_neighbour_that_is_known_are_written_until_they_are_old() {
+    on_router(|datapath| {
+        for data in connections() {
+            connect(datapath, &data);
+            let (mut flow, _) = data.flows(datapath).unwrap();
+            flow.macs = [1, 2, 3, 4, 5, 6].map(|it: u16| (0x0a00 + it).to_be());
+            flow.route_epoch = datapath.settings().route_epoch;
+            let now = flow.last_seen as u32;
+            let packet = data.inbound().payload([1; 100]);
+            let out = hop(data.inwards(&packet)).bytes();
+            let mut addressed = out.clone();
+            for (place, word) in addressed[..12].chunks_mut(2).zip(flow.macs) {
+                place.copy_from_slice(&word.to_ne_bytes());
+            }
+            for (name, fresh_until, epoch, expected) in [
+                ("fresh", now.wrapping_add(100_000), 0, &addressed),
+                ("old", now.wrapping_sub(1), 0, &out),
+                ("of other routes", now.wrapping_add(100_000), 1, &out),
+            ] {
+                flow.fresh_until = fresh_until;
+                data.set_inbound(
+                    datapath,
+                    Flow {
+                        route_epoch: flow.route_epoch + epoch,
+                        ..flow
+                    },
+                );
+                Fixture::wan(name, &packet)
+                    .redirected(&hop(data.inwards(&packet)))
+                    .sent_straight(expected.clone())
+                    .check(datapath);
+            }
+        }
     });
 }

@@ -11,7 +11,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{
-        Array, MapData, PerCpuArray, RingBuf,
+        Array, MapData, PerCpuArray, ProgramArray, RingBuf,
         lpm_trie::{Key, LpmTrie},
     },
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
@@ -20,7 +20,7 @@ use bytemuck::Zeroable;
 use ftp_nat_common::{
     abi::{
         Count, Event, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
-        PublishKey, Session, Settings, interface_flag, map, port,
+        PublishKey, Session, Settings, interface_flag, map, mss, port, station,
     },
     addr::Addr,
     counter::{COUNTERS, Counter},
@@ -66,6 +66,18 @@ impl Hook {
     }
 }
 
+/// The programs behind the entrances, and their places.
+const STATIONS: [(&str, u32); 2] = [("gateway", station::GATEWAY), ("icmp", station::ICMP)];
+
+/// All programs.
+pub(crate) const PROGRAMS: [&str; 5] = [
+    "wan_ingress",
+    "wan_egress",
+    "lan_ingress",
+    "gateway",
+    "icmp",
+];
+
 /// TC's verdicts (linux/pkt_cls.h).
 pub(crate) const NEXT: i32 = -1;
 pub(crate) const DROP: i32 = 2;
@@ -82,6 +94,8 @@ pub(crate) struct Outcome {
 /// The loaded programs and their maps.
 pub(crate) struct Datapath {
     pub(crate) ebpf: Ebpf,
+    /// Emptied when it is closed.
+    _stations: ProgramArray<MapData>,
     pub(crate) flows4: Table<FlowKey4, Flow>,
     pub(crate) flows6: Table<FlowKey6, Flow>,
     pub(crate) mappings: Table<MappingKey, Mapping>,
@@ -128,13 +142,18 @@ impl Datapath {
             loader.map_max_entries(name, ROOM);
         }
         let mut ebpf = loader.load(&object).unwrap();
-        for hook in Hook::ALL {
+        for name in PROGRAMS {
             let program: &mut SchedClassifier = ebpf
-                .program_mut(hook.program())
-                .unwrap_or_else(|| panic!("the object has no program {}", hook.program()))
+                .program_mut(name)
+                .unwrap_or_else(|| panic!("the object has no program {name}"))
                 .try_into()
                 .unwrap();
             program.load().unwrap();
+        }
+        let mut stations: ProgramArray<MapData> = table::take(&mut ebpf, map::STATIONS);
+        for (name, place) in STATIONS {
+            let program: &SchedClassifier = ebpf.program(name).unwrap().try_into().unwrap();
+            stations.set(place, program.fd().unwrap(), 0).unwrap();
         }
         Self {
             flows4: Table::take(&mut ebpf, map::FLOWS4),
@@ -150,6 +169,7 @@ impl Datapath {
             events: RefCell::new(table::take(&mut ebpf, map::EVENTS)),
             wan: 0,
             lan: 0,
+            _stations: stations,
             ebpf,
         }
     }
@@ -171,6 +191,8 @@ impl Datapath {
             route_epoch: 1,
             remap_first: REMAP,
             remap_last: REMAP,
+            mss_clamp: mss::OFF,
+            pad: [0; 3],
             mapping_timeout: NEVER,
             hold_timeout: NEVER,
         });

@@ -6,9 +6,11 @@
 
 mod adjusting;
 mod budget;
+mod clamping;
 mod control;
 mod differential;
 mod encryption;
+mod errors;
 mod events;
 mod fixture;
 mod forwarding;

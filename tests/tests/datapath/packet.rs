@@ -192,7 +192,7 @@ pub(crate) fn checksum(bytes: &[u8]) -> u16 {
 }
 
 /// The checksum over a pseudo header and a transport packet whose own field is zero.
-fn transport_checksum(src: IpAddr, dst: IpAddr, protocol: u8, content: &[u8]) -> u16 {
+pub(crate) fn transport_checksum(src: IpAddr, dst: IpAddr, protocol: u8, content: &[u8]) -> u16 {
     let mut all = Vec::new();
     for end in [src, dst] {
         match end {

@@ -108,6 +108,30 @@ impl Ends {
         ))
     }
 
+    /// Puts another flow in the inbound one's place.
+    pub(crate) fn set_inbound(&self, datapath: &mut Datapath, flow: Flow) {
+        let (src, dst) = (endpoint(self.outside), endpoint(self.public));
+        if src.addr.is_v4() {
+            let key = FlowKey4 {
+                src: src.addr.v4(),
+                dst: dst.addr.v4(),
+                sport: src.port,
+                dport: dst.port,
+                side: side::INBOUND,
+            };
+            datapath.flows4.set(key, flow);
+        } else {
+            let key = FlowKey6 {
+                src: src.addr,
+                dst: dst.addr,
+                sport: src.port,
+                dport: dst.port,
+                side: side::INBOUND,
+            };
+            datapath.flows6.set(key, flow);
+        }
+    }
+
     /// Announces this data connection for the client to make.
     pub(crate) fn announce_passive(&self, datapath: &mut Datapath) -> MappingKey {
         let key = MappingKey {

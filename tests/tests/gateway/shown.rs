@@ -215,7 +215,7 @@ fn shows_the_status(gateway: &Gateway<'_>, lab: &Lab, daemon: Option<u32>) {
         let [name, interface] = [name, interface].map(|it| it.as_str().unwrap());
         assert!(name.starts_with(interface), "{name} at {interface}");
         assert!(hooks.contains(name), "{hooks}");
-        assert!(program["verified_instructions"].as_u64().unwrap() > 1000);
+        assert!(program["verified_instructions"].as_u64().unwrap() > 100);
     }
 }
 

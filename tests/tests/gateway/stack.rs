@@ -1,18 +1,17 @@
 //! What the stack forwards: everything with `--lan none`, and packets that do not fit.
 
-use std::{io::Write as _, thread, time::Duration};
-
 use ftp_nat_tests::{
     capture::Capture,
     client::{Client, Job, Mode, Session},
-    control::{self, Control},
+    control::Control,
     firewall,
     gateway::Gateway,
-    lab::{HOST_INTERFACE, LAN, Lab, WAN},
+    lab::{HOST_INTERFACE, LAN, Lab, WAN, WAN_ADDRESS},
+    scratch::Scratch,
     server::FtpServer,
 };
 
-use crate::{CONTENT, PUBLIC, RUN, SMALL, kernel, vsftpd, wait_for};
+use crate::{CONTENT, PUBLIC, RUN, SMALL, kernel, vsftpd};
 
 /// As README.md says it.
 const ACCEPT_MARK: &str = "
@@ -108,21 +107,30 @@ fn narrow(interface: &str) -> Lab {
     lab
 }
 
+/// Without a clamp, the ends have to find out what fits.
+fn unclamped() -> Vec<&'static str> {
+    [&RUN[..], &["--mss-clamp", "off"]].concat()
+}
+
+fn too_big(gateway: &Gateway<'_>) -> u64 {
+    gateway
+        .metric("passed_packets_total", "reason=\"too_big\"")
+        .unwrap()
+}
+
 #[test]
 fn a_download_through_a_narrow_way_out_arrives() {
     let lab = narrow(WAN);
     let server = vsftpd(&lab);
     server.offer("large.bin", vec![9; SIZE]).unwrap();
-    let gateway = Gateway::start(&lab.router, &RUN).unwrap();
+    let gateway = Gateway::start(&lab.router, &unclamped()).unwrap();
     let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
     let fetched = control
         .fetch(lab.client(), "PASV", "/download/large.bin")
         .unwrap();
     assert_eq!(fetched, vec![9; SIZE]);
     // The stack has told the server, which has sent smaller ones since.
-    let too_big = gateway
-        .metric("passed_packets_total", "reason=\"too_big\"")
-        .unwrap();
+    let too_big = too_big(&gateway);
     assert!((1..100).contains(&too_big), "{too_big}");
     assert!(
         gateway
@@ -133,33 +141,64 @@ fn a_download_through_a_narrow_way_out_arrives() {
 }
 
 #[test]
-fn what_is_too_big_for_the_way_in_is_answered_by_the_stack() {
+fn an_upload_through_a_narrow_way_in_arrives_because_the_client_hears_what_fits() {
     let lab = narrow(LAN);
     let server = vsftpd(&lab);
-    let gateway = Gateway::start(&lab.router, &RUN).unwrap();
+    let gateway = Gateway::start(&lab.router, &unclamped()).unwrap();
     let errors = Capture::start(&lab.client().namespace, HOST_INTERFACE, "icmp").unwrap();
-    let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
-    let address = control.announce("PASV").unwrap();
-    let mut data = control::connect(lab.client(), address).unwrap();
-    control.send("STOR /upload/large.bin\r\n").unwrap();
-    control.expect("150").unwrap();
-    data.write_all(&[8; 20_000]).unwrap();
-    wait_for("a segment that does not fit", || {
-        (gateway
-            .metric("passed_packets_total", "reason=\"too_big\"")
-            .unwrap()
-            > 0)
-        .then_some(())
-    });
-    // Until the answer has gone through the client's own stack.
-    thread::sleep(Duration::from_millis(100));
+    let content = vec![8; SIZE];
+    let scratch = Scratch::new().unwrap();
+    let file = scratch.write("large.bin", &content).unwrap();
+    let session = Client::Curl
+        .perform(
+            lab.client(),
+            &server.target_at(PUBLIC),
+            Mode::Pasv,
+            Job::Store(&file, "/upload/large.bin"),
+        )
+        .and_then(Session::expect_success);
     let errors = errors.stop().unwrap();
-    // RFC 1191: destination unreachable, fragmentation needed, and the MTU that does fit. That the
-    // error names the inside address, so that the client cannot tell which connection it is about,
-    // is another matter: errors are not translated yet.
+    session.unwrap();
+    assert_eq!(server.stored("large.bin").unwrap(), content);
+    assert!(too_big(&gateway) > 0);
+    let translated = gateway
+        .metric("icmp_errors_total", "direction=\"outbound\"")
+        .unwrap();
+    assert!(translated > 0);
+    // RFC 1191: destination unreachable, fragmentation needed, and the MTU that does fit; about
+    // what the client itself has sent.
     const ICMP: usize = 14 + 20;
+    const QUOTED_DESTINATION: usize = ICMP + 8 + 16;
     let is_frag_needed = |frame: &Vec<u8>| {
-        frame[ICMP..ICMP + 2] == [3, 4] && frame[ICMP + 6..ICMP + 8] == 1400_u16.to_be_bytes()
+        frame[ICMP..ICMP + 2] == [3, 4]
+            && frame[ICMP + 6..ICMP + 8] == 1400_u16.to_be_bytes()
+            && frame[QUOTED_DESTINATION..QUOTED_DESTINATION + 4] == WAN_ADDRESS.octets()
     };
     assert!(errors.iter().any(is_frag_needed), "{errors:?}");
+}
+
+#[test]
+fn redirected_connections_agree_on_segments_that_fit() {
+    for interface in [WAN, LAN] {
+        let lab = narrow(interface);
+        let server = vsftpd(&lab);
+        server.offer("large.bin", vec![9; SIZE]).unwrap();
+        let gateway = Gateway::start(&lab.router, &RUN).unwrap();
+        let target = server.target_at(PUBLIC);
+        let content = vec![8; SIZE];
+        let scratch = Scratch::new().unwrap();
+        let file = scratch.write("large.bin", &content).unwrap();
+        for job in [
+            Job::Fetch("/download/large.bin"),
+            Job::Store(&file, "/upload/large.bin"),
+        ] {
+            Client::Curl
+                .perform(lab.client(), &target, Mode::Pasv, job)
+                .and_then(Session::expect_success)
+                .unwrap_or_else(|error| panic!("{interface}, {job:?}: {error:#}"));
+        }
+        assert_eq!(server.stored("large.bin").unwrap(), content);
+        assert_eq!(too_big(&gateway), 0, "{interface}");
+        assert!(gateway.metric("mss_clamped_total", "").unwrap() > 0);
+    }
 }

@@ -59,7 +59,7 @@ fn only_the_announced_peer_enters_where_it_was_announced_and_once() {
     scene.nobody_enters_where_nothing_was_announced();
 
     let metrics = gateway.ask(&["metrics"]).unwrap().text();
-    let line = "ftp_nat_denied_packets_total{reason=\"unannounced\"} 7";
+    let line = "ftp_nat_denied_packets_total{reason=\"unannounced\"} 8";
     assert!(metrics.lines().any(|it| it == line), "{metrics}");
 }
 
@@ -139,7 +139,8 @@ impl Scene<'_> {
         let before = used();
         let address = control.announce("PASV").unwrap();
         let beside = SocketAddr::new(address.ip(), address.port() ^ 1);
-        assert_stays_outside(self.client, beside);
+        let denied = self.denied(|| assert_stays_outside(self.client, beside));
+        assert_eq!(denied, 1);
         // It is open at the public address only.
         let of_another_family = SocketAddr::new(WAN_ADDRESS_V6.into(), address.port());
         let denied = self.denied(|| assert_stays_outside(self.client, of_another_family));

@@ -1,0 +1,117 @@
+//! Any segments in any order: what a receiver gets of one number is always the same byte, nothing
+//! is longer than it may be, and nothing is acknowledged that was not sent.
+
+use crate::conversation::{masquerade, publish, publish_v6};
+use ftp_nat_common::abi::Session;
+use ftp_nat_common::host::{self, Limits, Recorder, Segment};
+use ftp_nat_common::inspect::direction;
+use std::collections::HashMap;
+
+/// Bytes that describe one segment.
+const STEP: usize = 5;
+
+/// First a byte for the role, one for the longest segment, one for the number of steps; then the
+/// steps; then what the client says, a zero, and what the server says.
+pub fn run(data: &[u8]) {
+    let [role, longest, steps, rest @ ..] = data else {
+        return;
+    };
+    let Some((steps, texts)) = rest.split_at_checked(usize::from(*steps) * STEP) else {
+        return;
+    };
+    let texts = &texts[..texts.len().min(2000)];
+    let middle = texts.iter().position(|byte| *byte == 0);
+    let (commands, replies) = texts.split_at(middle.unwrap_or(texts.len()));
+    let replies = replies.get(1..).unwrap_or_default();
+    // Numbers that wrap on the way.
+    let isn = [u32::MAX - 20, u32::MAX - 40];
+    let session = [publish, masquerade, publish_v6][usize::from(*role) % 3](isn);
+    let mut scene = Scene {
+        firsts: [session.commands.seen, session.replies.seen],
+        session,
+        gate: Recorder::default(),
+        limits: Limits {
+            timeout: 5000,
+            payload: 1 + usize::from(*longest),
+        },
+        now: 1,
+        heard: [HashMap::new(), HashMap::new()],
+        sent: [0, 0],
+    };
+    for step in steps.chunks_exact(STEP) {
+        scene.step(step, [commands, replies]);
+    }
+}
+
+struct Scene {
+    session: Session,
+    gate: Recorder,
+    limits: Limits,
+    now: u64,
+    firsts: [u32; 2],
+    /// What left, by its number.
+    heard: [HashMap<u32, u8>; 2],
+    /// How far each sender is.
+    sent: [u32; 2],
+}
+
+impl Scene {
+    fn step(&mut self, step: &[u8], texts: [&[u8]; 2]) {
+        let [what, from, from_high, len, wait] = *step else {
+            return;
+        };
+        let side = usize::from(what & 1);
+        let is_replies = side == 1;
+        let text = texts[side];
+        self.now += u64::from(wait) * 64;
+        let from = usize::from(u16::from_le_bytes([from, from_high & 7])).min(text.len());
+        let to = (from + usize::from(len)).min(text.len());
+        let fin = what & 0xf0 == 0xf0 && to == text.len();
+        if what & 2 != 0 {
+            // The receiver acknowledges what it could have.
+            let ack = self.firsts[side].wrapping_add(from as u32);
+            let told = host::acknowledge(&mut self.session, is_replies, ack);
+            // At most what was held or sent.
+            let told = told.wrapping_sub(self.firsts[side]);
+            assert!(told as usize <= text.len() + 600 || told > u32::MAX - 600);
+            return;
+        }
+        let segment = Segment {
+            seq: self.firsts[side].wrapping_add(from as u32),
+            payload: text[from..to].to_vec(),
+            fin,
+        };
+        self.sent[side] = self.sent[side].max(to as u32);
+        let (session, gate) = (&mut self.session, &mut self.gate);
+        let passed = host::pass(session, gate, is_replies, &segment, self.now, &self.limits);
+        let Some(passed) = passed else {
+            return;
+        };
+        // What is encrypted is not cut: it never grows.
+        let most = self.limits.payload.max(segment.payload.len());
+        assert!(passed.payload.len() <= most);
+        assert!(!passed.fin || segment.fin);
+        self.hear(side, &passed);
+    }
+
+    fn hear(&mut self, side: usize, passed: &Segment) {
+        let edits = &direction(&self.session, side as u8).edits;
+        // Edits that are forgotten were acknowledged, and what is repeated of them is ignored.
+        let oldest = (0..4).rev().find_map(|age| edits.recent(age));
+        let forgotten = (edits.count > 4).then(|| {
+            let oldest = oldest.expect("there are four");
+            oldest.start.wrapping_add_signed(oldest.before)
+        });
+        for (at, byte) in passed.payload.iter().enumerate() {
+            let seq = passed.seq.wrapping_add(at as u32);
+            if forgotten.is_some_and(|oldest| seq.wrapping_sub(oldest).cast_signed() < 0) {
+                continue;
+            }
+            let before = self.heard[side].insert(seq, *byte);
+            assert!(
+                before.is_none_or(|before| before == *byte),
+                "{seq}: {before:?}, {byte}"
+            );
+        }
+    }
+}

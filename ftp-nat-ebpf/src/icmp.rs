@@ -1,0 +1,238 @@
+//! ICMP errors about a flow: without them nobody learns that a packet was too big for a link further
+//! on, or that its destination is gone.
+//!
+//! An error quotes the start of the packet that it is about, as its sender saw that: so the quoted
+//! addresses, port and checksums are translated as well (RFC 5508 section 4.2).
+
+use crate::count;
+use crate::flow;
+use crate::gateway::{Hook, NEXT};
+use crate::interest::{IPV4, TRANSLATED};
+use crate::kernel::{Skb, redirect_by_route};
+use crate::maps;
+use crate::packet::{IP, Ipv4, Ipv6, TCP, tcp};
+use crate::translate::{ONE_HOP, ONE_HOP_V6};
+use ftp_nat_common::abi::{Flow, flow_flag};
+use ftp_nat_common::addr::{Addr, Endpoint, Port};
+use ftp_nat_common::checksum::{apply, difference, fold, of_addr};
+use ftp_nat_common::counter::Counter;
+
+/// Length of the ICMP header of errors: the quoted packet stands behind it.
+const HEADER: u32 = 8;
+
+/// Whether an ICMP message is an error: for IPv4 unreachable, time exceeded or parameter problem
+/// (RFC 792), for IPv6 one of RFC 4443's four.
+#[inline(always)]
+pub fn is_error(skb: &Skb, v4: bool, at: u32) -> bool {
+    match skb.load::<u8>(at) {
+        Some(kind) if v4 => kind == 3 || kind == 11 || kind == 12,
+        Some(kind) => (1..=4).contains(&kind),
+        None => false,
+    }
+}
+
+/// An error and the start of the packet that it quotes.
+struct Quote {
+    /// Where the error was sent from.
+    from: Addr,
+    /// Where to.
+    to: Addr,
+    /// Time to live or hop limit.
+    ttl: u8,
+    /// Where the ICMP header starts.
+    icmp: u32,
+    /// Where the quoted IP header starts.
+    ip: u32,
+    /// Where the quoted TCP header starts.
+    tcp: u32,
+    /// The quoted packet's source.
+    source: Endpoint,
+    /// Its destination.
+    destination: Endpoint,
+}
+
+/// An ICMP error; gives TC's verdict.
+#[inline(always)]
+pub fn enter(skb: &Skb) -> i32 {
+    let hook = Hook::of(skb.hook());
+    if skb.protocol() == IPV4 {
+        match quote4(skb) {
+            Some(quote) => about::<true>(skb, hook, &quote),
+            None => NEXT,
+        }
+    } else {
+        match quote6(skb) {
+            Some(quote) => about::<false>(skb, hook, &quote),
+            None => NEXT,
+        }
+    }
+}
+
+#[inline(always)]
+fn quote4(skb: &Skb) -> Option<Quote> {
+    let outer = skb.load::<Ipv4>(IP)?;
+    let icmp = IP + u32::from(outer.version_length & 0x0f) * 4;
+    let ip = icmp + HEADER;
+    let inner = skb.load::<Ipv4>(ip)?;
+    // Not the first fragment: no ports.
+    if inner.protocol != TCP || inner.fragment & 0x1fff_u16.to_be() != 0 {
+        return None;
+    }
+    let tcp = ip + u32::from(inner.version_length & 0x0f) * 4;
+    let [source, destination] = skb.load::<[u16; 2]>(tcp)?;
+    Some(Quote {
+        from: Addr::from_v4(outer.src),
+        to: Addr::from_v4(outer.dst),
+        ttl: outer.ttl,
+        icmp,
+        ip,
+        tcp,
+        source: Endpoint::new(Addr::from_v4(inner.src), Port(source)),
+        destination: Endpoint::new(Addr::from_v4(inner.dst), Port(destination)),
+    })
+}
+
+#[inline(always)]
+fn quote6(skb: &Skb) -> Option<Quote> {
+    let outer = skb.load::<Ipv6>(IP)?;
+    let icmp = IP + size_of::<Ipv6>() as u32;
+    let ip = icmp + HEADER;
+    let inner = skb.load::<Ipv6>(ip)?;
+    if inner.next != TCP {
+        return None;
+    }
+    let tcp = ip + size_of::<Ipv6>() as u32;
+    let [source, destination] = skb.load::<[u16; 2]>(tcp)?;
+    Some(Quote {
+        from: Addr(outer.src),
+        to: Addr(outer.dst),
+        ttl: outer.hop_limit,
+        icmp,
+        ip,
+        tcp,
+        source: Endpoint::new(Addr(inner.src), Port(source)),
+        destination: Endpoint::new(Addr(inner.dst), Port(destination)),
+    })
+}
+
+/// The flow that the error is about, and what follows.
+#[inline(always)]
+fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
+    // The quoted packet went the other way: its destination is where this direction's come from.
+    let Some(flow) = flow::find(&quote.destination, &quote.source, hook.side()) else {
+        return NEXT;
+    };
+    // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+    let flow = unsafe { &*flow };
+    if flow.flags & flow_flag::NO_NAT != 0 || quote.to != quote.source.addr {
+        return NEXT;
+    }
+    let redirected = flow.out_ifindex != 0 && hook != Hook::WanEgress && quote.ttl > 1;
+    // What the stack forwards is translated on the WAN's side of it.
+    if hook == Hook::LanIngress && !redirected {
+        return NEXT;
+    }
+    let inbound = hook == Hook::WanIngress;
+    if !inner::<V4>(skb, quote, flow, inbound)
+        || !outer::<V4>(skb, quote, flow, inbound, redirected)
+    {
+        count::add(Counter::PassedNoRoom, 0);
+        return NEXT;
+    }
+    count::add(
+        if inbound {
+            Counter::IcmpInbound
+        } else {
+            Counter::IcmpOutbound
+        },
+        0,
+    );
+    if redirected {
+        if !inbound {
+            skb.set_note(TRANSLATED);
+        }
+        return redirect_by_route(flow.out_ifindex);
+    }
+    if let Some(settings) = maps::SETTINGS.get(0) {
+        skb.add_mark(settings.mark);
+    }
+    NEXT
+}
+
+/// Writes the quoted packet's end: what it was before the gateway translated that packet.
+#[inline(always)]
+fn inner<const V4: bool>(skb: &Skb, quote: &Quote, flow: &Flow, inbound: bool) -> bool {
+    let (address, port) = match (V4, inbound) {
+        (true, true) => (quote.ip + 12, quote.tcp),
+        (true, false) => (quote.ip + 16, quote.tcp + 2),
+        (false, true) => (quote.ip + 8, quote.tcp),
+        (false, false) => (quote.ip + 24, quote.tcp + 2),
+    };
+    let mut change = u64::from(flow.addr_diff) + u64::from(flow.port_diff);
+    let written = if V4 {
+        let check = quote.ip + 10;
+        let Some(old) = skb.load::<u16>(check) else {
+            return false;
+        };
+        let new = apply(old, flow.addr_diff);
+        change += u64::from(difference(u64::from(old), u64::from(new)));
+        skb.store(check, &new) && skb.store(address, &flow.to.v4())
+    } else {
+        skb.store(address, &flow.to)
+    };
+    if !written || !skb.store(port, &flow.port) {
+        return false;
+    }
+    // Eight bytes of the transport header are certain, more are usual.
+    let check = quote.tcp + tcp::CHECKSUM;
+    if let Some(old) = skb.load::<u16>(check) {
+        let both = u64::from(flow.addr_diff) + u64::from(flow.port_diff);
+        let new = apply(old, fold(both));
+        change += u64::from(difference(u64::from(old), u64::from(new)));
+        if !skb.store(check, &new) {
+            return false;
+        }
+    }
+    skb.add_to_checksum(quote.icmp + 2, fold(change), false)
+}
+
+/// Writes the error's own address.
+#[inline(always)]
+fn outer<const V4: bool>(
+    skb: &Skb,
+    quote: &Quote,
+    flow: &Flow,
+    inbound: bool,
+    forwarded: bool,
+) -> bool {
+    let old = if inbound { &quote.to } else { &quote.from };
+    let mut change = difference(of_addr(&old.0, V4), of_addr(&flow.to.0, V4));
+    let ttl = quote.ttl.wrapping_sub(1);
+    if V4 {
+        if forwarded {
+            if !skb.store(IP + 8, &ttl) {
+                return false;
+            }
+            change = fold(u64::from(change) + u64::from(ONE_HOP));
+        }
+        let Some(check) = skb.load::<u16>(IP + 10) else {
+            return false;
+        };
+        let at = if inbound { IP + 16 } else { IP + 12 };
+        skb.store(IP + 10, &apply(check, change)) && skb.store(at, &flow.to.v4())
+    } else {
+        // ICMPv6's checksum covers the addresses (RFC 4443 section 2.3).
+        if !skb.add_to_checksum(quote.icmp + 2, change, true) {
+            return false;
+        }
+        if forwarded {
+            if !skb.store(IP + 7, &ttl) {
+                return false;
+            }
+            change = fold(u64::from(change) + u64::from(ONE_HOP_V6));
+        }
+        skb.add_to_hardware_sum(change);
+        let at = if inbound { IP + 24 } else { IP + 8 };
+        skb.store(at, &flow.to)
+    }
+}

@@ -1,0 +1,96 @@
+//! `ftp-nat doctor`: what keeps FTP from working here, why, and what to do.
+//!
+//! One file a group of checks. Each check looks and adds what it finds; none changes anything, and
+//! each ends within a limit.
+
+mod addresses;
+mod attachment;
+mod ethtool;
+pub mod finding;
+mod firewall;
+mod history;
+mod interfaces;
+mod kernel_routes;
+mod machine;
+mod report;
+mod routes;
+mod ruleset;
+mod servers;
+mod sockets;
+pub mod subject;
+mod system;
+
+use self::{
+    finding::{Findings, Severity},
+    report::Report,
+    subject::Subject,
+};
+use crate::{
+    cli::DoctorArgs,
+    exit::Failure,
+    show::{print, print_json},
+};
+
+/// A group of checks.
+type Check = (&'static str, fn(&Subject, &mut Findings));
+
+/// The groups that look at a gateway, in the order of what depends on what.
+const CHECKS: [Check; 9] = [
+    ("BPF file system", machine::pins),
+    ("programs and daemon", attachment::check),
+    ("interfaces", interfaces::check),
+    ("forwarding", routes::forwarding),
+    ("routes and reverse-path filter", routes::routes),
+    ("public addresses", addresses::check),
+    ("servers", servers::check),
+    ("ports", sockets::check),
+    ("what has happened", history::check),
+];
+
+/// Looks, and says what it found.
+///
+/// # Errors
+///
+/// When the arguments or the configuration are wrong, or when something is wrong here: then it has
+/// been printed.
+pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
+    let mut report = Report::default();
+    let mut findings = Findings::default();
+    machine::kernel(&mut findings);
+    report.add(None, "kernel and privileges", findings);
+
+    let subjects = Subject::find(&args.run)?;
+    if subjects.is_empty() {
+        let mut findings = Findings::default();
+        findings.error(
+            "nothing-to-examine",
+            None,
+            "no gateway is loaded in this network namespace, and no configuration is there",
+            "name one: --config FILE, or --wan IF --publish PUBLIC=SERVER as for `ftp-nat run`",
+        );
+        report.add(None, "programs and daemon", findings);
+    }
+    for subject in &subjects {
+        report.begin(subject);
+        for (title, check) in CHECKS {
+            let mut findings = Findings::default();
+            check(subject, &mut findings);
+            report.add(Some(subject), title, findings);
+        }
+        let mut findings = Findings::default();
+        let ruleset = firewall::read(&mut findings);
+        firewall::helper(subject, &ruleset, &mut findings);
+        firewall::nat(subject, &ruleset, &mut findings);
+        firewall::drops(subject, &ruleset, &mut findings);
+        report.add(Some(subject), "firewall and NAT", findings);
+    }
+    if args.json {
+        print_json(&report)?;
+    } else {
+        print(&report.text())?;
+    }
+    match report.count(Severity::Error) + report.count(Severity::Warning) {
+        0 => Ok(()),
+        _ => Err(Failure::Found),
+    }
+}

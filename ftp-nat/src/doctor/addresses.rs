@@ -1,0 +1,142 @@
+//! Public addresses: does this machine have them, and can clients use what is announced?
+
+use std::net::IpAddr;
+
+use ftp_nat_common::abi::interface_flag;
+
+use super::{
+    finding::{Cause, Findings},
+    subject::{Service, Subject},
+};
+use crate::network::Link;
+
+pub(super) fn check(subject: &Subject, findings: &mut Findings) {
+    for warning in &subject.policy.warnings {
+        // What is said below in other words.
+        if !warning.contains("no address of this machine") {
+            findings.warning(
+                "configuration",
+                None,
+                warning.clone(),
+                "see the configuration",
+            );
+        }
+    }
+    for service in &subject.services {
+        place(subject, service, findings);
+        announced(service, findings);
+    }
+}
+
+/// Where the public address is.
+fn place(subject: &Subject, service: &Service, findings: &mut Findings) {
+    let public = service.public.ip();
+    let network = &subject.network;
+    if !network.has(public) {
+        let seen = format!(
+            "the public address {public} is on no interface of this machine: packets come here \
+             only if somebody routes them here, and nobody answers for it on the link"
+        );
+        let remedy = if service.advertise == public {
+            format!(
+                "behind a 1:1 address (a cloud's, another NAT's) publish the address that the WAN \
+                 has and set advertise = \"{public}\"; else add {public} to the WAN interface"
+            )
+        } else {
+            format!("publish the address that the WAN has, or add {public} to it")
+        };
+        findings.warning(
+            "public-address-not-here",
+            Some(Cause::DoubleNat),
+            seen,
+            remedy,
+        );
+        return;
+    }
+    let has_it = |link: &Link| network.addresses_of(link.index).any(|ip| ip == public);
+    if subject.interfaces(interface_flag::WAN).any(has_it) {
+        return;
+    }
+    if subject.interfaces(interface_flag::LAN).any(has_it) {
+        findings.warning(
+            "public-address-not-on-wan",
+            None,
+            format!("the public address {public} is on an inside interface, not on a WAN"),
+            "publish an address of the WAN; clients outside must be able to reach it",
+        );
+    } else {
+        findings.note(
+            "public-address-not-on-wan",
+            None,
+            format!("the public address {public} is on another interface than the WAN"),
+            "nothing, if clients' packets for it come in by the WAN",
+        );
+    }
+}
+
+/// What replies announce.
+fn announced(service: &Service, findings: &mut Findings) {
+    let (public, advertise) = (service.public.ip(), service.advertise);
+    if is_private(advertise) {
+        let what = if advertise == public {
+            format!("{} is published", service.public)
+        } else {
+            format!("advertise is {advertise}")
+        };
+        findings.warning(
+            "advertises-private",
+            Some(Cause::Address),
+            format!(
+                "{what}: replies announce a private address, which only clients of the same \
+                 network reach"
+            ),
+            format!(
+                "where a second NAT or a 1:1 address is in front, set advertise to the address \
+                 that clients dial ([[publish]] advertise = \"...\") and let that NAT forward the \
+                 passive ports to {public}; where an FTP-aware one is in front, leave it"
+            ),
+        );
+    } else if advertise != public {
+        findings.note(
+            "advertises-another",
+            Some(Cause::DoubleNat),
+            format!("replies of {} announce {advertise}", service.public),
+            format!(
+                "nothing, if {advertise} is the address that clients dial, translated 1:1 to \
+                 {public}: `ftp-nat probe` from outside tells"
+            ),
+        );
+    }
+}
+
+/// Whether the address is of use in private networks only (RFC 1918, RFC 6598, RFC 4193).
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private() || v4.is_link_local() || (a == 100 && (64..128).contains(&b))
+        }
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_addresses_are_known() {
+        for (ip, private) in [
+            ("10.1.2.3", true),
+            ("172.16.0.1", true),
+            ("172.32.0.1", false),
+            ("100.64.0.1", true),
+            ("100.128.0.1", false),
+            ("198.51.100.1", false),
+            ("fd00::1", true),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_private(ip.parse().unwrap()), private, "{ip}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The gateway itself: loaded, attached, alone, and what the configuration says?
+
+use ftp_nat_common::{abi::interface_flag, counter::Counter};
+
+use super::{finding::Findings, subject::Subject};
+use crate::{attach, show::human};
+
+/// From this share on a table is called nearly full, in percent.
+const NEARLY: u64 = 80;
+
+pub(super) fn check(subject: &Subject, findings: &mut Findings) {
+    let Some(loaded) = &subject.loaded else {
+        findings.error(
+            "not-loaded",
+            None,
+            format!(
+                "no gateway is loaded for {} in this network namespace, below {}: nothing is \
+                 translated",
+                subject.name,
+                subject.state_dir.display()
+            ),
+            "start it: `systemctl start ftp-nat`, or `ftp-nat run`",
+        );
+        strangers(subject, findings);
+        return;
+    };
+    match &loaded.daemon {
+        None => findings.warning(
+            "daemon-not-running",
+            None,
+            format!(
+                "the programs of {} are loaded, but no daemon runs: nothing is swept, and changed \
+                 addresses and routes are not followed",
+                subject.name
+            ),
+            "start it again: `systemctl start ftp-nat`, or `ftp-nat run`; connections go on",
+        ),
+        Some(daemon) if daemon.hello.is_none() => findings.note(
+            "daemon-starting",
+            None,
+            format!("{} does not answer yet", daemon.holder),
+            "look again in a second; a daemon that never answers is to be restarted",
+        ),
+        Some(_) => {}
+    }
+    hooks(subject, findings);
+    strangers(subject, findings);
+    differences(subject, findings);
+    if let Err(error) = fill(subject, findings) {
+        findings.unread("the tables", &error);
+    }
+}
+
+/// Programs that should be attached and are not.
+fn hooks(subject: &Subject, findings: &mut Findings) {
+    let Some(loaded) = &subject.loaded else {
+        return;
+    };
+    let attached = match attach::attached(&loaded.gateway, &subject.network) {
+        Ok(attached) => attached,
+        Err(error) => return findings.unread("what is attached", &error),
+    };
+    for hook in &subject.policy.hooks {
+        let is_there = attached
+            .iter()
+            .any(|it| it.interface == hook.link.name && it.program == hook.program);
+        if !is_there {
+            findings.error(
+                "not-attached",
+                None,
+                format!(
+                    "{} is not attached to {}",
+                    hook.program.name(),
+                    hook.link.name
+                ),
+                "restart the daemon, which attaches what is missing; if it goes away again, \
+                 something else on this machine detaches it",
+            );
+        }
+    }
+    if subject.policy.hooks.is_empty() {
+        findings.error(
+            "not-attached",
+            None,
+            "the gateway is attached to no interface that is there",
+            "bring its interfaces up, or correct their names",
+        );
+    }
+}
+
+/// Another translator on the same interfaces.
+fn strangers(subject: &Subject, findings: &mut Findings) {
+    let gateway = match (&subject.loaded, subject.pins()) {
+        (Some(loaded), _) => loaded.gateway.clone(),
+        (None, Ok(pins)) => pins.gateway(&subject.name),
+        (None, Err(error)) => return findings.unread("other gateways", &error),
+    };
+    let hooks = &subject.policy.hooks;
+    if let Err(error) = attach::refuse_strangers(&gateway, &subject.network, hooks) {
+        findings.error(
+            "second-translator",
+            None,
+            format!("{error:#}"),
+            "one of the two must go: packets that are translated twice arrive nowhere",
+        );
+    }
+}
+
+/// What is in effect and not configured, or the other way round.
+fn differences(subject: &Subject, findings: &mut Findings) {
+    let (Some(loaded), Some(_)) = (&subject.loaded, &subject.config) else {
+        return;
+    };
+    let published = match loaded.maps.published.all() {
+        Ok(published) => published,
+        Err(error) => return findings.unread("the published servers", &error.into()),
+    };
+    let wanted = &subject.policy.published;
+    let name = |addr: ftp_nat_common::addr::Addr, port: u16| {
+        std::net::SocketAddr::new(addr.to_ip(), port).to_string()
+    };
+    let mut different: Vec<_> = published
+        .iter()
+        .filter(|(key, entry)| wanted.get(key) != Some(entry))
+        .map(|(key, _)| name(key.addr, key.port.number()))
+        .collect();
+    for key in wanted.keys() {
+        if !published.iter().any(|(other, _)| other == key) {
+            different.push(name(key.addr, key.port.number()));
+        }
+    }
+    different.sort();
+    if !different.is_empty() {
+        different.truncate(8);
+        findings.warning(
+            "configuration-not-in-effect",
+            None,
+            format!(
+                "what is loaded is not what is configured: {} differ",
+                different.join(", ")
+            ),
+            "let the daemon read its configuration again, or restart it; no connection breaks",
+        );
+    }
+}
+
+/// Tables that are full or nearly so.
+fn fill(subject: &Subject, findings: &mut Findings) -> anyhow::Result<()> {
+    let Some(loaded) = &subject.loaded else {
+        return Ok(());
+    };
+    let maps = &loaded.maps;
+    let tables = [
+        (
+            "sessions",
+            "sessions",
+            maps.sessions.count()?,
+            maps.sessions.room()?,
+        ),
+        (
+            "mappings",
+            "mappings",
+            maps.mappings.count()?,
+            maps.mappings.room()?,
+        ),
+        (
+            "connections (IPv4)",
+            "connections",
+            maps.flows4.count()?,
+            maps.flows4.room()?,
+        ),
+        (
+            "connections (IPv6)",
+            "connections",
+            maps.flows6.count()?,
+            maps.flows6.room()?,
+        ),
+    ];
+    for (what, option, count, room) in tables {
+        let (count, room) = (count as u64, u64::from(room));
+        if count * 100 >= room * NEARLY {
+            findings.warning(
+                "table-nearly-full",
+                None,
+                format!(
+                    "the table of {what} is {} % full ({} of {})",
+                    count * 100 / room.max(1),
+                    human::count(count),
+                    human::count(room)
+                ),
+                format!("give it more room: --max-{option}, or [limits] {option}"),
+            );
+        }
+    }
+    let counts = maps.counters()?;
+    let full = counts
+        .get(Counter::PassedMapFull as usize)
+        .map_or(0, |it| it.packets);
+    if full > 0 {
+        findings.warning(
+            "table-was-full",
+            None,
+            format!("{full} times there was no room for another session, connection or mapping"),
+            "give the tables more room: --max-sessions, --max-connections, --max-mappings",
+        );
+    }
+    // Where there is a configuration, its interfaces are looked at with the routes.
+    if subject.config.is_none() && subject.interfaces(interface_flag::WAN).next().is_none() {
+        findings.error(
+            "interface-missing",
+            None,
+            format!("the WAN interface {} is not there", subject.name),
+            "bring it up; the daemon attaches to it when it comes back",
+        );
+    }
+    Ok(())
+}

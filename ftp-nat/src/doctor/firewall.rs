@@ -1,0 +1,470 @@
+//! The kernel's own packet filter and NAT: who else touches FTP's connections, and who drops them?
+
+use std::{fs, net::IpAddr};
+
+use anyhow::anyhow;
+use ftp_nat_common::abi::interface_flag;
+
+use super::{
+    finding::{Cause, Findings},
+    ruleset::{Action, Packet, Ruleset, Verdict, iptables, nft},
+    subject::{Service, Subject},
+    system,
+};
+use crate::network::Route;
+
+/// Services that are judged: with more of them, the rules are the same ones.
+const SERVICES_MAX: usize = 64;
+
+/// A passive port, where no range is configured.
+const SOME_DATA_PORT: u16 = 50_000;
+/// A client's port.
+const SOME_CLIENT_PORT: u16 = 40_000;
+
+/// Reads all rules.
+pub(super) fn read(findings: &mut Findings) -> Ruleset {
+    let mut chains = Vec::new();
+    let mut tables = Vec::new();
+    let mut is_read = false;
+    for (program, v4) in [
+        ("iptables-save", true),
+        ("ip6tables-save", false),
+        ("iptables-legacy-save", true),
+        ("ip6tables-legacy-save", false),
+    ] {
+        // The kernel module of the old kind makes its tables only when it is asked for them.
+        let is_legacy = program.contains("legacy");
+        if is_legacy && !has_legacy_tables(v4) {
+            continue;
+        }
+        match system::output(program, &[]) {
+            Ok(None) if has_legacy_tables(v4) => findings.unread(
+                "the rules of iptables",
+                &anyhow!("there are tables of iptables, but no {program}"),
+            ),
+            Ok(None) => {}
+            Ok(Some(text)) => {
+                let is_nft = text.contains("(nf_tables)");
+                // The same rules by their other name.
+                if is_legacy && !is_nft && chains_have(&chains, v4, false) {
+                    continue;
+                }
+                let (its, names) = iptables::parse(&text, v4);
+                let family = if v4 { "ip" } else { "ip6" };
+                if is_nft {
+                    tables.extend(names.iter().map(|name| format!("nft {family} {name}")));
+                }
+                is_read = true;
+                chains.extend(its.into_iter().map(|chain| (chain, is_nft)));
+            }
+            Err(error) => findings.unread("the rules of iptables", &error),
+        }
+    }
+    let mut chains: Vec<_> = chains.into_iter().map(|(chain, _)| chain).collect();
+    match system::output("nft", &["-j", "list", "ruleset"]) {
+        Ok(Some(text)) => match nft::parse(&text) {
+            // Those that iptables has shown more of.
+            Ok(its) => chains.extend(its.into_iter().filter(|it| !tables.contains(&it.table))),
+            Err(error) => findings.unread("the rules of nftables", &error),
+        },
+        Ok(None) if is_read => {}
+        Ok(None) => findings.note(
+            "firewall-not-read",
+            None,
+            "there is neither nft nor iptables-save here: the firewall was not looked at",
+            "if the machine has a firewall, install the nftables or iptables package",
+        ),
+        Err(error) => findings.unread("the rules of nftables", &error),
+    }
+    Ruleset { chains }
+}
+
+fn chains_have(chains: &[(super::ruleset::Chain, bool)], v4: bool, is_nft: bool) -> bool {
+    chains
+        .iter()
+        .any(|(chain, nft)| *nft == is_nft && chain.v4 == v4)
+}
+
+fn has_legacy_tables(v4: bool) -> bool {
+    let file = if v4 {
+        "ip_tables_names"
+    } else {
+        "ip6_tables_names"
+    };
+    fs::read_to_string(format!("/proc/self/net/{file}")).is_ok_and(|text| !text.trim().is_empty())
+}
+
+/// Somebody far outside, of the same family.
+fn stranger(like: IpAddr) -> IpAddr {
+    let text = if like.is_ipv4() {
+        "1.1.1.1"
+    } else {
+        "2606:4700:4700::1111"
+    };
+    text.parse().unwrap_or(like)
+}
+
+/// The control connection's SYN as rules may see it: as it came, and as ftp-nat hands it on.
+fn control(subject: &Subject, service: &Service) -> [Packet; 2] {
+    let come = Packet {
+        input: wan(subject),
+        output: None,
+        source: stranger(service.public.ip()),
+        destination: service.public.ip(),
+        port: service.public.port(),
+        mark: 0,
+        established: false,
+        translated: false,
+    };
+    let handed_on = Packet {
+        destination: service.server.ip(),
+        port: service.server.port(),
+        mark: subject.mark,
+        ..come.clone()
+    };
+    [come, handed_on]
+}
+
+fn wan(subject: &Subject) -> String {
+    subject
+        .interfaces(interface_flag::WAN)
+        .next()
+        .map_or_else(|| subject.name.clone(), |link| link.name.clone())
+}
+
+/// The kernel's own FTP helper on our control ports.
+pub(super) fn helper(subject: &Subject, ruleset: &Ruleset, findings: &mut Findings) {
+    let mut packets: Vec<_> = subject
+        .services
+        .iter()
+        .take(SERVICES_MAX)
+        .flat_map(|service| control(subject, service))
+        .collect();
+    for clients in &subject.clients {
+        for port in &subject.outside_ports {
+            packets.push(outgoing(subject, clients.first_host(), *port));
+        }
+    }
+    let is_helper = |action: &Action| matches!(action, Action::Helper(name) if name == "ftp");
+    let places: Vec<_> = ruleset
+        .acting(&packets, is_helper)
+        .map(|(place, _)| place)
+        .collect();
+    for place in places {
+        findings.error(
+            "kernel-helper",
+            Some(Cause::Nat),
+            format!(
+                "the kernel's own FTP helper (nf_conntrack_ftp) takes the same connections, by \
+                 {place}"
+            ),
+            "delete that rule: of two that rewrite the same replies, one breaks what the other \
+             made",
+        );
+    }
+    let by_itself = system::number("net/netfilter/nf_conntrack_helper") == Some(1);
+    if by_itself && fs::exists("/sys/module/nf_conntrack_ftp").unwrap_or(false) {
+        findings.error(
+            "kernel-helper",
+            Some(Cause::Nat),
+            "the kernel's own FTP helper (nf_conntrack_ftp) takes every connection to port 21 \
+             (net.netfilter.nf_conntrack_helper is 1)",
+            "sysctl -w net.netfilter.nf_conntrack_helper=0, and keep it in /etc/sysctl.d/",
+        );
+    }
+}
+
+/// A client's connection to a server outside.
+fn outgoing(subject: &Subject, client: IpAddr, port: u16) -> Packet {
+    let inside = subject.interfaces(interface_flag::LAN).next();
+    Packet {
+        input: inside.map_or_else(|| "*inside".to_owned(), |link| link.name.clone()),
+        output: Some(wan(subject)),
+        source: client,
+        destination: stranger(client),
+        port,
+        mark: 0,
+        established: false,
+        translated: false,
+    }
+}
+
+/// NAT rules beside ours, and those that ours relies on.
+pub(super) fn nat(subject: &Subject, ruleset: &Ruleset, findings: &mut Findings) {
+    for service in subject.services.iter().take(SERVICES_MAX) {
+        let [come, handed_on] = control(subject, service);
+        let place_of = |packet: Packet| {
+            let packets = [packet];
+            let mut rules = ruleset.acting(&packets, |action| *action == Action::Destination);
+            rules.next().map(|(place, _)| place)
+        };
+        if service.local {
+            continue;
+        }
+        let public = service.public;
+        if service.kernel_nat {
+            if place_of(come).is_none() {
+                findings.error(
+                    "control-not-translated",
+                    Some(Cause::Nat),
+                    format!(
+                        "{public} is published with control_nat = \"kernel\", but no rule of \
+                         nftables or iptables translates it"
+                    ),
+                    format!(
+                        "add the rule (nft: `tcp dport {} dnat to {}`), or let ftp-nat do it: \
+                         control_nat = \"ebpf\"",
+                        public.port(),
+                        service.server
+                    ),
+                );
+            }
+            continue;
+        }
+        let remedy = "delete that rule: ftp-nat translates the control connection itself. Where \
+                      that rule must stay, say control_nat = \"kernel\"";
+        if let Some(place) = place_of(handed_on).filter(|_| !service.redirects) {
+            findings.error(
+                "second-nat-rule",
+                Some(Cause::Nat),
+                format!("what ftp-nat has translated for {public} is translated again by {place}"),
+                remedy,
+            );
+        } else if let Some(place) = place_of(come) {
+            findings.warning(
+                "second-nat-rule",
+                Some(Cause::Nat),
+                format!("{public} is translated by ftp-nat and by {place} too"),
+                format!(
+                    "{remedy}. Connections that were made by that rule and still live collide \
+                     with ftp-nat's: they end by themselves, or by `conntrack -D -p tcp --dport {}`",
+                    public.port()
+                ),
+            );
+        }
+    }
+    for clients in &subject.clients {
+        let packets = [outgoing(subject, clients.first_host(), 21)];
+        if ruleset
+            .acting(&packets, |action| *action == Action::Source)
+            .next()
+            .is_none()
+        {
+            findings.warning(
+                "clients-not-translated",
+                Some(Cause::Nat),
+                format!(
+                    "no rule of nftables or iptables translates the clients {clients}, whose \
+                     control connections ftp-nat leaves to the kernel's NAT"
+                ),
+                format!(
+                    "add the rule (nft: `oifname \"{}\" masquerade`); where the clients have public \
+                     addresses, [[masquerade]] is not needed",
+                    wan(subject)
+                ),
+            );
+        }
+    }
+}
+
+/// Rules that drop what must pass through the stack.
+pub(super) fn drops(subject: &Subject, ruleset: &Ruleset, findings: &mut Findings) {
+    for service in subject.services.iter().take(SERVICES_MAX) {
+        if service.local {
+            local(subject, service, ruleset, findings);
+        } else {
+            forwarded(subject, service, ruleset, findings);
+        }
+    }
+    let has_inside = subject.interfaces(interface_flag::LAN).next().is_some();
+    for clients in subject.clients.iter().filter(|_| !has_inside) {
+        let packet = Packet {
+            input: wan(subject),
+            output: None,
+            source: stranger(clients.address),
+            destination: clients.first_host(),
+            port: SOME_CLIENT_PORT,
+            mark: subject.mark,
+            established: false,
+            translated: false,
+        };
+        let what = format!("data connections to the clients {clients}");
+        judge(
+            subject,
+            ruleset,
+            &["prerouting", "forward"],
+            &packet,
+            DATA,
+            &what,
+            findings,
+        );
+    }
+}
+
+const CONTROL: &str = "firewall-drops-control";
+const DATA: &str = "firewall-drops-data";
+const REPLIES: &str = "firewall-drops-replies";
+
+fn forwarded(subject: &Subject, service: &Service, ruleset: &Ruleset, findings: &mut Findings) {
+    let Route::Through(index) = service.route else {
+        return;
+    };
+    let Some(inside) = subject
+        .network
+        .numbered(index)
+        .map(|link| link.name.clone())
+    else {
+        return;
+    };
+    let through = ["prerouting", "forward"];
+    let [come, handed_on] = control(subject, service);
+    let server = service.server;
+    let replies = Packet {
+        input: inside.clone(),
+        output: Some(wan(subject)),
+        source: server.ip(),
+        destination: stranger(server.ip()),
+        port: SOME_CLIENT_PORT,
+        mark: 0,
+        established: true,
+        translated: service.kernel_nat,
+    };
+    let what = format!("control connections to {}", service.public);
+    if service.kernel_nat {
+        judge(
+            subject,
+            ruleset,
+            &["prerouting"],
+            &come,
+            CONTROL,
+            &what,
+            findings,
+        );
+        let translated = Packet {
+            output: Some(inside.clone()),
+            mark: 0,
+            translated: true,
+            ..handed_on.clone()
+        };
+        judge(
+            subject,
+            ruleset,
+            &["forward"],
+            &translated,
+            CONTROL,
+            &what,
+            findings,
+        );
+        judge(
+            subject,
+            ruleset,
+            &["forward"],
+            &replies,
+            REPLIES,
+            &what,
+            findings,
+        );
+    }
+    if service.redirects {
+        return;
+    }
+    if !service.kernel_nat {
+        let control = Packet {
+            output: Some(inside.clone()),
+            ..handed_on.clone()
+        };
+        judge(
+            subject, ruleset, &through, &control, CONTROL, &what, findings,
+        );
+        judge(
+            subject,
+            ruleset,
+            &["forward"],
+            &replies,
+            REPLIES,
+            &what,
+            findings,
+        );
+    }
+    let data = Packet {
+        output: Some(inside.clone()),
+        port: service.passive.map_or(SOME_DATA_PORT, |(first, _)| first),
+        ..handed_on
+    };
+    let what = format!("data connections of {}", service.public);
+    judge(subject, ruleset, &through, &data, DATA, &what, findings);
+    let active = Packet {
+        established: false,
+        translated: false,
+        ..replies
+    };
+    if let Verdict::Dropped(place) = ruleset.verdict("forward", &active) {
+        findings.note(
+            "firewall-drops-active",
+            Some(Cause::Firewall),
+            format!("in active mode {server} connects to its clients: {place} drops that"),
+            format!(
+                "if active mode is wanted: nft `iifname \"{inside}\" oifname \"{}\" ip saddr {} \
+                 accept`",
+                wan(subject),
+                server.ip()
+            ),
+        );
+    }
+}
+
+/// A server on this machine: its connections end here.
+fn local(subject: &Subject, service: &Service, ruleset: &Ruleset, findings: &mut Findings) {
+    let [control, _] = control(subject, service);
+    let here = ["prerouting", "input"];
+    let what = format!("control connections to {}", service.public);
+    judge(subject, ruleset, &here, &control, CONTROL, &what, findings);
+    let data = Packet {
+        port: service.passive.map_or(SOME_DATA_PORT, |(first, _)| first),
+        mark: subject.mark,
+        ..control
+    };
+    let what = format!("data connections to {}", service.public);
+    judge(subject, ruleset, &here, &data, DATA, &what, findings);
+}
+
+fn judge(
+    subject: &Subject,
+    ruleset: &Ruleset,
+    hooks: &[&str],
+    packet: &Packet,
+    name: &'static str,
+    what: &str,
+    findings: &mut Findings,
+) {
+    for hook in hooks {
+        let Verdict::Dropped(place) = ruleset.verdict(hook, packet) else {
+            continue;
+        };
+        let accept = if name == REPLIES {
+            "ct state established,related accept".to_owned()
+        } else if packet.mark != 0 {
+            format!("meta mark {:#x} accept", packet.mark)
+        } else if packet.translated {
+            "ct status dnat accept".to_owned()
+        } else {
+            format!("tcp dport {} accept", packet.port)
+        };
+        let subject_of = if name == REPLIES { "replies on " } else { "" };
+        let mut remedy = format!("in front of it, add the rule: nft `{accept}`");
+        if packet.mark != 0 {
+            remedy += &format!(" (iptables: `-m mark --mark {:#x} -j ACCEPT`)", packet.mark);
+            if subject.interfaces(interface_flag::LAN).next().is_none() && *hook == "forward" {
+                remedy += ", or attach to the inside interface as well (--lan), so that packets \
+                           do not go through the firewall at all";
+            }
+        }
+        findings.error(
+            name,
+            Some(Cause::Firewall),
+            format!("{place} drops {subject_of}{what}"),
+            remedy,
+        );
+        return;
+    }
+}

@@ -1,0 +1,116 @@
+//! What has happened so far: counters tell of causes that cannot be seen at rest.
+
+use ftp_nat_common::counter::Counter;
+
+use super::{
+    finding::{Cause, Findings},
+    subject::Subject,
+};
+
+/// Announced connections that never came, above which it is no accident: so many, and this share of
+/// all in percent.
+const NEVER_LEAST: u64 = 3;
+const NEVER_SHARE: u64 = 5;
+
+pub(super) fn check(subject: &Subject, findings: &mut Findings) {
+    if let Err(error) = look(subject, findings) {
+        findings.unread("the counters", &error);
+    }
+}
+
+fn look(subject: &Subject, findings: &mut Findings) -> anyhow::Result<()> {
+    let Some(loaded) = &subject.loaded else {
+        return Ok(());
+    };
+    let counts = loaded.maps.counters()?;
+    let of = |counter: Counter| counts.get(counter as usize).map_or(0, |it| it.packets);
+    let mut waiting = 0_u64;
+    loaded.maps.mappings.each(|_, mapping| {
+        waiting += u64::from(mapping.expires > subject.now);
+    })?;
+    let opened = of(Counter::PassiveOpened) + of(Counter::ActiveOpened);
+    let never = opened.saturating_sub(of(Counter::MappingUsed) + waiting);
+    if never >= NEVER_LEAST && never * 100 >= opened * NEVER_SHARE {
+        findings.warning(
+            "announced-never-came",
+            Some(Cause::Client),
+            format!("{never} of {opened} announced data connections never came"),
+            "mostly the client's own firewall, or one on its way, lets port 21 out but no high \
+             ports: `ftp-nat events` names the clients, `ftp-nat probe` on a client's machine \
+             shows it; it is their side that must allow outgoing TCP to ports from 1024 up",
+        );
+    }
+    let unannounced = of(Counter::DeniedUnannounced);
+    if unannounced >= NEVER_LEAST && never >= NEVER_LEAST {
+        findings.warning(
+            "came-from-elsewhere",
+            Some(Cause::DoubleNat),
+            format!(
+                "{unannounced} packets came to ports that were announced to somebody else, while \
+                 {never} announced connections never came"
+            ),
+            "clients whose data connections leave from another address than their control \
+             connections (several NAT addresses, two lines): they must be given one, or the server \
+             published with peer = \"any\"",
+        );
+    }
+    if of(Counter::DeniedNoPort) > 0 {
+        findings.warning(
+            "no-free-port",
+            Some(Cause::Ports),
+            format!(
+                "{} times no public port was free for an announced connection",
+                of(Counter::DeniedNoPort)
+            ),
+            "give remaps more ports: --remap-ports, or [gateway] remap_ports",
+        );
+    }
+    if of(Counter::DeniedPort) > 0 {
+        findings.warning(
+            "port-out-of-range",
+            Some(Cause::Ports),
+            format!(
+                "{} times a port was announced that is below 1024 or outside passive_ports",
+                of(Counter::DeniedPort)
+            ),
+            "let passive_ports be the server's own range (vsftpd pasv_min_port and pasv_max_port, \
+             ProFTPD PassivePorts, Pure-FTPd PassivePortRange)",
+        );
+    }
+    if of(Counter::Remapped) > 0 {
+        findings.note(
+            "ports-remapped",
+            Some(Cause::Ports),
+            format!(
+                "{} announced ports were taken already and were replaced",
+                of(Counter::Remapped)
+            ),
+            "nothing; servers behind one address that share a passive range do that. With ranges \
+             apart, each port is the one in the server's own log",
+        );
+    }
+    if of(Counter::DeniedBounce) > 0 {
+        findings.note(
+            "bounce-denied",
+            None,
+            format!(
+                "{} times a client named somebody else's address in PORT or EPRT, and was denied",
+                of(Counter::DeniedBounce)
+            ),
+            "nothing, mostly; a client behind a NAT that does not know FTP does that as well: it \
+             must use passive mode",
+        );
+    }
+    if of(Counter::SessionEncrypted) > 0 && subject.services.iter().any(|it| it.passive.is_none()) {
+        findings.note(
+            "encrypted",
+            Some(Cause::Nat),
+            format!(
+                "{} sessions went over to TLS, whose replies no gateway can read",
+                of(Counter::SessionEncrypted)
+            ),
+            "see docs/troubleshooting.md for what FTPS needs",
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,485 @@
+//! The firewall's rules, whoever wrote them, and what they would do with a packet.
+//!
+//! Not every condition can be judged from outside (limits, sets that change, other modules). Those
+//! are neither true nor false, and what depends on one is not called certain: the doctor says only
+//! what is sure.
+
+pub(super) mod iptables;
+pub(super) mod nft;
+
+use std::{net::IpAddr, ops::RangeInclusive};
+
+use crate::config::value::Prefix;
+
+/// Chains that call each other may be nested so deep (the kernel's own limit is 16).
+const DEPTH: usize = 16;
+
+/// A packet, as far as rules ask about it.
+#[derive(Clone, Debug)]
+pub(super) struct Packet {
+    /// The interface that it came by.
+    pub input: String,
+    /// The interface that it leaves by; none where that is not known yet.
+    pub output: Option<String>,
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    /// Its destination port.
+    pub port: u16,
+    pub mark: u32,
+    /// Whether it is of a connection that the firewall knows already; else it is a first SYN.
+    pub established: bool,
+    /// Whether the kernel's NAT has changed its destination.
+    pub translated: bool,
+}
+
+/// What a rule asks.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Test {
+    /// The interface that it came by; a `*` at the end stands for anything.
+    Input(Vec<String>),
+    /// The interface that it leaves by.
+    Output(Vec<String>),
+    Source(Vec<Prefix>),
+    Destination(Vec<Prefix>),
+    Port(Vec<RangeInclusive<u16>>),
+    Mark(Vec<(u32, u32)>),
+    /// TCP, or not.
+    Tcp(bool),
+    /// IPv4, or IPv6.
+    V4(bool),
+    /// `new`, `established`, `related` and so on.
+    State(Vec<String>),
+    /// `dnat` and so on.
+    Status(Vec<String>),
+    /// TCP flags: of these, just those are set.
+    Flags(Vec<String>, Vec<String>),
+    /// One of these rows, each true if all in it are.
+    Rows(Vec<Vec<Test>>),
+    /// What is always so, or never.
+    Always(bool),
+    /// What cannot be judged.
+    Unknown,
+}
+
+/// A test, perhaps turned round.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Condition {
+    pub test: Test,
+    pub negated: bool,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Action {
+    Accept,
+    /// Drops or rejects.
+    Drop,
+    Return,
+    Jump(String),
+    Goto(String),
+    /// Changes the destination: DNAT, redirect, TPROXY.
+    Destination,
+    /// Changes the source: SNAT, masquerade.
+    Source,
+    /// Gives the connection to one of the kernel's helpers.
+    Helper(String),
+    /// Changes the mark.
+    Mark,
+    /// Something else that may end its way.
+    Unknown,
+    /// Counts, logs and so on.
+    Nothing,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rule {
+    pub conditions: Vec<Condition>,
+    pub action: Action,
+}
+
+/// Where a chain is hooked in.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Base {
+    /// `prerouting`, `forward` and so on.
+    pub hook: String,
+    pub is_nat: bool,
+    pub priority: i64,
+    pub drops: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Chain {
+    /// The table, as people name it: `nft inet filter`, `iptables filter`.
+    pub table: String,
+    pub v4: bool,
+    pub v6: bool,
+    pub name: String,
+    pub base: Option<Base>,
+    pub rules: Vec<Rule>,
+}
+
+impl Chain {
+    fn serves(&self, packet: &Packet) -> bool {
+        if packet.source.is_ipv4() {
+            self.v4
+        } else {
+            self.v6
+        }
+    }
+
+    fn title(&self) -> String {
+        format!("chain {} of {}", self.name, self.table)
+    }
+}
+
+/// All chains of all tables.
+#[derive(Debug, Default)]
+pub(super) struct Ruleset {
+    pub chains: Vec<Chain>,
+}
+
+/// What becomes of a packet at a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It passes, or nobody can tell.
+    Passes,
+    /// It is dropped for sure, here.
+    Dropped(String),
+}
+
+/// How a way through a chain ends.
+enum End {
+    Accept,
+    Drop(String),
+    /// Behind the last rule, or by `return`.
+    Through,
+}
+
+/// What is not certain any more on a way.
+#[derive(Default)]
+struct Doubts {
+    unsure: bool,
+    mark: bool,
+}
+
+impl Ruleset {
+    /// What becomes of a packet at a hook.
+    pub fn verdict(&self, hook: &str, packet: &Packet) -> Verdict {
+        let mut chains: Vec<_> = self
+            .chains
+            .iter()
+            .filter(|chain| chain.serves(packet))
+            .filter_map(|chain| Some((chain.base.as_ref()?, chain)))
+            .filter(|(base, _)| base.hook == hook && !base.is_nat)
+            .collect();
+        chains.sort_by_key(|(base, _)| base.priority);
+        let mut doubts = Doubts::default();
+        for (base, chain) in chains {
+            let end = match self.walk(chain, packet, &mut doubts, 0) {
+                End::Through if base.drops => End::Drop(format!("the policy of {}", chain.title())),
+                end => end,
+            };
+            match end {
+                End::Drop(place) if !doubts.unsure => return Verdict::Dropped(place),
+                // Whether it comes to the next chain nobody can tell.
+                End::Drop(_) => return Verdict::Passes,
+                End::Accept | End::Through => {}
+            }
+        }
+        Verdict::Passes
+    }
+
+    fn walk(&self, chain: &Chain, packet: &Packet, doubts: &mut Doubts, depth: usize) -> End {
+        for (place, rule) in chain.rules.iter().enumerate() {
+            let answer = rule.matches(packet, doubts.mark);
+            if answer == Some(false) {
+                continue;
+            }
+            match (&rule.action, answer) {
+                (Action::Mark, _) => doubts.mark = true,
+                (Action::Nothing | Action::Destination | Action::Source | Action::Helper(_), _) => {
+                }
+                (Action::Unknown, _) | (_, None) => doubts.unsure = true,
+                (Action::Accept, _) => return End::Accept,
+                (Action::Drop, _) => {
+                    return End::Drop(format!("rule {} of {}", place + 1, chain.title()));
+                }
+                (Action::Return, _) => return End::Through,
+                (Action::Jump(name) | Action::Goto(name), _) => {
+                    let called = self
+                        .chains
+                        .iter()
+                        .find(|it| it.table == chain.table && it.name == *name);
+                    let Some(called) = called.filter(|_| depth < DEPTH) else {
+                        doubts.unsure = true;
+                        continue;
+                    };
+                    match self.walk(called, packet, doubts, depth + 1) {
+                        End::Through if matches!(rule.action, Action::Jump(_)) => {}
+                        end => return end,
+                    }
+                }
+            }
+        }
+        End::Through
+    }
+
+    /// The rules that may act on one of these packets, whether or not their chain is reached.
+    pub fn acting<'r>(
+        &'r self,
+        packets: &'r [Packet],
+        wanted: impl Fn(&Action) -> bool + 'r,
+    ) -> impl Iterator<Item = (String, &'r Rule)> {
+        self.chains.iter().flat_map(move |chain| {
+            let its = chain.rules.iter().enumerate().filter(|(_, rule)| {
+                wanted(&rule.action)
+                    && packets.iter().any(|packet| {
+                        chain.serves(packet) && rule.matches(packet, false) != Some(false)
+                    })
+            });
+            its.map(|(place, rule)| (format!("rule {} of {}", place + 1, chain.title()), rule))
+                .collect::<Vec<_>>()
+        })
+    }
+}
+
+impl Rule {
+    /// Whether all conditions hold; none where that cannot be judged.
+    fn matches(&self, packet: &Packet, mark_changed: bool) -> Option<bool> {
+        all(self
+            .conditions
+            .iter()
+            .map(|it| it.holds(packet, mark_changed)))
+    }
+}
+
+/// Whether all are true: one that is not settles it, whatever the others are.
+fn all(answers: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut result = Some(true);
+    for answer in answers {
+        match answer {
+            Some(false) => return Some(false),
+            None => result = None,
+            Some(true) => {}
+        }
+    }
+    result
+}
+
+impl Condition {
+    fn holds(&self, packet: &Packet, mark_changed: bool) -> Option<bool> {
+        if mark_changed && matches!(self.test, Test::Mark(_)) {
+            return None;
+        }
+        Some(self.test.holds(packet)? != self.negated)
+    }
+}
+
+impl Test {
+    fn holds(&self, packet: &Packet) -> Option<bool> {
+        let within = |networks: &[Prefix], ip: IpAddr| {
+            let bits = if ip.is_ipv4() { 32 } else { 128 };
+            networks
+                .iter()
+                .any(|network| network.contains(&Prefix::of(ip, bits)))
+        };
+        Some(match self {
+            Self::Input(names) => is_one_of(&packet.input, names),
+            Self::Output(names) => is_one_of(packet.output.as_ref()?, names),
+            Self::Source(networks) => within(networks, packet.source),
+            Self::Destination(networks) => within(networks, packet.destination),
+            Self::Port(ranges) => ranges.iter().any(|range| range.contains(&packet.port)),
+            Self::Mark(pairs) => pairs
+                .iter()
+                .any(|(mask, value)| packet.mark & mask == *value),
+            Self::Tcp(yes) => *yes,
+            Self::V4(yes) => packet.source.is_ipv4() == *yes,
+            Self::State(states) => {
+                let state = if packet.established {
+                    "established"
+                } else {
+                    "new"
+                };
+                states.iter().any(|it| it.eq_ignore_ascii_case(state))
+            }
+            Self::Status(all) => {
+                if all.iter().any(|it| !it.eq_ignore_ascii_case("dnat")) {
+                    return None;
+                }
+                packet.translated
+            }
+            Self::Flags(mask, set) => {
+                if packet.established {
+                    return None;
+                }
+                let masked: Vec<_> = mask.iter().filter(|it| *it == "syn").collect();
+                masked.iter().all(|it| set.contains(it))
+                    && set.iter().all(|it| masked.contains(&it))
+            }
+            Self::Rows(rows) => {
+                let mut unknown = false;
+                for row in rows {
+                    match all(row.iter().map(|test| test.holds(packet))) {
+                        Some(true) => return Some(true),
+                        None => unknown = true,
+                        Some(false) => {}
+                    }
+                }
+                return if unknown { None } else { Some(false) };
+            }
+            Self::Always(yes) => *yes,
+            Self::Unknown => return None,
+        })
+    }
+}
+
+fn is_one_of(name: &str, patterns: &[String]) -> bool {
+    patterns
+        .iter()
+        .any(|pattern| match pattern.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => name == pattern,
+        })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A marked SYN from the WAN to the server.
+    pub(in crate::doctor) fn syn() -> Packet {
+        Packet {
+            input: "wan".into(),
+            output: Some("lan".into()),
+            source: "1.1.1.1".parse().unwrap(),
+            destination: "10.0.0.5".parse().unwrap(),
+            port: 50000,
+            mark: 0x66_7470,
+            established: false,
+            translated: false,
+        }
+    }
+
+    fn chain(name: &str, drops: Option<bool>, rules: Vec<(Vec<Test>, Action)>) -> Chain {
+        Chain {
+            table: "t".into(),
+            v4: true,
+            v6: true,
+            name: name.into(),
+            base: drops.map(|drops| Base {
+                hook: "forward".into(),
+                is_nat: false,
+                priority: 0,
+                drops,
+            }),
+            rules: rules
+                .into_iter()
+                .map(|(tests, action)| Rule {
+                    conditions: tests
+                        .into_iter()
+                        .map(|test| Condition {
+                            test,
+                            negated: false,
+                        })
+                        .collect(),
+                    action,
+                })
+                .collect(),
+        }
+    }
+
+    fn dropped(chains: Vec<Chain>) -> bool {
+        Ruleset { chains }.verdict("forward", &syn()) != Verdict::Passes
+    }
+
+    #[test]
+    fn only_what_is_certain_is_called_dropped() {
+        let yes = || vec![Test::Always(true)];
+        let no = || vec![Test::Always(false)];
+        let perhaps = || vec![Test::Unknown];
+        let sub = |rules| chain("sub", None, rules);
+        for (chains, expected) in [
+            (vec![chain("c", Some(true), vec![])], true),
+            (vec![chain("c", Some(false), vec![])], false),
+            (
+                vec![chain("c", Some(true), vec![(yes(), Action::Accept)])],
+                false,
+            ),
+            (
+                vec![chain("c", Some(true), vec![(no(), Action::Accept)])],
+                true,
+            ),
+            (
+                vec![chain("c", Some(true), vec![(perhaps(), Action::Accept)])],
+                false,
+            ),
+            (
+                vec![chain("c", Some(false), vec![(yes(), Action::Drop)])],
+                true,
+            ),
+            (
+                vec![chain("c", Some(false), vec![(perhaps(), Action::Drop)])],
+                false,
+            ),
+            (
+                vec![
+                    chain("c", Some(true), vec![(yes(), Action::Jump("sub".into()))]),
+                    sub(vec![(yes(), Action::Accept)]),
+                ],
+                false,
+            ),
+            (
+                vec![
+                    chain(
+                        "c",
+                        Some(true),
+                        vec![(yes(), Action::Jump("sub".into())), (yes(), Action::Accept)],
+                    ),
+                    sub(vec![(yes(), Action::Return), (yes(), Action::Drop)]),
+                ],
+                false,
+            ),
+            (
+                vec![
+                    chain(
+                        "c",
+                        Some(true),
+                        vec![(yes(), Action::Goto("sub".into())), (yes(), Action::Accept)],
+                    ),
+                    sub(vec![]),
+                ],
+                true,
+            ),
+            // Every chain has its say.
+            (
+                vec![
+                    chain("a", Some(true), vec![(yes(), Action::Accept)]),
+                    chain("b", Some(true), vec![]),
+                ],
+                true,
+            ),
+            // One that calls itself.
+            (
+                vec![chain(
+                    "c",
+                    Some(true),
+                    vec![(yes(), Action::Jump("c".into()))],
+                )],
+                false,
+            ),
+        ] {
+            assert_eq!(dropped(chains.clone()), expected, "{chains:?}");
+        }
+    }
+
+    #[test]
+    fn a_mark_that_was_changed_is_not_ours_for_sure() {
+        let ours = || vec![Test::Mark(vec![(u32::MAX, 0x66_7470)])];
+        let accept = (ours(), Action::Accept);
+        assert!(!dropped(vec![chain("c", Some(true), vec![accept.clone()])]));
+        let changed = (vec![], Action::Mark);
+        let other = (vec![Test::Mark(vec![(u32::MAX, 1)])], Action::Accept);
+        assert!(dropped(vec![chain("c", Some(true), vec![other.clone()])]));
+        assert!(!dropped(vec![chain("c", Some(true), vec![changed, other])]));
+    }
+}

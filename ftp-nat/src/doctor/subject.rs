@@ -1,0 +1,276 @@
+//! What is examined: a gateway as its configuration means it, as it is loaded, or both.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use ftp_nat_common::abi::{Publish, PublishKey, interface_flag, port, publish_flag};
+
+use crate::{
+    attach::{Hook, Program},
+    cli::{RunArgs, Selection},
+    config::{Config, DEFAULT_FILE, value::Prefix},
+    exit::Failure,
+    network::{Network, Route},
+    pins::Pins,
+    policy::{self, Obstacle, Policy},
+    show::{Loaded, View},
+};
+
+/// A published server.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// What clients dial.
+    pub public: SocketAddr,
+    /// Where the server is; the public end itself for a local one.
+    pub server: SocketAddr,
+    /// Whether it is on this machine.
+    pub local: bool,
+    /// Whether the kernel's own NAT translates the control connection.
+    pub kernel_nat: bool,
+    /// The address that replies announce.
+    pub advertise: IpAddr,
+    /// The server's own passive ports, where a range is configured.
+    pub passive: Option<(u16, u16)>,
+    /// The way to the server.
+    pub route: Route,
+    /// Whether its packets leave straight to the other interface, past the stack.
+    pub redirects: bool,
+}
+
+impl Service {
+    fn of(key: &PublishKey, entry: &Publish, policy: &Policy, network: &Network) -> Self {
+        let has = |flag| entry.flags & flag != 0;
+        let server = SocketAddr::new(entry.server.addr.to_ip(), entry.server.port.number());
+        let route = network.route(server.ip());
+        let inside = match route {
+            Route::Through(index) => policy.interfaces.get(&index).copied(),
+            Route::Here | Route::None => None,
+        };
+        let wanted = interface_flag::LAN | interface_flag::ETHERNET;
+        Self {
+            public: SocketAddr::new(key.addr.to_ip(), key.port.number()),
+            server,
+            local: has(publish_flag::LOCAL),
+            kernel_nat: has(publish_flag::KERNEL_NAT),
+            advertise: entry.advertise.to_ip(),
+            passive: (entry.passive_first != 0)
+                .then_some((entry.passive_first, entry.passive_last)),
+            route,
+            redirects: inside.is_some_and(|it| it.flags & wanted == wanted),
+        }
+    }
+}
+
+/// A gateway to be examined.
+pub struct Subject {
+    /// Its name: its first WAN interface's.
+    pub name: String,
+    /// Where its pins are, or would be.
+    pub state_dir: PathBuf,
+    /// What is configured, if a configuration was given or is in its usual place.
+    pub config: Option<Config>,
+    /// What is loaded, if it is.
+    pub loaded: Option<Loaded>,
+    /// What should be in effect.
+    pub policy: Policy,
+    /// Why part of it cannot be.
+    pub obstacles: Vec<Obstacle>,
+    /// The machine's interfaces, addresses and routes.
+    pub network: Network,
+    /// The published servers, in the configuration's order.
+    pub services: Vec<Service>,
+    /// The masqueraded clients' networks.
+    pub clients: Vec<Prefix>,
+    /// The control ports of the servers that those use.
+    pub outside_ports: Vec<u16>,
+    /// The mark of packets that the stack forwards.
+    pub mark: u32,
+    /// The ports for a remap.
+    pub remap: (u16, u16),
+    /// The kernel's ticks now.
+    pub now: u64,
+}
+
+impl Subject {
+    /// The gateways that are asked about: the one that is configured, else all that are loaded.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration is wrong, or nothing can be read.
+    pub fn find(args: &RunArgs) -> Result<Vec<Self>, Failure> {
+        let is_configured = args.config.is_some()
+            || !args.publish.is_empty()
+            || !args.masquerade.is_empty()
+            || std::path::Path::new(DEFAULT_FILE).exists();
+        if is_configured {
+            return Ok(vec![Self::configured(args)?]);
+        }
+        let selection = selection(args, args.wan.clone());
+        match View::of(&selection) {
+            Ok(view) => {
+                let (now, gateways) = (view.now, view.loaded);
+                gateways
+                    .into_iter()
+                    .map(|loaded| Self::as_loaded(loaded, now, &selection).map_err(Failure::from))
+                    .collect()
+            }
+            Err(Failure::NotRunning(_)) => Ok(Vec::new()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn configured(args: &RunArgs) -> Result<Self, Failure> {
+        let config = Config::assemble(args).map_err(|problems| {
+            Failure::Usage(problems.iter().map(ToString::to_string).collect())
+        })?;
+        let (destinations, networks) = (policy::destinations(&config), policy::networks(&config));
+        let network = Network::look(destinations, &networks)?;
+        let (policy, obstacles) = Policy::derive(&config, &network);
+        let wans: Vec<_> = config.wan.iter().map(|wan| wan.value.clone()).collect();
+        let view = match View::of(&Selection {
+            wan: wans.clone(),
+            state_dir: config.state_dir.clone(),
+        }) {
+            Ok(view) => Some(view),
+            Err(Failure::NotRunning(_)) => None,
+            Err(failure) => return Err(failure),
+        };
+        let now = view.as_ref().map_or(0, |view| view.now);
+        Ok(Self {
+            name: wans.first().cloned().unwrap_or_default(),
+            state_dir: config.state_dir.clone(),
+            services: services(&policy, &network),
+            clients: networks,
+            outside_ports: masqueraded_ports(&policy),
+            mark: config.mark,
+            remap: (config.remap_ports.first, config.remap_ports.last),
+            loaded: view.and_then(|view| view.loaded.into_iter().next()),
+            config: Some(config),
+            policy,
+            obstacles,
+            network,
+            now,
+        })
+    }
+
+    /// From the tables of what is loaded alone.
+    fn as_loaded(loaded: Loaded, now: u64, selection: &Selection) -> anyhow::Result<Self> {
+        let maps = &loaded.maps;
+        let published = maps.published.all()?;
+        let servers = published.iter().map(|(_, entry)| entry.server.addr.to_ip());
+        let inside = maps.inside.all()?;
+        let clients: Vec<_> = inside
+            .iter()
+            .map(|it| {
+                let ip = it.address.to_ip();
+                let bits = if ip.is_ipv4() {
+                    it.bits.saturating_sub(96)
+                } else {
+                    it.bits
+                };
+                Prefix::of(ip, u8::try_from(bits).unwrap_or(u8::MAX))
+            })
+            .collect();
+        let network = Network::look(servers, &clients)?;
+        let settings = maps.settings()?;
+        let mut policy = Policy {
+            interfaces: maps.interfaces.all()?.into_iter().collect(),
+            published: published.into_iter().collect(),
+            inside: inside.into_iter().collect(),
+            ports: maps.ports.marked().into_iter().collect(),
+            ..Policy::default()
+        };
+        for (index, interface) in &policy.interfaces {
+            let Some(link) = network.numbered(*index) else {
+                continue;
+            };
+            let programs: &[Program] = if interface.flags & interface_flag::WAN != 0 {
+                &[Program::WanIngress, Program::WanEgress]
+            } else {
+                &[Program::LanIngress]
+            };
+            for program in programs {
+                policy.hooks.push(Hook {
+                    link: link.clone(),
+                    program: *program,
+                });
+            }
+        }
+        Ok(Self {
+            name: loaded.gateway.name().to_owned(),
+            state_dir: selection.state_dir.clone(),
+            config: None,
+            services: services(&policy, &network),
+            clients,
+            outside_ports: masqueraded_ports(&policy),
+            mark: settings.mark,
+            remap: (settings.remap_first, settings.remap_last),
+            loaded: Some(loaded),
+            policy,
+            obstacles: Vec::new(),
+            network,
+            now,
+        })
+    }
+
+    /// Its pins' folder for this network namespace.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell the namespace.
+    pub fn pins(&self) -> anyhow::Result<Pins> {
+        Pins::here(&self.state_dir)
+    }
+
+    /// The names of the interfaces in one role.
+    pub fn interfaces(&self, flag: u32) -> impl Iterator<Item = &crate::network::Link> {
+        self.policy
+            .interfaces
+            .iter()
+            .filter(move |(_, it)| it.flags & flag != 0)
+            .filter_map(|(index, _)| self.network.numbered(*index))
+    }
+
+    /// Whether anything of it uses the family.
+    pub fn uses(&self, v4: bool) -> bool {
+        self.services.iter().any(|it| it.public.is_ipv4() == v4)
+            || self.clients.iter().any(|it| it.address.is_ipv4() == v4)
+    }
+
+    /// Whether packets of the family are forwarded, not only delivered here.
+    pub fn forwards(&self, v4: bool) -> bool {
+        let mut services = self.services.iter();
+        services.any(|it| !it.local && it.public.is_ipv4() == v4)
+            || self.clients.iter().any(|it| it.address.is_ipv4() == v4)
+    }
+}
+
+fn selection(args: &RunArgs, wan: Vec<String>) -> Selection {
+    Selection {
+        wan,
+        state_dir: args
+            .state_dir
+            .clone()
+            .unwrap_or_else(|| crate::config::DEFAULT_STATE_DIR.into()),
+    }
+}
+
+fn services(policy: &Policy, network: &Network) -> Vec<Service> {
+    let mut entries: Vec<_> = policy.published.iter().collect();
+    entries.sort_by_key(|(_, entry)| entry.index);
+    entries
+        .into_iter()
+        .map(|(key, entry)| Service::of(key, entry, policy, network))
+        .collect()
+}
+
+fn masqueraded_ports(policy: &Policy) -> Vec<u16> {
+    policy
+        .ports
+        .iter()
+        .filter(|(_, bits)| **bits & port::MASQUERADED != 0)
+        .map(|(number, _)| *number)
+        .collect()
+}

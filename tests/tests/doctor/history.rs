@@ -1,0 +1,91 @@
+//! What only shows once clients have come.
+
+use std::{thread, time::Duration};
+
+use ftp_nat_tests::{
+    control::{self, Control},
+    gateway::Gateway,
+    lab::{Lab, Plan},
+    scratch::Scratch,
+};
+
+use crate::{PUBLIC, RUN, config, examine, vsftpd};
+
+/// A client's own firewall that lets out to port 21 and nowhere else.
+const NO_HIGH_PORTS: &str = "
+table inet lab {
+    chain output {
+        type filter hook output priority filter; policy accept;
+        tcp dport >= 1024 reject with tcp reset
+    }
+}
+";
+
+/// More than the mappings of these tests live.
+const TOO_LATE: Duration = Duration::from_millis(1500);
+
+#[test]
+fn announced_connections_that_never_come_are_the_clients_side() {
+    let lab = Lab::with(Plan {
+        outside: 2,
+        inside: 1,
+    })
+    .unwrap();
+    let server = vsftpd(&lab);
+    let scratch = Scratch::new().unwrap();
+    let file = config(&scratch, "", "[timeouts]\nmapping = 1");
+    let arguments = ["--config", &*file];
+    let gateway = Gateway::start(&lab.router, &arguments).unwrap();
+    lab.client().namespace.nft(NO_HIGH_PORTS).unwrap();
+    let mut client = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+    for _ in 0..4 {
+        let address = client.announce("PASV").unwrap();
+        assert!(control::connect(lab.client(), address).is_err());
+    }
+    thread::sleep(TOO_LATE);
+    let examined = examine(&gateway, &arguments);
+    let said = examined.expect("announced-never-came", "warning", 5);
+    assert!(said.contains("4 of 4"), "{said}");
+    examined.expect_only(&["announced-never-came"]);
+
+    // And another client's data connections come from another address than its session.
+    let mut other = Control::log_in(&lab.outside[1], &server.target_at(PUBLIC)).unwrap();
+    lab.client().namespace.nft("delete table inet lab").unwrap();
+    for _ in 0..4 {
+        let address = other.announce("PASV").unwrap();
+        assert!(control::connect(lab.client(), address).is_err());
+    }
+    thread::sleep(TOO_LATE);
+    examine(&gateway, &arguments).expect("came-from-elsewhere", "warning", 6);
+}
+
+#[test]
+fn ports_outside_the_servers_range_are_found() {
+    let lab = Lab::new().unwrap();
+    let server = vsftpd(&lab);
+    let scratch = Scratch::new().unwrap();
+    // vsftpd was given another range, namely none.
+    let file = config(&scratch, "passive_ports = \"1024-1100\"", "");
+    let arguments = ["--config", &*file];
+    let gateway = Gateway::start(&lab.router, &arguments).unwrap();
+    let mut client = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+    for _ in 0..3 {
+        client.announce("PASV").unwrap();
+    }
+    let said = examine(&gateway, &arguments).expect("port-out-of-range", "warning", 4);
+    assert!(said.contains("3 times"), "{said}");
+}
+
+#[test]
+fn a_table_without_room_is_found() {
+    let lab = Lab::new().unwrap();
+    let server = vsftpd(&lab);
+    let arguments = [&RUN[..], &["--max-sessions", "4"]].concat();
+    let gateway = Gateway::start(&lab.router, &arguments).unwrap();
+    let _sessions = [(); 4].map(|()| Control::log_in(lab.client(), &server.target_at(PUBLIC)));
+    let said = examine(&gateway, &arguments).expect("table-nearly-full", "warning", 0);
+    assert!(said.contains("sessions is 100 % full"), "{said}");
+    // It passes untranslated, and is refused by the router itself.
+    assert!(Control::connect(lab.client(), PUBLIC).is_err());
+    examine(&gateway, &arguments).expect("table-was-full", "warning", 0);
+}
