@@ -9,6 +9,9 @@ use crate::{
     logging::LogFormat,
 };
 
+mod probe;
+pub use probe::ProbeArgs;
+
 /// FTP through NAT and firewalls, translated in the kernel.
 ///
 /// ftp-nat attaches to a router's WAN interface, reads FTP's control connections, rewrites the
@@ -60,6 +63,14 @@ pub enum Command {
     /// what is loaded. Changes nothing and sends nothing but a connection to each server, for some
     /// seconds at most. Exit code 0: nothing is wrong.
     Doctor(Box<DoctorArgs>),
+    /// Test an FTP server from the outside, and name what breaks it
+    ///
+    /// Speaks FTP as a client, from any machine and without privileges: logs in, opens passive data
+    /// connections by PASV and EPSV (with --active also by PORT and EPRT) and lists the server's
+    /// folder over each. Where that fails, it finds out how far the packets get, names the cause
+    /// and what is usually done about it. Exit code 0: all that was tried works; 1: something does
+    /// not, or the server was not reached.
+    Probe(ProbeArgs),
     /// Detach everything and remove every trace
     Unload(UnloadArgs),
     /// Print a shell's completions of these commands and their options

@@ -31,6 +31,7 @@ pub mod pins;
 pub mod policy;
 pub mod ports;
 pub mod privileges;
+pub mod probe;
 pub mod reload;
 pub mod request;
 pub mod show;

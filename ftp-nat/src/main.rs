@@ -12,7 +12,7 @@ use ftp_nat::{
     completions, daemon, doctor,
     exit::Failure,
     logging::{self, LogFormat},
-    man_pages, reload, show, unload,
+    man_pages, probe, reload, show, unload,
 };
 
 fn main() -> ExitCode {
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Events(args) => show::events::run(args),
         Command::Reload(args) => reload::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Probe(args) => probe::run(args, cli.verbose > 0),
         Command::Unload(args) => unload::run(args),
         Command::Completions(args) => completions::run(args),
         Command::ManPages(args) => man_pages::run(args),

@@ -105,3 +105,19 @@ table inet loss {
     }
 }
 ";
+
+/// What an administrator writes who has read that FTP needs a range: the server's control port and
+/// its passive ports 50000-50009 are translated, and may pass.
+pub const TRANSLATE_RANGE: &str = "
+table inet lab {
+    chain prerouting {
+        type nat hook prerouting priority dstnat; policy accept;
+        iifname \"wan\" tcp dport { 21, 50000-50009 } dnat ip to 10.0.0.5
+    }
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        ct status dnat accept
+    }
+}
+";

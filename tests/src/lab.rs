@@ -275,13 +275,13 @@ impl Side {
 }
 
 /// Duplicate address detection would make every address wait two seconds.
-fn quiet_v6(namespace: Namespace) -> anyhow::Result<Namespace> {
+pub(crate) fn quiet_v6(namespace: Namespace) -> anyhow::Result<Namespace> {
     namespace.sysctl("net.ipv6.conf.default.accept_dad", "0")?;
     Ok(namespace)
 }
 
 /// Makes a veth pair between two namespaces.
-fn connect(
+pub(crate) fn connect(
     one: &Namespace,
     one_interface: &str,
     other: &Namespace,

@@ -12,6 +12,7 @@
 //!
 //! The lab needs root and the programs of [`PROGRAMS`]; `cargo xtask test` installs them.
 
+pub mod behind;
 pub mod bpffs;
 pub mod capture;
 pub mod client;
