@@ -112,6 +112,8 @@ pub mod flow_flag {
     pub const NO_NAT: u8 = 1;
     /// The replies' direction of a control connection (else the commands').
     pub const REPLIES: u8 = 2;
+    /// XDP may send its packets, straight out of [`super::Flow::out_ifindex`].
+    pub const XDP: u8 = 4;
 }
 
 /// One direction of one connection, with all that its packets need.
@@ -257,6 +259,8 @@ pub mod interface_flag {
     pub const LAN: u32 = 2;
     /// Packets have an Ethernet header.
     pub const ETHERNET: u32 = 4;
+    /// XDP runs in its driver, which so can send XDP's frames.
+    pub const XDP: u32 = 8;
 }
 
 /// An interface that the datapath is attached to.

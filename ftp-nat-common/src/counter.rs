@@ -46,10 +46,14 @@ macro_rules! counters {
 counters! {
     InboundRedirected = "inbound" "path" "redirect" true,
         "Translated from the WAN and sent straight to the inside interface";
+    InboundXdp = "inbound" "path" "xdp" true,
+        "Translated from the WAN by XDP, before the stack had a packet of it";
     InboundStack = "inbound" "path" "stack" true,
         "Translated from the WAN and handed to the stack";
     OutboundRedirected = "outbound" "path" "redirect" true,
         "Translated from the inside and sent straight to the WAN interface";
+    OutboundXdp = "outbound" "path" "xdp" true,
+        "Translated from the inside by XDP, before the stack had a packet of it";
     OutboundStack = "outbound" "path" "stack" true,
         "Translated from the inside on its way through the stack";
     IcmpInbound = "icmp_errors" "direction" "inbound" false,

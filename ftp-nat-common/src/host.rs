@@ -55,7 +55,13 @@ pub fn pass<G: Gate>(
     limits: &Limits,
 ) -> Option<Segment> {
     if passes_unread(session, gate, is_replies, segment) {
-        return Some(rewrite(session, is_replies, segment));
+        let mut whole = segment.clone();
+        let edits = &direction(session, is_replies as u8).edits;
+        // A line from before the encryption, once more.
+        if edits.touch(whole.seq, whole.payload.len() as u32) {
+            fit(session, is_replies, &mut whole, limits.payload);
+        }
+        return Some(rewrite(session, is_replies, &whole));
     }
     let direction = direction_mut(session, is_replies as u8);
     let len = segment.payload.len() as u32;

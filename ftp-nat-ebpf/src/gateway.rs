@@ -234,7 +234,7 @@ fn opening(skb: &Skb, hook: Hook) -> bool {
 
 /// Notes the packet in its flow.
 #[inline(always)]
-fn note(flow: &mut Flow, flags: u8, bytes: u32) {
+pub fn note(flow: &mut Flow, flags: u8, bytes: u32) {
     flow.packets = flow.packets.wrapping_add(1);
     flow.bytes = flow.bytes.wrapping_add(u64::from(bytes));
     let now = jiffies();

@@ -71,6 +71,12 @@ pub enum Command {
     /// and what is usually done about it. Exit code 0: all that was tried works; 1: something does
     /// not, or the server was not reached.
     Probe(ProbeArgs),
+    /// Show what the gateway would do with each control line of a capture
+    ///
+    /// Runs the control connections of a pcap or pcapng file through the same code that runs in
+    /// the kernel, and prints each line with what becomes of it and why. Passwords are not
+    /// printed. Needs no privileges and no running gateway.
+    Inspect(InspectArgs),
     /// Detach everything and remove every trace
     Unload(UnloadArgs),
     /// Print a shell's completions of these commands and their options
@@ -134,8 +140,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "FIRST-LAST")]
     pub remap_ports: Option<String>,
     /// How translated packets reach the other side: `redirect` from interface to interface, past
-    /// the firewall; `stack` through it; `auto` takes redirect where the interfaces allow it
-    /// [default: auto]
+    /// the firewall; `xdp` the same, and data by XDP where the drivers have it; `stack` through
+    /// it; `auto` takes redirect where the interfaces allow it [default: auto]
     #[arg(long, value_enum, value_name = "HOW")]
     pub datapath: Option<Datapath>,
     /// Largest TCP segment that redirected connections may agree on: `auto` takes what fits both
@@ -225,6 +231,40 @@ pub struct EventsArgs {
     /// Which gateway.
     #[command(flatten)]
     pub selection: Selection,
+}
+
+/// Arguments of `ftp-nat inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Capture file, pcap or pcapng
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Address that the gateway announces (repeatable: one for IPv4, one for IPv6) [default: that
+    /// of the end behind the gateway if it is a public one, else an example]
+    #[arg(long, value_name = "ADDR")]
+    pub public: Vec<std::net::IpAddr>,
+    /// Which end is behind the gateway: `publish` the server, `masquerade` the client, `auto`
+    /// judges by the addresses
+    #[arg(long, value_enum, value_name = "ROLE", default_value = "auto")]
+    pub role: InspectRole,
+    /// Control port besides 21 (repeatable); sessions on other ports are recognised where their
+    /// start was captured
+    #[arg(long, value_name = "PORT")]
+    pub control_port: Vec<u16>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which end is behind the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum InspectRole {
+    /// Judged by the addresses.
+    Auto,
+    /// The server.
+    Publish,
+    /// The client.
+    Masquerade,
 }
 
 /// Arguments of `ftp-nat unload`.

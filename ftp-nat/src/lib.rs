@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod events;
 pub mod exit;
 pub mod flow;
+pub mod inspect;
 pub mod kernel;
 pub mod lifetime;
 pub mod load;

@@ -11,6 +11,7 @@ use ftp_nat::{
     cli::{Cli, Command},
     completions, daemon, doctor,
     exit::Failure,
+    inspect,
     logging::{self, LogFormat},
     man_pages, probe, reload, show, unload,
 };
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Reload(args) => reload::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Probe(args) => probe::run(args, cli.verbose > 0),
+        Command::Inspect(args) => inspect::run(args),
         Command::Unload(args) => unload::run(args),
         Command::Completions(args) => completions::run(args),
         Command::ManPages(args) => man_pages::run(args),

@@ -2,6 +2,7 @@
 
 mod daemon;
 pub mod http;
+mod process;
 
 pub use daemon::Reloads;
 
@@ -316,8 +317,8 @@ fn alive(maps: &Maps) -> anyhow::Result<Vec<Family>> {
 /// # Errors
 ///
 /// When the encoder finds a family without a number.
-pub fn text(families: &[Family], others: Vec<MetricFamily>) -> anyhow::Result<String> {
-    let families: Vec<_> = families.iter().map(encoded).chain(others).collect();
+pub fn text(families: &[Family]) -> anyhow::Result<String> {
+    let families: Vec<_> = families.iter().map(encoded).collect();
     TextEncoder::new()
         .encode_to_string(&families)
         .context("cannot write the metrics")
@@ -394,7 +395,7 @@ impl Source {
             &self.losses,
             &self.reloads,
         ));
-        text(&all, daemon::process())
+        text(&all)
     }
 }
 
@@ -419,7 +420,7 @@ mod tests {
             .with(&[("reason", "bounce")], 3.0)
             .with(&[("", "")], 18_446_744_073_709.0);
         assert_eq!(
-            text(&[family], Vec::new()).unwrap(),
+            text(&[family]).unwrap(),
             "# HELP ftp_nat_denied_total What was denied\n\
              # TYPE ftp_nat_denied_total counter\n\
              ftp_nat_denied_total{reason=\"bounce\"} 3\n\

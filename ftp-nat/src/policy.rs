@@ -17,7 +17,7 @@ use crate::{
     attach::{Hook, Program},
     clock::Clock,
     config::{
-        self, Config, ControlNat, Given, Lan, Peer, Place, Problem,
+        self, Config, ControlNat, Datapath, Given, Lan, Peer, Place, Problem,
         value::{self, Public, Server},
     },
     maps::{Maps, Prefix},
@@ -119,10 +119,16 @@ impl Policy {
         for link in &wans {
             policy.attach(link, Program::WanIngress);
             policy.attach(link, Program::WanEgress);
+            if config.datapath == Datapath::Xdp {
+                policy.attach(link, Program::WanXdp);
+            }
             policy.interface(link, interface_flag::WAN);
         }
         for link in &lans {
             policy.attach(link, Program::LanIngress);
+            if config.datapath == Datapath::Xdp {
+                policy.attach(link, Program::LanXdp);
+            }
             policy.interface(link, interface_flag::LAN);
         }
         for (index, publish) in config.publish.iter().enumerate() {
@@ -263,14 +269,13 @@ impl Policy {
     /// and `needed`.
     pub fn keep_inside(&mut self, old: &Self, network: &Network, needed: impl Fn(u32) -> bool) {
         for hook in &old.hooks {
-            if hook.program != Program::LanIngress
-                || self.is_inside(hook.link.index)
-                || !needed(hook.link.index)
+            let index = hook.link.index;
+            if hook.program.is_inside()
+                && !self.has(hook.program, index)
+                && needed(index)
+                && let Some(link) = network.numbered(index)
             {
-                continue;
-            }
-            if let Some(link) = network.numbered(hook.link.index) {
-                self.attach(link, Program::LanIngress);
+                self.attach(link, hook.program);
                 self.interface(link, interface_flag::LAN);
             }
         }
@@ -280,13 +285,13 @@ impl Policy {
     pub fn has_inside_beside(&self, other: &Self) -> bool {
         self.hooks
             .iter()
-            .any(|hook| hook.program == Program::LanIngress && !other.is_inside(hook.link.index))
+            .any(|hook| hook.program.is_inside() && !other.has(hook.program, hook.link.index))
     }
 
-    fn is_inside(&self, index: u32) -> bool {
+    fn has(&self, program: Program, index: u32) -> bool {
         self.hooks
             .iter()
-            .any(|hook| hook.program == Program::LanIngress && hook.link.index == index)
+            .any(|hook| hook.program == program && hook.link.index == index)
     }
 
     /// Writes what differs from what the tables hold.
@@ -609,7 +614,7 @@ mod tests {
         for config in [
             config(&["198.51.100.1:21=10.0.0.5:21"], &["none"]),
             Config {
-                datapath: config::Datapath::Stack,
+                datapath: Datapath::Stack,
                 ..config(&["198.51.100.1:21=10.0.0.5:21"], &["lan"])
             },
         ] {

@@ -32,8 +32,9 @@ pub mod transfers;
 
 /// The programs that the lab runs, each with the Debian package that has it. (The servers are
 /// another matter, see [`server`].)
-pub const PROGRAMS: [(&str, &str); 10] = [
+pub const PROGRAMS: &[(&str, &str)] = &[
     ("curl", "curl"),
+    ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("iptables-restore", "iptables"),
     ("lftp", "lftp"),

@@ -15,7 +15,24 @@ use crate::{
     workspace::Workspace,
 };
 
-const CRATE: &str = "ftp-nat-ebpf";
+/// A crate that becomes an object for the kernel.
+#[derive(Clone, Copy)]
+pub(crate) enum Crate {
+    /// The datapath.
+    Datapath,
+    /// What the benchmark runs in the kernel.
+    Bench,
+}
+
+impl Crate {
+    /// Its name, which is that of the object too.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Datapath => "ftp-nat-ebpf",
+            Self::Bench => "ftp-nat-bench-ebpf",
+        }
+    }
+}
 
 /// The target of the kernel this machine would run: BPF has the byte order of its host.
 pub(crate) const TARGET: &str = if cfg!(target_endian = "little") {
@@ -25,13 +42,17 @@ pub(crate) const TARGET: &str = if cfg!(target_endian = "little") {
 };
 
 /// Builds the object and gives its path.
-pub(crate) fn build(workspace: &Workspace, installing: Installing) -> anyhow::Result<PathBuf> {
+pub(crate) fn build(
+    workspace: &Workspace,
+    installing: Installing,
+    of: Crate,
+) -> anyhow::Result<PathBuf> {
     let toolchain = Toolchain::choose(workspace, installing)?;
     let linker = linker::find_or_build(workspace, installing, &toolchain)?;
-    step(&format!("eBPF object, with {toolchain}"), || {
+    step(&format!("{}, with {toolchain}", of.name()), || {
         let mut cargo = toolchain.cargo();
         cargo.args(["build", "--quiet"]);
-        select(&mut cargo, workspace, &toolchain);
+        select(&mut cargo, workspace, &toolchain, of);
         cargo.env(
             format!(
                 "CARGO_TARGET_{}_LINKER",
@@ -41,39 +62,42 @@ pub(crate) fn build(workspace: &Workspace, installing: Installing) -> anyhow::Re
         );
         run(&mut cargo)
     })?;
-    let object = object(workspace);
+    let object = object(workspace, of);
     if !object.exists() {
-        bail!("cargo built {CRATE} but left no {}", object.display());
+        bail!("cargo built {} but left no {}", of.name(), object.display());
     }
     Ok(object)
 }
 
 /// Where [`build`] leaves the object.
-pub(crate) fn object(workspace: &Workspace) -> PathBuf {
+pub(crate) fn object(workspace: &Workspace, of: Crate) -> PathBuf {
     workspace
         .bpf_target()
         .join(TARGET)
         .join("release")
-        .join(CRATE)
+        .join(of.name())
 }
 
-/// Runs clippy on the eBPF crate, with warnings denied.
+/// Runs clippy on the eBPF crates, with warnings denied.
 pub(crate) fn clippy(workspace: &Workspace, installing: Installing) -> anyhow::Result<()> {
     let toolchain = Toolchain::choose(workspace, installing)?;
-    let mut clippy = toolchain.clippy(workspace, installing)?;
-    step(&format!("clippy of {CRATE} for {TARGET}"), || {
-        clippy.arg("--quiet");
-        select(&mut clippy, workspace, &toolchain);
-        clippy.args(["--", "--deny", "warnings"]);
-        run(&mut clippy)
-    })
+    for of in [Crate::Datapath, Crate::Bench] {
+        let mut clippy = toolchain.clippy(workspace, installing)?;
+        step(&format!("clippy of {} for {TARGET}", of.name()), || {
+            clippy.arg("--quiet");
+            select(&mut clippy, workspace, &toolchain, of);
+            clippy.args(["--", "--deny", "warnings"]);
+            run(&mut clippy)
+        })?;
+    }
+    Ok(())
 }
 
 /// What to compile, how and whither: the same for a build and for clippy.
-fn select(cargo: &mut Command, workspace: &Workspace, toolchain: &Toolchain) {
+fn select(cargo: &mut Command, workspace: &Workspace, toolchain: &Toolchain, of: Crate) {
     cargo
         .current_dir(&workspace.root)
-        .args(["--release", "--locked", "--package", CRATE])
+        .args(["--release", "--locked", "--package", of.name()])
         .args(["--target", TARGET])
         .arg("--target-dir")
         .arg(workspace.bpf_target())
@@ -89,15 +113,24 @@ fn rustflags(workspace: &Workspace) -> String {
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         "-Ctarget-cpu=v3".to_owned(),
-        format!("--remap-path-prefix={}=.", workspace.root.display()),
     ];
+    flags.extend(remapped_paths(workspace));
+    flags.join("\u{1f}")
+}
+
+/// The compiler's flags that keep this machine's folders out of what it makes.
+pub(crate) fn remapped_paths(workspace: &Workspace) -> Vec<String> {
+    let mut flags = vec![format!(
+        "--remap-path-prefix={}=.",
+        workspace.root.display()
+    )];
     if let Some(cargo_home) = cargo_home() {
         flags.push(format!(
             "--remap-path-prefix={}=cargo",
             cargo_home.display()
         ));
     }
-    flags.join("\u{1f}")
+    flags
 }
 
 fn cargo_home() -> Option<PathBuf> {

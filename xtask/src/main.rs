@@ -1,10 +1,12 @@
 //! Building, testing and showing ftp-nat: `cargo xtask <command>`.
 
 mod apt;
+mod bench;
 mod build;
 mod command;
 mod compare;
 mod demo;
+mod dist;
 mod ebpf;
 mod lab;
 mod lint;
@@ -39,6 +41,9 @@ enum Task {
     /// Run the same scenes over the kernel's own FTP helper and over ftp-nat, and write the table to
     /// docs/comparison.md (as root)
     Compare,
+    /// Measure ftp-nat beside plain forwarding and the kernel's own FTP helper, and write the tables to
+    /// docs/benchmarks.md (as root)
+    Bench(bench::Arguments),
     /// Run every test: of the crates, of the datapath, and in namespaces with real servers (as root)
     Test {
         /// Arguments for `cargo test`, to choose some of the tests
@@ -49,6 +54,13 @@ enum Task {
     Lab {
         #[command(subcommand)]
         task: lab::LabTask,
+    },
+    /// Make the packages: a Debian package, judged by lintian, and a tarball, in target/dist
+    Dist {
+        /// Then install, run, upgrade and remove it, on a Debian that is booted for this, with a
+        /// transfer going on (as root)
+        #[arg(long)]
+        check: bool,
     },
     /// Check formatting, run clippy on every crate and rustdoc, with warnings denied
     Lint,
@@ -68,8 +80,11 @@ fn main() -> ExitCode {
         Task::Demo => test::prepare_lab(&workspace, installing).and_then(demo::run),
         Task::Compare => test::prepare_lab(&workspace, installing)
             .and_then(|tools| compare::run(&workspace, tools)),
+        Task::Bench(arguments) => test::prepare_lab(&workspace, installing)
+            .and_then(|tools| bench::run(&workspace, installing, tools, &arguments)),
         Task::Test { arguments } => test::run_all(&workspace, installing, &arguments),
         Task::Lab { task } => lab::run(&workspace, installing, task),
+        Task::Dist { check } => dist::run_all(&workspace, installing, check),
         Task::Lint => lint::run_all(&workspace, installing),
     });
     match done {

@@ -5,6 +5,7 @@ use ftp_nat_tests::tools::Tools;
 
 use crate::{
     apt::{self, Installing},
+    bench,
     build::{self, OBJECT_VARIABLE},
     command::{cargo, run},
     ebpf,
@@ -21,7 +22,7 @@ pub(crate) fn prepare_lab(workspace: &Workspace, installing: Installing) -> anyh
              (`cargo test` runs the tests that need none)"
         );
     }
-    apt::require_programs(workspace, installing, &ftp_nat_tests::PROGRAMS, "the lab")?;
+    apt::require_programs(workspace, installing, ftp_nat_tests::PROGRAMS, "the lab")?;
     Ok(Tools {
         servers: servers::unpack(workspace, installing)?,
         binary: build::release(workspace, installing)?,
@@ -53,7 +54,10 @@ pub(crate) fn run_all(
             .args(arguments)
             .current_dir(&workspace.root)
             .env("CARGO_TARGET_DIR", &workspace.target)
-            .env(OBJECT_VARIABLE, ebpf::object(workspace))
+            .env(
+                OBJECT_VARIABLE,
+                ebpf::object(workspace, ebpf::Crate::Datapath),
+            )
             .envs(tools.variables());
         run(&mut cargo)
     };
@@ -61,5 +65,12 @@ pub(crate) fn run_all(
         cargo_test(&["--no-run", "--quiet"])
     })?;
     // Not quiet: the names of the tests say what was shown.
-    step("tests", || cargo_test(&[]))
+    step("tests", || cargo_test(&[]))?;
+    if !arguments.is_empty() {
+        return Ok(());
+    }
+    // Not for its figures: so that it still works when somebody needs them.
+    step("a smoke run of the benchmark", || {
+        bench::smoke(workspace, installing, tools.clone())
+    })
 }

@@ -304,7 +304,8 @@ fn judge_command(session: &Session, gate: &mut impl Gate, opening: &Opening) -> 
     let own = if session.role == role::PUBLISH {
         opening.addr == session.outside.addr
     } else if session.inside.addr.is_none() {
-        gate.is_inside(&opening.addr)
+        // A client on the gateway itself, or one whose SYN was not seen.
+        opening.addr == session.public.addr || gate.is_inside(&opening.addr)
     } else {
         opening.addr == session.inside.addr
     };

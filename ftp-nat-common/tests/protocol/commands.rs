@@ -306,6 +306,12 @@ fn a_client_behind_the_kernels_nat_is_known_by_the_gate() {
         it.client("PORT 192,168,1,8,195,80\r\n"),
         "XXXX 192,168,1,8,195,80\r\n"
     );
+    // One on the gateway itself announces the gateway's own address.
+    assert_eq!(
+        it.client("PORT 203,0,113,10,195,81\r\n"),
+        "PORT 203,0,113,10,195,81\r\n"
+    );
+    assert_eq!(openings(&it).len(), 2);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::{
     attach::{self, Changes},
     cli::RunArgs,
     clock::Clock,
-    config::{Config, Problem, difference},
+    config::{Config, Datapath, Problem, difference},
     flow::Key,
     lifetime::Lifetimes,
     maps::Maps,
@@ -110,9 +110,14 @@ impl Keeper {
         let followed = self
             .look(&self.config)
             .and_then(|(network, policy, obstacles)| {
-                let complaints = complaints(&policy, &obstacles);
+                let mut complaints = complaints(&policy, &obstacles);
                 let changed = policy != *old;
-                self.put_into_effect(&self.config, &network, &policy, changed)?;
+                complaints.extend(self.put_into_effect(
+                    &self.config,
+                    &network,
+                    &policy,
+                    changed,
+                )?);
                 Ok((policy, complaints, changed))
             });
         match followed {
@@ -150,14 +155,15 @@ impl Keeper {
         Ok((network, policy, obstacles))
     }
 
-    /// Writes tables and settings, attaches and detaches.
+    /// Writes tables and settings, attaches and detaches; gives what works, but not as fast as
+    /// meant.
     fn put_into_effect(
         &self,
         config: &Config,
         network: &Network,
         policy: &Policy,
         changed: bool,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<BTreeSet<String>> {
         if changed {
             policy.apply(&self.maps, &self.clock)?;
             attach::reconcile(
@@ -168,16 +174,19 @@ impl Keeper {
                 &mut Changes::default(),
             )?;
         }
+        let slow = attach::mark_fast(&self.gateway, network, &self.maps)?;
         // Only now: flows look their routes up again and find the new interfaces.
         let epoch = self.maps.settings()?.route_epoch.wrapping_add(1).max(1);
         debug!("route epoch {epoch}");
         self.maps
-            .set_settings(&policy::settings(config, &self.clock, epoch))
+            .set_settings(&policy::settings(config, &self.clock, epoch))?;
+        Ok(slow)
     }
 
-    /// Takes programs off interfaces that only old connections needed, once those are gone.
+    /// Takes programs off interfaces that only old connections needed, once those are gone. And
+    /// whether an interface sends XDP's frames depends on its other end, of which no news comes.
     pub(super) fn tidy(&mut self) {
-        if self.lingering {
+        if self.lingering || self.config.datapath == Datapath::Xdp {
             self.follow_network();
             self.lingering = self.lingers();
         }
@@ -232,20 +241,20 @@ impl Keeper {
             _ => None,
         };
         let old = Arc::clone(&self.policies.borrow());
-        if let Err(error) = self.put_into_effect(&config, &network, &policy, policy != *old) {
+        let slow = self.put_into_effect(&config, &network, &policy, policy != *old);
+        if slow.is_err() {
             // The tables are what the old configuration wants, or will be with the next change.
             if let Err(error) = self.put_into_effect(&self.config, &network, &old, true) {
                 warn!("cannot go back to the old configuration: {error:#}");
             }
-            return Err(error
-                .context("the old configuration stays in effect")
-                .into());
         }
+        let slow = slow.context("the old configuration stays in effect")?;
         if self.metrics.address() != wanted {
             self.metrics.move_to(listener);
         }
         reloaded.changed = difference::changes(&self.config, &config);
         self.said = complaints(&policy, &obstacles);
+        self.said.extend(slow);
         reloaded.warnings = self.said.iter().cloned().collect();
         self.lifetimes
             .send_replace(Lifetimes::new(&config.timeouts, &self.clock));

@@ -6,9 +6,8 @@ use std::sync::{
 };
 
 use jiff::Timestamp;
-use prometheus::{core::Collector as _, process_collector::ProcessCollector, proto::MetricFamily};
 
-use super::{Family, Kind};
+use super::{Family, Kind, process};
 use crate::{
     daemon::{hub::Losses, sweeper::Totals},
     flow::State,
@@ -40,7 +39,7 @@ impl Reloads {
     }
 }
 
-/// All of it but the process' own.
+/// All of it.
 pub(super) fn families(totals: &Totals, losses: &Losses, reloads: &Reloads) -> Vec<Family> {
     let mut families = swept(totals);
     let lost = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
@@ -71,12 +70,8 @@ pub(super) fn families(totals: &Totals, losses: &Losses, reloads: &Reloads) -> V
         )
         .with(&[], time.as_millisecond() as f64 / 1000.0),
     );
+    families.extend(process::families());
     families
-}
-
-/// The process itself: memory, processor time, descriptors.
-pub(super) fn process() -> Vec<MetricFamily> {
-    ProcessCollector::for_self().collect()
 }
 
 fn swept(totals: &Totals) -> Vec<Family> {

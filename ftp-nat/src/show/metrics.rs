@@ -25,7 +25,7 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
     if args.json {
         print_json(&families)?;
     } else {
-        print(&text(&families, Vec::new())?)?;
+        print(&text(&families)?)?;
     }
     Ok(())
 }

@@ -55,7 +55,9 @@ pub fn run(data: &[u8]) {
             continue;
         }
         changed += 1;
-        if code(said) != 0 {
+        // `227 ,0,0,5,195,80` inside a multi-line reply begins with an octet, not with a code.
+        let is_octet = said[3..].trim_ascii_start().starts_with(b",");
+        if code(said) != 0 && !is_octet {
             assert_eq!(said[..4], heard[..4]);
         }
         check(said, heard, it.session.advertise, &publics);

@@ -1,7 +1,7 @@
 //! However the turns of a session are cut, lost and repeated, both ends hear the same as without
 //! that, and the same opens.
 
-use crate::conversation::{TIMEOUT, masquerade, publish, publish_v6};
+use crate::conversation::{masquerade, publish, publish_v6};
 use crate::tcp::{FAIR, Weather, Wire};
 use ftp_nat_common::edit::REMEMBERED;
 
@@ -63,11 +63,7 @@ pub fn run(data: &[u8]) {
         window: 1 + usize::from(seed % 10),
         nagle: choice & 8 != 0,
         // Lines are let go at last: here that would be a difference.
-        timeout: if choice & 0x40 == 0 {
-            TIMEOUT
-        } else {
-            10_000_000
-        },
+        timeout: 10_000_000,
     };
     let cut: Vec<_> = turns
         .iter()

@@ -1,0 +1,111 @@
+//! The gate of an inspected session: opens as the datapath would, and notes what happened.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use ftp_nat_common::{
+    abi::{Session, kind, role},
+    addr::{Addr, Port},
+    counter::Counter,
+    inspect::{Gate, Opening},
+};
+
+/// Where a port of a peer leads: the announced end.
+type Target = (Addr, Port);
+
+/// The pinholes of the whole capture: who may connect to which public port.
+#[derive(Debug, Default)]
+pub struct Pinholes(HashMap<(Addr, Port), Target>);
+
+impl Pinholes {
+    /// The port under which the peer reaches `target`: the wanted one if that is free.
+    fn open(&mut self, peer: Addr, wanted: Port, target: Target) -> Port {
+        let free = |port: &Port| self.0.get(&(peer, *port)).is_none_or(|it| *it == target);
+        let first = crate::config::DEFAULT_REMAP_PORTS.first;
+        let others = (first..=u16::MAX).map(Port::new);
+        let Some(port) = std::iter::once(wanted).chain(others).find(free) else {
+            return wanted;
+        };
+        self.0.insert((peer, port), target);
+        port
+    }
+
+    /// Nobody needs it any more.
+    fn close(&mut self, peer: Addr, port: Port) {
+        self.0.remove(&(peer, port));
+    }
+
+    /// A connection to that end came: its pinholes are used up.
+    pub fn used(&mut self, peer: Addr, target: Target) {
+        self.0
+            .retain(|(other, _), it| *other != peer || *it != target);
+    }
+}
+
+/// Something that the protocol asked of its gate, or told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A data connection would be let through, under this public port.
+    Opened(Opening, Port),
+    /// That is taken back.
+    Closed(Port),
+    /// Something is counted, with an announcement that it is about, if any.
+    Counted(Counter, Opening),
+}
+
+/// The gate.
+pub struct Doorman<'a> {
+    /// The capture's pinholes.
+    pub pinholes: &'a mut Pinholes,
+    /// What happened.
+    pub happenings: &'a mut Vec<Happening>,
+}
+
+/// Whose connection an opening lets through: the address that it must come from, or go to.
+pub fn peer(session: &Session) -> Addr {
+    session.outside.addr
+}
+
+impl Gate for Doorman<'_> {
+    fn open(&mut self, session: &Session, opening: &Opening) -> Result<Port, Counter> {
+        let is_inbound = (opening.kind == kind::PASSIVE) == (session.role == role::PUBLISH);
+        let public = if is_inbound {
+            let target = (session.inside.addr, opening.port);
+            self.pinholes.open(peer(session), opening.port, target)
+        } else {
+            opening.port
+        };
+        self.happenings.push(Happening::Opened(*opening, public));
+        Ok(public)
+    }
+
+    fn close(&mut self, session: &Session, _opening: &Opening, public: Port) {
+        self.pinholes.close(peer(session), public);
+        self.happenings.push(Happening::Closed(public));
+    }
+
+    fn is_inside(&mut self, addr: &Addr) -> bool {
+        is_private(addr.to_ip())
+    }
+
+    fn count(&mut self, counter: Counter) {
+        self.happenings
+            .push(Happening::Counted(counter, Opening::default()));
+    }
+
+    fn tell(&mut self, _session: &Session, _what: u8, counter: Counter, opening: &Opening) {
+        self.happenings.push(Happening::Counted(counter, *opening));
+    }
+}
+
+/// Whether an address is of a network behind some gateway: RFC 1918, RFC 6598, RFC 4193, and the
+/// machine's own.
+pub fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            let is_shared = first == 100 && (64..128).contains(&second);
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || is_shared
+        }
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_loopback() || ip.is_unicast_link_local(),
+    }
+}

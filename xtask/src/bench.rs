@@ -1,0 +1,171 @@
+//! How fast it is: beside plain forwarding and the kernel's own helper, in one run.
+
+mod chart;
+mod document;
+mod figure;
+mod frame;
+mod machine;
+mod ns;
+mod openings;
+mod packets;
+mod programs;
+mod results;
+mod scene;
+mod session;
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use ftp_nat_tests::tools::Tools;
+
+use self::{figure::Figure, results::Results};
+use crate::{
+    apt::{self, Installing},
+    ebpf,
+    progress::{say, step},
+    workspace::Workspace,
+};
+
+/// Where the tables of the last run are, under docs/.
+const DOCUMENT: &str = "benchmarks.md";
+
+/// A group of measurements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Group {
+    /// Small packets a second through the router
+    Packets,
+    /// New data connections a second
+    Openings,
+    /// Nanoseconds a packet in each program
+    Ns,
+}
+
+/// What to measure.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Write all figures there too, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measure this group only; may be given several times
+    #[arg(long, value_name = "GROUP")]
+    only: Vec<Group>,
+    /// How often each figure is measured [default: what suits it]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: Option<u32>,
+    /// Only see that everything can be measured, in seconds; the figures mean nothing
+    #[arg(long)]
+    smoke: bool,
+}
+
+/// What all groups know.
+pub(crate) struct Options {
+    runs: Option<u32>,
+    /// Small numbers of everything.
+    pub(crate) smoke: bool,
+    /// The benchmark's programs for the kernel.
+    pub(crate) object: Vec<u8>,
+}
+
+impl Options {
+    /// How often to measure, when so often suits the figure.
+    pub(crate) fn runs(&self, suits: u32) -> u32 {
+        self.runs.unwrap_or(if self.smoke { 1 } else { suits })
+    }
+
+    /// How many times something is repeated within a measurement.
+    pub(crate) fn turns(&self, suits: u32) -> u32 {
+        if self.smoke {
+            suits.div_ceil(100)
+        } else {
+            suits
+        }
+    }
+}
+
+/// Measures a group.
+type Measure = fn(&Options) -> anyhow::Result<Vec<Figure>>;
+
+/// All of them, in the order in which they are run.
+const GROUPS: [(Group, &str, Measure); 3] = [
+    (Group::Packets, "packets a second", packets::run),
+    (Group::Openings, "data connections a second", openings::run),
+    (Group::Ns, "nanoseconds a packet", ns::run),
+];
+
+/// Measures, prints, writes.
+///
+/// # Errors
+///
+/// When something cannot be measured, or written.
+pub(crate) fn run(
+    workspace: &Workspace,
+    installing: Installing,
+    tools: Tools,
+    arguments: &Arguments,
+) -> anyhow::Result<()> {
+    tools.use_here();
+    apt::require_programs(
+        workspace,
+        installing,
+        &[("ethtool", "ethtool")],
+        "the benchmark",
+    )?;
+    let object = ebpf::build(workspace, installing, ebpf::Crate::Bench)?;
+    let options = Options {
+        runs: arguments.runs,
+        smoke: arguments.smoke,
+        object: fs::read(object)?,
+    };
+    let mut figures: Vec<Figure> = Vec::new();
+    for (group, what, measure) in GROUPS {
+        if arguments.only.is_empty() || arguments.only.contains(&group) {
+            figures.extend(step(what, || measure(&options))?);
+        }
+    }
+    let results = Results::new(figures, arguments.smoke);
+    if arguments.smoke {
+        results.check()?;
+        say(&format!(
+            "a smoke run: all of {} figures can be measured",
+            results.figures.len()
+        ));
+    } else {
+        println!("{}", document::tables(&results));
+    }
+    if let Some(path) = &arguments.json {
+        let text = serde_json::to_string_pretty(&results.json())?;
+        fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if arguments.smoke || !arguments.only.is_empty() {
+        return Ok(());
+    }
+    let docs = workspace.root.join("docs");
+    for (name, text) in [
+        (DOCUMENT, document::document(&results)),
+        (document::CHART, chart::svg(&results)),
+    ] {
+        fs::write(docs.join(name), text).with_context(|| format!("cannot write docs/{name}"))?;
+        say(&format!("wrote docs/{name}"));
+    }
+    Ok(())
+}
+
+/// Sees that everything can still be measured, in seconds.
+///
+/// # Errors
+///
+/// When something cannot.
+pub(crate) fn smoke(
+    workspace: &Workspace,
+    installing: Installing,
+    tools: Tools,
+) -> anyhow::Result<()> {
+    let arguments = Arguments {
+        json: None,
+        only: Vec::new(),
+        runs: None,
+        smoke: true,
+    };
+    run(workspace, installing, tools, &arguments)
+}

@@ -1,0 +1,218 @@
+//! The contestants: what stands between client and server.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use ftp_nat_tests::{
+    firewall,
+    gateway::Gateway,
+    lab::{HOST_INTERFACE, Host, LAN, Lab, WAN, WAN_ADDRESS},
+    namespace::Namespace,
+    process,
+    scratch::Scratch,
+};
+
+/// Who carries the packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Router {
+    /// The kernel forwards; nobody translates. The client connects to the server's own address.
+    Plain,
+    /// nftables translates, and the kernel's FTP helper reads the control connection.
+    KernelHelper,
+    /// ftp-nat translates, and the stack forwards.
+    Stack,
+    /// ftp-nat sends packets from interface to interface, by TC.
+    Redirect,
+}
+
+impl Router {
+    /// All of them, in the order of the tables.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Plain, Self::KernelHelper, Self::Stack, Self::Redirect];
+
+    /// Its word in the JSON's keys.
+    pub(crate) const fn key(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::KernelHelper => "kernel_helper",
+            Self::Stack => "stack",
+            Self::Redirect => "redirect",
+        }
+    }
+
+    /// Its name for people.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain forwarding",
+            Self::KernelHelper => "nftables + kernel helper",
+            Self::Stack => "ftp-nat, stack",
+            Self::Redirect => "ftp-nat, redirect",
+        }
+    }
+
+    /// The value of the configuration's `datapath`; none: another program carries the packets.
+    pub(crate) const fn datapath(self) -> Option<&'static str> {
+        match self {
+            Self::Plain | Self::KernelHelper => None,
+            Self::Stack => Some("stack"),
+            Self::Redirect => Some("redirect"),
+        }
+    }
+}
+
+/// A lab with one of the contestants as its router.
+pub(crate) struct Scene<'lab> {
+    /// The contestant.
+    pub(crate) router: Router,
+    /// The lab.
+    pub(crate) lab: &'lab Lab,
+    /// ftp-nat, where it is the router.
+    pub(crate) gateway: Option<Gateway<'lab>>,
+    /// Where its configuration is.
+    _scratch: Scratch,
+}
+
+/// What ftp-nat is told besides its datapath.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// Connections that there must be room for.
+    pub(crate) connections: Option<u32>,
+    /// Where the daemon serves its metrics.
+    pub(crate) metrics: Option<&'static str>,
+}
+
+impl<'lab> Scene<'lab> {
+    /// Sets the contestant up in a lab that nobody has used yet.
+    pub(crate) fn new(lab: &'lab Lab, router: Router, settings: &Settings) -> anyhow::Result<Self> {
+        let scratch = Scratch::new()?;
+        let gateway = match router.datapath() {
+            Some(datapath) => Some(start(lab, datapath, settings, &scratch)?),
+            None => None,
+        };
+        match router {
+            Router::Plain => lab
+                .client()
+                .namespace
+                .ip(&format!("route add 10.0.0.0/24 via {WAN_ADDRESS}"))?,
+            Router::KernelHelper => lab.router.nft(firewall::KERNEL_HELPER)?,
+            Router::Stack | Router::Redirect => {}
+        }
+        let scene = Self {
+            router,
+            lab,
+            gateway,
+            _scratch: scratch,
+        };
+        // A veth takes frames from XDP only while it polls, which it does for GRO.
+        scene.offload(&["gro", "on"])?;
+        Ok(scene)
+    }
+
+    /// Where the client finds the server's control port.
+    pub(crate) fn control(&self) -> std::net::SocketAddr {
+        match self.router {
+            Router::Plain => self.lab.server().at(21),
+            _ => (WAN_ADDRESS, 21).into(),
+        }
+    }
+
+    /// Sets features (`ethtool -K`) of every interface in the scene.
+    pub(crate) fn offload(&self, features: &[&str]) -> anyhow::Result<()> {
+        for (namespace, interface) in self.interfaces() {
+            process::run(
+                namespace
+                    .command("ethtool")?
+                    .args(["-K", interface])
+                    .args(features),
+                Duration::from_secs(5),
+            )?
+            .expect_success()?;
+        }
+        Ok(())
+    }
+
+    fn interfaces(&self) -> [(&Namespace, &'static str); 4] {
+        [
+            (&self.lab.client().namespace, HOST_INTERFACE),
+            (&self.lab.router, WAN),
+            (&self.lab.router, LAN),
+            (&self.lab.server().namespace, HOST_INTERFACE),
+        ]
+    }
+
+    /// The folder of ftp-nat's pins, which has `maps` and `programs`.
+    pub(crate) fn pins(&self) -> anyhow::Result<PathBuf> {
+        let gateway = self.gateway.as_ref().context("no ftp-nat runs here")?;
+        let mut folder = gateway.state_dir().to_owned();
+        // STATE/v<layout>/netns-<cookie>/<gateway>: there is one of each.
+        for _ in 0..3 {
+            folder = fs::read_dir(&folder)
+                .with_context(|| format!("cannot read {}", folder.display()))?
+                .next()
+                .with_context(|| format!("nothing is pinned in {}", folder.display()))??
+                .path();
+        }
+        Ok(folder)
+    }
+}
+
+fn start<'lab>(
+    lab: &'lab Lab,
+    datapath: &str,
+    settings: &Settings,
+    scratch: &Scratch,
+) -> anyhow::Result<Gateway<'lab>> {
+    let mut text =
+        format!("[gateway]\nwan = [\"{WAN}\"]\nlan = [\"{LAN}\"]\ndatapath = \"{datapath}\"\n");
+    if let Some(address) = settings.metrics {
+        text += &format!("metrics_listen = \"{address}\"\n");
+    }
+    text += &format!(
+        "[[publish]]\npublic = \"{WAN_ADDRESS}:21\"\nserver = \"{}\"\n",
+        lab.server().at(21)
+    );
+    let path = scratch.write("ftp-nat.toml", text)?;
+    let path = path.to_string_lossy();
+    let mut arguments = vec!["--config", &path];
+    let connections = settings.connections.map(|number| number.to_string());
+    if let Some(number) = &connections {
+        arguments.extend(["--max-connections", number]);
+    }
+    Gateway::start(&lab.router, &arguments)
+}
+
+/// The hardware address of an interface.
+pub(crate) fn mac(namespace: &Namespace, interface: &str) -> anyhow::Result<[u8; 6]> {
+    let link = link(namespace, interface)?;
+    let text = link["address"].as_str().unwrap_or_default();
+    let bytes: Result<Vec<u8>, _> = text.split(':').map(|b| u8::from_str_radix(b, 16)).collect();
+    bytes
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok())
+        .with_context(|| format!("{interface} has no hardware address"))
+}
+
+/// The number of an interface.
+pub(crate) fn ifindex(namespace: &Namespace, interface: &str) -> anyhow::Result<u32> {
+    link(namespace, interface)?["ifindex"]
+        .as_u64()
+        .and_then(|number| u32::try_from(number).ok())
+        .with_context(|| format!("{interface} has no number"))
+}
+
+fn link(namespace: &Namespace, interface: &str) -> anyhow::Result<serde_json::Value> {
+    let answer = process::run(
+        namespace
+            .command("ip")?
+            .args(["-json", "link", "show", "dev", interface]),
+        Duration::from_secs(5),
+    )?
+    .expect_success()?;
+    let mut links: serde_json::Value = serde_json::from_slice(&answer.stdout)?;
+    Ok(links[0].take())
+}
+
+/// The address of a host as frames want it.
+pub(crate) fn at(host: &Host, port: u16) -> std::net::SocketAddrV4 {
+    std::net::SocketAddrV4::new(host.v4, port)
+}
