@@ -163,12 +163,16 @@ fn summary(seen: &Seen, findings: &[Finding]) -> String {
     let mut text = parts.join(", ");
     match findings.first() {
         Some(first) => {
-            let number = match first.cause.number() {
-                Some(number) => format!("cause {number}, "),
-                None => String::new(),
-            };
+            // Two that are as sure as each other are both to blame.
+            let blamed = findings.iter().filter(|it| it.certainty == first.certainty);
+            let causes: Vec<_> = blamed
+                .map(|finding| match finding.cause.number() {
+                    Some(number) => format!("cause {number}, {}", finding.cause.text()),
+                    None => finding.cause.text().to_owned(),
+                })
+                .collect();
             // Writing to a string cannot fail.
-            let _ = write!(text, ": {number}{}", first.cause.text());
+            let _ = write!(text, ": {}", causes.join("; and "));
         }
         None if has_working(seen) => {}
         None => text += ": no data connection could be tried",
@@ -252,7 +256,8 @@ fn for_people(summary: &str, rows: &[Row], notes: &[String], is_good: bool) -> S
         }
         let _ = writeln!(text, "  What to do:");
         for fix in &row.fixes {
-            let _ = writeln!(text, "    {}: {}", fix.at, wrap(&fix.what, 6));
+            let fix = wrap(&format!("{}: {}", fix.at, fix.what), 6);
+            let _ = writeln!(text, "    {fix}");
         }
     }
     for note in notes {

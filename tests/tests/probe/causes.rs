@@ -28,7 +28,7 @@ fn cause_1_a_nat_that_translates_port_21_only() {
     lab.router.nft(firewall::TRANSLATE_PORT_21).unwrap();
     let settings = well_configured(50_000..=50_009);
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
-    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "2"]);
+    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "3"]);
     probed.assert_cause(1, "certain");
     assert_eq!(probed.verdict("PASV"), "broken");
     assert_eq!(probed.verdict("EPSV"), "broken");
@@ -53,7 +53,10 @@ fn cause_2_a_firewall_that_drops_inbound_high_ports() {
         .unwrap();
     let settings = well_configured(50_000..=50_009);
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
-    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "1"]);
+    let probed = Probed::on(
+        lab.client(),
+        &["198.51.100.1", "--timeout", "2", "--samples", "1"],
+    );
     probed.assert_cause(2, "certain");
     assert!(
         probed.evidence().contains("translates this port"),
@@ -75,7 +78,10 @@ fn cause_2_a_firewall_that_rejects_inbound_high_ports() {
         .unwrap();
     let settings = well_configured(50_000..=50_009);
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
-    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "1"]);
+    let probed = Probed::on(
+        lab.client(),
+        &["198.51.100.1", "--timeout", "2", "--samples", "1"],
+    );
     probed.assert_cause(2, "certain");
     let evidence = probed.evidence();
     assert!(
@@ -94,7 +100,7 @@ fn cause_3_a_server_that_announces_its_inner_address() {
         ..Settings::default()
     };
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
-    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "1"]);
+    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "3"]);
     probed.assert_cause(3, "certain");
     assert_eq!(probed.verdict("PASV"), "broken");
     // It names no address.
@@ -107,7 +113,7 @@ fn cause_3_a_server_that_announces_its_inner_address() {
     assert!(fixes.contains("pasv_address=198.51.100.1"), "{fixes}");
 
     // The same, as people read it.
-    let outcome = run(command(lab.client(), &["198.51.100.1", "--timeout", "1"]));
+    let outcome = run(command(lab.client(), &["198.51.100.1", "--timeout", "3"]));
     assert_eq!(code(&outcome), Some(1));
     let text = outcome.text();
     assert!(
@@ -128,7 +134,7 @@ fn cause_3_a_server_that_announces_nothing() {
         ..Settings::default()
     };
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
-    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "1"]);
+    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "3"]);
     probed.assert_cause(3, "certain");
     let sample = &probed.json["seen"]["modes"][0]["passive"][0];
     assert_eq!(sample["relation"], "zero");
@@ -141,7 +147,7 @@ fn cause_4_a_range_of_which_only_a_part_is_forwarded() {
     // 50000-50009 are; the other half is not. All of 24 ports on one side: once in 8 million.
     let settings = well_configured(50_000..=50_019);
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
-    let words = ["198.51.100.1", "--timeout", "2", "--samples", "12"];
+    let words = ["198.51.100.1", "--timeout", "3", "--samples", "12"];
     let probed = Probed::on(lab.client(), &words);
     probed.assert_cause(4, "certain");
     assert!(
@@ -185,7 +191,7 @@ fn behind_a_strict_router(rules: &str) -> Probed {
     own_router.namespace.nft(rules).unwrap();
     let _server = FtpServer::start(Kind::Vsftpd, lab.client(), &Settings::default()).unwrap();
     let address = lab.client().v4.to_string();
-    Probed::on(&client, &[&address, "--timeout", "1"])
+    Probed::on(&client, &[&address, "--timeout", "2", "--samples", "1"])
 }
 
 /// The client's router: translates, and lets only well-known ports out.
@@ -252,7 +258,7 @@ fn cause_5_a_client_whose_own_firewall_forbids_outgoing_connections() {
         .unwrap();
     let _server = FtpServer::start(Kind::Vsftpd, lab.client(), &Settings::default()).unwrap();
     let address = lab.client().v4.to_string();
-    let probed = Probed::on(client, &[&address, "--timeout", "1"]);
+    let probed = Probed::on(client, &[&address, "--timeout", "3"]);
     probed.assert_cause(5, "certain");
     assert!(
         probed.evidence().contains("this machine"),
@@ -278,7 +284,7 @@ fn cause_5_a_client_that_lets_no_active_connection_in() {
         .unwrap();
     let _server = FtpServer::start(Kind::Vsftpd, lab.client(), &Settings::default()).unwrap();
     let address = lab.client().v4.to_string();
-    let probed = Probed::on(client, &[&address, "--timeout", "1", "--active"]);
+    let probed = Probed::on(client, &[&address, "--timeout", "2", "--active"]);
     probed.assert_cause(5, "likely");
     for (mode, verdict) in [
         ("PASV", "works"),
@@ -298,12 +304,14 @@ fn cause_6_two_nats_of_which_the_outer_one_is_not_announced() {
     lab.router.nft(firewall::TRANSLATE_RANGE).unwrap();
     let settings = Settings {
         passive_ports: Some(50_000..=50_009),
+        announce: Some(host.v4),
+        tls: true,
         ..Settings::default()
     };
     let _server = FtpServer::start(Kind::Vsftpd, &host, &settings).unwrap();
     let run = ["--wan", "eth0", "--publish", "10.0.0.5:21=192.168.77.2:21"];
     let _gateway = Gateway::start(&inner_router.namespace, &run).unwrap();
-    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "1"]);
+    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "3"]);
     probed.assert_cause(6, "certain");
     assert!(
         probed.evidence().contains("announces 10.0.0.5"),

@@ -2,6 +2,7 @@
 
 use super::{Cause, Certainty, Findings, Side, address, port};
 use crate::probe::{
+    path::DataEnd,
     reply::printable,
     seen::{Attempt, Encryption, Listing, Mode, Passive, Relation, Seen, Transfer},
 };
@@ -31,6 +32,7 @@ pub(super) fn diagnose(seen: &Seen, attempt: &Attempt, findings: &mut Findings) 
         match (dial, transfer) {
             (_, Some(transfer)) if !transfer.works() => {
                 diagnose_transfer(seen, mode, transfer, findings);
+                diagnose_distance(seen, mode, findings);
             }
             (Some(dial), None) if !judged.contains(&(dial.reach, dial.by)) => {
                 judged.push((dial.reach, dial.by));
@@ -127,6 +129,40 @@ fn diagnose_refusal(mode: Mode, sample: &Passive, findings: &mut Findings) {
             format!("{verb} is answered by {said:?}"),
         ),
     }
+}
+
+/// A data connection that ends somewhere else than the control connection.
+fn diagnose_distance(seen: &Seen, mode: Mode, findings: &mut Findings) {
+    let Some(path) = &seen.path else { return };
+    let (Some(server), DataEnd::Accepted(distance)) = (path.server(), path.data_end()) else {
+        return;
+    };
+    if distance == server {
+        return;
+    }
+    let router = path.router(distance.min(server));
+    let who = router.map_or_else(String::new, |router| format!(" ({router})"));
+    let (nearer, side) = if distance < server {
+        (
+            "data connections are accepted",
+            path.is_near(distance, seen.address.ip()),
+        )
+    } else {
+        (
+            "control connections are answered",
+            path.is_near(server, seen.address.ip()),
+        )
+    };
+    findings.add(
+        mode,
+        Cause::Intercepted,
+        Certainty::Certain,
+        if side { Side::Client } else { Side::Server },
+        format!(
+            "{nearer} by a machine{who} that is nearer than the other's end: {distance} hops for \
+             data, {server} for control"
+        ),
+    );
 }
 
 /// A connection that was accepted and carried nothing.
