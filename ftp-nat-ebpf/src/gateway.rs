@@ -145,7 +145,13 @@ fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
     }
     if look != Look::Read {
         note(flow, packet.flags, packet.total);
-        if flow.kind == kind::CONTROL && control::prepare(&packet, flow) {
+        // One that goes by the stack for want of room or time to live is counted at its last look.
+        let is_usual =
+            is_last || hook == Hook::WanEgress || exit.is_redirect() || flow.out_ifindex == 0;
+        if flow.kind == kind::CONTROL
+            && !(is_usual && control::is_quiet(&packet, flow))
+            && control::prepare(&packet, flow)
+        {
             return CONTROL;
         }
     }
