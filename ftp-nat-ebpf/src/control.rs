@@ -116,6 +116,8 @@ pub struct Segment {
     pub merge: u32,
     /// Bytes of the payload that leave.
     pub keep: u32,
+    /// How many those become, with the kept ones and all edits.
+    pub out: u32,
 }
 
 /// Whether a SYN with this sequence number began the control connection of this flow.
@@ -155,6 +157,7 @@ pub fn prepare<N: Net>(packet: &Packet<N>, flow: &Flow) -> bool {
         skip: 0,
         merge: 0,
         keep: packet.len,
+        out: 0,
     };
     // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
     unsafe { (*scratch).segment = segment };

@@ -49,20 +49,23 @@ fn rewrite(skb: &Skb, session: *mut Session) -> bool {
         return true;
     };
     // SAFETY: the session's entry and this CPU's own scratch outlive the packet.
-    let (session, scratch) = unsafe { (&*work.session, &mut *work.scratch) };
-    let segment = &mut scratch.segment;
+    let (session, segment) = unsafe { (&*work.session, &(*work.scratch).segment) };
     let (first, merge) = (segment.first, segment.merge);
     let edits = &direction(session, segment.is_replies).edits;
     let touched = edits.touch(first, merge.wrapping_add(segment.keep));
     if merge == 0 && segment.keep == segment.len && !touched {
         return true;
     }
-    let (keep, out_len) = fit(skb, segment, edits, first, merge, segment.keep);
+    let is_in_place = ftp_nat_fit(skb.context(), work.session) != 0;
+    // SAFETY: as above.
+    let scratch = unsafe { &mut *work.scratch };
+    let segment = &mut scratch.segment;
+    if is_in_place {
+        return ftp_nat_patch(skb.context(), work.session) != 0;
+    }
+    let (keep, out_len) = (segment.keep, segment.out);
     if out_len > LONGEST {
         return false;
-    }
-    if merge == 0 && keep == segment.len && out_len == keep && keeps_lengths(edits, first, keep) {
-        return ftp_nat_patch(skb.context(), work.session) != 0;
     }
     // All of it lies in a piece that got shorter, so the receiver has it: its acknowledgement is
     // what the sender lacks. The end of a stream asks for one by itself.
@@ -230,16 +233,19 @@ impl Piece {
     }
 }
 
-/// How much of the segment's own bytes can leave, and how long the payload gets.
-#[inline(always)]
-fn fit(
-    skb: &Skb,
-    segment: &Segment,
-    edits: &Edits,
-    first: u32,
-    merge: u32,
-    keep: u32,
-) -> (u32, u32) {
+/// Finds out how much of the segment's own bytes can leave, and how long the payload gets. Not 0:
+/// all of it stays where it is, so that its edits can be written over its bytes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_fit(context: Context, session: *mut Session) -> u32 {
+    let skb = Skb::of(context);
+    let Some(work) = work(&skb, session) else {
+        return 0;
+    };
+    // SAFETY: the session's entry and this CPU's own scratch outlive the packet.
+    let (session, segment) = unsafe { (&*work.session, &mut (*work.scratch).segment) };
+    let edits = &direction(session, segment.is_replies).edits;
+    let (first, merge) = (segment.first, segment.merge);
     let headers = segment.payload.wrapping_sub(IP);
     let mut room = segment.mtu.wrapping_sub(headers).min(LONGEST);
     // What is no super-packet any more must fit by itself.
@@ -248,17 +254,21 @@ fn fit(
         room = room.min(segment_size);
     }
     let sent = edits.sent(first);
-    let mut keep = keep.min(room.saturating_sub(merge));
-    let mut out_len = edits
+    let mut keep = segment.keep.min(room.saturating_sub(merge));
+    let mut out = edits
         .sent(first.wrapping_add(merge).wrapping_add(keep))
         .wrapping_sub(sent);
-    if out_len > room {
-        keep = keep.saturating_sub(out_len - room);
-        out_len = edits
+    if out > room {
+        keep = keep.saturating_sub(out - room);
+        out = edits
             .sent(first.wrapping_add(merge).wrapping_add(keep))
             .wrapping_sub(sent);
     }
-    (keep, out_len)
+    segment.keep = keep;
+    segment.out = out;
+    let is_in_place =
+        merge == 0 && keep == segment.len && out == keep && keeps_lengths(edits, first, keep);
+    u32::from(is_in_place)
 }
 
 /// The sum of the payload as it came, however long.
