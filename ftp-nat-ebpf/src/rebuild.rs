@@ -266,9 +266,12 @@ extern "C" fn ftp_nat_fit(context: Context, session: *mut Session) -> u32 {
     }
     segment.keep = keep;
     segment.out = out;
-    let is_in_place =
-        merge == 0 && keep == segment.len && out == keep && keeps_lengths(edits, first, keep);
-    u32::from(is_in_place)
+    // Ethernet's padding goes when a segment is written anew.
+    let is_whole = merge == 0
+        && keep == segment.len
+        && out == keep
+        && skb.len() == segment.payload.wrapping_add(keep);
+    u32::from(is_whole && keeps_lengths(edits, first, keep))
 }
 
 /// The sum of the payload as it came, however long.
