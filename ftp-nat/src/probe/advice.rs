@@ -355,8 +355,8 @@ impl Advisor {
     fn intercepted(&mut self) {
         self.add(
             "on the way",
-            "exempt this server from FTP inspection and proxies (ASA `no inspect ftp strict`, \
-             a firewall's FTP proxy, a virus scanner), on both sides",
+            "exempt this server from FTP inspection and proxies (ASA: `inspect ftp` without \
+             `strict`, or none; a firewall's FTP proxy; a virus scanner), on both sides",
         );
         if !self.is_encrypted {
             self.add(

@@ -256,7 +256,8 @@ fn for_people(summary: &str, rows: &[Row], notes: &[String], is_good: bool) -> S
         }
         let _ = writeln!(text, "  What to do:");
         for fix in &row.fixes {
-            let _ = writeln!(text, "    {}: {}", fix.at, wrap(&fix.what, 6));
+            let fix = wrap(&format!("{}: {}", fix.at, fix.what), 6);
+            let _ = writeln!(text, "    {fix}");
         }
     }
     for note in notes {

@@ -330,7 +330,7 @@ impl<'s> Door<'s> {
     /// A reply to a command of the login; without one there is no session.
     fn get(&self, reply: Result<Reply, Trouble>, verb: &str) -> Result<Reply, Refusal> {
         reply.map_err(|trouble| {
-            self.story.step(verb, false, trouble.to_string(), 0.0);
+            self.story.fact(false, verb, false, trouble.to_string());
             Refusal::NotFtp(format!("no answer to {verb}: {trouble}"))
         })
     }

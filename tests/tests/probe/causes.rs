@@ -304,6 +304,8 @@ fn cause_6_two_nats_of_which_the_outer_one_is_not_announced() {
     lab.router.nft(firewall::TRANSLATE_RANGE).unwrap();
     let settings = Settings {
         passive_ports: Some(50_000..=50_009),
+        announce: Some(host.v4),
+        tls: true,
         ..Settings::default()
     };
     let _server = FtpServer::start(Kind::Vsftpd, &host, &settings).unwrap();

@@ -184,7 +184,7 @@ type Case = (&'static [(&'static str, Act)], &'static str, &'static str);
 
 /// Probes each server, some at a time; a probe that takes too long is killed and has no verdict.
 fn probe_each(cases: &[Case], more: &[&str]) {
-    const AT_A_TIME: usize = 6;
+    const AT_A_TIME: usize = 12;
     let lab = lab();
     let (host, client) = (&lab.outside[0], &lab.outside[1]);
     let probe = |port: u16, (manners, verdict, part): &Case| {

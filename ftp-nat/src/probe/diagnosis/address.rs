@@ -100,6 +100,12 @@ fn signs_of_two_nats(seen: &Seen, sample: &Passive, relation: Relation) -> Vec<S
              but one that was put in for it"
         ));
     }
+    if let Some(other) = seen.announced_in_tls.filter(|other| *other != announced) {
+        signs.push(format!(
+            "asked by TLS, which nobody on the way can read, the server announces {other}: a \
+             gateway has put {announced} in for it, and that is not {dialled}"
+        ));
+    }
     if let Some(path) = &seen.path
         && path.routers_as(dialled) > 1
     {

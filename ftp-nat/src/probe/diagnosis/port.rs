@@ -37,7 +37,12 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     fn add(&mut self, cause: Cause, certainty: Certainty, side: Side, why: &str) {
-        let evidence = format!("{}: {}; {why}", self.dial.to, self.dial.outcome());
+        // Without the port: of several that end alike one line is enough.
+        let evidence = format!(
+            "data connections to {}: {}; {why}",
+            self.dial.to.ip(),
+            self.dial.outcome()
+        );
         self.findings
             .add(self.mode, cause, certainty, side, evidence);
     }

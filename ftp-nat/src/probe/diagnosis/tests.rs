@@ -86,6 +86,7 @@ fn seen(modes: Vec<Attempt>) -> Seen {
         server: Server::default(),
         modes,
         path: None,
+        announced_in_tls: None,
     }
 }
 
@@ -271,6 +272,12 @@ fn wrong_addresses_are_told_from_double_nat() {
     assert_eq!(first(&named).0, AnnouncedAddress);
     named.server.own_address = Some(ip("192.168.77.2"));
     assert_eq!(first(&named), (DoubleNat, Certain));
+
+    let mut veiled = broken(tried("10.0.0.5:50000", true));
+    veiled.announced_in_tls = Some(ip("10.0.0.5"));
+    assert_eq!(first(&veiled).0, AnnouncedAddress);
+    veiled.announced_in_tls = Some(ip("192.168.77.2"));
+    assert_eq!(first(&veiled), (DoubleNat, Certain));
 
     let mut routed = broken(tried("10.0.0.5:50000", true));
     for (control, cause) in [
