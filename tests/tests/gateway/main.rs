@@ -3,6 +3,7 @@
 
 mod daemon_death;
 mod kernel;
+mod kernel_nat;
 mod refusals;
 mod shown;
 mod stack;
