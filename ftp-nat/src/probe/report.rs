@@ -22,7 +22,7 @@ const WIDTH: usize = 96;
 struct Row {
     /// The number among the six causes.
     cause: Option<u8>,
-    name: super::diagnosis::Cause,
+    name: super::diagnosis::Fault,
     text: &'static str,
     certainty: Certainty,
     side: super::diagnosis::Side,

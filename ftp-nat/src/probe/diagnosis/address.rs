@@ -1,6 +1,6 @@
 //! An announced address that is not the one dialled.
 
-use super::{Cause, Certainty, Findings, Side};
+use super::{Certainty, Fault, Findings, Side};
 use crate::probe::{
     reply::printable,
     seen::{Mode, Passive, Relation, Seen},
@@ -41,7 +41,7 @@ pub(super) fn diagnose(seen: &Seen, mode: Mode, sample: &Passive, findings: &mut
         };
         findings.add(
             mode,
-            Cause::AnnouncedAddress,
+            Fault::AnnouncedAddress,
             certainty,
             Side::Server,
             evidence,
@@ -49,14 +49,14 @@ pub(super) fn diagnose(seen: &Seen, mode: Mode, sample: &Passive, findings: &mut
     } else {
         findings.add(
             mode,
-            Cause::DoubleNat,
+            Fault::DoubleNat,
             Certainty::Certain,
             Side::Server,
             evidence,
         );
     }
     for (certainty, sign) in signs {
-        findings.add(mode, Cause::DoubleNat, certainty, Side::Server, sign);
+        findings.add(mode, Fault::DoubleNat, certainty, Side::Server, sign);
     }
 }
 
