@@ -38,4 +38,5 @@ pub mod show;
 pub mod state_dir;
 pub mod sweep;
 pub mod table;
+pub mod top;
 pub mod unload;

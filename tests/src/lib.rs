@@ -27,6 +27,7 @@ pub mod replies;
 pub mod scratch;
 pub mod scripted;
 pub mod server;
+pub mod terminal;
 pub mod tools;
 pub mod transfers;
 
@@ -42,6 +43,7 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("tcpdump", "tcpdump"),
+    ("tmux", "tmux"),
     ("tnftp", "tnftp"),
     ("wget", "wget"),
 ];
