@@ -112,6 +112,8 @@ pub mod flow_flag {
     pub const NO_NAT: u8 = 1;
     /// The replies' direction of a control connection (else the commands').
     pub const REPLIES: u8 = 2;
+    /// XDP may send its packets, straight out of [`super::Flow::out_ifindex`].
+    pub const XDP: u8 = 4;
 }
 
 /// One direction of one connection, with all that its packets need.
@@ -143,10 +145,13 @@ pub struct Flow {
     pub route_epoch: u32,
     /// The control connection it belongs to.
     pub session: u32,
-    /// All TCP flags seen so far.
+    /// The acknowledgement number of its last packet: what the other direction's next one starts
+    /// with, about.
+    pub acked: u32,
+    /// All TCP flags seen so far; FIN and RST only where their number can be right.
     pub tcp_flags: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 3],
     /// When it was created, in jiffies.
     pub born: u64,
     /// When its last packet came, in jiffies.
@@ -257,6 +262,8 @@ pub mod interface_flag {
     pub const LAN: u32 = 2;
     /// Packets have an Ethernet header.
     pub const ETHERNET: u32 = 4;
+    /// XDP runs in its driver, which so can send XDP's frames.
+    pub const XDP: u32 = 8;
 }
 
 /// An interface that the datapath is attached to.

@@ -46,10 +46,14 @@ macro_rules! counters {
 counters! {
     InboundRedirected = "inbound" "path" "redirect" true,
         "Translated from the WAN and sent straight to the inside interface";
+    InboundXdp = "inbound" "path" "xdp" true,
+        "Translated from the WAN by XDP, before the stack had a packet of it";
     InboundStack = "inbound" "path" "stack" true,
         "Translated from the WAN and handed to the stack";
     OutboundRedirected = "outbound" "path" "redirect" true,
         "Translated from the inside and sent straight to the WAN interface";
+    OutboundXdp = "outbound" "path" "xdp" true,
+        "Translated from the inside by XDP, before the stack had a packet of it";
     OutboundStack = "outbound" "path" "stack" true,
         "Translated from the inside on its way through the stack";
     IcmpInbound = "icmp_errors" "direction" "inbound" false,
@@ -126,6 +130,8 @@ counters! {
         "Passed as they were: lines too long to be held";
     PassedMapFull = "passed" "reason" "map_full" false,
         "Passed as they were: no room for another session, flow or mapping";
+    PassedOutOfWindow = "passed" "reason" "out_of_window" true,
+        "FIN and RST far from what the other end waits for: they end no flow here";
     PassedTtl = "passed" "reason" "ttl" true,
         "Handed to the stack: their time to live ends here";
     PassedTooBig = "passed" "reason" "too_big" true,

@@ -6,7 +6,9 @@ use crate::kernel::{Context, Skb, jiffies, route};
 use crate::maps;
 use crate::packet::{self, Ipv4, Ipv6, Reading};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, flow_flag, interface_flag, kind, side};
+use ftp_nat_common::abi::{
+    Flow, FlowKey4, FlowKey6, Interface, flow_flag, interface_flag, kind, side,
+};
 use ftp_nat_common::addr::{Addr, Endpoint, Port};
 use ftp_nat_common::checksum::{difference, of_addr};
 use ftp_nat_common::counter::Counter;
@@ -165,13 +167,13 @@ pub struct Exit {
     mtu: u32,
 }
 
-/// An interface's MTU, if flows may be redirected through it in this role.
+/// An interface, if flows may be redirected through it in this role.
 #[inline(always)]
-pub fn redirectable(ifindex: u32, role: u32) -> Option<u32> {
+pub fn redirectable(ifindex: u32, role: u32) -> Option<&'static Interface> {
     // SAFETY: the map is not preallocated, so an entry lives on while it is read.
     let interface = unsafe { maps::INTERFACES.get(ifindex) }?;
     let wanted = role | interface_flag::ETHERNET;
-    (interface.flags & wanted == wanted).then_some(interface.mtu)
+    (interface.flags & wanted == wanted).then_some(interface)
 }
 
 /// Sets where the connection's directions leave: both by redirect, or neither, so that the stack
@@ -199,11 +201,11 @@ fn set_exits(skb: &Skb, hook: Hook) -> bool {
     ) {
         return false;
     }
-    let Some(mtu) = redirectable(hop.ifindex, interface_flag::LAN) else {
+    let Some(exit) = redirectable(hop.ifindex, interface_flag::LAN) else {
         return false;
     };
     scratch.flow.out_ifindex = hop.ifindex;
-    scratch.flow.out_mtu = mtu;
+    scratch.flow.out_mtu = exit.mtu;
     if !route(
         skb,
         &connection.public.addr,
@@ -213,12 +215,12 @@ fn set_exits(skb: &Skb, hook: Hook) -> bool {
     ) {
         return false;
     }
-    let Some(mtu) = redirectable(hop.ifindex, interface_flag::WAN) else {
+    let Some(exit) = redirectable(hop.ifindex, interface_flag::WAN) else {
         return false;
     };
     scratch.outward = Exit {
         ifindex: hop.ifindex,
-        mtu,
+        mtu: exit.mtu,
     };
     true
 }
@@ -268,7 +270,8 @@ fn make(skb: &Skb, hook: Hook, fresh: bool) -> bool {
     flow.fresh_until = 0;
     flow.route_epoch = 0;
     flow.tcp_flags = 0;
-    flow.pad = [0; 7];
+    flow.acked = 0;
+    flow.pad = [0; 3];
     flow.born = now;
     flow.last_seen = now;
     flow.packets = 0;

@@ -7,7 +7,7 @@ use crate::interest::{IPV4, TRANSLATED};
 use crate::kernel::{Skb, jiffies, redirect, redirect_by_route, redirect_to, route};
 use crate::maps;
 use crate::packet::{IP, Ipv4, Ipv6, Packet};
-use ftp_nat_common::abi::{Flow, interface_flag};
+use ftp_nat_common::abi::{Flow, flow_flag, interface_flag};
 use ftp_nat_common::addr::Addr;
 use ftp_nat_common::counter::Counter;
 
@@ -81,8 +81,7 @@ pub fn forward<N: Net>(
             // It comes by the WAN's egress hook, translated already.
             skb.set_note(TRANSLATED);
         }
-        let epoch = maps::SETTINGS.get(0).map_or(0, |it| it.route_epoch);
-        if flow.route_epoch == epoch && is_before(jiffies() as u32, flow.fresh_until) {
+        if is_fresh(flow) {
             return if skb.change::<[u16; 6]>(0, |macs| *macs = flow.macs) {
                 redirect(flow.out_ifindex)
             } else {
@@ -105,10 +104,12 @@ pub fn forward<N: Net>(
     NEXT
 }
 
-/// Whether a moment lies before another, in wrapping jiffies.
+/// Whether the flow's next hop was looked up within the last second, and by today's routes.
 #[inline(always)]
-fn is_before(moment: u32, other: u32) -> bool {
-    (moment.wrapping_sub(other) as i32) < 0
+pub fn is_fresh(flow: &Flow) -> bool {
+    let epoch = maps::SETTINGS.get(0).map_or(0, |it| it.route_epoch);
+    let left = flow.fresh_until.wrapping_sub(jiffies() as u32);
+    flow.route_epoch == epoch && (left as i32) > 0
 }
 
 /// Looks the way of the translated packet up again, for it and for those of the next second. The
@@ -137,17 +138,22 @@ fn refresh(skb: &Skb, flow: &mut Flow, inbound: bool) -> i32 {
     } else {
         interface_flag::WAN
     };
-    let mtu = if found {
+    let exit = if found {
         redirectable(hop.ifindex, role)
     } else {
         None
     };
-    let Some(mtu) = mtu else {
+    let Some(exit) = exit else {
         count::add(Counter::PassedNoRoute, 0);
         return redirect_by_route(flow.out_ifindex);
     };
     flow.out_ifindex = hop.ifindex;
-    flow.out_mtu = mtu;
+    flow.out_mtu = exit.mtu;
+    flow.flags = if exit.flags & interface_flag::XDP != 0 {
+        flow.flags | flow_flag::XDP
+    } else {
+        flow.flags & !flow_flag::XDP
+    };
     if hop.is_resolved != 0 {
         flow.macs = hop.macs;
         flow.route_epoch = settings.route_epoch;

@@ -15,6 +15,7 @@ use crate::publish;
 use crate::translate;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, event, flow_flag, kind, port, side};
+use ftp_nat_common::addr::Endpoint;
 use ftp_nat_common::counter::Counter;
 
 /// The packet goes on as it would without us.
@@ -144,7 +145,12 @@ fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         return NEXT;
     }
     if look != Look::Read {
-        note(flow, packet.flags, packet.total);
+        let mut flags = packet.flags;
+        if flags & (tcp::FIN | tcp::RST) != 0 && !is_in_window(&packet, flow, hook.side()) {
+            count::add(Counter::PassedOutOfWindow, packet.total);
+            flags &= !(tcp::FIN | tcp::RST);
+        }
+        note(flow, flags, packet.ack, packet.total);
         if flow.kind == kind::CONTROL && control::prepare(&packet, flow) {
             return CONTROL;
         }
@@ -232,11 +238,38 @@ fn opening(skb: &Skb, hook: Hook) -> bool {
     }
 }
 
+/// How far before what the other end waits for an end of the connection may stand: something that
+/// is repeated.
+const BEHIND: u32 = 1 << 16;
+/// How far beyond: what is on its way and not acknowledged yet.
+const AHEAD: u32 = 1 << 22;
+
+/// Whether a FIN or RST can be of its connection. Somebody who cannot see that has to guess the
+/// number: else a forged one would have an idle connection forgotten here within seconds. (The ends
+/// judge for themselves, and more strictly, RFC 5961.)
+#[inline(never)]
+fn is_in_window<N: Net>(packet: &Packet<N>, flow: &Flow, side: u32) -> bool {
+    let end = Endpoint::new(flow.to, flow.port);
+    let other = if side == side::INBOUND {
+        N::key(&end, &packet.key.source(), side::OUTBOUND)
+    } else {
+        N::key(&packet.key.destination(), &end, side::INBOUND)
+    };
+    let Some(other) = other.find() else {
+        return true;
+    };
+    // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+    let other = unsafe { &*other };
+    let beyond = packet.seq.wrapping_sub(other.acked);
+    other.packets == 0 || beyond.wrapping_add(BEHIND) <= AHEAD + BEHIND
+}
+
 /// Notes the packet in its flow.
 #[inline(always)]
-fn note(flow: &mut Flow, flags: u8, bytes: u32) {
+pub fn note(flow: &mut Flow, flags: u8, ack: u32, bytes: u32) {
     flow.packets = flow.packets.wrapping_add(1);
     flow.bytes = flow.bytes.wrapping_add(u64::from(bytes));
+    flow.acked = ack;
     let now = jiffies();
     if flow.last_seen != now {
         flow.last_seen = now;

@@ -77,7 +77,7 @@ pub fn enter(ctx: &TcContext, hook: Hook) -> i32 {
 
 /// What is known of a packet's ports: 0, it is none of ours; else the marks of both.
 #[inline(always)]
-fn of(ports: Ports) -> u8 {
+pub fn of(ports: Ports) -> u8 {
     let Some(known) = maps::PORTS.get(0) else {
         return 0;
     };

@@ -1,10 +1,10 @@
 //! All calls into the kernel, and all that is unsafe about them.
 
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_PSEUDO_HDR, BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup, bpf_redir_neigh,
+    __sk_buff, BPF_F_PSEUDO_HDR, BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup, bpf_redir_neigh, xdp_md,
 };
 use aya_ebpf::helpers::generated;
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use core::ffi::c_void;
 use ftp_nat_common::addr::Addr;
 
@@ -245,6 +245,55 @@ impl Skb {
     }
 }
 
+/// A frame as XDP hands it over.
+#[derive(Clone, Copy)]
+pub struct Frame(*mut xdp_md);
+
+impl Frame {
+    /// The frame of a program's context.
+    #[inline(always)]
+    pub fn new(ctx: &XdpContext) -> Self {
+        Self(ctx.ctx)
+    }
+
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        // SAFETY: the kernel hands a valid context to the program, and it lives as long.
+        unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) }
+    }
+
+    /// Its length, from the Ethernet header on.
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        let (start, end) = self.bounds();
+        end.wrapping_sub(start) as u32
+    }
+
+    /// Its start as a `T`; None if it is shorter.
+    #[inline(always)]
+    pub fn view<T: bytemuck::Pod>(&self) -> Option<&T> {
+        let (start, end) = self.bounds();
+        if start + size_of::<T>() > end {
+            return None;
+        }
+        // SAFETY: the bounds were checked just now, and any bytes are a `T`.
+        Some(unsafe { &*(start as *const T) })
+    }
+
+    /// Changes its start, a `T`; false if it is shorter.
+    #[inline(always)]
+    pub fn change<T: bytemuck::Pod>(&self, change: impl FnOnce(&mut T)) -> bool {
+        let (start, end) = self.bounds();
+        if start + size_of::<T>() > end {
+            return false;
+        }
+        // SAFETY: the bounds were checked just now, any bytes are a `T`, and the change ends before
+        // the frame is looked at again.
+        change(unsafe { &mut *(start as *mut T) });
+        true
+    }
+}
+
 /// Now, in jiffies: reading them costs nothing.
 #[inline(always)]
 pub fn jiffies() -> u64 {
@@ -344,8 +393,8 @@ pub fn route(skb: &Skb, from: &Addr, to: &Addr, through: u32, hop: &mut Hop) -> 
     true
 }
 
-/// Sends the packet out of an interface as it is, Ethernet header and all; gives the verdict to
-/// return.
+/// Sends a packet or a frame out of an interface as it is, Ethernet header and all; gives the
+/// verdict to return.
 #[inline(always)]
 pub fn redirect(ifindex: u32) -> i32 {
     // SAFETY: a plain helper call.

@@ -4,7 +4,7 @@
 //! FTP, [`gateway`] finds its flow or opens one ([`publish`], [`mapping`]), [`control`] reads a
 //! control segment ([`doorman`] opens what it announces, [`rebuild`] writes the changed text),
 //! [`translate`] changes addresses, [`clamp`] a SYN's segment size, and [`forward`] sends it on.
-//! [`icmp`] translates errors about flows. [`count`] counts and tells; [`maps`] holds what outlives
+//! [`icmp`] translates errors about flows; [`xdp`] is the shortcut for data. [`count`] counts and tells; [`maps`] holds what outlives
 //! a packet; all calls into the kernel are in [`kernel`].
 #![no_std]
 #![no_main]
@@ -25,8 +25,12 @@ mod packet;
 mod publish;
 mod rebuild;
 mod translate;
+mod xdp;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 use kernel::Skb;
 
 /// Entrance: packets that come in from the WAN.
@@ -57,6 +61,18 @@ fn gateway(ctx: TcContext) -> i32 {
 #[classifier]
 fn icmp(ctx: TcContext) -> i32 {
     icmp::enter(&Skb::new(&ctx))
+}
+
+/// Fast path: frames that come in from the WAN.
+#[xdp]
+fn wan_xdp(ctx: XdpContext) -> u32 {
+    xdp::enter(&ctx, gateway::Hook::WanIngress)
+}
+
+/// Fast path: frames that come from the inside.
+#[xdp]
+fn lan_xdp(ctx: XdpContext) -> u32 {
+    xdp::enter(&ctx, gateway::Hook::LanIngress)
 }
 
 #[cfg(not(test))]

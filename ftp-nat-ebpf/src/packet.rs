@@ -84,7 +84,8 @@ pub struct Ipv4 {
     /// Version, and the header's length in words.
     pub version_length: u8,
     service: u8,
-    total: u16,
+    /// Length of the packet.
+    pub total: u16,
     id: u16,
     /// Flags and fragment offset.
     pub fragment: u16,
@@ -105,7 +106,8 @@ pub struct Ipv4 {
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Ipv6 {
     version_class_label: u32,
-    len: u16,
+    /// Length of what it carries.
+    pub len: u16,
     /// What it carries.
     pub next: u8,
     /// Hop limit.
@@ -119,13 +121,19 @@ pub struct Ipv6 {
 /// The start of a TCP header (RFC 9293 section 3.1).
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Tcp {
-    ports: u32,
+pub struct Tcp {
+    /// Source and destination port.
+    pub ports: Ports,
     seq: u32,
-    ack: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
     offset: u8,
-    flags: u8,
+    /// Flags.
+    pub flags: u8,
     window: u16,
+    /// Checksum.
+    pub checksum: u16,
+    urgent: u16,
 }
 
 /// The two ports of a packet, as they lie in it.
@@ -259,7 +267,7 @@ fn tcp_at(skb: &Skb, at: u32) -> Reach {
         }
     }
     if let Some(tcp) = skb.view::<Tcp>(at as usize) {
-        reach.ports = Ports(tcp.ports);
+        reach.ports = tcp.ports;
         reach.flags = tcp.flags;
     }
     reach
@@ -336,7 +344,7 @@ fn read_tcp<N>(skb: &Skb, key: N, total: u32, at: u32, ttl: u8) -> Reading<N> {
     }
     Reading::Tcp(Packet {
         key,
-        ports: Ports(tcp.ports),
+        ports: tcp.ports,
         tcp: at,
         payload,
         len: total + IP - payload,

@@ -61,29 +61,28 @@ fn write_ports<N: Net>(skb: &Skb, packet: &Packet<N>, ports: Ports) -> bool {
     skb.change::<Ports>(usual, |there| *there = ports)
 }
 
-/// Addresses, time to live, and the header's own checksum.
 #[inline(always)]
 fn ipv4(skb: &Skb, flow: &Flow, side: u32, forwarded: bool) -> bool {
-    let address = flow.to.v4();
-    let mut change = flow.addr_diff;
-    if forwarded {
-        change = fold(u64::from(change) + u64::from(ONE_HOP));
-    }
-    skb.change::<Ipv4>(IP as usize, |ip| {
-        if side == side::INBOUND {
-            ip.dst = address;
-        } else {
-            ip.src = address;
-        }
-        if forwarded {
-            ip.ttl = ip.ttl.wrapping_sub(1);
-        }
-        ip.checksum = apply(ip.checksum, change);
-    })
+    skb.change(IP as usize, |ip| header4(ip, flow, side, forwarded))
 }
 
-/// Addresses and hop limit. No checksum of the header's own makes up for them in a sum that the
-/// hardware took.
+/// Addresses, time to live, and the header's own checksum.
+#[inline(always)]
+pub fn header4(ip: &mut Ipv4, flow: &Flow, side: u32, forwarded: bool) {
+    let mut change = flow.addr_diff;
+    if side == side::INBOUND {
+        ip.dst = flow.to.v4();
+    } else {
+        ip.src = flow.to.v4();
+    }
+    if forwarded {
+        ip.ttl = ip.ttl.wrapping_sub(1);
+        change = fold(u64::from(change) + u64::from(ONE_HOP));
+    }
+    ip.checksum = apply(ip.checksum, change);
+}
+
+/// No checksum of the header's own makes up for its changes in a sum that the hardware took.
 #[inline(always)]
 fn ipv6(skb: &Skb, flow: &Flow, side: u32, forwarded: bool) -> bool {
     let mut change = flow.addr_diff;
@@ -91,14 +90,18 @@ fn ipv6(skb: &Skb, flow: &Flow, side: u32, forwarded: bool) -> bool {
         change = fold(u64::from(change) + u64::from(ONE_HOP_V6));
     }
     skb.add_to_hardware_sum(change);
-    skb.change::<Ipv6>(IP as usize, |ip| {
-        if side == side::INBOUND {
-            ip.dst = flow.to.0;
-        } else {
-            ip.src = flow.to.0;
-        }
-        if forwarded {
-            ip.hop_limit = ip.hop_limit.wrapping_sub(1);
-        }
-    })
+    skb.change(IP as usize, |ip| header6(ip, flow, side, forwarded))
+}
+
+/// Addresses and hop limit.
+#[inline(always)]
+pub fn header6(ip: &mut Ipv6, flow: &Flow, side: u32, forwarded: bool) {
+    if side == side::INBOUND {
+        ip.dst = flow.to.0;
+    } else {
+        ip.src = flow.to.0;
+    }
+    if forwarded {
+        ip.hop_limit = ip.hop_limit.wrapping_sub(1);
+    }
 }

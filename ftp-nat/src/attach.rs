@@ -2,18 +2,22 @@
 //! gap, detached.
 
 mod clsact;
+mod frames;
 mod tcx;
+mod xdp;
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeSet, fs, io, path::Path};
 
 use anyhow::{Context as _, bail};
 use aya::programs::{SchedClassifier, TcAttachType};
+use ftp_nat_common::abi::interface_flag;
 use log::{debug, info};
 use serde::Serialize;
 
 use crate::{
     config::Attach,
     kernel,
+    maps::Maps,
     network::{Link, Network},
     pins::{Folder, Gateway},
 };
@@ -27,11 +31,21 @@ pub enum Program {
     WanEgress,
     /// What comes from the inside.
     LanIngress,
+    /// Data from outside, before the stack has it.
+    WanXdp,
+    /// Data from the inside, before the stack has it.
+    LanXdp,
 }
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::WanIngress, Self::WanEgress, Self::LanIngress];
+    pub const ALL: [Self; 5] = [
+        Self::WanIngress,
+        Self::WanEgress,
+        Self::LanIngress,
+        Self::WanXdp,
+        Self::LanXdp,
+    ];
 
     /// Its name in the eBPF object.
     pub const fn name(self) -> &'static str {
@@ -39,7 +53,19 @@ impl Program {
             Self::WanIngress => "wan_ingress",
             Self::WanEgress => "wan_egress",
             Self::LanIngress => "lan_ingress",
+            Self::WanXdp => "wan_xdp",
+            Self::LanXdp => "lan_xdp",
         }
+    }
+
+    /// Whether it is XDP's: a shortcut, without which everything works.
+    pub const fn is_xdp(self) -> bool {
+        matches!(self, Self::WanXdp | Self::LanXdp)
+    }
+
+    /// Whether it is for the inside.
+    pub const fn is_inside(self) -> bool {
+        matches!(self, Self::LanIngress | Self::LanXdp)
     }
 
     /// The program of this name.
@@ -50,7 +76,9 @@ impl Program {
     const fn direction(self) -> TcAttachType {
         match self {
             Self::WanEgress => TcAttachType::Egress,
-            Self::WanIngress | Self::LanIngress => TcAttachType::Ingress,
+            Self::WanIngress | Self::LanIngress | Self::WanXdp | Self::LanXdp => {
+                TcAttachType::Ingress
+            }
         }
     }
 }
@@ -72,6 +100,8 @@ pub enum Kind {
     Tcx,
     /// A filter of the clsact qdisc.
     Clsact,
+    /// XDP, in the interface's driver.
+    Xdp,
 }
 
 impl Kind {
@@ -80,6 +110,18 @@ impl Kind {
         match self {
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
+            Self::Xdp => "xdp",
+        }
+    }
+}
+
+impl Kind {
+    /// That of a pinned link.
+    const fn of_link(program: Program) -> Self {
+        if program.is_xdp() {
+            Self::Xdp
+        } else {
+            Self::Tcx
         }
     }
 }
@@ -112,7 +154,7 @@ pub fn attached(gateway: &Gateway, network: &Network) -> anyhow::Result<Vec<Atta
             found.push(Attachment {
                 interface,
                 program,
-                kind: Kind::Tcx,
+                kind: Kind::of_link(program),
                 id,
             });
         }
@@ -147,7 +189,7 @@ pub fn refuse_strangers(
     let ours = attached(gateway, network)?;
     for Hook { link, program } in wanted {
         // Gateways on several WANs may well share a LAN interface.
-        if *program == Program::LanIngress {
+        if *program == Program::LanIngress || program.is_xdp() {
             continue;
         }
         let filters = clsact::filters(link, program.direction())
@@ -202,13 +244,18 @@ pub fn reconcile(
     changes: &mut Changes,
 ) -> anyhow::Result<()> {
     for hook in wanted {
+        if hook.program.is_xdp() {
+            xdp::attach(gateway, hook, changes);
+            continue;
+        }
         attach(gateway, hook, how, changes).with_context(|| {
             let why = kernel::why_refused();
             format!("cannot attach {}{why}", describe(hook))
         })?;
     }
-    for (folder, kind) in [(Folder::Links, Kind::Tcx), (Folder::Filters, Kind::Clsact)] {
+    for folder in [Folder::Links, Folder::Filters] {
         for (interface, program) in gateway.hooks(folder) {
+            let kind = folder.kind(program);
             let is_wanted = wanted
                 .iter()
                 .any(|hook| hook.link.name == interface && hook.program == program);
@@ -274,12 +321,61 @@ fn attach(
 
 fn detach(gateway: &Gateway, kind: Kind, interface: &str, program: Program) -> anyhow::Result<()> {
     let result = match kind {
-        Kind::Tcx => {
+        Kind::Tcx | Kind::Xdp => {
             tcx::detach(&gateway.hook(Folder::Links, interface, program)).map_err(Into::into)
         }
         Kind::Clsact => clsact::detach(gateway, interface, program),
     };
     result.with_context(|| format!("cannot detach {} from {interface}", program.name()))
+}
+
+impl Folder {
+    /// How a program is attached whose pin is in this folder.
+    const fn kind(self, program: Program) -> Kind {
+        match self {
+            Self::Links => Kind::of_link(program),
+            Self::Filters => Kind::Clsact,
+        }
+    }
+}
+
+/// Tells the datapath which interfaces send XDP's frames; gives what is to be said of those that
+/// have XDP and do not.
+///
+/// # Errors
+///
+/// What the kernel said.
+pub fn mark_fast(
+    gateway: &Gateway,
+    network: &Network,
+    maps: &Maps,
+) -> anyhow::Result<BTreeSet<String>> {
+    let attached = attached(gateway, network)?;
+    let tried = "cannot write the interfaces";
+    let mut slow = BTreeSet::new();
+    for (index, mut interface) in maps.interfaces.all().context(tried)? {
+        let Some(link) = network.numbered(index) else {
+            continue;
+        };
+        let has_xdp = attached
+            .iter()
+            .any(|it| it.kind == Kind::Xdp && it.interface == link.name);
+        let old = interface.flags;
+        interface.flags &= !interface_flag::XDP;
+        if has_xdp && frames::are_sent_by(link) != Some(false) {
+            interface.flags |= interface_flag::XDP;
+        } else if has_xdp {
+            slow.insert(format!(
+                "{} does not send XDP's frames (a veth does if its other end has GRO on): data \
+                 that leaves by it goes by TC",
+                link.name
+            ));
+        }
+        if interface.flags != old {
+            maps.interfaces.set(&index, &interface).context(tried)?;
+        }
+    }
+    Ok(slow)
 }
 
 /// Detaches all of a gateway, whichever interfaces are still there; gives how many programs.
@@ -289,9 +385,9 @@ fn detach(gateway: &Gateway, kind: Kind, interface: &str, program: Program) -> a
 /// What the kernel said.
 pub fn detach_all(gateway: &Gateway) -> anyhow::Result<usize> {
     let mut count = 0;
-    for (folder, kind) in [(Folder::Links, Kind::Tcx), (Folder::Filters, Kind::Clsact)] {
+    for folder in [Folder::Links, Folder::Filters] {
         for (interface, program) in gateway.hooks(folder) {
-            detach(gateway, kind, &interface, program)?;
+            detach(gateway, folder.kind(program), &interface, program)?;
             count += 1;
         }
     }

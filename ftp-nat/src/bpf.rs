@@ -187,21 +187,21 @@ pub fn lookup_batch<K: Pod, V: Pod>(
     }
 }
 
-/// What a TCX link holds together.
+/// What a TCX or XDP link holds together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcxLink {
+pub struct InterfaceLink {
     /// The program that runs.
     pub program: u32,
     /// The interface; 0 once it is gone.
     pub ifindex: u32,
 }
 
-/// Asks what a link is; none when it is no TCX link.
+/// Asks what a link is; none when it is neither TCX nor XDP.
 ///
 /// # Errors
 ///
 /// What the kernel said.
-pub fn tcx_link(link: impl AsFd) -> io::Result<Option<TcxLink>> {
+pub fn interface_link(link: impl AsFd) -> io::Result<Option<InterfaceLink>> {
     // SAFETY: a plain C struct, for which all zeroes is valid.
     let mut info: bpf_link_info = unsafe { zeroed() };
     let mut attr = empty();
@@ -211,12 +211,17 @@ pub fn tcx_link(link: impl AsFd) -> io::Result<Option<TcxLink>> {
     fields.info = to(&mut info);
     fields.info_len = u32::try_from(size_of::<bpf_link_info>()).unwrap_or(0);
     call(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    if info.type_ != bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
-        return Ok(None);
-    }
     // SAFETY: the link's type says which member the kernel filled.
-    let ifindex = unsafe { info.__bindgen_anon_1.tcx.ifindex };
-    Ok(Some(TcxLink {
+    let ifindex = unsafe {
+        if info.type_ == bpf_link_type::BPF_LINK_TYPE_TCX as u32 {
+            info.__bindgen_anon_1.tcx.ifindex
+        } else if info.type_ == bpf_link_type::BPF_LINK_TYPE_XDP as u32 {
+            info.__bindgen_anon_1.xdp.ifindex
+        } else {
+            return Ok(None);
+        }
+    };
+    Ok(Some(InterfaceLink {
         program: info.prog_id,
         ifindex,
     }))

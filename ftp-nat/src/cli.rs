@@ -43,6 +43,11 @@ pub enum Command {
     Mappings(ShowArgs),
     /// Show all connections, control and data
     Flows(ShowArgs),
+    /// Watch sessions, transfers and counters on a live screen
+    ///
+    /// Works from the kernel's maps alone, whether the daemon runs or not. `?` shows the keys, `q`
+    /// quits.
+    Top(TopArgs),
     /// Print the counters as Prometheus text
     Metrics(ShowArgs),
     /// Look for what keeps FTP from working here, and say what to do
@@ -56,7 +61,7 @@ pub enum Command {
     /// Speaks FTP as a client, from any machine and without privileges: logs in, opens passive data
     /// connections by PASV and EPSV (with --active also by PORT and EPRT) and lists the server's
     /// folder over each. Where that fails, it finds out how far the packets get, names the cause
-    /// and what is usually done about it. Exit code 0: all that was tried works; 1: something does
+    /// and what is usually done about it. --verbose shows the conversation. Exit code 0: all that was tried works; 1: something does
     /// not, or the server was not reached.
     Probe(ProbeArgs),
     /// Show what the gateway would do with each control line of a capture
@@ -128,8 +133,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "FIRST-LAST")]
     pub remap_ports: Option<String>,
     /// How translated packets reach the other side: `redirect` from interface to interface, past
-    /// the firewall; `stack` through it; `auto` takes redirect where the interfaces allow it
-    /// [default: auto]
+    /// the firewall; `xdp` the same, and data by XDP where the drivers have it; `stack` through
+    /// it; `auto` takes redirect where the interfaces allow it [default: auto]
     #[arg(long, value_enum, value_name = "HOW")]
     pub datapath: Option<Datapath>,
     /// Largest TCP segment that redirected connections may agree on: `auto` takes what fits both
@@ -162,6 +167,32 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `ftp-nat top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Seconds between two looks, from 0.2 to 60
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    pub interval: std::time::Duration,
+    /// Show only what contains this: an address, a port, a state
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub filter: String,
+    /// What comes first
+    #[arg(long, value_enum, value_name = "COLUMN", default_value_t)]
+    pub sort: crate::top::Sort,
+    /// Which gateway.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+fn interval(text: &str) -> Result<std::time::Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.2..=60.0).contains(&seconds) => {
+            Ok(std::time::Duration::from_secs_f64(seconds))
+        }
+        _ => Err("from 0.2 to 60 seconds".into()),
+    }
 }
 
 /// Arguments of `ftp-nat doctor`.

@@ -121,6 +121,8 @@ pub enum Datapath {
     Stack,
     /// Straight to the other interface.
     Redirect,
+    /// The same, and data by XDP where the interfaces' drivers have it.
+    Xdp,
 }
 
 /// How programs are attached.

@@ -18,7 +18,7 @@ use crate::{
     attach::{self, Changes},
     cli::RunArgs,
     clock::Clock,
-    config::Config,
+    config::{Config, Datapath},
     event_log::EventLog,
     events::Events,
     exit::Failure,
@@ -199,7 +199,8 @@ fn bring_up(
     changes: &mut Changes,
 ) -> anyhow::Result<Maps> {
     gateway.create()?;
-    load::load(gateway, &config.limits, policy.published.len())?;
+    let with_xdp = config.datapath == Datapath::Xdp;
+    load::load(gateway, &config.limits, policy.published.len(), with_xdp)?;
     let maps = Maps::open(gateway)?;
     remove_other_versions(config, pins)?;
     attach::refuse_strangers(gateway, network, &policy.hooks)?;
@@ -207,6 +208,9 @@ fn bring_up(
     maps.set_settings(&policy::settings(config, clock, epoch))?;
     policy.apply(&maps)?;
     attach::reconcile(gateway, network, &policy.hooks, config.attach, changes)?;
+    for slow in attach::mark_fast(gateway, network, &maps)? {
+        warn!("{slow}");
+    }
     Ok(maps)
 }
 

@@ -26,7 +26,12 @@ const LOG_TAIL: usize = 25;
 ///
 /// What was refused and why. What was made by then stays: the caller removes a gateway that was
 /// not there before.
-pub fn load(gateway: &Gateway, limits: &Limits, publishes: usize) -> anyhow::Result<()> {
+pub fn load(
+    gateway: &Gateway,
+    limits: &Limits,
+    publishes: usize,
+    with_xdp: bool,
+) -> anyhow::Result<()> {
     let sizes = sizes(limits, publishes);
     for name in maps::names() {
         if !gateway.map(name).exists() {
@@ -59,22 +64,28 @@ pub fn load(gateway: &Gateway, limits: &Limits, publishes: usize) -> anyhow::Res
         }
         maps::check(gateway, name)?;
     }
-    verify(&mut ebpf)?;
+    verify(&mut ebpf, with_xdp)?;
     man(&mut ebpf)?;
     for program in Program::ALL {
-        pin(gateway, classifier(&mut ebpf, program.name())?, program)?;
+        if with_xdp || !program.is_xdp() {
+            pin(gateway, named(&mut ebpf, program.name())?, program)?;
+        }
     }
     Ok(())
 }
 
 /// Loads all programs at once: each keeps a CPU busy with its verification.
-fn verify(ebpf: &mut Ebpf) -> anyhow::Result<()> {
+fn verify(ebpf: &mut Ebpf, with_xdp: bool) -> anyhow::Result<()> {
     let loaded = thread::scope(|scope| {
         let threads: Vec<_> = ebpf
             .programs_mut()
             .filter_map(|(name, program)| {
-                let classifier: &mut SchedClassifier = program.try_into().ok()?;
-                Some((name, scope.spawn(|| classifier.load())))
+                let thread = match program {
+                    aya::programs::Program::SchedClassifier(it) => scope.spawn(|| it.load()),
+                    aya::programs::Program::Xdp(it) if with_xdp => scope.spawn(|| it.load()),
+                    _ => return None,
+                };
+                Some((name, thread))
             })
             .collect();
         threads
@@ -91,7 +102,10 @@ fn verify(ebpf: &mut Ebpf) -> anyhow::Result<()> {
 /// Puts the stations' programs in their places, behind entrances that may be at work already.
 fn man(ebpf: &mut Ebpf) -> anyhow::Result<()> {
     for (name, place) in STATIONS {
-        let station = classifier(ebpf, name)?.fd()?.try_clone()?;
+        let station: &SchedClassifier = (&*named(ebpf, name)?)
+            .try_into()
+            .with_context(|| format!("program {name} of the eBPF object is no classifier"))?;
+        let station = station.fd()?.try_clone()?;
         let map = ebpf
             .map_mut(map::STATIONS)
             .context("the eBPF object has no map of stations")?;
@@ -102,12 +116,10 @@ fn man(ebpf: &mut Ebpf) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn classifier<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut SchedClassifier> {
-    let missing = || anyhow!("the eBPF object has no program {name}: it is not of this ftp-nat");
-    ebpf.program_mut(name)
-        .ok_or_else(missing)?
-        .try_into()
-        .with_context(|| format!("program {name} of the eBPF object is no classifier"))
+fn named<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut aya::programs::Program> {
+    ebpf.program_mut(name).with_context(|| {
+        format!("the eBPF object has no program {name}: it is not of this ftp-nat")
+    })
 }
 
 /// Entries of the maps that can be sized.
@@ -131,11 +143,11 @@ fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 5] {
 
 fn pin(
     gateway: &Gateway,
-    classifier: &mut SchedClassifier,
+    loaded: &mut aya::programs::Program,
     program: Program,
 ) -> anyhow::Result<()> {
     let name = program.name();
-    if let Ok(info) = classifier.info() {
+    if let Ok(info) = loaded.info() {
         debug!(
             "program {name}: number {}, {} bytes translated, {} instructions verified",
             info.id(),
@@ -148,7 +160,7 @@ fn pin(
     next.push("+next");
     drop(fs::remove_file(&next));
     let tried = || format!("cannot pin program {name} as {}", path.display());
-    classifier.pin(&next).with_context(tried)?;
+    loaded.pin(&next).with_context(tried)?;
     fs::rename(&next, &path).with_context(tried)
 }
 

@@ -11,7 +11,7 @@ use ftp_nat::{
     cli::{Cli, Command},
     completions, daemon, doctor,
     exit::Failure,
-    inspect, logging, man_pages, probe, show, unload,
+    inspect, logging, man_pages, probe, show, top, unload,
 };
 
 fn main() -> ExitCode {
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Sessions(args) => show::sessions::run(args),
         Command::Mappings(args) => show::mappings::run(args),
         Command::Flows(args) => show::flows::run(args),
+        Command::Top(args) => top::run(args),
         Command::Metrics(args) => show::metrics::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Probe(args) => probe::run(args, cli.verbose > 0),

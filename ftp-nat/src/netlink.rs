@@ -11,7 +11,8 @@ use std::{
 
 use netlink_packet_core::{NetlinkBuffer, NlasIterator};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink::SocketAddrNetlink,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind,
+    netlink::{GENERIC, SocketAddrNetlink},
     recv, send, socket_with, sockopt,
 };
 
@@ -52,12 +53,22 @@ pub(crate) struct Netlink {
 }
 
 impl Netlink {
+    /// To ask about links, addresses and routes.
     pub(crate) fn open() -> io::Result<Self> {
+        Self::speaking(None)
+    }
+
+    /// To ask one of generic netlink's families.
+    pub(crate) fn open_generic() -> io::Result<Self> {
+        Self::speaking(Some(GENERIC))
+    }
+
+    fn speaking(protocol: Option<Protocol>) -> io::Result<Self> {
         let socket = socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
             SocketFlags::CLOEXEC,
-            None,
+            protocol,
         )?;
         bind(&socket, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self {

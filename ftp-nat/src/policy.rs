@@ -17,7 +17,7 @@ use crate::{
     attach::{Hook, Program},
     clock::Clock,
     config::{
-        self, Config, ControlNat, Given, Lan, Peer, Place, Problem,
+        self, Config, ControlNat, Datapath, Given, Lan, Peer, Place, Problem,
         value::{self, Public, Server},
     },
     maps::{Maps, Prefix},
@@ -119,10 +119,16 @@ impl Policy {
         for link in &wans {
             policy.attach(link, Program::WanIngress);
             policy.attach(link, Program::WanEgress);
+            if config.datapath == Datapath::Xdp {
+                policy.attach(link, Program::WanXdp);
+            }
             policy.interface(link, interface_flag::WAN);
         }
         for link in &lans {
             policy.attach(link, Program::LanIngress);
+            if config.datapath == Datapath::Xdp {
+                policy.attach(link, Program::LanXdp);
+            }
             policy.interface(link, interface_flag::LAN);
         }
         for (index, publish) in config.publish.iter().enumerate() {
@@ -268,7 +274,7 @@ impl Policy {
     /// Keeps the inside hooks of an earlier policy on interfaces that are still there.
     pub fn keep_inside(&mut self, old: &Self, network: &Network) {
         for hook in &old.hooks {
-            if hook.program == Program::LanIngress
+            if hook.program.is_inside()
                 && network.numbered(hook.link.index).is_some()
                 && !self.hooks.contains(hook)
             {
@@ -555,7 +561,7 @@ mod tests {
         for config in [
             config(&["198.51.100.1:21=10.0.0.5:21"], &["none"]),
             Config {
-                datapath: config::Datapath::Stack,
+                datapath: Datapath::Stack,
                 ..config(&["198.51.100.1:21=10.0.0.5:21"], &["lan"])
             },
         ] {

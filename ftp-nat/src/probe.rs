@@ -26,19 +26,18 @@ pub mod target;
 pub mod tls;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use anyhow::anyhow;
 
 use crate::{cli::ProbeArgs, exit::Failure};
-use dial::Reach;
 use limits::{Limits, since};
 use listing::Lister;
 use password::Login;
 use report::End;
-use seen::{Attempt, Encryption, Mode, Relation, Seen, Verdict};
+use seen::{Attempt, Encryption, Mode, Passive, Relation, Seen, Verdict};
 use session::{Door, Refusal, Session};
 use story::Story;
 use target::Target;
@@ -178,15 +177,16 @@ impl Probe<'_> {
             server: first.server.clone(),
             modes: Vec::new(),
             path: None,
+            announced_in_tls: None,
         };
-        self.story.step(
+        self.story.fact(
+            false,
             "server",
             true,
             match &seen.server.system {
                 Some(system) => format!("{}; {system}", seen.server.program.name()),
                 None => seen.server.program.name().to_owned(),
             },
-            0.0,
         );
         let lister = Lister {
             tls: self.tls.as_ref(),
@@ -212,14 +212,18 @@ impl Probe<'_> {
                 None => door.open().ok(),
             };
             let Some(mut open) = open else {
-                self.story
-                    .step(mode.verb(), false, "there is no session to try it in", 0.0);
+                self.story.fact(
+                    false,
+                    mode.verb(),
+                    false,
+                    "there is no session to try it in",
+                );
                 seen.modes.push(Attempt::not_tried(mode));
                 continue;
             };
             let (attempt, is_usable) = if mode.is_passive() {
                 let samples = self.args.samples;
-                passive::attempt(&mut open, address, mode, samples, lister, self.story)
+                passive::attempt(&mut open, door.address, mode, samples, lister, self.story)
             } else {
                 active::attempt(&mut open, mode, lister, self.story)
             };
@@ -227,6 +231,9 @@ impl Probe<'_> {
                 && let Some(port) = port_to_follow(&attempt)
             {
                 seen.path = Some(self.follow(door.address, &open, port));
+            }
+            if mode == Mode::Pasv && is_wrong(&attempt) {
+                seen.announced_in_tls = self.ask_in_tls(door, &seen);
             }
             seen.modes.push(attempt);
             if is_usable {
@@ -239,10 +246,36 @@ impl Probe<'_> {
         seen
     }
 
+    /// What does the server announce when nobody can read along? Where that is something else, a
+    /// gateway has put its own address in.
+    fn ask_in_tls(&self, door: &Door<'_>, seen: &Seen) -> Option<IpAddr> {
+        if self.encryption != Encryption::None || seen.server.offers("AUTH") != Some(true) {
+            return None;
+        }
+        // Whoever it is has had the password in the clear already.
+        let tls = Tls::new(&door.address.ip().to_string(), true).ok()?;
+        let silence = Story::new(false, false);
+        let veiled = Door {
+            encryption: Encryption::Explicit,
+            tls: Some(tls),
+            login: self.login.clone(),
+            story: &silence,
+            ..*door
+        };
+        let start = Instant::now();
+        let mut session = veiled.open().ok()?;
+        let reply = session.control.command(Mode::Pasv.verb()).ok()?;
+        session.control.quit();
+        let announced = reply.announced(door.address.ip())?;
+        let text = format!("asked again by TLS, it announces {}", announced.ip());
+        self.story.detail("TLS", true, text, since(start));
+        Some(announced.ip())
+    }
+
     /// How far do packets get?
     fn follow(&self, control: SocketAddr, session: &Session<'_>, port: u16) -> path::Path {
         let start = Instant::now();
-        let path = path::explore(control, session.local_address.ip(), port, self.limits);
+        let path = path::explore(control, session.local_address, port, self.limits);
         let to_control = path::Path::text(&path.control);
         let to_data = path::Path::text(&path.data);
         self.story.detail(
@@ -252,23 +285,24 @@ impl Probe<'_> {
             since(start),
         );
         self.story
-            .detail("hops", true, format!("to port {port}: {to_data}"), 0.0);
+            .fact(true, "hops", true, format!("to port {port}: {to_data}"));
         path
     }
 }
 
-/// A port that was not reached, or whose address is wrong: the way there is worth a look.
+/// Whether a mode announces an address that does not work.
+fn is_wrong(attempt: &Attempt) -> bool {
+    let wrong = |sample: &Passive| {
+        !sample.works() && sample.relation.is_some_and(|it| it != Relation::Same)
+    };
+    attempt.passive.iter().any(wrong)
+}
+
+/// A port that does not work, or whose address is wrong: the way there is worth a look.
 fn port_to_follow(attempt: &Attempt) -> Option<u16> {
     if attempt.verdict != Verdict::Broken {
         return None;
     }
-    let last = attempt.passive.iter().rev().find(|sample| {
-        let failed = sample
-            .dial
-            .iter()
-            .chain(&sample.instead)
-            .any(|dial| dial.reach != Reach::Connected);
-        !sample.works() && (failed || sample.relation != Some(Relation::Same))
-    })?;
-    Some(last.announced?.port())
+    let failed = |sample: &&Passive| !sample.works() && sample.announced.is_some();
+    Some(attempt.passive.iter().rev().find(failed)?.announced?.port())
 }

@@ -27,13 +27,15 @@ pub mod replies;
 pub mod scratch;
 pub mod scripted;
 pub mod server;
+pub mod terminal;
 pub mod tools;
 pub mod transfers;
 
 /// The programs that the lab runs, each with the Debian package that has it. (The servers are
 /// another matter, see [`server`].)
-pub const PROGRAMS: [(&str, &str); 10] = [
+pub const PROGRAMS: &[(&str, &str)] = &[
     ("curl", "curl"),
+    ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("iptables-restore", "iptables"),
     ("lftp", "lftp"),
@@ -41,6 +43,7 @@ pub const PROGRAMS: [(&str, &str); 10] = [
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("tcpdump", "tcpdump"),
+    ("tmux", "tmux"),
     ("tnftp", "tnftp"),
     ("wget", "wget"),
 ];

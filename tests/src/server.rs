@@ -79,6 +79,12 @@ impl Kind {
         self != Self::Pyftpdlib
     }
 
+    /// Whether it can insist on TLS from the first byte on, or on resumed sessions.
+    #[must_use]
+    pub fn is_strict_about_tls(self) -> bool {
+        matches!(self, Self::Vsftpd | Self::Proftpd)
+    }
+
     fn command(self, host: &Host, site: &Site, settings: &Settings) -> anyhow::Result<Command> {
         match self {
             Self::Vsftpd => vsftpd::command(host, site, settings),
@@ -88,6 +94,9 @@ impl Kind {
         }
     }
 }
+
+/// The file with the certificate of who signs the servers' certificates.
+const AUTHORITY: &str = "authority.pem";
 
 /// Who may log in. Servers whose anonymous access needs a system user have an account of that name.
 const USER: &str = "anonymous";
@@ -105,6 +114,11 @@ pub struct Settings {
     pub announce: Option<Ipv4Addr>,
     /// Whether it offers AUTH TLS, with a certificate made for the occasion.
     pub tls: bool,
+    /// Whether it speaks TLS from the first byte on instead: vsftpd and ProFTPD.
+    pub implicit_tls: bool,
+    /// Whether a data connection must resume the control connection's TLS session: vsftpd and
+    /// ProFTPD.
+    pub tls_resumption: bool,
 }
 
 impl Default for Settings {
@@ -114,6 +128,8 @@ impl Default for Settings {
             passive_ports: None,
             announce: None,
             tls: false,
+            implicit_tls: false,
+            tls_resumption: false,
         }
     }
 }
@@ -126,7 +142,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    fn new(settings: &Settings) -> anyhow::Result<Self> {
+    fn new(host: &Host, settings: &Settings) -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
         let mut site = Self {
             certificate: None,
@@ -139,7 +155,7 @@ impl Site {
         // Whichever user the server gives to its client may write here.
         fs::set_permissions(site.uploads(), fs::Permissions::from_mode(0o777))?;
         if settings.tls {
-            site.certificate = Some(make_certificate(&site.scratch)?);
+            site.certificate = Some(make_certificate(host, &site.scratch)?);
         }
         Ok(site)
     }
@@ -193,7 +209,10 @@ impl FtpServer {
         if settings.tls && !kind.speaks_tls() {
             bail!("the lab's {} has no TLS", kind.name());
         }
-        let site = Site::new(settings)?;
+        if (settings.implicit_tls || settings.tls_resumption) && !kind.is_strict_about_tls() {
+            bail!("the lab's {} knows AUTH TLS only", kind.name());
+        }
+        let site = Site::new(host, settings)?;
         let mut process = Running::start(&mut kind.command(host, &site, settings)?)?;
         let address = host.at(settings.port);
         let start = Instant::now();
@@ -234,6 +253,13 @@ impl FtpServer {
             password: PASSWORD.to_owned(),
             tls: self.tls,
         }
+    }
+
+    /// The certificate of the authority that signed this server's, which is for its host's
+    /// addresses; only servers with TLS have one.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.site.scratch.path().join(AUTHORITY)
     }
 
     /// Offers a file as `/download/NAME`.
@@ -313,22 +339,34 @@ fn unpacked(kind: Kind, host: &Host, path: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Makes a key and a certificate signed by itself, in one file.
-fn make_certificate(scratch: &Scratch) -> anyhow::Result<PathBuf> {
-    let path = scratch.path().join("certificate.pem");
-    let key = scratch.path().join("key.pem");
-    process::run(
-        Command::new("openssl")
+/// Makes a key and a certificate for the host, in one file, and the authority that signed it.
+fn make_certificate(host: &Host, scratch: &Scratch) -> anyhow::Result<PathBuf> {
+    let path = |name: &str| scratch.path().join(name);
+    let request = |name: &str, key: &str| {
+        let mut command = Command::new("openssl");
+        command
             .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
             .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
-            .args(["-subj", "/CN=ftp.example.net", "-out"])
-            .arg(&path)
+            .arg("-out")
+            .arg(path(name))
             .arg("-keyout")
-            .arg(&key),
-        Duration::from_secs(30),
-    )?
-    .expect_success()?;
-    let both = fs::read_to_string(&path)? + &fs::read_to_string(&key)?;
-    fs::write(&path, both)?;
-    Ok(path)
+            .arg(path(key));
+        command
+    };
+    let run = |command: &mut Command| {
+        process::run(command, Duration::from_secs(30))?.expect_success()?;
+        anyhow::Ok(())
+    };
+    run(request(AUTHORITY, "authority-key.pem").args(["-subj", "/CN=the lab"]))?;
+    run(request("certificate.pem", "key.pem")
+        .args(["-subj", "/CN=ftp.example.net"])
+        .arg("-CA")
+        .arg(path(AUTHORITY))
+        .arg("-CAkey")
+        .arg(path("authority-key.pem"))
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-addext"])
+        .arg(format!("subjectAltName=IP:{},IP:{}", host.v4, host.v6)))?;
+    let both = fs::read_to_string(path("certificate.pem"))? + &fs::read_to_string(path("key.pem"))?;
+    fs::write(path("certificate.pem"), both)?;
+    Ok(path("certificate.pem"))
 }

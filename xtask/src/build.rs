@@ -1,12 +1,15 @@
 //! The release binary: the daemon with the eBPF object inside.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::bail;
 
 use crate::{
     apt::Installing,
-    command::{cargo, run},
+    command::{cargo, forget_compiler, run},
     ebpf,
     progress::step,
     workspace::Workspace,
@@ -17,9 +20,34 @@ pub(crate) const OBJECT_VARIABLE: &str = "FTP_NAT_EBPF_OBJECT";
 
 /// Builds `target/release/ftp-nat` and gives its path.
 pub(crate) fn release(workspace: &Workspace, installing: Installing) -> anyhow::Result<PathBuf> {
+    compile(workspace, installing, &workspace.target, |_| ())
+}
+
+/// Builds the binary that is shipped, apart from the others: this machine's folders are not in it,
+/// so that the same source gives the same bytes anywhere.
+pub(crate) fn for_distribution(
+    workspace: &Workspace,
+    installing: Installing,
+) -> anyhow::Result<PathBuf> {
+    let target = workspace.target.join("dist/build");
+    compile(workspace, installing, &target, |cargo| {
+        forget_compiler(cargo).env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            ebpf::remapped_paths(workspace).join("\u{1f}"),
+        );
+    })
+}
+
+fn compile(
+    workspace: &Workspace,
+    installing: Installing,
+    target: &Path,
+    prepare: impl Fn(&mut Command),
+) -> anyhow::Result<PathBuf> {
     let object = ebpf::build(workspace, installing, ebpf::Crate::Datapath)?;
     step("ftp-nat, release", || {
-        run(cargo()
+        let mut cargo = cargo();
+        cargo
             .args([
                 "build",
                 "--quiet",
@@ -29,10 +57,12 @@ pub(crate) fn release(workspace: &Workspace, installing: Installing) -> anyhow::
                 "ftp-nat",
             ])
             .current_dir(&workspace.root)
-            .env("CARGO_TARGET_DIR", &workspace.target)
-            .env(OBJECT_VARIABLE, &object))
+            .env("CARGO_TARGET_DIR", target)
+            .env(OBJECT_VARIABLE, &object);
+        prepare(&mut cargo);
+        run(&mut cargo)
     })?;
-    let binary = workspace.target.join("release/ftp-nat");
+    let binary = target.join("release/ftp-nat");
     if !binary.exists() {
         bail!("cargo built ftp-nat but left no {}", binary.display());
     }

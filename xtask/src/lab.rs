@@ -48,7 +48,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     match task {
         LabTask::Up { clients, servers } => {
-            apt::require_programs(workspace, installing, &ftp_nat_tests::PROGRAMS, "the lab")?;
+            apt::require_programs(workspace, installing, ftp_nat_tests::PROGRAMS, "the lab")?;
             up(Plan {
                 outside: clients,
                 inside: servers,

@@ -22,7 +22,7 @@ pub(crate) fn prepare_lab(workspace: &Workspace, installing: Installing) -> anyh
              (`cargo test` runs the tests that need none)"
         );
     }
-    apt::require_programs(workspace, installing, &ftp_nat_tests::PROGRAMS, "the lab")?;
+    apt::require_programs(workspace, installing, ftp_nat_tests::PROGRAMS, "the lab")?;
     Ok(Tools {
         servers: servers::unpack(workspace, installing)?,
         binary: build::release(workspace, installing)?,

@@ -30,7 +30,7 @@ pub(super) fn program_on(pin: &Path, link: &Link) -> anyhow::Result<Option<u32>>
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(tried),
     };
-    let found = bpf::tcx_link(&fd).with_context(tried)?;
+    let found = bpf::interface_link(&fd).with_context(tried)?;
     Ok(found
         .filter(|found| found.ifindex == link.index)
         .map(|found| found.program))

@@ -126,12 +126,17 @@ impl Reader {
                 ("auto", Datapath::Auto),
                 ("stack", Datapath::Stack),
                 ("redirect", Datapath::Redirect),
+                ("xdp", Datapath::Xdp),
             ];
             config.datapath = self.choice(&item, &choices).unwrap_or_default();
-            if config.datapath == Datapath::Redirect && config.lan == Lan::None {
+            let needs_inside = matches!(config.datapath, Datapath::Redirect | Datapath::Xdp);
+            if needs_inside && config.lan == Lan::None {
                 self.problem(
                     &item.place,
-                    "\"redirect\" needs a program on the inside interface, and lan is \"none\"",
+                    format!(
+                        "{} needs a program on the inside interface, and lan is \"none\"",
+                        item.value.as_str().unwrap_or_default()
+                    ),
                 );
             }
         }
@@ -562,7 +567,7 @@ clients = ["192.168.0.0/33"]
         let all = problems.join("\n");
         for named in [
             "f.toml:2: gateway.wann: unknown key; did you mean `wan`?",
-            "f.toml:3: gateway.datapath: \"fast\" is not one of auto, stack, redirect",
+            "f.toml:3: gateway.datapath: \"fast\" is not one of auto, stack, redirect, xdp",
             "f.toml:4: gateway.lan: must be a string, not integer",
             "f.toml:7: publish.public: \"300.1.1.1\" is not an IPv4 address",
             "f.toml:10: publish: `server` is missing",

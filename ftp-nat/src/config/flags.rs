@@ -21,12 +21,12 @@ pub fn apply(args: &RunArgs, config: &mut Config) -> Vec<Problem> {
         [] => {}
         [one] if one == "none" => {
             config.lan = Lan::None;
-            if args.datapath == Some(Datapath::Redirect) {
+            if matches!(args.datapath, Some(Datapath::Redirect | Datapath::Xdp)) {
                 problems.add(
                     "--lan none",
-                    "contradicts --datapath redirect, which needs a program on the inside interface",
+                    "contradicts --datapath, which needs a program on the inside interface",
                 );
-            } else if config.datapath == Datapath::Redirect {
+            } else if config.datapath != Datapath::Stack {
                 config.datapath = Datapath::Auto;
             }
         }

@@ -7,13 +7,13 @@ use log::{debug, info, warn};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::watch::Sender,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
     attach::{self, Changes},
     clock::Clock,
-    config::Config,
+    config::{Config, Datapath},
     maps::Maps,
     netlink,
     network::Network,
@@ -58,9 +58,19 @@ pub(super) async fn follow(
 ) -> anyhow::Result<()> {
     // What has been said once is not repeated with every change of a route.
     let mut said: BTreeSet<String> = policies.borrow().warnings.clone();
+    // Whether an interface sends XDP's frames depends on its other end, of which no news comes.
+    let patience = match config.datapath {
+        Datapath::Xdp => Duration::from_secs(5),
+        _ => Duration::MAX,
+    };
     loop {
-        news.next().await?;
-        sleep(SETTLE).await;
+        match timeout(patience, news.next()).await {
+            Ok(heard) => {
+                heard?;
+                sleep(SETTLE).await;
+            }
+            Err(_) => debug!("looking at the network again"),
+        }
         let old = Arc::clone(&policies.borrow());
         match update(config, gateway, maps, clock, &old) {
             Ok((policy, complaints)) => {
@@ -95,7 +105,7 @@ fn update(
     {
         policy.keep_inside(old, &network);
     }
-    let complaints = obstacles
+    let mut complaints: BTreeSet<_> = obstacles
         .iter()
         .map(ToString::to_string)
         .chain(policy.warnings.iter().cloned())
@@ -111,6 +121,7 @@ fn update(
             &mut changes,
         )?;
     }
+    complaints.extend(attach::mark_fast(gateway, &network, maps)?);
     // Only now: flows look their routes up again and find the new interfaces.
     let epoch = maps.settings()?.route_epoch.wrapping_add(1).max(1);
     debug!("route epoch {epoch}");

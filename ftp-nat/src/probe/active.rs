@@ -48,7 +48,7 @@ fn once(
 ) -> (Active, bool) {
     let start = Instant::now();
     let mut active = Active::default();
-    let listener = match listen(session.local_address.ip()) {
+    let listener = match listen(session.local_address) {
         Ok(listener) => listener,
         Err(error) => {
             active.reply = format!("cannot listen on this machine: {error}");
@@ -118,8 +118,9 @@ fn is_answered(transfer: &Transfer) -> bool {
     )
 }
 
-fn listen(address: IpAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind((address, 0))?;
+fn listen(mut address: SocketAddr) -> io::Result<TcpListener> {
+    address.set_port(0);
+    let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

@@ -82,8 +82,8 @@ impl Dial {
 /// From where to connect, and how far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Way {
-    /// The address to connect from; none: whatever the system takes.
-    pub from: Option<IpAddr>,
+    /// The address to connect from, whatever its port; none: whatever the system takes.
+    pub from: Option<SocketAddr>,
     /// How many routers the packets may pass; none: the usual.
     pub ttl: Option<u8>,
 }
@@ -146,8 +146,9 @@ fn prepare(to: SocketAddr, way: Way) -> io::Result<Socket> {
             socket.set_unicast_hops_v6(ttl.into())?;
         }
     }
-    if let Some(from) = way.from.filter(|from| from.is_ipv4() == to.is_ipv4()) {
-        socket.bind(&SocketAddr::from((from, 0)).into())?;
+    if let Some(mut from) = way.from.filter(|from| from.is_ipv4() == to.is_ipv4()) {
+        from.set_port(0);
+        socket.bind(&from.into())?;
     }
     Ok(socket)
 }
@@ -235,7 +236,7 @@ mod tests {
     #[test]
     fn an_address_that_is_not_this_machines_is_not_connected_from() {
         let from = Way {
-            from: Some("192.0.2.77".parse().unwrap()),
+            from: Some("192.0.2.77:0".parse().unwrap()),
             ttl: None,
         };
         let (dialled, _) = dial("127.0.0.1:21".parse().unwrap(), from, LIMIT);

@@ -1,7 +1,7 @@
 //! Passive data connections: announced, dialled, listed over.
 
 use std::{
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     time::Instant,
 };
 
@@ -20,7 +20,7 @@ const SLOW_FAILURES: usize = 2;
 /// Tries a passive mode on up to `samples` ports. False: the session is spent.
 pub fn attempt(
     session: &mut Session<'_>,
-    address: IpAddr,
+    control: SocketAddr,
     mode: Mode,
     samples: u16,
     lister: Lister<'_>,
@@ -30,7 +30,7 @@ pub fn attempt(
     let mut is_usable = true;
     let mut slow_failures = 0;
     while is_usable && tries.len() < samples.into() && !lister.limits.are_over() {
-        let (sample, usable) = once(session, address, mode, lister, story);
+        let (sample, usable) = once(session, control, mode, lister, story);
         is_usable = usable;
         let is_over = sample.announced.is_none();
         let is_slow = |dial: &Dial| dial.reach == Reach::TimedOut;
@@ -67,11 +67,12 @@ fn is_unknown(sample: &Passive) -> bool {
 /// One data connection.
 fn once(
     session: &mut Session<'_>,
-    address: IpAddr,
+    control: SocketAddr,
     mode: Mode,
     lister: Lister<'_>,
     story: &Story,
 ) -> (Passive, bool) {
+    let address = control.ip();
     let start = Instant::now();
     let reply = match session.control.command(mode.verb()) {
         Ok(reply) => reply,
@@ -99,16 +100,17 @@ fn once(
         return (sample, reply.code != 0 && reply.code != 421);
     };
     if let Some(relation) = relation.filter(|_| !is_right) {
-        story.detail(
+        story.fact(
+            true,
             "announced",
             false,
             format!("{to}: {}", relation.text()),
-            0.0,
         );
     }
 
     let dialler = Dialler {
-        from: session.local_address.ip(),
+        from: session.local_address,
+        control,
         lister,
         story,
     };
@@ -164,13 +166,20 @@ fn is_usable(transfer: &Transfer) -> bool {
 }
 
 struct Dialler<'d> {
-    from: IpAddr,
+    from: SocketAddr,
+    control: SocketAddr,
     lister: Lister<'d>,
     story: &'d Story,
 }
 
 impl Dialler<'_> {
-    fn dial(&self, to: SocketAddr) -> (Dial, Option<TcpStream>) {
+    fn dial(&self, mut to: SocketAddr) -> (Dial, Option<TcpStream>) {
+        if to.ip() == self.control.ip() {
+            // With its interface, which an address of one link needs.
+            let port = to.port();
+            to = self.control;
+            to.set_port(port);
+        }
         let way = Way {
             from: Some(self.from),
             ttl: None,

@@ -62,9 +62,10 @@ pub enum DataEnd {
 
 /// Finds out how far packets get to `data_port` and to the control port.
 #[must_use]
-pub fn explore(control: SocketAddr, from: IpAddr, data_port: u16, limits: Limits) -> Path {
+pub fn explore(control: SocketAddr, from: SocketAddr, data_port: u16, limits: Limits) -> Path {
     let patience = PATIENCE.min(limits.step);
-    let data = SocketAddr::new(control.ip(), data_port);
+    let mut data = control;
+    data.set_port(data_port);
     let mut path = Path {
         data_port,
         control: Vec::new(),
@@ -93,7 +94,7 @@ pub fn explore(control: SocketAddr, from: IpAddr, data_port: u16, limits: Limits
     path
 }
 
-fn hop(to: SocketAddr, from: IpAddr, ttl: u8, patience: Duration) -> Hop {
+fn hop(to: SocketAddr, from: SocketAddr, ttl: u8, patience: Duration) -> Hop {
     let way = Way {
         from: Some(from),
         ttl: Some(ttl),

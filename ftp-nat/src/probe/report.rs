@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     advice::{self, ENCRYPTED, Fix},
-    diagnosis::{Finding, diagnose},
+    diagnosis::{Certainty, Finding, diagnose},
     seen::{Attempt, Encryption, Mode, Relation, Seen, Verdict},
     session::Refusal,
     story::{Line, Step, Story},
@@ -22,9 +22,9 @@ const WIDTH: usize = 96;
 struct Row {
     /// The number among the six causes.
     cause: Option<u8>,
-    name: super::diagnosis::Cause,
+    name: super::diagnosis::Fault,
     text: &'static str,
-    certainty: super::diagnosis::Certainty,
+    certainty: Certainty,
     side: super::diagnosis::Side,
     modes: Vec<Mode>,
     evidence: Vec<String>,
@@ -163,12 +163,24 @@ fn summary(seen: &Seen, findings: &[Finding]) -> String {
     let mut text = parts.join(", ");
     match findings.first() {
         Some(first) => {
-            let number = match first.cause.number() {
-                Some(number) => format!("cause {number}, "),
-                None => String::new(),
-            };
+            // What is only possible is said behind the evidence.
+            let blamed = findings
+                .iter()
+                .filter(|finding| finding.certainty <= first.certainty.max(Certainty::Likely));
+            let causes: Vec<_> = blamed
+                .map(|finding| {
+                    let is_less_sure = finding.certainty > first.certainty;
+                    let likely = if is_less_sure { "likely " } else { "" };
+                    match finding.cause.number() {
+                        Some(number) => {
+                            format!("{likely}cause {number}, {}", finding.cause.text())
+                        }
+                        None => format!("{likely}{}", finding.cause.text()),
+                    }
+                })
+                .collect();
             // Writing to a string cannot fail.
-            let _ = write!(text, ": {number}{}", first.cause.text());
+            let _ = write!(text, ": {}", causes.join("; and "));
         }
         None if has_working(seen) => {}
         None => text += ": no data connection could be tried",
@@ -247,12 +259,13 @@ fn for_people(summary: &str, rows: &[Row], notes: &[String], is_good: bool) -> S
         for evidence in &row.evidence {
             let _ = writeln!(text, "  - {}", wrap(evidence, 4));
         }
-        if row.certainty == super::diagnosis::Certainty::Possible && rows.len() > 1 {
+        if row.certainty == Certainty::Possible && rows.len() > 1 {
             continue;
         }
         let _ = writeln!(text, "  What to do:");
         for fix in &row.fixes {
-            let _ = writeln!(text, "    {}: {}", fix.at, wrap(&fix.what, 6));
+            let fix = wrap(&format!("{}: {}", fix.at, fix.what), 6);
+            let _ = writeln!(text, "    {fix}");
         }
     }
     for note in notes {

@@ -298,6 +298,8 @@ pub struct Seen {
     pub modes: Vec<Attempt>,
     /// How far packets get, if that had to be found out.
     pub path: Option<Path>,
+    /// What the server announces when it is asked by TLS, if that had to be found out.
+    pub announced_in_tls: Option<IpAddr>,
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ pub struct Step {
     pub ok: bool,
     /// What came of it.
     pub text: String,
-    /// How long it took, in milliseconds.
-    pub ms: f64,
+    /// How long it took, in milliseconds; none for what was concluded only.
+    pub ms: Option<f64>,
 }
 
 /// One line of the control connection.
@@ -69,19 +69,30 @@ impl Story {
 
     /// A step.
     pub fn step(&self, step: &str, ok: bool, text: impl Into<String>, ms: f64) {
-        self.add("", step, ok, text.into(), ms);
+        self.add("", step, ok, text.into(), Some(ms));
     }
 
     /// A part of the step before it.
     pub fn detail(&self, step: &str, ok: bool, text: impl Into<String>, ms: f64) {
-        self.add("  ", step, ok, text.into(), ms);
+        self.add("  ", step, ok, text.into(), Some(ms));
     }
 
-    fn add(&self, indent: &str, step: &str, ok: bool, text: String, ms: f64) {
+    /// What became clear meanwhile; a part of the step before it, or a step.
+    pub fn fact(&self, is_part: bool, step: &str, ok: bool, text: impl Into<String>) {
+        let indent = if is_part { "  " } else { "" };
+        self.add(indent, step, ok, text.into(), None);
+    }
+
+    fn add(&self, indent: &str, step: &str, ok: bool, text: String, ms: Option<f64>) {
         let mark = if ok { ' ' } else { '!' };
         let line = format!("{mark} {indent}{step:<9}  {text}");
-        let pad = WIDTH.saturating_sub(line.chars().count()).max(2);
-        self.tell(&format!("{line}{:pad$}{ms:>7.1} ms", ""));
+        match ms {
+            None => self.tell(&line),
+            Some(ms) => {
+                let pad = WIDTH.saturating_sub(line.chars().count()).max(2);
+                self.tell(&format!("{line}{:pad$}{ms:>7.1} ms", ""));
+            }
+        }
         self.steps.borrow_mut().push(Step {
             step: step.to_owned(),
             ok,

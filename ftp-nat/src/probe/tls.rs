@@ -90,6 +90,7 @@ fn explain(error: &io::Error) -> String {
         Some(other) => other.to_string(),
         None if error.kind() == io::ErrorKind::TimedOut => "no answer in time".into(),
         None if error.kind() == io::ErrorKind::UnexpectedEof => "the connection was closed".into(),
+        None if error.kind() == io::ErrorKind::ConnectionReset => "the connection was reset".into(),
         None => error.to_string(),
     }
 }

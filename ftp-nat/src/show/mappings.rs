@@ -32,7 +32,7 @@ struct Row {
 }
 
 /// The three ends of a mapping: peer, public, inside.
-fn ends(key: &MappingKey, mapping: &Mapping) -> [Endpoint; 3] {
+pub(crate) fn ends(key: &MappingKey, mapping: &Mapping) -> [Endpoint; 3] {
     let unknown = Port::default();
     let destination = Endpoint::new(key.dst, key.dport);
     if key.side == side::INBOUND {

@@ -66,7 +66,12 @@ TimeoutLinger 0
     if let Some(certificate) = site.certificate() {
         set("LoadModule", &"mod_tls.c");
         set("TLSEngine", &"on");
-        set("TLSOptions", &"NoSessionReuseRequired");
+        if !settings.tls_resumption {
+            set("TLSOptions", &"NoSessionReuseRequired");
+        }
+        if settings.implicit_tls {
+            set("TLSOptions", &"UseImplicitSSL");
+        }
         set("TLSECCertificateFile", &certificate.display());
         set("TLSECCertificateKeyFile", &certificate.display());
     }

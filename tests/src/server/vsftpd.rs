@@ -74,11 +74,16 @@ log_ftp_protocol=YES
         set("allow_anon_ssl", &"YES");
         set("force_anon_logins_ssl", &"NO");
         set("force_anon_data_ssl", &"NO");
-        set("require_ssl_reuse", &"NO");
+        set("require_ssl_reuse", yes_or_no(settings.tls_resumption));
+        set("implicit_ssl", yes_or_no(settings.implicit_tls));
         set("rsa_cert_file", &certificate.display());
         set("rsa_private_key_file", &certificate.display());
         // An elliptic key is neither RSA nor DSA, and vsftpd's default list has RSA only.
         set("ssl_ciphers", &"HIGH");
     }
     config
+}
+
+fn yes_or_no(yes: bool) -> &'static &'static str {
+    if yes { &"YES" } else { &"NO" }
 }

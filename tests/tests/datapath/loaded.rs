@@ -14,7 +14,7 @@ use aya::{
         Array, MapData, PerCpuArray, ProgramArray, RingBuf,
         lpm_trie::{Key, LpmTrie},
     },
-    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use bytemuck::Zeroable;
 use ftp_nat_common::{
@@ -77,6 +77,13 @@ pub(crate) const PROGRAMS: [&str; 5] = [
     "gateway",
     "icmp",
 ];
+
+/// The fast path, from the WAN and from the inside.
+pub(crate) const XDP_PROGRAMS: [&str; 2] = ["wan_xdp", "lan_xdp"];
+
+/// XDP's verdicts (linux/bpf.h).
+pub(crate) const XDP_PASS: u32 = 2;
+pub(crate) const XDP_REDIRECT: u32 = 4;
 
 /// TC's verdicts (linux/pkt_cls.h).
 pub(crate) const NEXT: i32 = -1;
@@ -148,6 +155,10 @@ impl Datapath {
                 .unwrap_or_else(|| panic!("the object has no program {name}"))
                 .try_into()
                 .unwrap();
+            program.load().unwrap();
+        }
+        for name in XDP_PROGRAMS {
+            let program: &mut Xdp = ebpf.program_mut(name).unwrap().try_into().unwrap();
             program.load().unwrap();
         }
         let mut stations: ProgramArray<MapData> = table::take(&mut ebpf, map::STATIONS);
@@ -283,6 +294,21 @@ impl Datapath {
             frame: out,
             mark: skb::mark(&ctx_out),
         }
+    }
+
+    /// Runs a program of the fast path on a frame: its verdict, and what became of the frame.
+    pub(crate) fn run_xdp(&self, name: &str, frame: &[u8]) -> (u32, Vec<u8>) {
+        let program: &Xdp = self.ebpf.program(name).unwrap().try_into().unwrap();
+        let mut out = vec![0; 65536];
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ..TestRunOptions::default()
+            })
+            .unwrap_or_else(|error| panic!("test run of {} bytes: {error:?}", frame.len()));
+        out.truncate(result.data_size_out as usize);
+        (result.return_value, out)
     }
 
     /// All counters, summed over the CPUs.

@@ -21,6 +21,7 @@ mod opening;
 mod packet;
 mod passing;
 mod scene;
+mod shortcut;
 mod skb;
 mod table;
 mod talk;

@@ -110,26 +110,12 @@ impl Ends {
 
     /// Puts another flow in the inbound one's place.
     pub(crate) fn set_inbound(&self, datapath: &mut Datapath, flow: Flow) {
-        let (src, dst) = (endpoint(self.outside), endpoint(self.public));
-        if src.addr.is_v4() {
-            let key = FlowKey4 {
-                src: src.addr.v4(),
-                dst: dst.addr.v4(),
-                sport: src.port,
-                dport: dst.port,
-                side: side::INBOUND,
-            };
-            datapath.flows4.set(key, flow);
-        } else {
-            let key = FlowKey6 {
-                src: src.addr,
-                dst: dst.addr,
-                sport: src.port,
-                dport: dst.port,
-                side: side::INBOUND,
-            };
-            datapath.flows6.set(key, flow);
-        }
+        set_flow(datapath, self.outside, self.public, side::INBOUND, flow);
+    }
+
+    /// Puts another flow in the outbound one's place.
+    pub(crate) fn set_outbound(&self, datapath: &mut Datapath, flow: Flow) {
+        set_flow(datapath, self.inside, self.outside, side::OUTBOUND, flow);
     }
 
     /// Announces this data connection for the client to make.
@@ -191,9 +177,28 @@ fn announce(datapath: &mut Datapath, key: MappingKey, to: Endpoint, kind: u8) {
 
 /// The flow of packets from `src` to `dst`.
 fn find_flow(datapath: &Datapath, src: SocketAddr, dst: SocketAddr, side: u32) -> Option<Flow> {
+    match key(src, dst, side) {
+        Key::V4(key) => datapath.flows4.get(&key),
+        Key::V6(key) => datapath.flows6.get(&key),
+    }
+}
+
+fn set_flow(datapath: &mut Datapath, src: SocketAddr, dst: SocketAddr, side: u32, flow: Flow) {
+    match key(src, dst, side) {
+        Key::V4(key) => datapath.flows4.set(key, flow),
+        Key::V6(key) => datapath.flows6.set(key, flow),
+    }
+}
+
+enum Key {
+    V4(FlowKey4),
+    V6(FlowKey6),
+}
+
+fn key(src: SocketAddr, dst: SocketAddr, side: u32) -> Key {
     let (src, dst) = (endpoint(src), endpoint(dst));
     if src.addr.is_v4() {
-        datapath.flows4.get(&FlowKey4 {
+        Key::V4(FlowKey4 {
             src: src.addr.v4(),
             dst: dst.addr.v4(),
             sport: src.port,
@@ -201,7 +206,7 @@ fn find_flow(datapath: &Datapath, src: SocketAddr, dst: SocketAddr, side: u32) -
             side,
         })
     } else {
-        datapath.flows6.get(&FlowKey6 {
+        Key::V6(FlowKey6 {
             src: src.addr,
             dst: dst.addr,
             sport: src.port,

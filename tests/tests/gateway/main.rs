@@ -2,6 +2,7 @@
 //! what is refused, who may enter, what is shown, and how packets go through the stack.
 
 mod daemon_death;
+mod fast;
 mod kernel;
 mod kernel_nat;
 mod refusals;

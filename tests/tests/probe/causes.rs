@@ -28,7 +28,7 @@ fn cause_1_a_nat_that_translates_port_21_only() {
     lab.router.nft(firewall::TRANSLATE_PORT_21).unwrap();
     let settings = well_configured(50_000..=50_009);
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
-    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "2"]);
+    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "3"]);
     probed.assert_cause(1, "certain");
     assert_eq!(probed.verdict("PASV"), "broken");
     assert_eq!(probed.verdict("EPSV"), "broken");
@@ -53,7 +53,10 @@ fn cause_2_a_firewall_that_drops_inbound_high_ports() {
         .unwrap();
     let settings = well_configured(50_000..=50_009);
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
-    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "1"]);
+    let probed = Probed::on(
+        lab.client(),
+        &["198.51.100.1", "--timeout", "2", "--samples", "1"],
+    );
     probed.assert_cause(2, "certain");
     assert!(
         probed.evidence().contains("translates this port"),
@@ -75,7 +78,10 @@ fn cause_2_a_firewall_that_rejects_inbound_high_ports() {
         .unwrap();
     let settings = well_configured(50_000..=50_009);
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
-    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "1"]);
+    let probed = Probed::on(
+        lab.client(),
+        &["198.51.100.1", "--timeout", "2", "--samples", "1"],
+    );
     probed.assert_cause(2, "certain");
     let evidence = probed.evidence();
     assert!(
@@ -94,7 +100,7 @@ fn cause_3_a_server_that_announces_its_inner_address() {
         ..Settings::default()
     };
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
-    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "1"]);
+    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "3"]);
     probed.assert_cause(3, "certain");
     assert_eq!(probed.verdict("PASV"), "broken");
     // It names no address.
@@ -107,7 +113,7 @@ fn cause_3_a_server_that_announces_its_inner_address() {
     assert!(fixes.contains("pasv_address=198.51.100.1"), "{fixes}");
 
     // The same, as people read it.
-    let outcome = run(command(lab.client(), &["198.51.100.1", "--timeout", "1"]));
+    let outcome = run(command(lab.client(), &["198.51.100.1", "--timeout", "3"]));
     assert_eq!(code(&outcome), Some(1));
     let text = outcome.text();
     assert!(
@@ -128,7 +134,7 @@ fn cause_3_a_server_that_announces_nothing() {
         ..Settings::default()
     };
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
-    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "1"]);
+    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "3"]);
     probed.assert_cause(3, "certain");
     let sample = &probed.json["seen"]["modes"][0]["passive"][0];
     assert_eq!(sample["relation"], "zero");
@@ -141,7 +147,7 @@ fn cause_4_a_range_of_which_only_a_part_is_forwarded() {
     // 50000-50009 are; the other half is not. All of 24 ports on one side: once in 8 million.
     let settings = well_configured(50_000..=50_019);
     let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
-    let words = ["198.51.100.1", "--timeout", "2", "--samples", "12"];
+    let words = ["198.51.100.1", "--timeout", "3", "--samples", "12"];
     let probed = Probed::on(lab.client(), &words);
     probed.assert_cause(4, "certain");
     assert!(
@@ -185,7 +191,7 @@ fn behind_a_strict_router(rules: &str) -> Probed {
     own_router.namespace.nft(rules).unwrap();
     let _server = FtpServer::start(Kind::Vsftpd, lab.client(), &Settings::default()).unwrap();
     let address = lab.client().v4.to_string();
-    Probed::on(&client, &[&address, "--timeout", "1"])
+    Probed::on(&client, &[&address, "--timeout", "2", "--samples", "1"])
 }
 
 /// The client's router: translates, and lets only well-known ports out.
@@ -252,7 +258,7 @@ fn cause_5_a_client_whose_own_firewall_forbids_outgoing_connections() {
         .unwrap();
     let _server = FtpServer::start(Kind::Vsftpd, lab.client(), &Settings::default()).unwrap();
     let address = lab.client().v4.to_string();
-    let probed = Probed::on(client, &[&address, "--timeout", "1"]);
+    let probed = Probed::on(client, &[&address, "--timeout", "3"]);
     probed.assert_cause(5, "certain");
     assert!(
         probed.evidence().contains("this machine"),
@@ -278,7 +284,7 @@ fn cause_5_a_client_that_lets_no_active_connection_in() {
         .unwrap();
     let _server = FtpServer::start(Kind::Vsftpd, lab.client(), &Settings::default()).unwrap();
     let address = lab.client().v4.to_string();
-    let probed = Probed::on(client, &[&address, "--timeout", "1", "--active"]);
+    let probed = Probed::on(client, &[&address, "--timeout", "2", "--active"]);
     probed.assert_cause(5, "likely");
     for (mode, verdict) in [
         ("PASV", "works"),
@@ -298,12 +304,14 @@ fn cause_6_two_nats_of_which_the_outer_one_is_not_announced() {
     lab.router.nft(firewall::TRANSLATE_RANGE).unwrap();
     let settings = Settings {
         passive_ports: Some(50_000..=50_009),
+        announce: Some(host.v4),
+        tls: true,
         ..Settings::default()
     };
     let _server = FtpServer::start(Kind::Vsftpd, &host, &settings).unwrap();
     let run = ["--wan", "eth0", "--publish", "10.0.0.5:21=192.168.77.2:21"];
     let _gateway = Gateway::start(&inner_router.namespace, &run).unwrap();
-    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "1"]);
+    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "3"]);
     probed.assert_cause(6, "certain");
     assert!(
         probed.evidence().contains("announces 10.0.0.5"),
@@ -315,6 +323,65 @@ fn cause_6_two_nats_of_which_the_outer_one_is_not_announced() {
         fixes.contains("advertise = \\\"198.51.100.1\\\""),
         "{fixes}"
     );
+}
+
+#[test]
+fn cause_6_two_nats_that_translate_and_rewrite_nothing() {
+    let lab = Lab::new().unwrap();
+    let inner_router = lab.server();
+    let host = behind(inner_router).unwrap();
+    lab.router.nft(firewall::TRANSLATE_RANGE).unwrap();
+    inner_router
+        .namespace
+        .nft(
+            "table inet own {\nchain prerouting {\ntype nat hook prerouting priority dstnat\n\
+             iifname eth0 tcp dport { 21, 50000-50009 } dnat ip to 192.168.77.2\n}\n}\n",
+        )
+        .unwrap();
+    let settings = Settings {
+        passive_ports: Some(50_000..=50_009),
+        ..Settings::default()
+    };
+    let _server = FtpServer::start(Kind::Proftpd, &host, &settings).unwrap();
+    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "3"]);
+    // That the address is wrong is certain; that a second NAT is there, the hops say.
+    probed.assert_cause(3, "certain");
+    let second = &probed.json["findings"][1];
+    assert_eq!(second["cause"], 6, "{second:#}");
+    assert_eq!(second["certainty"], "likely");
+    let summary = probed.json["summary"].as_str().unwrap();
+    assert!(summary.contains("likely cause 6"), "{summary}");
+}
+
+/// A client behind a router that masquerades, and a server outside; the probe in all modes.
+fn active_behind_a_masquerade(gateway: bool) -> Probed {
+    let lab = Lab::new().unwrap();
+    lab.router.nft(firewall::MASQUERADE).unwrap();
+    let _server = FtpServer::start(Kind::Vsftpd, lab.client(), &Settings::default()).unwrap();
+    let run = ["--wan", "wan", "--masquerade", "10.0.0.0/24"];
+    let _gateway = gateway.then(|| Gateway::start(&lab.router, &run).unwrap());
+    let address = lab.client().v4.to_string();
+    let words = [&address, "--active", "--timeout", "3"];
+    Probed::on(lab.server(), &words)
+}
+
+#[test]
+fn cause_1_a_clients_nat_that_does_not_rewrite_port() {
+    let probed = active_behind_a_masquerade(false);
+    probed.assert_cause(1, "likely");
+    assert_eq!(probed.json["findings"][0]["side"], "client");
+    for (mode, verdict) in [
+        ("PASV", "works"),
+        ("EPSV", "works"),
+        ("PORT", "broken"),
+        ("EPRT", "broken"),
+    ] {
+        assert_eq!(probed.verdict(mode), verdict, "{mode}");
+    }
+    let fixes = probed.fixes();
+    assert!(fixes.contains("--masquerade NET"), "{fixes}");
+
+    active_behind_a_masquerade(true).assert_works(&["PASV", "EPSV", "PORT", "EPRT"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use ftp_nat_tests::{
     firewall,
     gateway::Gateway,
-    lab::Lab,
+    lab::{Lab, Plan},
     scratch::Scratch,
     server::{FtpServer, Kind, Settings},
 };
@@ -67,6 +67,23 @@ fn pure_ftpd_works_through_the_gateway_in_all_modes() {
 #[test]
 fn pyftpdlib_works_through_the_gateway_in_all_modes() {
     works_through_the_gateway(Kind::Pyftpdlib, "pyftpdlib", &V4, &V6);
+}
+
+#[test]
+fn an_address_of_one_link_only_works() {
+    let lab = Lab::with(Plan {
+        outside: 2,
+        inside: 1,
+    })
+    .unwrap();
+    let (host, client) = (&lab.outside[0], &lab.outside[1]);
+    for (host, address) in [(host, "fe80::20"), (client, "fe80::21")] {
+        let line = format!("addr add {address}/64 dev eth0 nodad");
+        host.namespace.ip(&line).unwrap();
+    }
+    let _server = FtpServer::start(Kind::Vsftpd, host, &Settings::default()).unwrap();
+    let probed = Probed::on(client, &["[fe80::20%eth0]:21"]);
+    probed.assert_works(&["EPSV"]);
 }
 
 #[test]

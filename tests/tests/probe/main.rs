@@ -2,7 +2,9 @@
 //! lab, with a real server, and must be named.
 
 mod causes;
+mod encrypted;
 mod healthy;
+mod intercepted;
 mod rude;
 mod usage;
 

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -37,31 +37,25 @@ use Act::{Drip, Repeat, Say, SayAndClose, Wait};
 #[derive(Clone, Copy, Debug)]
 struct Manners(&'static [(&'static str, Act)]);
 
-type Shared = Arc<Mutex<Manners>>;
-
 /// A running server; it ends with this value.
 struct Rude {
-    manners: Shared,
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Rude {
-    fn start(host: &Host) -> Self {
-        let manners = Shared::new(Mutex::new(Manners(&[])));
-        let address = host.at(21);
+    fn start(host: &Host, port: u16, manners: Manners) -> Self {
+        let address = host.at(port);
         let listener = host.namespace.run(|| Ok(TcpListener::bind(address)?));
         let listener = listener.unwrap();
         listener.set_nonblocking(true).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let its = Arc::clone(&stop);
-        let current = Arc::clone(&manners);
         let serve = move || {
             while !its.load(Ordering::Relaxed) {
                 match listener.accept() {
                     Ok((stream, _)) => {
                         let its = Arc::clone(&its);
-                        let manners = *current.lock().unwrap_or_else(PoisonError::into_inner);
                         // How a session ends is the probe's matter.
                         thread::spawn(move || drop(converse(stream, manners, &its)));
                     }
@@ -70,15 +64,9 @@ impl Rude {
             }
         };
         Self {
-            manners,
             stop,
             thread: Some(host.namespace.spawn(serve).unwrap()),
         }
-    }
-
-    /// How it behaves to whoever comes from now on.
-    fn behave(&self, manners: Manners) {
-        *self.manners.lock().unwrap_or_else(PoisonError::into_inner) = manners;
     }
 }
 
@@ -166,8 +154,9 @@ fn perform(act: Act, stream: &mut TcpStream, stop: &AtomicBool) -> std::io::Resu
             return Ok(false);
         }
         Repeat(bytes) => {
+            let many = bytes.repeat(16 * 1024 / bytes.len());
             while !stop.load(Ordering::Relaxed) {
-                stream.write_all(bytes)?;
+                stream.write_all(&many)?;
             }
         }
         Drip(bytes) => {
@@ -193,22 +182,30 @@ fn lab() -> Lab {
 /// A server's manners, the verdict, and a part of its summary.
 type Case = (&'static [(&'static str, Act)], &'static str, &'static str);
 
-/// Probes each server; a probe that takes too long is killed and has no verdict.
+/// Probes each server, some at a time; a probe that takes too long is killed and has no verdict.
 fn probe_each(cases: &[Case], more: &[&str]) {
+    const AT_A_TIME: usize = 12;
     let lab = lab();
-    let address = lab.outside[0].v4.to_string();
-    let server = Rude::start(&lab.outside[0]);
-    for (manners, verdict, part) in cases {
-        println!("{manners:?}");
-        server.behave(Manners(manners));
-        let words = [&[&address, "--timeout", "1"], more].concat();
-        let probed = Probed::on(&lab.outside[1], &words);
+    let (host, client) = (&lab.outside[0], &lab.outside[1]);
+    let probe = |port: u16, (manners, verdict, part): &Case| {
+        let _server = Rude::start(host, port, Manners(manners));
+        let address = host.at(port).to_string();
+        let words = [&[&address, "--timeout", "2"], more].concat();
+        let probed = Probed::on(client, &words);
         assert_eq!(probed.json["verdict"], *verdict, "{manners:?}");
         let summary = probed.json["summary"].as_str().unwrap();
         assert!(summary.contains(part), "{manners:?}: {summary}");
         let good = *verdict == "works";
         assert_eq!(probed.code, Some(if good { 0 } else { 1 }), "{manners:?}");
         assert!(!summary.contains('\u{1b}'), "{summary:?}");
+    };
+    for (round, some) in cases.chunks(AT_A_TIME).enumerate() {
+        thread::scope(|scope| {
+            for (place, case) in some.iter().enumerate() {
+                let port = 2100 + (round * AT_A_TIME + place) as u16;
+                scope.spawn(move || probe(port, case));
+            }
+        });
     }
 }
 
@@ -465,5 +462,45 @@ fn odd_answers_to_port() {
             (&[("PORT", SayAndClose(b""))], "broken", "server itself"),
         ],
         &["--samples", "1", "--active"],
+    );
+}
+
+#[test]
+fn odd_answers_to_auth() {
+    const FEAT: Act = Say(b"211-\r\n AUTH TLS\r\n211 End\r\n");
+    probe_each(
+        &[
+            (&[], "not_encrypted", "does not encrypt"),
+            (&[("FEAT", FEAT)], "encryption_stripped", "in between"),
+            (
+                &[("AUTH", Say(b"234 go\r\n230 in\r\n"))],
+                "not_encrypted",
+                "attack",
+            ),
+            (
+                &[("AUTH", Say(b"234 go\r\n"))],
+                "not_encrypted",
+                "does not come about",
+            ),
+            (
+                &[("AUTH", SayAndClose(b"234 go\r\n"))],
+                "not_encrypted",
+                "does not come about",
+            ),
+            (
+                &[("AUTH", SayAndClose(b""))],
+                "not_ftp",
+                "no answer to AUTH",
+            ),
+        ],
+        &["--tls", "--insecure"],
+    );
+    probe_each(
+        &[
+            (&[], "not_encrypted", "not TLS"),
+            (&[("", SayAndClose(b""))], "not_encrypted", "no TLS at"),
+            (&[("", Wait)], "not_encrypted", "no TLS at"),
+        ],
+        &["--implicit-tls", "--insecure"],
     );
 }

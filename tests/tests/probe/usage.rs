@@ -127,3 +127,45 @@ fn a_password_is_sent_and_never_shown() {
     let sent = commands.iter().filter(|line| line.contains(PASSWORD));
     assert_eq!(sent.count(), 3, "{commands:?}");
 }
+
+#[test]
+fn a_password_is_asked_for_on_a_terminal_and_not_echoed() {
+    // Runs a program on a terminal of its own, and answers the first question.
+    const ON_A_TERMINAL: &str = r#"
+import os, pty, sys, termios, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+said = b""
+while b"Password of me" not in said:
+    said += os.read(terminal, 4096)
+# The question stands there a moment before the terminal stops echoing: nobody types so fast.
+for _ in range(500):
+    if not termios.tcgetattr(terminal)[3] & termios.ECHO:
+        break
+    time.sleep(0.01)
+os.write(terminal, b"s3cret-7f1\n")
+try:
+    while part := os.read(terminal, 4096):
+        said += part
+except OSError:
+    pass
+sys.stdout.write(said.decode())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+    let lab = Lab::new().unwrap();
+    let server = ScriptedServer::start(lab.client(), 21, Script::default()).unwrap();
+    let mut command = lab.client().namespace.command("python3").unwrap();
+    command
+        .args(["-c", ON_A_TERMINAL])
+        .arg(crate::binary())
+        .args(["probe", &lab.client().v4.to_string(), "--user", "me"]);
+    let outcome = run(command);
+    assert_eq!(code(&outcome), Some(0));
+    assert!(!outcome.text().contains("s3cret"), "{}", outcome.text());
+    let commands = server.commands();
+    assert!(
+        commands.contains(&"PASS s3cret-7f1".to_owned()),
+        "{commands:?}"
+    );
+}

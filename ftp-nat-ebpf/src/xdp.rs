@@ -1,0 +1,193 @@
+//! The fast path of data connections: XDP sees their packets before the stack has made anything of
+//! them.
+//!
+//! It takes what needs no thought: a plain TCP segment of a flow that TC has opened, whose next hop
+//! TC has looked up within the last second. All else passes, and meets TC.
+
+use crate::count;
+use crate::flow::Net;
+use crate::forward::is_fresh;
+use crate::gateway::{Hook, note};
+use crate::interest;
+use crate::kernel::{Frame, redirect};
+use crate::packet::{IP, Ipv4, Ipv6, Ports, TCP, Tcp, tcp};
+use crate::translate::{header4, header6};
+use aya_ebpf::bindings::xdp_action::XDP_PASS;
+use aya_ebpf::programs::XdpContext;
+use bytemuck::{Pod, Zeroable};
+use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, flow_flag, kind, side};
+use ftp_nat_common::addr::Addr;
+use ftp_nat_common::checksum::{apply, fold, of_addr};
+use ftp_nat_common::counter::Counter;
+
+/// EtherTypes, as they lie in the frame.
+const IPV4: u16 = 0x0800_u16.to_be();
+const IPV6: u16 = 0x86dd_u16.to_be();
+
+/// An Ethernet header, untagged.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Ethernet {
+    macs: [u16; 6],
+    carries: u16,
+}
+
+/// The headers of TCP over IPv4 without options.
+#[repr(C, packed(2))]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Headers4 {
+    ethernet: Ethernet,
+    ip: Ipv4,
+    tcp: Tcp,
+}
+
+/// The headers of TCP over IPv6 without extensions.
+#[repr(C, packed(2))]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Headers6 {
+    ethernet: Ethernet,
+    ip: Ipv6,
+    tcp: Tcp,
+}
+
+/// A frame comes to a hook; gives XDP's verdict.
+#[inline(always)]
+pub fn enter(ctx: &XdpContext, hook: Hook) -> u32 {
+    let frame = Frame::new(ctx);
+    let Some(ethernet) = frame.view::<Ethernet>() else {
+        return XDP_PASS;
+    };
+    let sent = if ethernet.carries == IPV4 {
+        ipv4(&frame, hook)
+    } else if ethernet.carries == IPV6 {
+        ipv6(&frame, hook)
+    } else {
+        None
+    };
+    sent.unwrap_or(XDP_PASS)
+}
+
+#[inline(always)]
+fn ipv4(frame: &Frame, hook: Hook) -> Option<u32> {
+    let Headers4 { ip, tcp, .. } = *frame.view::<Headers4>()?;
+    if ip.protocol != TCP || interest::of(tcp.ports) == 0 {
+        return None;
+    }
+    // Options and fragments are TC's.
+    if ip.version_length != 0x45 || ip.fragment & 0x3fff_u16.to_be() != 0 {
+        return None;
+    }
+    let key = FlowKey4 {
+        src: ip.src,
+        dst: ip.dst,
+        sport: tcp.ports.source(),
+        dport: tcp.ports.destination(),
+        side: hook.side(),
+    };
+    let total = u32::from(u16::from_be(ip.total));
+    let flow = take(frame, &key, total, ip.ttl, tcp.flags)?;
+    let addresses = u64::from(ip.src) + u64::from(ip.dst);
+    if is_unfinished(
+        &tcp,
+        addresses,
+        total.wrapping_sub(size_of::<Ipv4>() as u32),
+    ) {
+        return None;
+    }
+    let changed = frame.change::<Headers4>(|headers| {
+        headers.ethernet.macs = flow.macs;
+        let (mut ip, mut tcp) = (headers.ip, headers.tcp);
+        header4(&mut ip, flow, hook.side(), true);
+        segment(&mut tcp, flow, hook);
+        headers.ip = ip;
+        headers.tcp = tcp;
+    });
+    changed.then(|| send(flow, hook, &tcp, total))
+}
+
+#[inline(always)]
+fn ipv6(frame: &Frame, hook: Hook) -> Option<u32> {
+    let Headers6 { ip, tcp, .. } = *frame.view::<Headers6>()?;
+    if ip.next != TCP || interest::of(tcp.ports) == 0 {
+        return None;
+    }
+    let key = FlowKey6 {
+        src: Addr(ip.src),
+        dst: Addr(ip.dst),
+        sport: tcp.ports.source(),
+        dport: tcp.ports.destination(),
+        side: hook.side(),
+    };
+    let len = u32::from(u16::from_be(ip.len));
+    let total = len + size_of::<Ipv6>() as u32;
+    let flow = take(frame, &key, total, ip.hop_limit, tcp.flags)?;
+    let addresses = of_addr(&ip.src, false) + of_addr(&ip.dst, false);
+    if is_unfinished(&tcp, addresses, len) {
+        return None;
+    }
+    let changed = frame.change::<Headers6>(|headers| {
+        headers.ethernet.macs = flow.macs;
+        let (mut ip, mut tcp) = (headers.ip, headers.tcp);
+        header6(&mut ip, flow, hook.side(), true);
+        segment(&mut tcp, flow, hook);
+        headers.ip = ip;
+        headers.tcp = tcp;
+    });
+    changed.then(|| send(flow, hook, &tcp, total))
+}
+
+/// The flow of a packet that XDP may send.
+#[inline(always)]
+fn take<N: Net>(
+    frame: &Frame,
+    key: &N,
+    total: u32,
+    ttl: u8,
+    flags: u8,
+) -> Option<&'static mut Flow> {
+    // SAFETY: the map is not preallocated, so the entry lives on while it is used; a direction's
+    // packets seldom run on two CPUs, and what that loses are counts.
+    let flow = unsafe { &mut *key.find()? };
+    let fits = total <= flow.out_mtu && total.wrapping_add(IP) <= frame.len() && ttl > 1;
+    let plain = flow.kind != kind::CONTROL
+        && flow.flags & (flow_flag::XDP | flow_flag::NO_NAT) == flow_flag::XDP
+        && flags & (tcp::SYN | tcp::FIN | tcp::RST) == 0;
+    (fits && plain && is_fresh(flow)).then_some(flow)
+}
+
+/// Whether a checksum covers only the pseudo header so far (CHECKSUM_PARTIAL), so that the hardware,
+/// or whoever passes for it between two ends on one machine, would have to finish it: XDP cannot
+/// tell it to. Of finished ones, one in 65,536 looks the same, and goes by TC.
+#[inline(always)]
+fn is_unfinished(tcp: &Tcp, addresses: u64, len: u32) -> bool {
+    let length = u64::from((len as u16).to_be());
+    let protocol = u64::from(u16::from(TCP).to_be());
+    fold(addresses + length + protocol) == tcp.checksum
+}
+
+/// Ports and checksum.
+#[inline(always)]
+fn segment(tcp: &mut Tcp, flow: &Flow, hook: Hook) {
+    let ports: Ports = tcp.ports;
+    tcp.ports = if hook.side() == side::INBOUND {
+        ports.to(flow.port)
+    } else {
+        ports.from(flow.port)
+    };
+    let change = u64::from(flow.addr_diff) + u64::from(flow.port_diff);
+    tcp.checksum = apply(tcp.checksum, fold(change));
+}
+
+#[inline(always)]
+fn send(flow: &mut Flow, hook: Hook, tcp: &Tcp, total: u32) -> u32 {
+    note(flow, tcp.flags, u32::from_be(tcp.ack), total);
+    count::add(
+        if hook == Hook::WanIngress {
+            Counter::InboundXdp
+        } else {
+            Counter::OutboundXdp
+        },
+        total,
+    );
+    redirect(flow.out_ifindex) as u32
+}

@@ -1,0 +1,160 @@
+//! TLS: with real servers, and where it is in the way.
+
+use ftp_nat_tests::{
+    gateway::Gateway,
+    lab::{Lab, Plan},
+    server::{FtpServer, Kind, Settings},
+};
+
+use crate::{PUBLIC, Probed, code, command, run};
+
+const ALL: [&str; 4] = ["PASV", "EPSV", "PORT", "EPRT"];
+
+/// Two hosts that see each other: the server's, and the client's.
+fn lab() -> Lab {
+    Lab::with(Plan {
+        outside: 2,
+        inside: 1,
+    })
+    .unwrap()
+}
+
+/// Probes a server with these settings, in all modes; its password is the lab's.
+fn probe(kind: Kind, settings: &Settings, words: &[&str]) -> Probed {
+    let lab = lab();
+    let server = FtpServer::start(kind, &lab.outside[0], settings).unwrap();
+    let target = server.target_at(lab.outside[0].at(settings.port));
+    let mut words = words.to_vec();
+    let address = target.address.to_string();
+    words.extend([&address, "--active", "--user", &target.user]);
+    let mut command = command(&lab.outside[1], &words);
+    command
+        .arg("--json")
+        .env("FTP_NAT_PASSWORD", &target.password);
+    let outcome = run(command);
+    Probed {
+        code: code(&outcome),
+        json: serde_json::from_slice(&outcome.stdout).unwrap(),
+    }
+}
+
+#[test]
+fn every_server_that_speaks_tls_works_in_all_modes() {
+    let settings = Settings {
+        tls: true,
+        ..Settings::default()
+    };
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.speaks_tls()) {
+        println!("{}", kind.name());
+        let probed = probe(kind, &settings, &["--tls", "--insecure"]);
+        probed.assert_works(&ALL);
+        assert_eq!(probed.json["encryption"], "explicit");
+    }
+}
+
+#[test]
+fn data_connections_resume_the_control_connections_session_where_the_server_insists() {
+    let settings = Settings {
+        tls: true,
+        tls_resumption: true,
+        ..Settings::default()
+    };
+    for kind in Kind::ALL
+        .into_iter()
+        .filter(|kind| kind.is_strict_about_tls())
+    {
+        println!("{}", kind.name());
+        probe(kind, &settings, &["--tls", "--insecure"]).assert_works(&ALL);
+    }
+}
+
+#[test]
+fn implicit_tls_works_in_all_modes() {
+    let settings = Settings {
+        port: 990,
+        tls: true,
+        implicit_tls: true,
+        ..Settings::default()
+    };
+    // Only where nobody says `--implicit-tls` the server must be waited for.
+    let hint = probe(Kind::Vsftpd, &settings, &["--timeout", "3"]);
+    assert_eq!(hint.json["verdict"], "not_ftp");
+    let summary = hint.json["summary"].as_str().unwrap();
+    assert!(summary.contains("--implicit-tls"), "{summary}");
+    for kind in Kind::ALL
+        .into_iter()
+        .filter(|kind| kind.is_strict_about_tls())
+    {
+        println!("{}", kind.name());
+        let probed = probe(kind, &settings, &["--implicit-tls", "--insecure"]);
+        probed.assert_works(&ALL);
+        assert_eq!(probed.json["encryption"], "implicit");
+    }
+}
+
+#[test]
+fn certificates_are_checked() {
+    let lab = lab();
+    let settings = Settings {
+        tls: true,
+        ..Settings::default()
+    };
+    let server = FtpServer::start(Kind::Vsftpd, &lab.outside[0], &settings).unwrap();
+    let address = lab.outside[0].v4.to_string();
+    let trusting = |authority| {
+        let mut command = command(&lab.outside[1], &[&address, "--tls"]);
+        command.env("SSL_CERT_FILE", authority);
+        command.env_remove("SSL_CERT_DIR");
+        run(command)
+    };
+    assert_eq!(code(&trusting(server.authority())), Some(0));
+    // Another authority's.
+    let other = FtpServer::start(Kind::Vsftpd, &lab.outside[1], &settings).unwrap();
+    let outcome = trusting(other.authority());
+    assert_eq!(code(&outcome), Some(1));
+    for part in ["certificate is not accepted", "--insecure"] {
+        assert!(outcome.stderr.contains(part), "{}", outcome.stderr);
+    }
+    // No authority at all.
+    let outcome = trusting("/dev/null".into());
+    assert_eq!(code(&outcome), Some(1));
+    assert!(
+        outcome.stderr.contains("no certificate authorities"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn an_encrypted_session_behind_a_gateway_is_explained() {
+    let lab = Lab::new().unwrap();
+    let settings = Settings {
+        tls: true,
+        announce: Some(lab.server().v4),
+        passive_ports: Some(50_000..=50_009),
+        ..Settings::default()
+    };
+    let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
+    let run = ["--wan", "wan", "--publish", "198.51.100.1:21=10.0.0.5:21"];
+    let _gateway = Gateway::start(&lab.router, &run).unwrap();
+    let address = PUBLIC.to_string();
+    // In the clear the gateway does its work.
+    Probed::on(lab.client(), &[&address]).assert_works(&["PASV", "EPSV"]);
+    let words = [&address, "--tls", "--insecure", "--timeout", "3"];
+    let probed = Probed::on(lab.client(), &words);
+    // Neither the address nor the port was translated.
+    probed.assert_cause(1, "certain");
+    let summary = probed.json["summary"].as_str().unwrap();
+    assert!(
+        summary.contains("cause 1") && summary.contains("cause 3"),
+        "{summary}"
+    );
+    let notes = probed.json["notes"].to_string();
+    assert!(notes.contains("no gateway can read"), "{notes}");
+    assert!(notes.contains("passive_ports"), "{notes}");
+    assert!(
+        !probed.fixes().contains("inspect ftp"),
+        "{}",
+        probed.fixes()
+    );
+}

@@ -1,0 +1,94 @@
+//! What users install: a Debian package and a tarball, under target/dist.
+
+mod check;
+mod debian;
+mod layout;
+mod root;
+mod third_party;
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Context as _;
+
+use self::{debian::Version, layout::Layout};
+use crate::{
+    apt::{self, Installing},
+    build,
+    command::{output, program, run},
+    progress::{say, step},
+    workspace::Workspace,
+};
+
+/// What packing runs, each with the Debian package that has it.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("dh", "debhelper"),
+    ("dpkg-buildpackage", "dpkg-dev"),
+    ("git", "git"),
+    ("gzip", "gzip"),
+    ("lintian", "lintian"),
+];
+
+/// Builds the packages, and with `checks` tries them on a Debian of their own.
+pub(crate) fn run_all(
+    workspace: &Workspace,
+    installing: Installing,
+    checks: bool,
+) -> anyhow::Result<()> {
+    apt::require_programs(workspace, installing, &PROGRAMS, "the packages")?;
+    let dist = workspace.target.join("dist");
+    let binary = build::for_distribution(workspace, installing)?;
+    let layout = Layout::make(workspace, &dist.join("work"), &binary)?;
+    let built = step("Debian package", || {
+        debian::build(workspace, &layout, &Version::of_this())
+    })?;
+    lint(&built)?;
+    let package = dist.join(built.package.file_name().context("it has a name")?);
+    fs::copy(&built.package, &package)?;
+    let tarball = step("tarball", || layout.tarball(&dist))?;
+    for result in &[package, tarball] {
+        say(&format!(
+            "{} ({} KiB)",
+            workspace.relative(result),
+            fs::metadata(result)?.len() / 1024
+        ));
+    }
+    if checks {
+        check::run_all(workspace, installing, &layout, &built)?;
+    }
+    Ok(())
+}
+
+/// Shows what lintian finds; an error of Debian's policy fails.
+fn lint(built: &debian::Built) -> anyhow::Result<()> {
+    step("lintian", || {
+        run(program("lintian")
+            .args(["--fail-on", "error", "--info", "--tag-display-limit", "0"])
+            .arg(&built.changes))
+    })
+}
+
+/// The time that all files of a package carry: that of the last change, so that the same source
+/// gives the same package.
+fn epoch(workspace: &Workspace) -> anyhow::Result<u64> {
+    if let Ok(given) = std::env::var("SOURCE_DATE_EPOCH") {
+        return given.parse().context("SOURCE_DATE_EPOCH is no number");
+    }
+    let time =
+        output(
+            program("git")
+                .current_dir(&workspace.root)
+                .args(["log", "-1", "--format=%ct"]),
+        )
+        .context("SOURCE_DATE_EPOCH is not set, and git does not tell the last change")?;
+    time.trim().parse().context("git tells no time")
+}
+
+/// Files of a folder, sorted.
+fn files(folder: &std::path::Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
+}

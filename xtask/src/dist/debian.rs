@@ -1,0 +1,135 @@
+//! The Debian package, by debhelper: what is installed and removed on a user's machine is what
+//! Debian's own tools write.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+
+use super::{files, layout::Layout};
+use crate::{
+    command::{output, program},
+    workspace::Workspace,
+};
+
+/// A package's version: that of the source, and Debian's revision.
+pub(crate) struct Version(String);
+
+impl Version {
+    /// That of Cargo.toml.
+    pub(crate) fn of_this() -> Self {
+        Self(format!("{}-1", env!("CARGO_PKG_VERSION")))
+    }
+
+    /// One that comes before every other.
+    pub(crate) fn earlier() -> Self {
+        Self(format!("0~{}-1", env!("CARGO_PKG_VERSION")))
+    }
+}
+
+/// What a build left.
+pub(crate) struct Built {
+    /// The list of it all, for lintian.
+    pub(crate) changes: PathBuf,
+    /// `ftp-nat_VERSION_ARCH.deb`.
+    pub(crate) package: PathBuf,
+}
+
+/// Builds a package of what is laid out, beside it.
+pub(crate) fn build(
+    workspace: &Workspace,
+    layout: &Layout,
+    version: &Version,
+) -> anyhow::Result<Built> {
+    let debian = layout.folder.join("debian");
+    if debian.exists() {
+        fs::remove_dir_all(&debian)?;
+    }
+    copy_folder(&workspace.root.join("packaging/debian"), &debian)?;
+    fs::copy(
+        layout.folder.join("ftp-nat.service"),
+        debian.join("ftp-nat.service"),
+    )?;
+    fs::write(
+        debian.join("changelog"),
+        changelog(layout, version, &debian)?,
+    )?;
+
+    let log = output(
+        program("dpkg-buildpackage")
+            .args([
+                "--build=binary",
+                "--unsigned-changes",
+                "--unsigned-buildinfo",
+            ])
+            // Cargo is none of dpkg's packages.
+            .args(["--no-check-builddeps", "--no-pre-clean"])
+            .current_dir(&layout.folder)
+            .env("SOURCE_DATE_EPOCH", layout.epoch.to_string())
+            // A release build has no debug information that could be split off.
+            .env("DEB_BUILD_OPTIONS", "noautodbgsym")
+            .env_remove("DH_VERBOSE"),
+    )?;
+    let work = layout.folder.parent().context("below work")?;
+    fs::write(work.join("dpkg-buildpackage.log"), log)?;
+    find(work, version)
+}
+
+fn find(work: &Path, version: &Version) -> anyhow::Result<Built> {
+    let made = files(work)?;
+    let prefix = format!("ftp-nat_{}_", version.0);
+    let named = |suffix: &str| {
+        made.iter()
+            .find(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.starts_with(&prefix) && name.ends_with(suffix)
+            })
+            .cloned()
+    };
+    Ok(Built {
+        changes: named(".changes").context("dpkg-buildpackage left no .changes")?,
+        package: named(".deb").context("dpkg-buildpackage left no package")?,
+    })
+}
+
+/// debian/changelog, from which dpkg takes version and date. What changed is in docs/changelog.md.
+fn changelog(layout: &Layout, version: &Version, debian: &Path) -> anyhow::Result<String> {
+    let control = fs::read_to_string(debian.join("control"))?;
+    let maintainer = control
+        .lines()
+        .find_map(|line| line.strip_prefix("Maintainer: "))
+        .context("packaging/debian/control names no maintainer")?;
+    let date = output(
+        program("date")
+            .args(["--utc", "--rfc-email", "--date"])
+            .arg(format!("@{}", layout.epoch)),
+    )?;
+    Ok(format!(
+        "ftp-nat ({}) unstable; urgency=medium\n\n  * Built by `cargo xtask dist`; what changed is \
+         in changelog.gz.\n\n -- {maintainer}  {date}",
+        version.0
+    ))
+}
+
+fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for path in files(from)? {
+        let target = to.join(path.file_name().context("a file has a name")?);
+        if path.is_dir() {
+            copy_folder(&path, &target)?;
+        } else {
+            fs::copy(&path, &target)?;
+            // Whatever the umask of the checkout was: debhelper runs executable files.
+            let mode = if path.ends_with("rules") {
+                0o755
+            } else {
+                0o644
+            };
+            fs::set_permissions(&target, PermissionsExt::from_mode(mode))?;
+        }
+    }
+    Ok(())
+}
