@@ -5,6 +5,7 @@
 
 pub mod attach;
 pub mod bpf;
+pub mod cause;
 pub mod check;
 pub mod cli;
 pub mod clock;
