@@ -305,6 +305,31 @@ fn follow_control() -> bool {
     true
 }
 
+/// Leaves in the scratch memory where the connection's directions leave.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_exits(context: Context, hook: u32) -> u32 {
+    let hook = Hook::of(hook);
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    let no_nat = unsafe { (*scratch).connection.flags & flow_flag::NO_NAT != 0 };
+    let may_be_redirected = !no_nat && hook != Hook::WanEgress;
+    if may_be_redirected && (follow_control() || set_exits(&Skb::of(context), hook)) {
+        return 1;
+    }
+    // SAFETY: as above.
+    unsafe {
+        (*scratch).inward = Exit::through(0, 0);
+        (*scratch).outward = Exit::through(0, 0);
+    }
+    if may_be_redirected {
+        count::add(Counter::PassedNoRoute, 0);
+    }
+    0
+}
+
 /// Makes both flows of the connection in the scratch memory. The inbound one comes first: it is the
 /// lock on the public port. With `fresh` it must not exist yet; otherwise it replaces an old one.
 #[inline(always)]
@@ -355,17 +380,9 @@ fn make(skb: &Skb, hook: Hook, fresh: bool) -> bool {
     if connection.kind == kind::CONTROL && connection.server_inside == 0 {
         flow.flags |= flow_flag::REPLIES;
     }
-    let redirected =
-        !no_nat && hook != Hook::WanEgress && (follow_control() || set_exits(skb, hook));
+    ftp_nat_exits(skb.context(), hook as u32);
     // SAFETY: as above.
-    let (inward, outward) = unsafe { (&mut (*scratch).inward, &mut (*scratch).outward) };
-    if !redirected {
-        *inward = Exit::through(0, 0);
-        *outward = *inward;
-        if !no_nat && hook != Hook::WanEgress {
-            count::add(Counter::PassedNoRoute, 0);
-        }
-    }
+    let (inward, outward) = unsafe { (&(*scratch).inward, &(*scratch).outward) };
     inward.give(flow);
     let flags = if fresh { BPF_NOEXIST } else { BPF_ANY };
     if !insert(
