@@ -5,6 +5,7 @@
 
 pub mod attach;
 pub mod bpf;
+pub mod cause;
 pub mod check;
 pub mod cli;
 pub mod clock;
@@ -12,7 +13,6 @@ pub mod completions;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
-pub mod event_log;
 pub mod events;
 pub mod exit;
 pub mod flow;
@@ -32,7 +32,10 @@ pub mod object;
 pub mod pins;
 pub mod policy;
 pub mod ports;
+pub mod privileges;
 pub mod probe;
+pub mod reload;
+pub mod request;
 pub mod show;
 pub mod state_dir;
 pub mod sweep;
