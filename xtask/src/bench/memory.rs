@@ -24,6 +24,7 @@ use super::{
     crowd::{self, Flows},
     figure::Figure,
     programs::{
+        go_first,
         layout::{flow_address, flow_port},
         pinned,
     },
@@ -306,6 +307,7 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
 fn ping(data: &Pair, is_over: &AtomicBool) -> anyhow::Result<Vec<(Instant, Instant)>> {
     thread::scope(|scope| {
         let echo = scope.spawn(|| -> anyhow::Result<()> {
+            go_first()?;
             let mut byte = [0];
             while byte != *b"." {
                 (&data.server).read_exact(&mut byte)?;
@@ -313,6 +315,7 @@ fn ping(data: &Pair, is_over: &AtomicBool) -> anyhow::Result<Vec<(Instant, Insta
             }
             Ok(())
         });
+        go_first()?;
         let mut times = Vec::new();
         let mut once = |byte: [u8; 1]| -> anyhow::Result<()> {
             let sent = Instant::now();
