@@ -145,10 +145,13 @@ pub struct Flow {
     pub route_epoch: u32,
     /// The control connection it belongs to.
     pub session: u32,
-    /// All TCP flags seen so far.
+    /// The acknowledgement number of its last packet: what the other direction's next one starts
+    /// with, about.
+    pub acked: u32,
+    /// All TCP flags seen so far; FIN and RST only where their number can be right.
     pub tcp_flags: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 3],
     /// When it was created, in jiffies.
     pub born: u64,
     /// When its last packet came, in jiffies.

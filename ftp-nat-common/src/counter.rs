@@ -130,6 +130,8 @@ counters! {
         "Passed as they were: lines too long to be held";
     PassedMapFull = "passed" "reason" "map_full" false,
         "Passed as they were: no room for another session, flow or mapping";
+    PassedOutOfWindow = "passed" "reason" "out_of_window" true,
+        "FIN and RST far from what the other end waits for: they end no flow here";
     PassedTtl = "passed" "reason" "ttl" true,
         "Handed to the stack: their time to live ends here";
     PassedTooBig = "passed" "reason" "too_big" true,

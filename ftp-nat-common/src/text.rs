@@ -134,8 +134,29 @@ impl Text {
         self.push(delimiter);
     }
 
-    /// `|1|10.0.0.5|port|` or `|2|2001:db8:0:0:0:0:0:1|port|` (RFC 2428 section 2) with any
-    /// delimiter.
+    /// Group `place` of an IPv6 address, with what stands in front of it (RFC 5952, as inet_ntop
+    /// writes it: there are servers that compare the text with that of the client's address).
+    ///
+    /// `zeros`: where the groups begin that `::` stands for, and behind it where they end.
+    #[inline(never)]
+    fn push_group(&mut self, addr: &Addr, place: u32, zeros: u32) {
+        let (start, end) = (zeros & 0xff, zeros >> 8);
+        if place >= start && place < end {
+            if place == start {
+                self.push(b':');
+            }
+            if place == 7 {
+                self.push(b':');
+            }
+            return;
+        }
+        if place > 0 {
+            self.push(b':');
+        }
+        self.push_hex(group(addr, place));
+    }
+
+    /// `|1|10.0.0.5|port|` or `|2|2001:db8::1|port|` (RFC 2428 section 2) with any delimiter.
     #[inline(always)]
     pub fn push_extended(&mut self, delimiter: u8, addr: &Addr, port: Port) {
         self.push(delimiter);
@@ -144,14 +165,11 @@ impl Text {
         if addr.is_v4() {
             self.push_octets(addr.v4().to_ne_bytes(), b'.');
         } else {
-            for (place, word) in addr.0.iter().enumerate() {
-                if place > 0 {
-                    self.push(b':');
-                }
-                let octets = word.to_ne_bytes();
-                self.push_hex(u16::from_be_bytes([octets[0], octets[1]]));
-                self.push(b':');
-                self.push_hex(u16::from_be_bytes([octets[2], octets[3]]));
+            let zeros = longest_zeros(addr);
+            let mut place = 0;
+            while place < 8 {
+                self.push_group(addr, place, zeros);
+                place += 1;
             }
         }
         self.push(delimiter);
@@ -165,6 +183,44 @@ impl Text {
             .get(self.from as usize..self.to as usize)
             .unwrap_or_default()
     }
+}
+
+/// Group `place` of an IPv6 address.
+#[inline(always)]
+const fn group(addr: &Addr, place: u32) -> u16 {
+    let octets = addr.0[(place >> 1) as usize & 3].to_ne_bytes();
+    if place & 1 == 0 {
+        u16::from_be_bytes([octets[0], octets[1]])
+    } else {
+        u16::from_be_bytes([octets[2], octets[3]])
+    }
+}
+
+/// The first of the longest runs of two or more groups of zeros: where it begins, and where it ends
+/// in the second byte; 0 where there is none.
+#[inline(never)]
+fn longest_zeros(addr: &Addr) -> u32 {
+    let mut zeros = 0_u32;
+    let mut place = 0;
+    while place < 8 {
+        zeros |= ((group(addr, place) == 0) as u32) << place;
+        place += 1;
+    }
+    // Bit n: a run of `len` groups begins at n.
+    let mut starts = zeros;
+    let mut len = 1;
+    while len < 8 && starts & (zeros >> len) != 0 {
+        starts &= zeros >> len;
+        len += 1;
+    }
+    if len == 1 {
+        return 0;
+    }
+    let mut start = 0;
+    while start < 7 && starts >> start & 1 == 0 {
+        start += 1;
+    }
+    start | (start + len) << 8
 }
 
 #[inline(always)]
@@ -218,8 +274,35 @@ mod tests {
         );
         assert_eq!(
             written(|text| text.push_extended(b'|', &v6, port)),
-            "|2|2001:db8:0:0:0:0:0:1|50188|"
+            "|2|2001:db8::1|50188|"
         );
+    }
+
+    #[test]
+    fn an_ipv6_address_is_written_as_others_write_it() {
+        for ip in [
+            "::",
+            "::1",
+            "1::",
+            "1::1",
+            "2001:db8::",
+            "2001:db8::5",
+            "2001:db8:0:1::",
+            "fe80::1:0:0:1",
+            "1:0:0:2::3",
+            "1:0:2:0:3:0:4:0",
+            "0:1:2:3:4:5:6:7",
+            "1:2:3:4:5:6:7:0",
+            "1:2:3:4:5:6::",
+            "::3:4:5:6:7:8",
+            "1::4:5:0:0:8",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ] {
+            let addr = Addr::from(ip.parse::<core::net::IpAddr>().unwrap());
+            let text = written(|text| text.push_extended(b'|', &addr, Port::new(1)));
+            assert_eq!(text, format!("|2|{}|1|", addr.to_ip()));
+            assert_eq!(addr.to_ip().to_string(), ip);
+        }
     }
 
     #[test]

@@ -270,7 +270,8 @@ fn make(skb: &Skb, hook: Hook, fresh: bool) -> bool {
     flow.fresh_until = 0;
     flow.route_epoch = 0;
     flow.tcp_flags = 0;
-    flow.pad = [0; 7];
+    flow.acked = 0;
+    flow.pad = [0; 3];
     flow.born = now;
     flow.last_seen = now;
     flow.packets = 0;

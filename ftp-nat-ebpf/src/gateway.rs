@@ -7,7 +7,7 @@ use crate::count;
 use crate::flow::{self, Net};
 use crate::forward;
 use crate::interest::{self, IPV4};
-use crate::kernel::{Skb, jiffies};
+use crate::kernel::{Context, Skb, jiffies};
 use crate::mapping;
 use crate::maps;
 use crate::packet::{IP, Packet, Reading, tcp};
@@ -15,6 +15,7 @@ use crate::publish;
 use crate::translate;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, event, flow_flag, kind, port, side};
+use ftp_nat_common::addr::Endpoint;
 use ftp_nat_common::counter::Counter;
 
 /// The packet goes on as it would without us.
@@ -72,6 +73,18 @@ enum Look {
     Read = 2,
 }
 
+impl Look {
+    /// From its number.
+    #[inline(always)]
+    const fn of(number: u32) -> Self {
+        match number {
+            0 => Self::First,
+            1 => Self::Opened,
+            _ => Self::Read,
+        }
+    }
+}
+
 /// A packet on a port of FTP; gives TC's verdict.
 ///
 /// Each station looks at the packet afresh and nothing is carried from one to the next but the
@@ -99,14 +112,28 @@ pub fn enter(skb: &Skb) -> i32 {
 #[inline(always)]
 fn look(skb: &Skb, hook: Hook, look: Look) -> i32 {
     if skb.protocol() == IPV4 {
-        known::<FlowKey4>(skb, hook, look)
+        ftp_nat_known4(skb.context(), hook as u32, look as u32)
     } else {
-        known::<FlowKey6>(skb, hook, look)
+        ftp_nat_known6(skb.context(), hook as u32, look as u32)
     }
 }
 
-/// The packet's flow, and what follows from it.
+/// The flow of a packet over IPv4, and what follows from it. A global function, as the steps of
+/// reading are: the verifier checks it once for all looks and hooks.
+#[unsafe(no_mangle)]
 #[inline(never)]
+extern "C" fn ftp_nat_known4(context: Context, hook: u32, look: u32) -> i32 {
+    known::<FlowKey4>(&Skb::of(context), Hook::of(hook), Look::of(look))
+}
+
+/// The same over IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_known6(context: Context, hook: u32, look: u32) -> i32 {
+    known::<FlowKey6>(&Skb::of(context), Hook::of(hook), Look::of(look))
+}
+
+#[inline(always)]
 fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
     let mut packet = match N::headers(skb) {
         Reading::Tcp(packet) => packet,
@@ -144,8 +171,19 @@ fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         return NEXT;
     }
     if look != Look::Read {
-        note(flow, packet.flags, packet.total);
-        if flow.kind == kind::CONTROL && control::prepare(&packet, flow) {
+        let mut flags = packet.flags;
+        if flags & (tcp::FIN | tcp::RST) != 0 && !is_in_window(&packet, flow, hook.side()) {
+            count::add(Counter::PassedOutOfWindow, packet.total);
+            flags &= !(tcp::FIN | tcp::RST);
+        }
+        note(flow, flags, packet.ack, packet.total);
+        // One that goes by the stack for want of room or time to live is counted at its last look.
+        let is_usual =
+            is_last || hook == Hook::WanEgress || exit.is_redirect() || flow.out_ifindex == 0;
+        if flow.kind == kind::CONTROL
+            && !(is_usual && control::is_quiet(&packet, flow))
+            && control::prepare(&packet, flow)
+        {
             return CONTROL;
         }
     }
@@ -232,11 +270,38 @@ fn opening(skb: &Skb, hook: Hook) -> bool {
     }
 }
 
+/// How far before what the other end waits for an end of the connection may stand: something that
+/// is repeated.
+const BEHIND: u32 = 1 << 16;
+/// How far beyond: what is on its way and not acknowledged yet.
+const AHEAD: u32 = 1 << 22;
+
+/// Whether a FIN or RST can be of its connection. Somebody who cannot see that has to guess the
+/// number: else a forged one would have an idle connection forgotten here within seconds. (The ends
+/// judge for themselves, and more strictly, RFC 5961.)
+#[inline(never)]
+fn is_in_window<N: Net>(packet: &Packet<N>, flow: &Flow, side: u32) -> bool {
+    let end = Endpoint::new(flow.to, flow.port);
+    let other = if side == side::INBOUND {
+        N::key(&end, &packet.key.source(), side::OUTBOUND)
+    } else {
+        N::key(&packet.key.destination(), &end, side::INBOUND)
+    };
+    let Some(other) = other.find() else {
+        return true;
+    };
+    // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+    let other = unsafe { &*other };
+    let beyond = packet.seq.wrapping_sub(other.acked);
+    other.packets == 0 || beyond.wrapping_add(BEHIND) <= AHEAD + BEHIND
+}
+
 /// Notes the packet in its flow.
 #[inline(always)]
-pub fn note(flow: &mut Flow, flags: u8, bytes: u32) {
+pub fn note(flow: &mut Flow, flags: u8, ack: u32, bytes: u32) {
     flow.packets = flow.packets.wrapping_add(1);
     flow.bytes = flow.bytes.wrapping_add(u64::from(bytes));
+    flow.acked = ack;
     let now = jiffies();
     if flow.last_seen != now {
         flow.last_seen = now;

@@ -125,7 +125,8 @@ pub struct Tcp {
     /// Source and destination port.
     pub ports: Ports,
     seq: u32,
-    ack: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
     offset: u8,
     /// Flags.
     pub flags: u8,

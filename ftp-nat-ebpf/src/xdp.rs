@@ -102,7 +102,7 @@ fn ipv4(frame: &Frame, hook: Hook) -> Option<u32> {
         headers.ip = ip;
         headers.tcp = tcp;
     });
-    changed.then(|| send(flow, hook, tcp.flags, total))
+    changed.then(|| send(flow, hook, &tcp, total))
 }
 
 #[inline(always)]
@@ -133,7 +133,7 @@ fn ipv6(frame: &Frame, hook: Hook) -> Option<u32> {
         headers.ip = ip;
         headers.tcp = tcp;
     });
-    changed.then(|| send(flow, hook, tcp.flags, total))
+    changed.then(|| send(flow, hook, &tcp, total))
 }
 
 /// The flow of a packet that XDP may send.
@@ -151,7 +151,7 @@ fn take<N: Net>(
     let fits = total <= flow.out_mtu && total.wrapping_add(IP) <= frame.len() && ttl > 1;
     let plain = flow.kind != kind::CONTROL
         && flow.flags & (flow_flag::XDP | flow_flag::NO_NAT) == flow_flag::XDP
-        && flags & tcp::SYN == 0;
+        && flags & (tcp::SYN | tcp::FIN | tcp::RST) == 0;
     (fits && plain && is_fresh(flow)).then_some(flow)
 }
 
@@ -179,8 +179,8 @@ fn segment(tcp: &mut Tcp, flow: &Flow, hook: Hook) {
 }
 
 #[inline(always)]
-fn send(flow: &mut Flow, hook: Hook, flags: u8, total: u32) -> u32 {
-    note(flow, flags, total);
+fn send(flow: &mut Flow, hook: Hook, tcp: &Tcp, total: u32) -> u32 {
+    note(flow, tcp.flags, u32::from_be(tcp.ack), total);
     count::add(
         if hook == Hook::WanIngress {
             Counter::InboundXdp

@@ -46,6 +46,11 @@ pub enum Command {
     Mappings(ShowArgs),
     /// Show all connections, control and data
     Flows(ShowArgs),
+    /// Watch sessions, transfers and counters on a live screen
+    ///
+    /// Works from the kernel's maps alone, whether the daemon runs or not. `?` shows the keys, `q`
+    /// quits.
+    Top(TopArgs),
     /// Print the counters as Prometheus text
     Metrics(ShowArgs),
     /// Show what has happened: who was let in to what port, when, because of which words
@@ -180,6 +185,32 @@ pub struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `ftp-nat top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Seconds between two looks, from 0.2 to 60
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    pub interval: std::time::Duration,
+    /// Show only what contains this: an address, a port, a state
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub filter: String,
+    /// What comes first
+    #[arg(long, value_enum, value_name = "COLUMN", default_value_t)]
+    pub sort: crate::top::Sort,
+    /// Which gateway.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+fn interval(text: &str) -> Result<std::time::Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.2..=60.0).contains(&seconds) => {
+            Ok(std::time::Duration::from_secs_f64(seconds))
+        }
+        _ => Err("from 0.2 to 60 seconds".into()),
+    }
 }
 
 /// Arguments of `ftp-nat doctor`.

@@ -94,3 +94,59 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
         _ => Err(Failure::Found),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    /// The names of findings in a source file: each stands in front of its cause, in a line or on
+    /// its own.
+    fn names(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                names(&path, found);
+                continue;
+            }
+            let source = fs::read_to_string(path).unwrap();
+            // Tests have findings of their own.
+            let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+            for (start, _) in source.match_indices('"') {
+                let Some((name, behind)) = source[start + 1..].split_once('"') else {
+                    continue;
+                };
+                let is_name = name.contains('-')
+                    && name.chars().all(|it| it.is_ascii_lowercase() || it == '-');
+                let is_finding = behind
+                    .trim_start_matches([',', ' ', '\n'])
+                    .starts_with("None")
+                    || behind
+                        .trim_start_matches([',', ' ', '\n'])
+                        .starts_with("Some(Cause");
+                if is_name && is_finding {
+                    found.insert(name.to_owned());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_finding_is_explained_in_the_documentation() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut found = BTreeSet::new();
+        names(&root.join("src/doctor"), &mut found);
+        assert!(
+            found.contains("no-way-back") && found.len() > 40,
+            "{found:?}"
+        );
+        let text = fs::read_to_string(root.join("../docs/troubleshooting.md")).unwrap();
+        let missing: Vec<_> = found
+            .iter()
+            .filter(|name| !text.contains(&format!("`{name}`")))
+            .collect();
+        assert!(
+            missing.is_empty(),
+            "not in docs/troubleshooting.md: {missing:?}"
+        );
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod attach;
 pub mod bpf;
+pub mod cause;
 pub mod check;
 pub mod cli;
 pub mod clock;
@@ -39,4 +40,5 @@ pub mod show;
 pub mod state_dir;
 pub mod sweep;
 pub mod table;
+pub mod top;
 pub mod unload;

@@ -13,7 +13,7 @@ use ftp_nat::{
     exit::Failure,
     inspect,
     logging::{self, LogFormat},
-    man_pages, probe, reload, show, unload,
+    man_pages, probe, reload, show, top, unload,
 };
 
 fn main() -> ExitCode {
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Sessions(args) => show::sessions::run(args),
         Command::Mappings(args) => show::mappings::run(args),
         Command::Flows(args) => show::flows::run(args),
+        Command::Top(args) => top::run(args),
         Command::Metrics(args) => show::metrics::run(args),
         Command::Events(args) => show::events::run(args),
         Command::Reload(args) => reload::run(args),

@@ -204,7 +204,7 @@ fn port(end: &Endpoint) -> Option<u16> {
 }
 
 /// An end, for people.
-fn end_text(end: &Endpoint) -> String {
+pub(crate) fn end_text(end: &Endpoint) -> String {
     match (end.addr.is_none(), port(end)) {
         (true, _) => "-".into(),
         (false, None) => end.addr.to_string(),
@@ -213,7 +213,7 @@ fn end_text(end: &Endpoint) -> String {
 }
 
 /// A session's number, as the log, the tables and JSON write it.
-fn session_name(number: u32) -> String {
+pub(crate) fn session_name(number: u32) -> String {
     format!("{number:08x}")
 }
 

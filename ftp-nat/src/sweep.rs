@@ -11,10 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use ftp_nat_common::{
-    abi::{Event, Flow, Mapping, MappingKey, event, kind, port, side},
-    addr::{Endpoint, Port},
-};
+use ftp_nat_common::abi::{Event, Flow, Mapping, MappingKey, event, kind, port, side};
 
 use crate::{
     clock::Clock,
@@ -23,6 +20,7 @@ use crate::{
     lifetime::Lifetimes,
     maps::Maps,
     policy::Policy,
+    show,
     table::Table,
 };
 
@@ -312,7 +310,7 @@ fn over<K: Key>(key: &K, flow: &Flow, time: u64) -> Event {
 
 /// That a mapping has ended unused.
 fn expired(key: &MappingKey, mapping: &Mapping, time: u64) -> Event {
-    let [peer, public, inside] = mapping_ends(key, mapping);
+    let [peer, public, inside] = show::mappings::ends(key, mapping);
     Event {
         time,
         what: event::EXPIRED,
@@ -323,17 +321,6 @@ fn expired(key: &MappingKey, mapping: &Mapping, time: u64) -> Event {
         public,
         cause: mapping.cause,
         ..Event::default()
-    }
-}
-
-/// The three ends of a mapping: peer, public, inside.
-pub fn mapping_ends(key: &MappingKey, mapping: &Mapping) -> [Endpoint; 3] {
-    let unknown = Port::default();
-    let destination = Endpoint::new(key.dst, key.dport);
-    if key.side == side::INBOUND {
-        [Endpoint::new(key.src, unknown), destination, mapping.to]
-    } else {
-        [destination, mapping.to, Endpoint::new(key.src, unknown)]
     }
 }
 
@@ -364,7 +351,7 @@ mod tests {
     use bytemuck::Zeroable as _;
     use ftp_nat_common::{
         abi::{FlowKey4, Session},
-        addr::Addr,
+        addr::{Addr, Endpoint, Port},
     };
 
     const SYN: u8 = 0x02;

@@ -1,5 +1,12 @@
 //! Rule sets of the router, as `nft -f` reads them.
 
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::{namespace::Namespace, process};
+
 /// Forwards nothing at all, with no rule for FTP and none for connections under way: what passes
 /// nevertheless did not pass through the forward chain. The chain counts what it drops.
 pub const DROP_FORWARDED: &str = "
@@ -96,15 +103,49 @@ table inet lab {
 }
 ";
 
-/// Five of a hundred packets that come to a host are lost.
+/// Five of a hundred packets that come to a host are lost, and counted: [`losses`]. A packet here
+/// is what the kernel hands up at once: [`single_segments`] keeps it from being 64 KiB.
 pub const LOSE_FIVE_PERCENT: &str = "
 table inet loss {
+    counter seen { }
+    counter lost { }
     chain input {
         type filter hook input priority raw; policy accept;
-        iifname \"eth0\" numgen random mod 100 < 5 drop
+        iifname \"eth0\" counter name seen
+        iifname \"eth0\" numgen random mod 100 < 5 counter name lost drop
     }
 }
 ";
+
+/// How many packets came to a host since it has [`LOSE_FIVE_PERCENT`], and how many of them were
+/// lost.
+///
+/// # Errors
+///
+/// When it has no such counters.
+pub fn losses(namespace: &Namespace) -> anyhow::Result<[u64; 2]> {
+    let words = ["-j", "list", "counters", "table", "inet", "loss"];
+    let mut command = namespace.command("nft")?;
+    let answer = process::run(command.args(words), Duration::from_secs(10))?.expect_success()?;
+    let answer: Value = serde_json::from_slice(&answer.stdout)?;
+    let counter = |name: &str| {
+        let all = answer["nftables"].as_array()?;
+        let counters = all.iter().filter_map(|it| it.get("counter"));
+        let mut wanted = counters.filter(|it| it["name"] == name);
+        wanted.next()?["packets"].as_u64()
+    };
+    let counter = |name: &str| counter(name).with_context(|| format!("no counter {name}"));
+    Ok([counter("seen")?, counter("lost")?])
+}
+
+/// What an interface sends is cut into segments before it leaves, as on a wire.
+///
+/// # Errors
+///
+/// What iproute2 said.
+pub fn single_segments(namespace: &Namespace, interface: &str) -> anyhow::Result<()> {
+    namespace.ip(&format!("link set dev {interface} gso_max_segs 1"))
+}
 
 /// What an administrator writes who has read that FTP needs a range: the server's control port and
 /// its passive ports 50000-50009 are translated, and may pass.

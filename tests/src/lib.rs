@@ -22,11 +22,13 @@ pub mod gateway;
 pub mod lab;
 pub mod namespace;
 pub mod process;
+pub mod prometheus;
 mod reaper;
 pub mod replies;
 pub mod scratch;
 pub mod scripted;
 pub mod server;
+pub mod terminal;
 pub mod tools;
 pub mod transfers;
 
@@ -42,6 +44,7 @@ pub const PROGRAMS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("python3", "python3"),
     ("tcpdump", "tcpdump"),
+    ("tmux", "tmux"),
     ("tnftp", "tnftp"),
     ("wget", "wget"),
 ];

@@ -1,5 +1,6 @@
 //! Large files through the gateway while five of a hundred packets are lost in each direction, on
-//! the control connection as well.
+//! the control connection as well. How many were lost is counted: a test without loss would show
+//! nothing.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -12,7 +13,7 @@ use ftp_nat_tests::{
     control::{self, Control},
     firewall,
     gateway::Gateway,
-    lab::{Lab, WAN_ADDRESS},
+    lab::{HOST_INTERFACE, Host, Lab, WAN_ADDRESS},
     scratch::Scratch,
     server::{FtpServer, Kind, Settings},
 };
@@ -64,9 +65,8 @@ fn survives(publish: bool) {
         )
     };
     let gateway = Gateway::start(&lab.router, &[&["--wan", "wan"][..], &run].concat()).unwrap();
-    for host in [client, server_host] {
-        host.namespace.nft(firewall::LOSE_FIVE_PERCENT).unwrap();
-    }
+    let ends = [client, server_host];
+    ends.into_iter().for_each(lose_five_percent);
     let run_one = |mode: Mode, stores: bool| {
         let start = Instant::now();
         let name = format!("{mode:?}.bin");
@@ -96,12 +96,31 @@ fn survives(publish: bool) {
     };
     thread::scope(|scope| {
         for &mode in modes {
-            scope.spawn(move || {
-                run_one(mode, false);
-                run_one(mode, true);
-            });
+            let run_one = &run_one;
+            scope.spawn(move || run_one(mode, false));
+            scope.spawn(move || run_one(mode, true));
         }
     });
+    for host in ends {
+        assert_lossy(host, 5_000);
+    }
+}
+
+/// From now on, of what comes to the host: single segments, as on a wire.
+fn lose_five_percent(host: &Host) {
+    host.namespace.nft(firewall::LOSE_FIVE_PERCENT).unwrap();
+    firewall::single_segments(&host.namespace, HOST_INTERFACE).unwrap();
+}
+
+/// About five of a hundred packets that came to the host were lost, of `least` or more.
+fn assert_lossy(host: &Host, least: u64) {
+    let [seen, lost] = firewall::losses(&host.namespace).unwrap();
+    println!("{}: {lost} of {seen} packets lost", host.v4);
+    assert!(seen >= least, "{seen}");
+    let share = lost as f64 / seen as f64;
+    // Far beyond what chance may do with that many.
+    let chance = 5.0 * (0.05 * 0.95 / seen as f64).sqrt();
+    assert!((share - 0.05).abs() < chance, "{lost} of {seen}");
 }
 
 #[test]
@@ -126,9 +145,8 @@ fn a_control_connection_with_many_adjustments_survives_five_percent_loss() {
     let gateway = Gateway::start(&lab.router, &run).unwrap();
     let target = server.target_at(outside.at(21));
     let mut control = Control::log_in(client, &target).unwrap();
-    for host in [client, outside] {
-        host.namespace.nft(firewall::LOSE_FIVE_PERCENT).unwrap();
-    }
+    let ends = [client, outside];
+    ends.into_iter().for_each(lose_five_percent);
     let start = Instant::now();
     for round in 0..ROUNDS {
         // Ports of three to five digits' worth of text: every command grows by another length.
@@ -152,5 +170,8 @@ fn a_control_connection_with_many_adjustments_survives_five_percent_loss() {
         "{ROUNDS} rounds of PORT and RETR in one connection: {:.1} s",
         start.elapsed().as_secs_f64()
     );
+    for host in ends {
+        assert_lossy(host, 300);
+    }
     drop(gateway);
 }

@@ -1,5 +1,6 @@
 //! How fast it is: beside plain forwarding and the kernel's own helper, in one run.
 
+mod bulk;
 mod chart;
 mod document;
 mod figure;
@@ -37,6 +38,8 @@ pub(crate) enum Group {
     Packets,
     /// New data connections a second
     Openings,
+    /// Bulk throughput, and the router's CPU for it
+    Bulk,
     /// Nanoseconds a packet in each program
     Ns,
 }
@@ -87,9 +90,10 @@ impl Options {
 type Measure = fn(&Options) -> anyhow::Result<Vec<Figure>>;
 
 /// All of them, in the order in which they are run.
-const GROUPS: [(Group, &str, Measure); 3] = [
+const GROUPS: [(Group, &str, Measure); 4] = [
     (Group::Packets, "packets a second", packets::run),
     (Group::Openings, "data connections a second", openings::run),
+    (Group::Bulk, "bulk transfers", bulk::run),
     (Group::Ns, "nanoseconds a packet", ns::run),
 ];
 

@@ -10,6 +10,7 @@ mod dist;
 mod ebpf;
 mod lab;
 mod lint;
+mod picture;
 mod progress;
 mod servers;
 mod test;
@@ -55,6 +56,8 @@ enum Task {
         #[command(subcommand)]
         task: lab::LabTask,
     },
+    /// Take the README's picture of `ftp-nat top` in the lab anew, docs/top.svg (as root)
+    Picture,
     /// Make the packages: a Debian package, judged by lintian, and a tarball, in target/dist
     Dist {
         /// Then install, run, upgrade and remove it, on a Debian that is booted for this, with a
@@ -84,6 +87,8 @@ fn main() -> ExitCode {
             .and_then(|tools| bench::run(&workspace, installing, tools, &arguments)),
         Task::Test { arguments } => test::run_all(&workspace, installing, &arguments),
         Task::Lab { task } => lab::run(&workspace, installing, task),
+        Task::Picture => test::prepare_lab(&workspace, installing)
+            .and_then(|tools| picture::take(&workspace, tools)),
         Task::Dist { check } => dist::run_all(&workspace, installing, check),
         Task::Lint => lint::run_all(&workspace, installing),
     });

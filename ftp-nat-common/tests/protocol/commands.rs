@@ -246,7 +246,7 @@ fn our_own_client_announces_the_public_address() {
     let mut it = Conversation::masquerade_v6();
     assert_eq!(
         it.client("EPRT |2|fd00::7|50000|\r\n"),
-        "EPRT |2|2001:db8:0:0:0:0:0:10|50000|\r\n"
+        "EPRT |2|2001:db8::10|50000|\r\n"
     );
     assert_eq!(openings(&it), ["fd00::7 50000 as 50000"]);
 }

@@ -366,7 +366,7 @@ fn over_ipv6_only_the_port_is_announced() {
             ("229 ok (|||50000|)", "229 ok (|||50000|)", 50_000),
             (
                 "229 Entering Extended Passive Mode (|2|2001:db8:1::5|50000|)",
-                "229 Entering Extended Passi(|2|2001:db8:0:0:0:0:0:10|50000|)",
+                "229 Entering Extended Passive Mode  (|2|2001:db8::10|50000|)",
                 50_000,
             ),
             // Six numbers cannot hold the public address.

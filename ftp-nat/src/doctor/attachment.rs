@@ -111,10 +111,12 @@ fn differences(subject: &Subject, findings: &mut Findings) {
     let (Some(loaded), Some(_)) = (&subject.loaded, &subject.config) else {
         return;
     };
-    let published = match loaded.maps.published.all() {
+    let mut published = match loaded.maps.published.all() {
         Ok(published) => published,
         Err(error) => return findings.unread("the published servers", &error.into()),
     };
+    // Those without a port are only addresses.
+    published.retain(|(key, _)| key.port.number() != 0);
     let wanted = &subject.policy.published;
     let name = |addr: ftp_nat_common::addr::Addr, port: u16| {
         std::net::SocketAddr::new(addr.to_ip(), port).to_string()

@@ -158,7 +158,9 @@ impl Subject {
     /// From the tables of what is loaded alone.
     fn as_loaded(loaded: Loaded, now: u64, selection: &Selection) -> anyhow::Result<Self> {
         let maps = &loaded.maps;
-        let published = maps.published.all()?;
+        let mut published = maps.published.all()?;
+        // Those without a port are only addresses.
+        published.retain(|(key, _)| key.port.number() != 0);
         let servers = published.iter().map(|(_, entry)| entry.server.addr.to_ip());
         let inside = maps.inside.all()?;
         let clients: Vec<_> = inside

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::{
-    diagnosis::{Cause, Finding, Side},
+    diagnosis::{Fault, Finding, Side},
     seen::{Encryption, Mode, Seen},
     server::Program,
 };
@@ -54,34 +54,34 @@ impl Advisor {
     fn advise(mut self, finding: &Finding) -> Vec<Fix> {
         let is_active = finding.modes.iter().all(|mode| !mode.is_passive());
         match (finding.cause, finding.side) {
-            (Cause::NatNotTranslating | Cause::ClientSide, Side::Client) if is_active => {
+            (Fault::NatNotTranslating | Fault::ClientSide, Side::Client) if is_active => {
                 self.client_active();
             }
-            (Cause::ClientSide, _) => self.client_passive(),
-            (Cause::NatNotTranslating, _) => {
+            (Fault::ClientSide, _) => self.client_passive(),
+            (Fault::NatNotTranslating, _) => {
                 self.server_range();
                 self.gateway_translates();
             }
-            (Cause::FirewallBlocks, _) if is_active => self.server_connects(),
-            (Cause::FirewallBlocks, _) => {
+            (Fault::FirewallBlocks, _) if is_active => self.server_connects(),
+            (Fault::FirewallBlocks, _) => {
                 self.server_range();
                 self.gateway_lets_in();
             }
-            (Cause::AnnouncedAddress, _) => {
+            (Fault::AnnouncedAddress, _) => {
                 self.server_address();
                 self.gateway_rewrites();
             }
-            (Cause::PassiveRange, _) => {
+            (Fault::PassiveRange, _) => {
                 self.server_range();
                 self.range_forwarded();
             }
-            (Cause::DoubleNat, _) => {
+            (Fault::DoubleNat, _) => {
                 self.outermost_address();
                 self.server_address();
             }
-            (Cause::Intercepted, _) => self.intercepted(),
-            (Cause::Tls, _) => self.tls(),
-            (Cause::Server, _) => self.server(&finding.modes),
+            (Fault::Intercepted, _) => self.intercepted(),
+            (Fault::Tls, _) => self.tls(),
+            (Fault::Server, _) => self.server(&finding.modes),
         }
         self.fixes
     }

@@ -8,22 +8,23 @@ mod port;
 use serde::Serialize;
 
 use super::seen::{Mode, Seen, Verdict};
+use crate::cause::Cause;
 
-/// What breaks FTP. The first six are the classic ones, with their numbers.
+/// What breaks FTP here: the six classic causes, in their order, and what else may be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// 1: the NAT does not translate the data port.
+pub enum Fault {
+    /// The NAT does not translate the data port.
     NatNotTranslating,
-    /// 2: a firewall blocks the data port.
+    /// A firewall blocks the data port.
     FirewallBlocks,
-    /// 3: the server announces a wrong or inner address.
+    /// The server announces a wrong or inner address.
     AnnouncedAddress,
-    /// 4: the range of passive ports is too small, or only a part of it is open.
+    /// The range of passive ports is too small, or only a part of it is open.
     PassiveRange,
-    /// 5: the client's own side blocks it.
+    /// The client's own side blocks it.
     ClientSide,
-    /// 6: two NATs, or a 1:1 address, or different addresses for control and data.
+    /// Two NATs, or a 1:1 address, or different addresses for control and data.
     DoubleNat,
     /// Something in between speaks FTP itself, or pretends to.
     Intercepted,
@@ -33,34 +34,35 @@ pub enum Cause {
     Server,
 }
 
-impl Cause {
+impl Fault {
+    /// Which of the six it is.
+    #[must_use]
+    pub fn cause(self) -> Option<Cause> {
+        Some(match self {
+            Self::NatNotTranslating => Cause::Nat,
+            Self::FirewallBlocks => Cause::Firewall,
+            Self::AnnouncedAddress => Cause::Address,
+            Self::PassiveRange => Cause::Ports,
+            Self::ClientSide => Cause::Client,
+            Self::DoubleNat => Cause::DoubleNat,
+            Self::Intercepted | Self::Tls | Self::Server => return None,
+        })
+    }
+
     /// Its number among the six.
     #[must_use]
     pub fn number(self) -> Option<u8> {
-        match self {
-            Self::NatNotTranslating => Some(1),
-            Self::FirewallBlocks => Some(2),
-            Self::AnnouncedAddress => Some(3),
-            Self::PassiveRange => Some(4),
-            Self::ClientSide => Some(5),
-            Self::DoubleNat => Some(6),
-            Self::Intercepted | Self::Tls | Self::Server => None,
-        }
+        self.cause().map(Cause::number)
     }
 
     /// It, in words.
     #[must_use]
     pub fn text(self) -> &'static str {
-        match self {
-            Self::NatNotTranslating => "a NAT does not translate the data connection's port",
-            Self::FirewallBlocks => "a firewall blocks the data connection's port",
-            Self::AnnouncedAddress => "the server announces a wrong or inner address",
-            Self::PassiveRange => "the passive port range is used up, or only a part of it is open",
-            Self::ClientSide => "this client's own side blocks the data connection",
-            Self::DoubleNat => "double NAT, or a 1:1 address: an outer address is missing",
-            Self::Intercepted => "something in between interferes with the FTP conversation",
-            Self::Tls => "TLS on the data connection does not come about",
-            Self::Server => "the server itself does not serve",
+        match (self.cause(), self) {
+            (Some(cause), _) => cause.text(),
+            (None, Self::Intercepted) => "something in between interferes with the conversation",
+            (None, Self::Tls) => "TLS on the data connection does not come about",
+            (None, _) => "the server itself does not serve",
         }
     }
 }
@@ -103,7 +105,7 @@ pub enum Side {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
     /// What breaks it.
-    pub cause: Cause,
+    pub cause: Fault,
     /// How sure that is.
     pub certainty: Certainty,
     /// Whose side has to do something.
@@ -122,7 +124,7 @@ impl Findings {
     fn add(
         &mut self,
         mode: Mode,
-        cause: Cause,
+        cause: Fault,
         certainty: Certainty,
         side: Side,
         evidence: impl Into<String>,
@@ -164,7 +166,7 @@ pub fn diagnose(seen: &Seen) -> Vec<Finding> {
                 if seen.server.offers(verb) == Some(true) {
                     findings.add(
                         attempt.mode,
-                        Cause::Intercepted,
+                        Fault::Intercepted,
                         Certainty::Likely,
                         Side::Server,
                         format!(
@@ -181,7 +183,7 @@ pub fn diagnose(seen: &Seen) -> Vec<Finding> {
         let mode = findings.0[0].modes[0];
         findings.add(
             mode,
-            Cause::Intercepted,
+            Fault::Intercepted,
             Certainty::Possible,
             Side::Server,
             format!(

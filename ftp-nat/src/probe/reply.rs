@@ -19,8 +19,6 @@ pub struct Reply {
     pub code: u16,
     /// Its lines without their ends, fit to be printed.
     pub lines: Vec<String>,
-    /// The last line as it came.
-    last: Vec<u8>,
 }
 
 impl Reply {
@@ -51,41 +49,51 @@ impl Reply {
     /// The data connection's address that it announces, by the gateway's own parsers: six numbers
     /// in a 227, `(|||port|)` or its long form in a 229, and each in place of the other, as some
     /// servers do. An address of none is the control connection's own.
+    ///
+    /// Of a reply of several lines the last one counts, or else one before it.
     #[must_use]
     pub fn announced(&self, dialled: IpAddr) -> Option<SocketAddr> {
-        let six = || six_numbers(&self.last);
-        let extended = || self.extended(dialled);
-        match self.code {
-            227 => six().or_else(extended),
-            229 => extended().or_else(six),
+        let in_line = |line: &String| match self.code {
+            227 => six_numbers(line).or_else(|| extended(line, dialled)),
+            229 => extended(line, dialled).or_else(|| six_numbers(line)),
             _ => None,
-        }
+        };
+        self.lines.iter().rev().find_map(in_line)
     }
 
     /// Six numbers anywhere in it, as servers echo a PORT.
     #[must_use]
     pub fn echoed(&self) -> Option<SocketAddr> {
-        six_numbers(&self.last)
-    }
-
-    fn extended(&self, dialled: IpAddr) -> Option<SocketAddr> {
-        let mut finder = Extended::zeroed();
-        let mut bytes = (0..).zip(&self.last).skip(3);
-        bytes.find(|(at, byte)| finder.feed(**byte, *at))?;
-        let address = match finder.protocol {
-            0 => dialled,
-            _ => finder.addr().to_ip(),
-        };
-        Some((address, finder.port().number()).into())
+        six_numbers(self.last())
     }
 }
 
-fn six_numbers(line: &[u8]) -> Option<SocketAddr> {
+/// What stands behind a line's code, which is a number too.
+fn behind_code(line: &str) -> &[u8] {
+    let bytes = line.as_bytes();
+    match code_of(bytes) {
+        (0, _) => bytes,
+        _ => &bytes[3..],
+    }
+}
+
+fn six_numbers(line: &str) -> Option<SocketAddr> {
     let mut finder = SixNumbers::zeroed();
-    // Behind the code, which is a number too; the line's end closes the last number.
-    let mut bytes = (0..).zip(line.iter().chain(b"\r")).skip(3);
+    // The line's end closes the last number.
+    let mut bytes = (0..).zip(behind_code(line).iter().chain(b"\r"));
     bytes.find(|(at, byte)| finder.feed(**byte, *at))?;
     Some((finder.addr().to_ip(), finder.port().number()).into())
+}
+
+fn extended(line: &str, dialled: IpAddr) -> Option<SocketAddr> {
+    let mut finder = Extended::zeroed();
+    let mut bytes = (0..).zip(behind_code(line));
+    bytes.find(|(at, byte)| finder.feed(**byte, *at))?;
+    let address = match finder.protocol {
+        0 => dialled,
+        _ => finder.addr().to_ip(),
+    };
+    Some((address, finder.port().number()).into())
 }
 
 /// Puts a reply together from its bytes.
@@ -138,7 +146,6 @@ impl Reader {
             self.reply.lines.pop();
         }
         self.reply.lines.push(text);
-        self.reply.last = line;
         if is_last {
             Progress::Whole
         } else {
@@ -287,6 +294,14 @@ mod tests {
             ),
             ("229 (10,0,0,5,195,80)", Some("10.0.0.5:50000")),
             ("227 (|||50000|)", Some("198.51.100.1:50000")),
+            (
+                "227-Entering\r\n 1,2,3\r\n227 Passive Mode (10,0,0,5,195,80)",
+                Some("10.0.0.5:50000"),
+            ),
+            (
+                "227-Passive Mode (10,0,0,5,195,80)\r\n227 that was it",
+                Some("10.0.0.5:50000"),
+            ),
             ("227 Logout.", None),
             ("227 (10,0,0,256,195,80)", None),
             ("229 (|||0|)", None),

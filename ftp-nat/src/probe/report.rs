@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     advice::{self, ENCRYPTED, Fix},
-    diagnosis::{Finding, diagnose},
+    diagnosis::{Certainty, Finding, diagnose},
     seen::{Attempt, Encryption, Mode, Relation, Seen, Verdict},
     session::Refusal,
     story::{Line, Step, Story},
@@ -22,9 +22,9 @@ const WIDTH: usize = 96;
 struct Row {
     /// The number among the six causes.
     cause: Option<u8>,
-    name: super::diagnosis::Cause,
+    name: super::diagnosis::Fault,
     text: &'static str,
-    certainty: super::diagnosis::Certainty,
+    certainty: Certainty,
     side: super::diagnosis::Side,
     modes: Vec<Mode>,
     evidence: Vec<String>,
@@ -163,12 +163,20 @@ fn summary(seen: &Seen, findings: &[Finding]) -> String {
     let mut text = parts.join(", ");
     match findings.first() {
         Some(first) => {
-            // Two that are as sure as each other are both to blame.
-            let blamed = findings.iter().filter(|it| it.certainty == first.certainty);
+            // What is only possible is said behind the evidence.
+            let blamed = findings
+                .iter()
+                .filter(|finding| finding.certainty <= first.certainty.max(Certainty::Likely));
             let causes: Vec<_> = blamed
-                .map(|finding| match finding.cause.number() {
-                    Some(number) => format!("cause {number}, {}", finding.cause.text()),
-                    None => finding.cause.text().to_owned(),
+                .map(|finding| {
+                    let is_less_sure = finding.certainty > first.certainty;
+                    let likely = if is_less_sure { "likely " } else { "" };
+                    match finding.cause.number() {
+                        Some(number) => {
+                            format!("{likely}cause {number}, {}", finding.cause.text())
+                        }
+                        None => format!("{likely}{}", finding.cause.text()),
+                    }
                 })
                 .collect();
             // Writing to a string cannot fail.
@@ -251,7 +259,7 @@ fn for_people(summary: &str, rows: &[Row], notes: &[String], is_good: bool) -> S
         for evidence in &row.evidence {
             let _ = writeln!(text, "  - {}", wrap(evidence, 4));
         }
-        if row.certainty == super::diagnosis::Certainty::Possible && rows.len() > 1 {
+        if row.certainty == Certainty::Possible && rows.len() > 1 {
             continue;
         }
         let _ = writeln!(text, "  What to do:");

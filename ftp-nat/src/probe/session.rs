@@ -183,8 +183,8 @@ impl<'s> Door<'s> {
                 Refusal::NotFtp(format!(
                     "{address} accepts connections but says nothing: {trouble}. A server that \
                      waits for TLS from the first byte on (port 990) needs --implicit-tls; \
-                     otherwise something in between accepts connections in the server's place, or \
-                     a firewall lets the first packets pass only"
+                     a server that looks its clients up first needs a longer --timeout; otherwise \
+                     something in between accepts connections in the server's place"
                 ))
             }
             Trouble::Closed | Trouble::Reset => Refusal::NotFtp(format!(

@@ -23,28 +23,28 @@ use crate::{
 
 /// A connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Connection {
-    pub(super) outside: Endpoint,
-    pub(super) public: Endpoint,
+pub(crate) struct Connection {
+    pub(crate) outside: Endpoint,
+    pub(crate) public: Endpoint,
     /// Zero where the kernel's own NAT knows it alone.
-    pub(super) inside: Endpoint,
+    pub(crate) inside: Endpoint,
     /// The direction from outside to inside.
-    pub(super) inbound: Flow,
+    pub(crate) inbound: Flow,
     /// The direction from inside to outside.
-    pub(super) outbound: Flow,
+    pub(crate) outbound: Flow,
 }
 
 impl Connection {
-    pub(super) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         State::of(self.inbound.tcp_flags, self.outbound.tcp_flags)
     }
 
-    pub(super) fn last_seen(&self) -> u64 {
+    pub(crate) fn last_seen(&self) -> u64 {
         self.inbound.last_seen.max(self.outbound.last_seen)
     }
 
     /// What both directions have in common, from whichever is there.
-    pub(super) fn common(&self) -> &Flow {
+    pub(crate) fn common(&self) -> &Flow {
         if self.inbound.kind == 0 {
             &self.outbound
         } else {
@@ -58,7 +58,7 @@ impl Connection {
 /// # Errors
 ///
 /// What the kernel said.
-pub(super) fn all(maps: &Maps) -> anyhow::Result<Vec<Connection>> {
+pub(crate) fn all(maps: &Maps) -> anyhow::Result<Vec<Connection>> {
     let mut connections = joined(&maps.flows4)?;
     connections.extend(joined(&maps.flows6)?);
     connections.sort_by_key(|it| it.common().born);

@@ -1,6 +1,9 @@
 //! `ftp-nat mappings`: the announced connections that have not come yet.
 
-use ftp_nat_common::abi::{Mapping, MappingKey};
+use ftp_nat_common::{
+    abi::{Mapping, MappingKey, side},
+    addr::{Endpoint, Port},
+};
 use serde::Serialize;
 
 use super::{
@@ -8,7 +11,7 @@ use super::{
     columns::{Columns, Side},
     end_text, human, port, print, print_json, session_name, tenths,
 };
-use crate::{cli::ShowArgs, exit::Failure, flow::kind_name, sweep::mapping_ends};
+use crate::{cli::ShowArgs, exit::Failure, flow::kind_name};
 
 /// A mapping, as JSON has it.
 #[derive(Debug, PartialEq, Serialize)]
@@ -26,6 +29,17 @@ struct Row {
     session: String,
     age: f64,
     expires_in: f64,
+}
+
+/// The three ends of a mapping: peer, public, inside.
+pub(crate) fn ends(key: &MappingKey, mapping: &Mapping) -> [Endpoint; 3] {
+    let unknown = Port::default();
+    let destination = Endpoint::new(key.dst, key.dport);
+    if key.side == side::INBOUND {
+        [Endpoint::new(key.src, unknown), destination, mapping.to]
+    } else {
+        [destination, mapping.to, Endpoint::new(key.src, unknown)]
+    }
 }
 
 /// Shows them.
@@ -59,7 +73,7 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
 }
 
 fn row(view: &View, gateway: String, key: &MappingKey, mapping: &Mapping) -> Row {
-    let [peer, public, inside] = mapping_ends(key, mapping);
+    let [peer, public, inside] = ends(key, mapping);
     Row {
         gateway,
         kind: kind_name(mapping.kind),
@@ -89,7 +103,7 @@ fn table(view: &View, all: &[(String, MappingKey, Mapping)]) -> String {
         ("LEFT", Side::Right),
     ]);
     for (_, key, mapping) in all {
-        let [peer, public, inside] = mapping_ends(key, mapping);
+        let [peer, public, inside] = ends(key, mapping);
         let peer = if peer.addr.is_none() {
             "anybody".into()
         } else {
@@ -111,10 +125,7 @@ fn table(view: &View, all: &[(String, MappingKey, Mapping)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ftp_nat_common::{
-        abi::side,
-        addr::{Addr, Endpoint, Port},
-    };
+    use ftp_nat_common::addr::Addr;
 
     #[test]
     fn the_peer_is_outside_whichever_way_the_connection_goes() {
@@ -131,7 +142,7 @@ mod tests {
             to: Endpoint::new(addr, Port::new(number)),
             ..Mapping::default()
         };
-        let shown = mapping_ends(&inbound, &to(server, 50001)).map(|end| end_text(&end));
+        let shown = ends(&inbound, &to(server, 50001)).map(|end| end_text(&end));
         assert_eq!(shown, ["192.0.2.9", "198.51.100.1:50000", "10.0.0.5:50001"]);
         let outbound = MappingKey {
             src: server,
@@ -140,7 +151,7 @@ mod tests {
             side: side::OUTBOUND,
             ..MappingKey::default()
         };
-        let shown = mapping_ends(&outbound, &to(gateway, 20)).map(|end| end_text(&end));
+        let shown = ends(&outbound, &to(gateway, 20)).map(|end| end_text(&end));
         assert_eq!(shown, ["192.0.2.9:40000", "198.51.100.1:20", "10.0.0.5"]);
     }
 }

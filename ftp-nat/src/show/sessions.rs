@@ -19,24 +19,24 @@ use crate::{cli::ShowArgs, exit::Failure, flow::State};
 
 /// What flows say of a session.
 #[derive(Clone, Copy, Debug, Default)]
-struct Traffic {
+pub(crate) struct Traffic {
     state: Option<State>,
-    last_seen: u64,
+    pub(crate) last_seen: u64,
     /// Data connections that are alive.
-    data: u64,
-    bytes: u64,
+    pub(crate) data: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A session and its traffic.
-struct Shown {
+pub(crate) struct Shown {
     gateway: String,
-    number: u32,
-    session: Session,
-    traffic: Traffic,
+    pub(crate) number: u32,
+    pub(crate) session: Session,
+    pub(crate) traffic: Traffic,
 }
 
 impl Shown {
-    fn client(&self) -> &Endpoint {
+    pub(crate) fn client(&self) -> &Endpoint {
         if self.session.role == role::PUBLISH {
             &self.session.outside
         } else {
@@ -44,11 +44,20 @@ impl Shown {
         }
     }
 
-    fn server(&self) -> &Endpoint {
+    pub(crate) fn server(&self) -> &Endpoint {
         if self.session.role == role::PUBLISH {
             &self.session.inside
         } else {
             &self.session.outside
+        }
+    }
+
+    /// How far it is, in a word.
+    pub(crate) fn state(&self) -> &'static str {
+        match self.traffic.state {
+            None => "gone",
+            Some(State::Established) if self.encrypted() => "tls",
+            Some(state) => state.name(),
         }
     }
 
@@ -107,7 +116,16 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
 }
 
 fn all(loaded: &Loaded) -> anyhow::Result<Vec<Shown>> {
-    let traffic = traffic(&flows::all(&loaded.maps)?);
+    with(loaded, &flows::all(&loaded.maps)?)
+}
+
+/// All sessions of a gateway, with what these connections say of them.
+///
+/// # Errors
+///
+/// What the kernel said.
+pub(crate) fn with(loaded: &Loaded, connections: &[Connection]) -> anyhow::Result<Vec<Shown>> {
+    let traffic = traffic(connections);
     let sessions = loaded.maps.sessions.all()?;
     Ok(sessions
         .into_iter()
@@ -192,17 +210,12 @@ fn table(view: &View, found: &[Shown]) -> String {
         ("IDLE", Side::Right),
     ]);
     for shown in found {
-        let state = match shown.traffic.state {
-            None => "gone",
-            Some(State::Established) if shown.encrypted() => "tls",
-            Some(state) => state.name(),
-        };
         columns.row(vec![
             session_name(shown.number),
             end_text(shown.client()),
             end_text(&shown.session.public),
             end_text(shown.server()),
-            state.into(),
+            shown.state().into(),
             shown.traffic.data.to_string(),
             human::bytes(shown.traffic.bytes),
             human::duration(view.age(shown.session.born)),

@@ -131,7 +131,7 @@ fn an_address_that_changes_is_followed_and_announced() {
 }
 
 #[test]
-fn a_route_that_moves_takes_the_server_along() {
+fn a_route_that_moves_takes_the_server_and_its_connections_along() {
     let lab = Lab::with(Plan {
         inside: 2,
         ..Plan::default()
@@ -154,7 +154,8 @@ fn a_route_that_moves_takes_the_server_along() {
         .unwrap();
     let text = ONE_SERVER.replace("10.0.0.5:21", "10.1.0.5:21");
     let gateway = ConfigFile::new(&text).run(&lab);
-    assert_eq!(fetch(&lab, &server, "PASV").unwrap(), CONTENT);
+    let mut control = Control::log_in(lab.client(), &server.target_at(crate::PUBLIC)).unwrap();
+    assert_eq!(control.fetch(lab.client(), "PASV", SMALL).unwrap(), CONTENT);
     // The way by the second host ends; the straight one takes its place.
     lab.router
         .ip("route replace 10.1.0.5 via 10.0.0.5")
@@ -163,6 +164,9 @@ fn a_route_that_moves_takes_the_server_along() {
         .namespace
         .ip("route replace blackhole 10.1.0.5")
         .unwrap();
+    for verb in ["PASV", "EPSV"] {
+        assert_eq!(control.fetch(lab.client(), verb, SMALL).unwrap(), CONTENT);
+    }
     assert_eq!(fetch(&lab, &server, "PASV").unwrap(), CONTENT);
     drop(gateway);
 }

@@ -7,6 +7,7 @@ mod check;
 mod events;
 mod interfaces;
 mod log;
+mod metrics;
 mod privileges;
 mod reload;
 mod systemd;

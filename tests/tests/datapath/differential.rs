@@ -32,7 +32,8 @@ const SEGMENTS: usize = 4_000;
 const GROUPS: usize = 30;
 
 /// Counters of what the model does not do: choosing a packet's way, telling.
-const NOT_MODELLED: [Counter; 6] = [
+const NOT_MODELLED: [Counter; 7] = [
+    Counter::PassedOutOfWindow,
     Counter::InboundRedirected,
     Counter::OutboundRedirected,
     Counter::InboundStack,

@@ -46,8 +46,6 @@ fn shapes(plain: &Packet) -> Vec<(&'static str, Packet)> {
         ),
         ("zeros", plain.clone().payload([0; 64]).seq(0).ack(0)),
         ("ones", plain.clone().payload([0xff; 64])),
-        ("the end", plain.clone().flags(ACK | FIN)),
-        ("a reset", plain.clone().flags(RST)),
         (
             "TCP options",
             plain
@@ -321,6 +319,54 @@ fn the_addresses_of_a_neighbour_that_is_known_are_written_until_they_are_old() {
                     .sent_straight(expected.clone())
                     .check(datapath);
             }
+        }
+    });
+}
+
+#[test]
+fn an_end_that_is_out_of_window_is_passed_on_and_not_believed() {
+    on_router(|datapath| {
+        for data in connections() {
+            connect(datapath, &data);
+            datapath.run(Hook::LanIngress, &data.outbound().ack(1_000_000).bytes());
+            for (seq, flags, believed) in [
+                (1_000_000_u32.wrapping_add(1 << 23), RST, false),
+                (1_000_000_u32.wrapping_sub(1 << 17), RST, false),
+                (1_000_000_u32.wrapping_add(1 << 31), FIN | ACK, false),
+                (1_000_000 + 100_000, FIN | ACK, true),
+                (1_000_000 - 1, RST, true),
+            ] {
+                let (before, _) = data.flows(datapath).unwrap();
+                let packet = data.inbound().seq(seq).flags(flags);
+                let ignored: &[_] = if believed {
+                    &[]
+                } else {
+                    &[Counter::PassedOutOfWindow]
+                };
+                Fixture::wan(format!("{seq} {flags:#x}"), &packet)
+                    .redirected(&hop(data.inwards(&packet)))
+                    .counting(ignored)
+                    .check(datapath);
+                let (after, _) = data.flows(datapath).unwrap();
+                let end = after.tcp_flags & (FIN | RST) & !before.tcp_flags;
+                assert_eq!(end != 0, believed, "{seq} {flags:#x}");
+            }
+        }
+    });
+}
+
+#[test]
+fn fragments_of_a_connection_pass_untranslated_and_counted() {
+    on_router(|datapath| {
+        let data = control_v4().data(50_111, 50_000, 50_000);
+        connect(datapath, &data);
+        let packet = data.inbound().payload([5; 64]);
+        for offset in [[0x20, 0], [0x20, 9], [0, 9]] {
+            let mut frame = packet.bytes();
+            frame[ETHERNET + 6..ETHERNET + 8].copy_from_slice(&offset);
+            Fixture::new(format!("{offset:?}"), Hook::WanIngress, frame)
+                .counting(&[Counter::PassedFragment])
+                .check(datapath);
         }
     });
 }

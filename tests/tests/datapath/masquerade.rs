@@ -78,7 +78,7 @@ fn an_eprt_command_keeps_its_delimiter() {
         (
             masqueraded_v6(),
             "EPRT |2|fd00:10::50|50000|\r\n",
-            "EPRT |2|2001:db8:1:0:0:0:0:1|50000|\r\n",
+            "EPRT |2|2001:db8:1::1|50000|\r\n",
         ),
     ];
     on_router(|datapath| {

@@ -4,6 +4,7 @@
 mod daemon_death;
 mod fast;
 mod kernel;
+mod kernel_nat;
 mod refusals;
 mod shown;
 mod stack;

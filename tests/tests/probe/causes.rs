@@ -326,6 +326,65 @@ fn cause_6_two_nats_of_which_the_outer_one_is_not_announced() {
 }
 
 #[test]
+fn cause_6_two_nats_that_translate_and_rewrite_nothing() {
+    let lab = Lab::new().unwrap();
+    let inner_router = lab.server();
+    let host = behind(inner_router).unwrap();
+    lab.router.nft(firewall::TRANSLATE_RANGE).unwrap();
+    inner_router
+        .namespace
+        .nft(
+            "table inet own {\nchain prerouting {\ntype nat hook prerouting priority dstnat\n\
+             iifname eth0 tcp dport { 21, 50000-50009 } dnat ip to 192.168.77.2\n}\n}\n",
+        )
+        .unwrap();
+    let settings = Settings {
+        passive_ports: Some(50_000..=50_009),
+        ..Settings::default()
+    };
+    let _server = FtpServer::start(Kind::Proftpd, &host, &settings).unwrap();
+    let probed = Probed::on(lab.client(), &["198.51.100.1", "--timeout", "3"]);
+    // That the address is wrong is certain; that a second NAT is there, the hops say.
+    probed.assert_cause(3, "certain");
+    let second = &probed.json["findings"][1];
+    assert_eq!(second["cause"], 6, "{second:#}");
+    assert_eq!(second["certainty"], "likely");
+    let summary = probed.json["summary"].as_str().unwrap();
+    assert!(summary.contains("likely cause 6"), "{summary}");
+}
+
+/// A client behind a router that masquerades, and a server outside; the probe in all modes.
+fn active_behind_a_masquerade(gateway: bool) -> Probed {
+    let lab = Lab::new().unwrap();
+    lab.router.nft(firewall::MASQUERADE).unwrap();
+    let _server = FtpServer::start(Kind::Vsftpd, lab.client(), &Settings::default()).unwrap();
+    let run = ["--wan", "wan", "--masquerade", "10.0.0.0/24"];
+    let _gateway = gateway.then(|| Gateway::start(&lab.router, &run).unwrap());
+    let address = lab.client().v4.to_string();
+    let words = [&address, "--active", "--timeout", "3"];
+    Probed::on(lab.server(), &words)
+}
+
+#[test]
+fn cause_1_a_clients_nat_that_does_not_rewrite_port() {
+    let probed = active_behind_a_masquerade(false);
+    probed.assert_cause(1, "likely");
+    assert_eq!(probed.json["findings"][0]["side"], "client");
+    for (mode, verdict) in [
+        ("PASV", "works"),
+        ("EPSV", "works"),
+        ("PORT", "broken"),
+        ("EPRT", "broken"),
+    ] {
+        assert_eq!(probed.verdict(mode), verdict, "{mode}");
+    }
+    let fixes = probed.fixes();
+    assert!(fixes.contains("--masquerade NET"), "{fixes}");
+
+    active_behind_a_masquerade(true).assert_works(&["PASV", "EPSV", "PORT", "EPRT"]);
+}
+
+#[test]
 fn a_probe_ends_in_time_whatever_is_dropped() {
     let lab = Lab::new().unwrap();
     lab.router

@@ -132,13 +132,18 @@ fn a_password_is_sent_and_never_shown() {
 fn a_password_is_asked_for_on_a_terminal_and_not_echoed() {
     // Runs a program on a terminal of its own, and answers the first question.
     const ON_A_TERMINAL: &str = r#"
-import os, pty, sys
+import os, pty, sys, termios, time
 pid, terminal = pty.fork()
 if pid == 0:
     os.execv(sys.argv[1], sys.argv[1:])
 said = b""
 while b"Password of me" not in said:
     said += os.read(terminal, 4096)
+# The question stands there a moment before the terminal stops echoing: nobody types so fast.
+for _ in range(500):
+    if not termios.tcgetattr(terminal)[3] & termios.ECHO:
+        break
+    time.sleep(0.01)
 os.write(terminal, b"s3cret-7f1\n")
 try:
     while part := os.read(terminal, 4096):

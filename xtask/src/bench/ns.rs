@@ -15,14 +15,18 @@ use std::{collections::HashMap as StdMap, net::SocketAddrV4};
 use anyhow::{Context as _, ensure};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, ProgramArray},
-    programs::SchedClassifier,
+    maps::{Array, HashMap, Map, MapData, ProgramArray, RingBuf},
+    programs::{SchedClassifier, Xdp},
 };
+use aya_obj::programs::XdpAttachType;
 use ftp_nat_common::{
-    abi::{Flow, FlowKey4, Mapping, MappingKey, Session as State, map, side},
+    abi::{Flow, FlowKey4, Mapping, MappingKey, Session as State, flow_flag, map, side},
     addr::Port,
 };
-use ftp_nat_tests::lab::{LAN, Lab, WAN, WAN_ADDRESS};
+use ftp_nat_tests::{
+    gateway::Gateway,
+    lab::{LAN, Lab, WAN, WAN_ADDRESS},
+};
 
 use super::{
     Options,
@@ -31,16 +35,15 @@ use super::{
     programs::{
         self, Cell, Ran, classifier, last_cpu,
         layout::{FRAME, Plan, SMALL, flow_address, flow_port},
-        pinned, run_tc, stay_on_cpu, take,
+        loaded_xdp, pinned, run_tc, run_xdp, stay_on_cpu, take,
     },
     scene::{Router, Scene, Settings, at, ifindex},
     session::{self, Session},
 };
 use crate::progress::say;
 
-/// TC's verdicts (linux/pkt_cls.h).
-const NEXT: i32 = -1;
-const REDIRECT: i32 = 7;
+/// In jiffies, whose number a second is at least 100.
+const HOUR: u32 = 360_000;
 
 /// How many sessions wait for their 227.
 const SESSIONS: u16 = 1024;
@@ -56,46 +59,98 @@ fn data_port(session: u16) -> [u8; 2] {
 /// TCP's timestamps, as in nearly every segment on the internet.
 const TIMESTAMPS: [u8; 12] = [1, 1, 8, 10, 0, 0, 1, 0, 0, 0, 2, 0];
 
+/// A program of the daemon's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Program {
+    WanIngress,
+    LanIngress,
+    WanXdp,
+}
+
+impl Program {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::WanIngress => "wan_ingress",
+            Self::LanIngress => "lan_ingress",
+            Self::WanXdp => "wan_xdp",
+        }
+    }
+
+    /// The verdict that lets a packet go on.
+    const fn pass(self) -> i32 {
+        match self {
+            Self::WanXdp => 2,
+            _ => -1,
+        }
+    }
+
+    /// The verdict that sends it to the other interface.
+    const fn redirect(self) -> i32 {
+        match self {
+            Self::WanXdp => 4,
+            _ => 7,
+        }
+    }
+}
+
 /// A kind of packet.
 #[derive(Clone, Copy)]
 struct Kind {
     key: &'static str,
     /// The program that it meets.
-    program: &'static str,
-    /// Whether it comes in at the WAN.
-    is_outside: bool,
-    verdict: i32,
+    program: Program,
+    /// Whether it is sent to the other interface.
+    is_sent: bool,
     /// Whether each turn is of another flow.
     spreads: bool,
 }
 
-const fn kind(key: &'static str, program: &'static str, verdict: i32) -> Kind {
+impl Kind {
+    /// The key of its frames: XDP gets the same as TC, and so do hits at random as others.
+    fn frames(&self) -> &'static str {
+        let key = self.key.strip_prefix("xdp_").unwrap_or(self.key);
+        key.strip_suffix("_random").unwrap_or(key)
+    }
+}
+
+const fn passed(key: &'static str, program: Program) -> Kind {
     Kind {
         key,
         program,
-        is_outside: program.len() == "wan_ingress".len() && program.as_bytes()[0] == b'w',
-        verdict,
+        is_sent: false,
         spreads: false,
     }
 }
 
-const WAN_PROGRAM: &str = "wan_ingress";
-const LAN_PROGRAM: &str = "lan_ingress";
+const fn sent(key: &'static str, program: Program) -> Kind {
+    Kind {
+        is_sent: true,
+        ..passed(key, program)
+    }
+}
 
-/// What is measured. `empty` must come first: the others' costs are above its.
-const KINDS: [Kind; 9] = [
-    kind("empty", WAN_PROGRAM, NEXT),
-    kind("not_ip", WAN_PROGRAM, NEXT),
-    kind("udp", WAN_PROGRAM, NEXT),
-    kind("tcp_not_ours", WAN_PROGRAM, NEXT),
-    kind("control_no_news", WAN_PROGRAM, REDIRECT),
-    kind("rewrite_227", LAN_PROGRAM, REDIRECT),
-    kind("data_hit", WAN_PROGRAM, REDIRECT),
-    kind("data_hit_outbound", LAN_PROGRAM, REDIRECT),
+const fn spread(key: &'static str, program: Program) -> Kind {
     Kind {
         spreads: true,
-        ..kind("data_hit_random", WAN_PROGRAM, REDIRECT)
-    },
+        ..sent(key, program)
+    }
+}
+
+/// What is measured.
+const KINDS: [Kind; 13] = [
+    passed("empty", Program::WanIngress),
+    passed("not_ip", Program::WanIngress),
+    passed("udp", Program::WanIngress),
+    passed("tcp_not_ours", Program::WanIngress),
+    sent("control_no_news", Program::WanIngress),
+    sent("rewrite_227", Program::LanIngress),
+    sent("data_hit", Program::WanIngress),
+    sent("data_hit_outbound", Program::LanIngress),
+    spread("data_hit_random", Program::WanIngress),
+    passed("xdp_udp", Program::WanXdp),
+    passed("xdp_tcp_not_ours", Program::WanXdp),
+    sent("xdp_data_hit", Program::WanXdp),
+    spread("xdp_data_hit_random", Program::WanXdp),
 ];
 
 /// A gateway with so many live flows.
@@ -106,16 +161,19 @@ struct Crowd<'lab> {
     flows: u32,
     wan: u32,
     lan: u32,
-    _session: Session,
-    _data: session::Pair,
+    session: Session,
+    data: session::Pair,
     ebpf: Ebpf,
     plan: Cell<Plan>,
     frames: Array<MapData, [u64; FRAME / 8]>,
-    program: ProgramArray<MapData>,
-    /// The daemon's programs, by name.
-    programs: StdMap<&'static str, SchedClassifier>,
+    tc_program: ProgramArray<MapData>,
+    xdp_program: ProgramArray<MapData>,
+    /// The daemon's programs.
+    classifiers: StdMap<Program, SchedClassifier>,
+    xdp: Xdp,
     sessions: HashMap<MapData, u32, State>,
     mappings: HashMap<MapData, MappingKey, Mapping>,
+    events: RingBuf<MapData>,
     /// Every waiting session as it waits.
     waiting: Vec<(u32, State)>,
     /// The frames of each kind, by its key.
@@ -170,18 +228,27 @@ impl<'lab> Crowd<'lab> {
             connections: Some(flows + 4096),
             ..Settings::default()
         };
-        let scene = Scene::new(lab, Router::Redirect, &settings)?;
+        let mut scene = Scene::new(lab, Router::Xdp, &settings)?;
         let mut session = Session::open(&scene)?;
         let data = session.data(&scene)?;
         let pins = scene.pins()?;
-        let mut ebpf = programs::load(&options.object)?;
-        let mut programs = StdMap::new();
-        for name in [WAN_PROGRAM, LAN_PROGRAM] {
-            let path = pins.join("programs").join(name);
-            let program = SchedClassifier::from_pin(&path)
-                .with_context(|| format!("cannot open the program {}", path.display()))?;
-            programs.insert(name, program);
+        // Its programs stay. So no sweep comes in between, nor news of the network, which make all
+        // flows look their ways up again; what it does read is read here.
+        if let Some(gateway) = &mut scene.gateway {
+            gateway.stop()?;
         }
+        let mut ebpf = programs::load(&options.object)?;
+        let mut classifiers = StdMap::new();
+        let pin = |program: Program| pins.join("programs").join(program.name());
+        for program in [Program::WanIngress, Program::LanIngress] {
+            let path = pin(program);
+            let opened = SchedClassifier::from_pin(&path)
+                .with_context(|| format!("cannot open the program {}", path.display()))?;
+            classifiers.insert(program, opened);
+        }
+        let path = pin(Program::WanXdp);
+        let xdp = Xdp::from_pin(&path, XdpAttachType::Interface)
+            .with_context(|| format!("cannot open the program {}", path.display()))?;
         let mut crowd = Self {
             key,
             flows,
@@ -189,33 +256,37 @@ impl<'lab> Crowd<'lab> {
             lan: ifindex(&lab.router, LAN)?,
             plan: Cell::take(&mut ebpf, "PLAN")?,
             frames: take(&mut ebpf, "FRAMES")?,
-            program: take(&mut ebpf, "TC_PROGRAM")?,
+            tc_program: take(&mut ebpf, "TC_PROGRAM")?,
+            xdp_program: take(&mut ebpf, "XDP_PROGRAM")?,
             ebpf,
-            programs,
+            classifiers,
+            xdp,
             sessions: pinned(&pins, map::SESSIONS, Map::HashMap)?,
             mappings: pinned(&pins, map::MAPPINGS, Map::HashMap)?,
+            events: pinned(&pins, map::EVENTS, Map::RingBuf)?,
             waiting: Vec::new(),
             packets: StdMap::new(),
             turns: options.turns(20_000),
             scene,
-            _session: session,
-            _data: data,
+            session,
+            data,
         };
         let mut flows4: HashMap<MapData, FlowKey4, Flow> =
             pinned(&pins, map::FLOWS4, Map::HashMap)?;
         crowd.make_packets()?;
         crowd.fill(&mut flows4)?;
         crowd.prepare_sessions(&flows4)?;
+        crowd.read_events();
         Ok(crowd)
     }
 
     /// One packet of each kind that needs only one.
     fn make_packets(&mut self) -> anyhow::Result<()> {
-        let (client, public) = session::ends(&self._data.client)?;
-        let (server, _) = session::ends(&self._data.server)?;
-        let (seq, ack) = session::numbers(&self._data.client)?;
-        let control = session::ends(self._session.client())?;
-        let control_numbers = session::numbers(self._session.client())?;
+        let (client, public) = session::ends(&self.data.client)?;
+        let (server, _) = session::ends(&self.data.server)?;
+        let (seq, ack) = session::numbers(&self.data.client)?;
+        let control = session::ends(self.session.client())?;
+        let control_numbers = session::numbers(self.session.client())?;
         let stranger = SocketAddrV4::new(*client.ip(), 443);
         let payload = b"ten bytes.";
         // As sent by flow number 0; the others differ in their source only.
@@ -247,7 +318,6 @@ impl<'lab> Crowd<'lab> {
                 Tcp::new(control.0, control.1, control_numbers.0, control_numbers.1).frame(SMALL),
             ),
             ("data_hit", hit.frame(SMALL)),
-            ("data_hit_random", hit.frame(SMALL)),
             (
                 "data_hit_outbound",
                 Tcp {
@@ -265,9 +335,10 @@ impl<'lab> Crowd<'lab> {
 
     /// Makes the flows: both directions of every connection, copied from the one that is real, so
     /// that they carry just what the datapath itself puts into them.
-    fn fill(&self, flows4: &mut HashMap<MapData, FlowKey4, Flow>) -> anyhow::Result<()> {
-        let (client, public) = session::ends(&self._data.client)?;
-        let (server, _) = session::ends(&self._data.server)?;
+    fn fill(&mut self, flows4: &mut HashMap<MapData, FlowKey4, Flow>) -> anyhow::Result<()> {
+        self.data.exchange()?;
+        let (client, public) = session::ends(&self.data.client)?;
+        let (server, _) = session::ends(&self.data.server)?;
         let key = |from: SocketAddrV4, to: SocketAddrV4, side| FlowKey4 {
             src: u32::from_ne_bytes(from.ip().octets()),
             dst: u32::from_ne_bytes(to.ip().octets()),
@@ -277,8 +348,22 @@ impl<'lab> Crowd<'lab> {
         };
         let inbound_key = key(client, public, side::INBOUND);
         let outbound_key = key(server, client, side::OUTBOUND);
-        let inbound = flows4.get(&inbound_key, 0).context("no inbound flow")?;
-        let outbound = flows4.get(&outbound_key, 0).context("no outbound flow")?;
+        let mut inbound = flows4.get(&inbound_key, 0).context("no inbound flow")?;
+        let mut outbound = flows4.get(&outbound_key, 0).context("no outbound flow")?;
+        ensure!(
+            inbound.flags & flow_flag::XDP != 0,
+            "ftp-nat does not send data by XDP here: {}",
+            self.scene
+                .gateway
+                .as_ref()
+                .map(Gateway::log)
+                .unwrap_or_default()
+        );
+        // A flow looks its way up again every second. Those that have packets all the time do so
+        // for one of many thousands, and the copies seldom have any: they need not for an hour.
+        for flow in [&mut inbound, &mut outbound] {
+            flow.fresh_until = flow.fresh_until.wrapping_add(HOUR);
+        }
         for number in 0..self.flows {
             let (address, port) = (flow_address(number), Port(flow_port(number)));
             let one = FlowKey4 {
@@ -362,7 +447,7 @@ impl<'lab> Crowd<'lab> {
                 for (is_outside, step) in steps {
                     let ran = this.once(is_outside, &step.frame(SMALL))?;
                     ensure!(
-                        ran.verdict == REDIRECT,
+                        ran.verdict == Program::WanIngress.redirect(),
                         "a control connection's packet got verdict {}",
                         ran.verdict
                     );
@@ -395,12 +480,12 @@ impl<'lab> Crowd<'lab> {
 
     /// A single packet through the daemon's program.
     fn once(&self, is_outside: bool, frame: &[u8]) -> anyhow::Result<Ran> {
-        let (name, ifindex) = if is_outside {
-            (WAN_PROGRAM, self.wan)
+        let (program, ifindex) = if is_outside {
+            (Program::WanIngress, self.wan)
         } else {
-            (LAN_PROGRAM, self.lan)
+            (Program::LanIngress, self.lan)
         };
-        run_tc(&self.programs[name], ifindex, frame, 1)
+        run_tc(&self.classifiers[&program], ifindex, frame, 1)
     }
 
     /// One turn: every kind's cost, the empty program's own first.
@@ -408,35 +493,13 @@ impl<'lab> Crowd<'lab> {
         let mut costs = Vec::new();
         let mut empty = StdMap::new();
         for kind in KINDS {
-            let frames = self.packets[kind.key].clone();
-            let cost = |this: &mut Self, is_empty: bool| {
-                this.aim(&kind, &frames, is_empty)?;
-                let turns = if frames.len() > 1 {
-                    frames.len() as u32
-                } else {
-                    this.turns
-                };
-                let ifindex = if kind.is_outside { this.wan } else { this.lan };
-                let verdict = if is_empty { NEXT } else { kind.verdict };
-                let fresh = classifier(&this.ebpf, "fresh")?;
-                let ran = this.scene.lab.router.run(|| {
-                    stay_on_cpu(last_cpu()?)?;
-                    run_tc(fresh, ifindex, &frames[0], turns)
-                })?;
-                ensure!(
-                    ran.verdict == verdict,
-                    "{}: verdict {} where {verdict} was expected",
-                    kind.key,
-                    ran.verdict
-                );
-                anyhow::Ok(ran.took.as_nanos() as f64 / f64::from(turns))
-            };
             // What the empty program costs depends on how the packets are made.
-            let way = (frames.len(), kind.spreads);
+            let is_xdp = kind.program == Program::WanXdp;
+            let way = (kind.frames(), kind.spreads, is_xdp);
             let without = match empty.get(&way) {
                 Some(known) => *known,
                 None => {
-                    let without = cost(self, true)?;
+                    let without = self.cost(&kind, true)?;
                     empty.insert(way, without);
                     without
                 }
@@ -445,13 +508,50 @@ impl<'lab> Crowd<'lab> {
                 costs.push(without);
                 continue;
             }
-            let with = cost(self, false)?;
-            costs.push(with - without);
+            costs.push(self.cost(&kind, false)? - without);
             if kind.key == "rewrite_227" {
                 self.put_back()?;
             }
         }
         Ok(costs)
+    }
+
+    /// What a kind costs, or what measuring it costs.
+    fn cost(&mut self, kind: &Kind, is_empty: bool) -> anyhow::Result<f64> {
+        let frames = self.packets[kind.frames()].clone();
+        self.aim(kind, &frames, is_empty)?;
+        let turns = if frames.len() > 1 {
+            frames.len() as u32
+        } else {
+            self.turns
+        };
+        let this = &*self;
+        let ran = this.scene.lab.router.run(|| {
+            stay_on_cpu(last_cpu()?)?;
+            match kind.program {
+                Program::WanXdp => run_xdp(loaded_xdp(&this.ebpf, "fresh_xdp")?, &frames[0], turns),
+                program => {
+                    let ifindex = if program == Program::LanIngress {
+                        this.lan
+                    } else {
+                        this.wan
+                    };
+                    run_tc(classifier(&this.ebpf, "fresh")?, ifindex, &frames[0], turns)
+                }
+            }
+        })?;
+        let verdict = if kind.is_sent && !is_empty {
+            kind.program.redirect()
+        } else {
+            kind.program.pass()
+        };
+        ensure!(
+            ran.verdict == verdict,
+            "{}: verdict {} where {verdict} was expected",
+            kind.key,
+            ran.verdict
+        );
+        Ok(ran.took.as_nanos() as f64 / f64::from(turns))
     }
 
     /// Puts frames and program of a kind in place.
@@ -466,14 +566,25 @@ impl<'lab> Crowd<'lab> {
             flows: if kind.spreads { self.flows - 1 } else { 0 },
             pad: 0,
         })?;
-        let program = if is_empty {
-            classifier(&self.ebpf, "empty")?
-        } else {
-            &self.programs[kind.program]
-        };
-        self.program
-            .set(0, program.fd()?, 0)
-            .context("the kernel does not let the benchmark call the program")
+        let refused = "the kernel does not let the benchmark call the program";
+        match (kind.program, is_empty) {
+            (Program::WanXdp, true) => {
+                let program = loaded_xdp(&self.ebpf, "empty_xdp")?.fd()?;
+                self.xdp_program.set(0, program, 0).context(refused)
+            }
+            (Program::WanXdp, false) => {
+                let program = self.xdp.fd()?;
+                self.xdp_program.set(0, program, 0).context(refused)
+            }
+            (_, true) => {
+                let program = classifier(&self.ebpf, "empty")?.fd()?;
+                self.tc_program.set(0, program, 0).context(refused)
+            }
+            (program, false) => {
+                let program = self.classifiers[&program].fd()?;
+                self.tc_program.set(0, program, 0).context(refused)
+            }
+        }
     }
 
     /// Checks that every 227 was announced, and makes the sessions wait again.
@@ -491,6 +602,12 @@ impl<'lab> Crowd<'lab> {
         for (number, state) in &self.waiting {
             self.sessions.insert(number, state, 0)?;
         }
+        self.read_events();
         Ok(())
+    }
+
+    /// Makes room for the events of the next turn.
+    fn read_events(&mut self) {
+        while self.events.next().is_some() {}
     }
 }

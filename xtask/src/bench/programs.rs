@@ -88,7 +88,15 @@ pub(crate) fn classifier<'e>(ebpf: &'e Ebpf, name: &str) -> anyhow::Result<&'e S
     Ok(program.try_into()?)
 }
 
-/// An XDP program of a loaded object.
+/// An XDP program of a loaded object, to be run.
+pub(crate) fn loaded_xdp<'e>(ebpf: &'e Ebpf, name: &str) -> anyhow::Result<&'e Xdp> {
+    let program = ebpf
+        .program(name)
+        .with_context(|| format!("the object has no program {name}"))?;
+    Ok(program.try_into()?)
+}
+
+/// An XDP program of a loaded object, to be attached.
 pub(crate) fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut Xdp> {
     let program = ebpf
         .program_mut(name)
@@ -112,7 +120,7 @@ pub(crate) fn pinned<T: TryFrom<Map, Error = MapError>>(
 pub(crate) struct Ran {
     /// The last turn's verdict.
     pub(crate) verdict: i32,
-    /// The whole call's duration.
+    /// How long all turns took.
     pub(crate) took: Duration,
 }
 
@@ -143,6 +151,24 @@ pub(crate) fn run_tc(
     Ok(Ran {
         verdict: result.return_value.cast_signed(),
         took,
+    })
+}
+
+/// Runs an XDP program on a frame, many times.
+///
+/// The duration is the kernel's own, in whole nanoseconds a turn: to begin and to end such a run it
+/// rewrites its own code, which takes longer than the run.
+pub(crate) fn run_xdp(program: &Xdp, frame: &[u8], turns: u32) -> anyhow::Result<Ran> {
+    let result = program
+        .test_run(TestRunOptions {
+            data_in: Some(frame),
+            repeat: turns,
+            ..TestRunOptions::default()
+        })
+        .context("the kernel refuses a test run")?;
+    Ok(Ran {
+        verdict: result.return_value.cast_signed(),
+        took: result.duration * turns,
     })
 }
 

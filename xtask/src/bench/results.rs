@@ -39,7 +39,21 @@ type Wanted = (
 );
 
 /// All ratios, in the order of the table.
-const RATIOS: [Wanted; 7] = [
+const RATIOS: [Wanted; 13] = [
+    (
+        "xdp_to_kernel_helper_pps",
+        "packets/s: XDP to nftables + kernel helper",
+        "packets.xdp",
+        "packets.kernel_helper",
+        Reach::AtLeast(4.0),
+    ),
+    (
+        "xdp_to_plain_pps",
+        "packets/s: XDP to plain forwarding",
+        "packets.xdp",
+        "packets.plain",
+        Reach::AtLeast(2.6),
+    ),
     (
         "redirect_to_plain_pps",
         "packets/s: redirect to plain forwarding",
@@ -62,6 +76,13 @@ const RATIOS: [Wanted; 7] = [
         Reach::AtLeast(1.3),
     ),
     (
+        "bulk_to_plain",
+        "bulk throughput of one stream: redirect to plain forwarding",
+        "bulk.redirect.1.offload",
+        "bulk.plain.1.offload",
+        Reach::AtLeast(1.0),
+    ),
+    (
         "data_hit_1m_to_1k",
         "ns of a data packet: 1M connections to 1k, packets of one connection",
         "ns.data_hit.1m",
@@ -73,6 +94,27 @@ const RATIOS: [Wanted; 7] = [
         "the same, every packet of another connection, at random",
         "ns.data_hit_random.1m",
         "ns.data_hit_random.1k",
+        Reach::Nothing,
+    ),
+    (
+        "xdp_to_kernel_helper_pps_counted",
+        "packets/s with generator and sink: XDP to nftables + kernel helper",
+        "packets.xdp.counted",
+        "packets.kernel_helper.counted",
+        Reach::Nothing,
+    ),
+    (
+        "xdp_to_plain_pps_counted",
+        "packets/s with generator and sink: XDP to plain forwarding",
+        "packets.xdp.counted",
+        "packets.plain.counted",
+        Reach::Nothing,
+    ),
+    (
+        "alone_to_plain_pps_counted",
+        "generator and sink alone to plain forwarding: no router could do more",
+        "packets.alone.counted",
+        "packets.plain.counted",
         Reach::Nothing,
     ),
     (
@@ -92,7 +134,7 @@ const RATIOS: [Wanted; 7] = [
 ];
 
 /// What a packet may cost: the key in the JSON's `ns`, what it is, and how much.
-const NANOSECONDS: [(&str, &str, Reach); 7] = [
+const NANOSECONDS: [(&str, &str, Reach); 9] = [
     ("not_ip", "not IP", Reach::Nothing),
     ("udp", "UDP", Reach::AtMost(5.0)),
     ("tcp_not_ours", "TCP that is not ours", Reach::AtMost(12.0)),
@@ -108,6 +150,12 @@ const NANOSECONDS: [(&str, &str, Reach); 7] = [
         Reach::AtMost(100.0),
     ),
     ("data_hit_outbound", "data packet, outbound", Reach::Nothing),
+    ("xdp_data_hit", "XDP: data packet, inbound", Reach::Nothing),
+    (
+        "xdp_tcp_not_ours",
+        "XDP: TCP that is not ours",
+        Reach::Nothing,
+    ),
 ];
 
 /// A line of a table of what was aimed at.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use ftp_nat_tests::{
     firewall,
     gateway::Gateway,
-    lab::{HOST_INTERFACE, Host, LAN, Lab, WAN, WAN_ADDRESS},
+    lab::{HOST_INTERFACE, Host, LAN, LAN_ADDRESS, Lab, WAN, WAN_ADDRESS},
     namespace::Namespace,
     process,
     scratch::Scratch,
@@ -23,12 +23,19 @@ pub(crate) enum Router {
     Stack,
     /// ftp-nat sends packets from interface to interface, by TC.
     Redirect,
+    /// The same, and those of data connections by XDP.
+    Xdp,
 }
 
 impl Router {
     /// All of them, in the order of the tables.
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Plain, Self::KernelHelper, Self::Stack, Self::Redirect];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Plain,
+        Self::KernelHelper,
+        Self::Stack,
+        Self::Redirect,
+        Self::Xdp,
+    ];
 
     /// Its word in the JSON's keys.
     pub(crate) const fn key(self) -> &'static str {
@@ -37,6 +44,7 @@ impl Router {
             Self::KernelHelper => "kernel_helper",
             Self::Stack => "stack",
             Self::Redirect => "redirect",
+            Self::Xdp => "xdp",
         }
     }
 
@@ -47,6 +55,7 @@ impl Router {
             Self::KernelHelper => "nftables + kernel helper",
             Self::Stack => "ftp-nat, stack",
             Self::Redirect => "ftp-nat, redirect",
+            Self::Xdp => "ftp-nat, XDP",
         }
     }
 
@@ -56,6 +65,7 @@ impl Router {
             Self::Plain | Self::KernelHelper => None,
             Self::Stack => Some("stack"),
             Self::Redirect => Some("redirect"),
+            Self::Xdp => Some("xdp"),
         }
     }
 }
@@ -84,6 +94,10 @@ pub(crate) struct Settings {
 impl<'lab> Scene<'lab> {
     /// Sets the contestant up in a lab that nobody has used yet.
     pub(crate) fn new(lab: &'lab Lab, router: Router, settings: &Settings) -> anyhow::Result<Self> {
+        // A veth takes frames from XDP only while it polls, which it does for GRO; and ftp-nat looks
+        // for that when it starts.
+        offload(lab, &["gro", "on"])?;
+        introduce(lab)?;
         let scratch = Scratch::new()?;
         let gateway = match router.datapath() {
             Some(datapath) => Some(start(lab, datapath, settings, &scratch)?),
@@ -95,17 +109,14 @@ impl<'lab> Scene<'lab> {
                 .namespace
                 .ip(&format!("route add 10.0.0.0/24 via {WAN_ADDRESS}"))?,
             Router::KernelHelper => lab.router.nft(firewall::KERNEL_HELPER)?,
-            Router::Stack | Router::Redirect => {}
+            Router::Stack | Router::Redirect | Router::Xdp => {}
         }
-        let scene = Self {
+        Ok(Self {
             router,
             lab,
             gateway,
             _scratch: scratch,
-        };
-        // A veth takes frames from XDP only while it polls, which it does for GRO.
-        scene.offload(&["gro", "on"])?;
-        Ok(scene)
+        })
     }
 
     /// Where the client finds the server's control port.
@@ -114,30 +125,6 @@ impl<'lab> Scene<'lab> {
             Router::Plain => self.lab.server().at(21),
             _ => (WAN_ADDRESS, 21).into(),
         }
-    }
-
-    /// Sets features (`ethtool -K`) of every interface in the scene.
-    pub(crate) fn offload(&self, features: &[&str]) -> anyhow::Result<()> {
-        for (namespace, interface) in self.interfaces() {
-            process::run(
-                namespace
-                    .command("ethtool")?
-                    .args(["-K", interface])
-                    .args(features),
-                Duration::from_secs(5),
-            )?
-            .expect_success()?;
-        }
-        Ok(())
-    }
-
-    fn interfaces(&self) -> [(&Namespace, &'static str); 4] {
-        [
-            (&self.lab.client().namespace, HOST_INTERFACE),
-            (&self.lab.router, WAN),
-            (&self.lab.router, LAN),
-            (&self.lab.server().namespace, HOST_INTERFACE),
-        ]
     }
 
     /// The folder of ftp-nat's pins, which has `maps` and `programs`.
@@ -154,6 +141,51 @@ impl<'lab> Scene<'lab> {
         }
         Ok(folder)
     }
+}
+
+/// Tells everybody the others' hardware addresses for good: nobody has to ask in the middle of a
+/// measurement.
+fn introduce(lab: &Lab) -> anyhow::Result<()> {
+    for (host, interface, router) in [
+        (lab.client(), WAN, WAN_ADDRESS),
+        (lab.server(), LAN, LAN_ADDRESS),
+    ] {
+        let host_mac = mac_text(&host.namespace, HOST_INTERFACE)?;
+        let router_mac = mac_text(&lab.router, interface)?;
+        let host_address = host.v4;
+        lab.router.ip(&format!(
+            "neigh replace {host_address} lladdr {host_mac} dev {interface} nud permanent"
+        ))?;
+        host.namespace.ip(&format!(
+            "neigh replace {router} lladdr {router_mac} dev {HOST_INTERFACE} nud permanent"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Sets features (`ethtool -K`) of every interface in a lab.
+pub(crate) fn offload(lab: &Lab, features: &[&str]) -> anyhow::Result<()> {
+    for (namespace, interface) in interfaces(lab) {
+        process::run(
+            namespace
+                .command("ethtool")?
+                .args(["-K", interface])
+                .args(features),
+            Duration::from_secs(5),
+        )?
+        .expect_success()?;
+    }
+    Ok(())
+}
+
+/// Every interface in a lab, with its namespace.
+pub(crate) fn interfaces(lab: &Lab) -> [(&Namespace, &'static str); 4] {
+    [
+        (&lab.client().namespace, HOST_INTERFACE),
+        (&lab.router, WAN),
+        (&lab.router, LAN),
+        (&lab.server().namespace, HOST_INTERFACE),
+    ]
 }
 
 fn start<'lab>(
@@ -183,13 +215,17 @@ fn start<'lab>(
 
 /// The hardware address of an interface.
 pub(crate) fn mac(namespace: &Namespace, interface: &str) -> anyhow::Result<[u8; 6]> {
-    let link = link(namespace, interface)?;
-    let text = link["address"].as_str().unwrap_or_default();
+    let text = mac_text(namespace, interface)?;
     let bytes: Result<Vec<u8>, _> = text.split(':').map(|b| u8::from_str_radix(b, 16)).collect();
     bytes
         .ok()
         .and_then(|bytes| bytes.try_into().ok())
         .with_context(|| format!("{interface} has no hardware address"))
+}
+
+fn mac_text(namespace: &Namespace, interface: &str) -> anyhow::Result<String> {
+    let link = link(namespace, interface)?;
+    Ok(link["address"].as_str().unwrap_or_default().to_owned())
 }
 
 /// The number of an interface.

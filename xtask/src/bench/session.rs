@@ -1,7 +1,7 @@
 //! A control connection with both its ends in our hands, and the data connections announced in it.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream},
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     time::Duration,
@@ -27,6 +27,17 @@ pub(crate) struct Pair {
     pub(crate) client: TcpStream,
     /// The end inside.
     pub(crate) server: TcpStream,
+}
+
+impl Pair {
+    /// Each end sends a byte to the other: the router has seen data in both directions then.
+    pub(crate) fn exchange(&mut self) -> anyhow::Result<()> {
+        self.client.write_all(b".")?;
+        self.server.read_exact(&mut [0])?;
+        self.server.write_all(b".")?;
+        self.client.read_exact(&mut [0])?;
+        Ok(())
+    }
 }
 
 impl Session {

@@ -76,7 +76,7 @@ pub(crate) fn run_all(
     layout: &Layout,
     built: &Built,
 ) -> anyhow::Result<()> {
-    apt::require_programs(workspace, installing, &ftp_nat_tests::PROGRAMS, "the lab")?;
+    apt::require_programs(workspace, installing, ftp_nat_tests::PROGRAMS, "the lab")?;
     Tools {
         servers: servers::unpack(workspace, installing)?,
         binary: layout.binary(),

@@ -1,6 +1,6 @@
 //! An active mode that does not work.
 
-use super::{Cause, Certainty, Findings, Side};
+use super::{Certainty, Fault, Findings, Side};
 use crate::probe::seen::{Attempt, Listing, Seen, is_inner};
 
 pub(super) fn diagnose(seen: &Seen, attempt: &Attempt, findings: &mut Findings) {
@@ -19,7 +19,7 @@ pub(super) fn diagnose(seen: &Seen, attempt: &Attempt, findings: &mut Findings) 
 
     if said.contains("XXXX") {
         add(
-            Cause::Intercepted,
+            Fault::Intercepted,
             Certainty::Certain,
             Side::Server,
             format!("{verb} arrived as XXXX ({said:?}): a gateway refuses the address in it"),
@@ -28,7 +28,7 @@ pub(super) fn diagnose(seen: &Seen, attempt: &Attempt, findings: &mut Findings) 
     }
     if let Some(echoed) = active.echoed {
         add(
-            Cause::Intercepted,
+            Fault::Intercepted,
             Certainty::Likely,
             Side::Client,
             format!(
@@ -39,13 +39,13 @@ pub(super) fn diagnose(seen: &Seen, attempt: &Attempt, findings: &mut Findings) 
     }
     if active.code == 0 {
         let evidence = format!("{verb} gets no answer that can be read: {said}");
-        add(Cause::Server, Certainty::Likely, Side::Server, evidence);
+        add(Fault::Server, Certainty::Likely, Side::Server, evidence);
         return;
     }
     if active.code / 100 != 2 {
         if is_behind_nat {
             add(
-                Cause::NatNotTranslating,
+                Fault::NatNotTranslating,
                 Certainty::Likely,
                 Side::Client,
                 format!(
@@ -55,7 +55,7 @@ pub(super) fn diagnose(seen: &Seen, attempt: &Attempt, findings: &mut Findings) 
             );
         } else {
             add(
-                Cause::Server,
+                Fault::Server,
                 Certainty::Likely,
                 Side::Server,
                 format!(
@@ -73,7 +73,7 @@ pub(super) fn diagnose(seen: &Seen, attempt: &Attempt, findings: &mut Findings) 
     if let Some(from) = active.came_from {
         match transfer.listing {
             Listing::NotEncrypted => add(
-                Cause::Tls,
+                Fault::Tls,
                 Certainty::Likely,
                 Side::Server,
                 format!(
@@ -82,13 +82,13 @@ pub(super) fn diagnose(seen: &Seen, attempt: &Attempt, findings: &mut Findings) 
                 ),
             ),
             _ if from.ip().to_canonical() != address.to_canonical() => add(
-                Cause::DoubleNat,
+                Fault::DoubleNat,
                 Certainty::Likely,
                 Side::Server,
                 format!("the data connection comes from {from}, and {address} was dialled"),
             ),
             _ => add(
-                Cause::Intercepted,
+                Fault::Intercepted,
                 Certainty::Likely,
                 Side::Server,
                 format!("the data connection came and broke: {}", transfer.reply),
@@ -102,22 +102,22 @@ pub(super) fn diagnose(seen: &Seen, attempt: &Attempt, findings: &mut Findings) 
     );
     if is_behind_nat {
         add(
-            Cause::NatNotTranslating,
+            Fault::NatNotTranslating,
             Certainty::Likely,
             Side::Client,
             format!("{nobody}; this machine's address {local} is an inner one"),
         );
-        add(Cause::ClientSide, Certainty::Possible, Side::Client, nobody);
+        add(Fault::ClientSide, Certainty::Possible, Side::Client, nobody);
         return;
     }
     add(
-        Cause::ClientSide,
+        Fault::ClientSide,
         Certainty::Likely,
         Side::Client,
         format!("{nobody}: a firewall on this side lets no connection in"),
     );
     add(
-        Cause::FirewallBlocks,
+        Fault::FirewallBlocks,
         Certainty::Possible,
         Side::Server,
         format!("{nobody}: the server's side may let none out"),

@@ -1,6 +1,6 @@
 //! An announced address that is not the one dialled.
 
-use super::{Cause, Certainty, Findings, Side};
+use super::{Certainty, Fault, Findings, Side};
 use crate::probe::{
     reply::printable,
     seen::{Mode, Passive, Relation, Seen},
@@ -30,7 +30,10 @@ pub(super) fn diagnose(seen: &Seen, mode: Mode, sample: &Passive, findings: &mut
     }
 
     let signs = signs_of_two_nats(seen, sample, relation);
-    if signs.is_empty() {
+    let is_proven = signs
+        .iter()
+        .any(|(certainty, _)| *certainty == Certainty::Certain);
+    if !is_proven {
         let certainty = match relation {
             // Somebody's own idea of where the server is may be right elsewhere.
             Relation::Other if !sample.works_instead() => Certainty::Likely,
@@ -38,33 +41,31 @@ pub(super) fn diagnose(seen: &Seen, mode: Mode, sample: &Passive, findings: &mut
         };
         findings.add(
             mode,
-            Cause::AnnouncedAddress,
+            Fault::AnnouncedAddress,
             certainty,
             Side::Server,
             evidence,
         );
-        return;
-    }
-    findings.add(
-        mode,
-        Cause::DoubleNat,
-        Certainty::Certain,
-        Side::Server,
-        evidence,
-    );
-    for sign in signs {
+    } else {
         findings.add(
             mode,
-            Cause::DoubleNat,
+            Fault::DoubleNat,
             Certainty::Certain,
             Side::Server,
-            sign,
+            evidence,
         );
+    }
+    for (certainty, sign) in signs {
+        findings.add(mode, Fault::DoubleNat, certainty, Side::Server, sign);
     }
 }
 
 /// What says that the address is not the server's, but that of a gateway with another in front.
-fn signs_of_two_nats(seen: &Seen, sample: &Passive, relation: Relation) -> Vec<String> {
+fn signs_of_two_nats(
+    seen: &Seen,
+    sample: &Passive,
+    relation: Relation,
+) -> Vec<(Certainty, String)> {
     let Some(announced) = sample.announced.map(|to| to.ip()) else {
         return Vec::new();
     };
@@ -77,42 +78,64 @@ fn signs_of_two_nats(seen: &Seen, sample: &Passive, relation: Relation) -> Vec<S
     let dialled = seen.address.ip();
     let server = &seen.server;
     let mut signs = Vec::new();
+    let mut add = |certainty, sign| signs.push((certainty, sign));
     if relation == Relation::Shared {
-        signs.push(format!(
-            "{announced} is of 100.64.0.0/10, a provider's inner network: the server's gateway is \
+        add(
+            Certainty::Certain,
+            format!(
+                "{announced} is of 100.64.0.0/10, a provider's inner network: the server's gateway is \
              behind the provider's NAT"
-        ));
+            ),
+        );
     }
     if server.is_rewritten(&sample.reply) {
-        signs.push(format!(
-            "{:?} is not how {} writes it: a gateway has put its own outer address in, and that is \
+        add(
+            Certainty::Certain,
+            format!(
+                "{:?} is not how {} writes it: a gateway has put its own outer address in, and that is \
              not {dialled}",
-            printable(sample.reply.as_bytes()),
-            server.program.name()
-        ));
+                printable(sample.reply.as_bytes()),
+                server.program.name()
+            ),
+        );
     }
     if let Some(own) = server
         .own_address
         .filter(|own| *own != announced && own.is_ipv4() == announced.is_ipv4() && *own != dialled)
     {
-        signs.push(format!(
-            "the server calls itself {own} in its greeting, so {announced} is not its own address \
+        // A wrong address that somebody configured is hardly ever an inner one.
+        let certainty = match relation {
+            Relation::Other => Certainty::Possible,
+            _ => Certainty::Certain,
+        };
+        add(
+            certainty,
+            format!(
+                "the server calls itself {own} in its greeting, so {announced} is not its own address \
              but one that was put in for it"
-        ));
+            ),
+        );
     }
     if let Some(other) = seen.announced_in_tls.filter(|other| *other != announced) {
-        signs.push(format!(
-            "asked by TLS, which nobody on the way can read, the server announces {other}: a \
+        add(
+            Certainty::Certain,
+            format!(
+                "asked by TLS, which nobody on the way can read, the server announces {other}: a \
              gateway has put {announced} in for it, and that is not {dialled}"
-        ));
+            ),
+        );
     }
     if let Some(path) = &seen.path
         && path.routers_as(dialled) > 1
     {
-        signs.push(format!(
-            "behind {dialled} there are {} more routers before the server",
-            path.routers_as(dialled) - 1
-        ));
+        // They need not be NATs.
+        add(
+            Certainty::Likely,
+            format!(
+                "behind {dialled} there are {} more routers before the server",
+                path.routers_as(dialled) - 1
+            ),
+        );
     }
     signs
 }

@@ -1,6 +1,6 @@
 //! A passive mode that does not work.
 
-use super::{Cause, Certainty, Findings, Side, address, port};
+use super::{Certainty, Fault, Findings, Side, address, port};
 use crate::probe::{
     path::DataEnd,
     reply::printable,
@@ -69,7 +69,7 @@ fn diagnose_range(attempt: &Attempt, findings: &mut Findings) -> bool {
     }
     findings.add(
         attempt.mode,
-        Cause::PassiveRange,
+        Fault::PassiveRange,
         Certainty::Certain,
         Side::Server,
         format!(
@@ -104,27 +104,27 @@ fn diagnose_refusal(mode: Mode, sample: &Passive, findings: &mut Findings) {
     .any(|sign| text.contains(sign));
     match sample.code {
         _ if is_about_ports => add(
-            Cause::PassiveRange,
+            Fault::PassiveRange,
             Certainty::Certain,
             format!("{verb} is answered by {said:?}: the server found no free port in its range"),
         ),
         425 | 450..=452 | 500 => add(
-            Cause::PassiveRange,
+            Fault::PassiveRange,
             Certainty::Likely,
             format!("{verb} is answered by {said:?}: the server had no port to announce"),
         ),
         227..=229 => add(
-            Cause::AnnouncedAddress,
+            Fault::AnnouncedAddress,
             Certainty::Likely,
             format!("no address can be read in {said:?}"),
         ),
         0 => add(
-            Cause::Server,
+            Fault::Server,
             Certainty::Likely,
             format!("{verb} gets no answer that can be read: {said}"),
         ),
         _ => add(
-            Cause::Server,
+            Fault::Server,
             Certainty::Likely,
             format!("{verb} is answered by {said:?}"),
         ),
@@ -155,7 +155,7 @@ fn diagnose_distance(seen: &Seen, mode: Mode, findings: &mut Findings) {
     };
     findings.add(
         mode,
-        Cause::Intercepted,
+        Fault::Intercepted,
         Certainty::Certain,
         if side { Side::Client } else { Side::Server },
         format!(
@@ -177,7 +177,7 @@ fn diagnose_transfer(seen: &Seen, mode: Mode, transfer: &Transfer, findings: &mu
         .any(|sign| text.contains(sign));
     match transfer.listing {
         Listing::NoConnection if text.contains("bad ip") || text.contains("foreign") => add(
-            Cause::DoubleNat,
+            Fault::DoubleNat,
             Certainty::Likely,
             format!(
                 "the server took the data connection for somebody else's ({said:?}): it comes from \
@@ -185,7 +185,7 @@ fn diagnose_transfer(seen: &Seen, mode: Mode, transfer: &Transfer, findings: &mu
             ),
         ),
         Listing::NotEncrypted => add(
-            Cause::Tls,
+            Fault::Tls,
             Certainty::Likely,
             format!("the data connection is there, but not encrypted: {said}"),
         ),
@@ -196,10 +196,10 @@ fn diagnose_transfer(seen: &Seen, mode: Mode, transfer: &Transfer, findings: &mu
                 Encryption::None => "the server wants encrypted data connections: use --tls",
                 _ => "the server refuses this data connection's TLS session",
             };
-            add(Cause::Tls, Certainty::Certain, format!("{hint} ({said:?})"));
+            add(Fault::Tls, Certainty::Certain, format!("{hint} ({said:?})"));
         }
         Listing::NoConnection => add(
-            Cause::Intercepted,
+            Fault::Intercepted,
             Certainty::Likely,
             format!(
                 "somebody accepted the data connection, but the server says that it has none \
@@ -207,12 +207,12 @@ fn diagnose_transfer(seen: &Seen, mode: Mode, transfer: &Transfer, findings: &mu
             ),
         ),
         Listing::Cut | Listing::ControlLost => add(
-            Cause::Intercepted,
+            Fault::Intercepted,
             Certainty::Likely,
             format!("the data connection was accepted and then broken ({said})"),
         ),
         Listing::Stalled if transfer.bytes == 0 => add(
-            Cause::Intercepted,
+            Fault::Intercepted,
             Certainty::Likely,
             format!(
                 "the data connection was accepted, but nothing came over it ({said}): somebody \
@@ -220,7 +220,7 @@ fn diagnose_transfer(seen: &Seen, mode: Mode, transfer: &Transfer, findings: &mu
             ),
         ),
         Listing::Stalled => add(
-            Cause::Intercepted,
+            Fault::Intercepted,
             Certainty::Possible,
             format!(
                 "the listing stopped after {} bytes ({said}): packets of full size may not get \
@@ -229,7 +229,7 @@ fn diagnose_transfer(seen: &Seen, mode: Mode, transfer: &Transfer, findings: &mu
             ),
         ),
         Listing::Rejected => add(
-            Cause::Server,
+            Fault::Server,
             Certainty::Likely,
             format!("LIST is answered by {said:?}"),
         ),

@@ -1,6 +1,6 @@
 //! A data port at the right address that is not reached: by whose doing?
 
-use super::{Cause, Certainty, Findings, Side};
+use super::{Certainty, Fault, Findings, Side};
 use crate::probe::{
     dial::{Dial, Reach},
     path::{DataEnd, Path},
@@ -36,7 +36,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn add(&mut self, cause: Cause, certainty: Certainty, side: Side, why: &str) {
+    fn add(&mut self, cause: Fault, certainty: Certainty, side: Side, why: &str) {
         // Without the port: of several that end alike one line is enough.
         let evidence = format!(
             "data connections to {}: {}; {why}",
@@ -48,10 +48,10 @@ impl Judge<'_> {
     }
 
     fn client(&mut self, certainty: Certainty, why: &str) {
-        self.add(Cause::ClientSide, certainty, Side::Client, why);
+        self.add(Fault::ClientSide, certainty, Side::Client, why);
     }
 
-    fn server(&mut self, cause: Cause, certainty: Certainty, why: &str) {
+    fn server(&mut self, cause: Fault, certainty: Certainty, why: &str) {
         self.add(cause, certainty, Side::Server, why);
     }
 
@@ -60,7 +60,7 @@ impl Judge<'_> {
         let address = self.seen.address.ip();
         let Some(by) = self.dial.by else {
             self.server(
-                Cause::FirewallBlocks,
+                Fault::FirewallBlocks,
                 Certainty::Likely,
                 "the control port of the same address is reached",
             );
@@ -75,7 +75,7 @@ impl Judge<'_> {
         };
         if by == address {
             self.server(
-                Cause::FirewallBlocks,
+                Fault::FirewallBlocks,
                 Certainty::Certain,
                 "a firewall at that very address rejects it",
             );
@@ -86,7 +86,7 @@ impl Judge<'_> {
             self.client(Certainty::Certain, &why);
         } else {
             let why = format!("{by} is a router on the server's side, or on the way");
-            self.server(Cause::FirewallBlocks, Certainty::Likely, &why);
+            self.server(Fault::FirewallBlocks, Certainty::Likely, &why);
         }
     }
 
@@ -100,13 +100,13 @@ impl Judge<'_> {
         });
         let Some((path, distance, server)) = ends else {
             self.server(
-                Cause::NatNotTranslating,
+                Fault::NatNotTranslating,
                 Certainty::Likely,
                 "the control port of the same address is answered: that port goes to the server, \
                  this one to nobody",
             );
             self.server(
-                Cause::FirewallBlocks,
+                Fault::FirewallBlocks,
                 Certainty::Possible,
                 "a firewall may have sent the reset",
             );
@@ -117,15 +117,15 @@ impl Judge<'_> {
                 "the machine at {address} passes the control port on to a server behind it, but \
                  resets this port itself"
             );
-            self.server(Cause::NatNotTranslating, Certainty::Certain, &why);
+            self.server(Fault::NatNotTranslating, Certainty::Certain, &why);
         } else if path.is_sent_on_by(address) {
             let why = format!(
                 "{address} translates this port, and behind that it is reset: by a firewall there, \
                  or on the machine that it is translated to"
             );
-            self.server(Cause::FirewallBlocks, Certainty::Likely, &why);
+            self.server(Fault::FirewallBlocks, Certainty::Likely, &why);
             self.server(
-                Cause::PassiveRange,
+                Fault::PassiveRange,
                 Certainty::Possible,
                 "or it is translated to another machine, or another port, than the server's",
             );
@@ -147,17 +147,17 @@ impl Judge<'_> {
             if path.is_near(distance - 1, address) {
                 self.client(Certainty::Likely, &why);
             } else {
-                self.server(Cause::FirewallBlocks, Certainty::Likely, &why);
+                self.server(Fault::FirewallBlocks, Certainty::Likely, &why);
             }
         } else {
             self.server(
-                Cause::FirewallBlocks,
+                Fault::FirewallBlocks,
                 Certainty::Likely,
                 "it is reset where the control port is answered: a firewall on that machine \
                  rejects it",
             );
             self.server(
-                Cause::NatNotTranslating,
+                Fault::NatNotTranslating,
                 Certainty::Possible,
                 "or that machine hands the control port on to a server, and not this one",
             );
@@ -182,15 +182,15 @@ impl Judge<'_> {
                 "{address} translates this port and sends it on, and behind that it is lost: a \
                  firewall there drops it"
             );
-            self.server(Cause::FirewallBlocks, Certainty::Certain, &why);
+            self.server(Fault::FirewallBlocks, Certainty::Certain, &why);
         } else if path.router(next) == Some(address) {
             let why = format!(
                 "{address} passes the control port on, but drops this one without a word: its \
                  firewall does"
             );
-            self.server(Cause::FirewallBlocks, Certainty::Likely, &why);
+            self.server(Fault::FirewallBlocks, Certainty::Likely, &why);
             self.server(
-                Cause::NatNotTranslating,
+                Fault::NatNotTranslating,
                 Certainty::Possible,
                 "nor does it show that it translates this port",
             );
@@ -206,10 +206,10 @@ impl Judge<'_> {
                 "packets to this port are lost on the way, {}",
                 lost_behind(path, last)
             );
-            self.server(Cause::FirewallBlocks, Certainty::Likely, &why);
+            self.server(Fault::FirewallBlocks, Certainty::Likely, &why);
         } else {
             self.server(
-                Cause::FirewallBlocks,
+                Fault::FirewallBlocks,
                 Certainty::Likely,
                 "packets to this port get as far as the last router before the server, and are \
                  lost there or at the server's own firewall",
@@ -225,12 +225,12 @@ impl Judge<'_> {
 
     fn lost_somewhere(&mut self) {
         self.server(
-            Cause::FirewallBlocks,
+            Fault::FirewallBlocks,
             Certainty::Likely,
             "the control port of the same address is answered, this one is dropped",
         );
         self.server(
-            Cause::NatNotTranslating,
+            Fault::NatNotTranslating,
             Certainty::Possible,
             "a NAT that does not translate it may drop it as well",
         );
