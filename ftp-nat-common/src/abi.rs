@@ -518,6 +518,10 @@ pub mod event {
     pub const ENCRYPTED: u8 = 8;
     /// The session is clear text again.
     pub const CLEARED: u8 = 9;
+    /// A mapping ended that nobody had used; the daemon's own word.
+    pub const EXPIRED: u8 = 10;
+    /// A connection ended; the daemon's own word.
+    pub const ENDED: u8 = 11;
 }
 
 /// The words that announced a data connection.

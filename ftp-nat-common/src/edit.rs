@@ -63,6 +63,19 @@ impl Edit {
     }
 }
 
+/// A part of a new text that takes the place of as many bytes of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Patch {
+    /// Where it goes, from the segment's first byte on.
+    pub at: u32,
+    /// How many bytes; 0: none here.
+    pub len: u32,
+    /// Where they start in [`Edit::text`].
+    pub from: u32,
+    /// By how much the whole piece grows.
+    pub growth: i32,
+}
+
 /// A direction's latest edits.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -152,6 +165,27 @@ impl Edits {
             age += 1;
         }
         (None, seq.wrapping_add_signed(before.wrapping_neg()))
+    }
+
+    /// What the edit that is `age` edits old changes of the sender's `len` bytes from `seq` on; `len`
+    /// becomes what is left for older edits.
+    ///
+    /// [`Edits::source`] piece by piece, for pieces that keep their length.
+    #[inline(never)]
+    pub fn patch(&self, age: u32, seq: u32, len: &mut u32) -> Patch {
+        let Some(edit) = self.recent(age) else {
+            *len = 0;
+            return Patch::default();
+        };
+        let (first, last) = edit.overlap(seq, *len);
+        let before = distance(edit.start, seq).max(0) as u32;
+        *len = before.min(*len);
+        Patch {
+            at: edit.start.wrapping_add(first).wrapping_sub(seq),
+            len: last.wrapping_sub(first),
+            from: edit.from.wrapping_add(first),
+            growth: edit.growth(),
+        }
     }
 
     /// Whether any remembered edit lies in the sender's `seq..seq + len`.
@@ -266,6 +300,37 @@ mod tests {
         assert_eq!(edits.original(107, true), 105);
         assert_eq!(edits.original(134, true), 131);
         assert_eq!(edits.original(135, false), 136);
+    }
+
+    #[test]
+    fn patches_are_what_the_receiver_gets() {
+        // In order, in front of the other (a verb that is spoilt after its end was), and over it.
+        for pieces in [
+            &[(100, 5, "12345"), (130, 4, "abcd"), (140, 1, "X")][..],
+            &[(100, 5, "12345"), (104, 1, "X"), (100, 4, "XXXX")],
+            &[
+                (98, 30, "123456789012345678901234567890"),
+                (110, 5, "abcde"),
+            ],
+        ] {
+            let edits = edits(pieces);
+            for (seq, len) in [(90, 60), (100, 5), (102, 2), (104, 30), (139, 1), (95, 5)] {
+                let mut patched: Vec<_> = (0..len).map(|at| (None, seq + at)).collect();
+                let mut left = len;
+                for age in 0..REMEMBERED as u32 {
+                    let patch = edits.patch(age, seq, &mut left);
+                    for at in 0..patch.len {
+                        let edit = edits.recent(age).unwrap();
+                        let byte = edit.text[(patch.from + at) as usize];
+                        patched[(patch.at + at) as usize].0 = Some(byte);
+                    }
+                }
+                for (at, (byte, seq)) in patched.into_iter().enumerate() {
+                    let source = edits.source(seq);
+                    assert_eq!(source.0, byte, "{pieces:?} {seq} {at}");
+                }
+            }
+        }
     }
 
     #[test]

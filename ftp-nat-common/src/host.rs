@@ -155,7 +155,15 @@ fn read<G: Gate>(
 ) -> Outcome {
     let mut inspection = Inspection::zeroed();
     inspection.begin(session, is_replies, segment.seq.wrapping_add(skip));
-    for byte in &segment.payload[skip as usize..] {
+    let mut bytes = &segment.payload[skip as usize..];
+    while let [byte, rest @ ..] = bytes {
+        if let Some((word, rest)) = bytes.split_first_chunk()
+            && inspection.skim(session, u64::from_ne_bytes(*word))
+        {
+            bytes = rest;
+            continue;
+        }
+        bytes = rest;
         if inspection.feed(session, *byte) {
             inspection.act(session, gate);
         }

@@ -259,6 +259,56 @@ impl Inspection {
         }
     }
 
+    /// Takes the next eight bytes at once, as they lie in memory, if there is nothing to them but
+    /// that they are kept: no line's end, and nothing that a finder waits for. False: they must be
+    /// fed one by one.
+    #[inline(always)]
+    pub fn skim(&mut self, session: &mut Session, word: u64) -> bool {
+        let at = self.line_len;
+        let is_idle = match self.candidate {
+            NOTHING => true,
+            SIX => self.argument != 0 && self.six.is_idle() && !has_digit(word),
+            _ => false,
+        };
+        // In front of a line's ninth byte its head is not known yet.
+        if !is_idle || at < 8 || self.blind != 0 || has_line_end(word) {
+            return false;
+        }
+        let is_long = at as usize > LINE_MAX - 8;
+        if is_long && ((at as usize) < LINE_MAX || self.candidate != NOTHING) {
+            return false;
+        }
+        if self.let_go == 0 && !is_long {
+            let place = self.place as usize & LINE_MAX;
+            let direction = direction_mut(session, self.is_replies);
+            for (index, byte) in word.to_ne_bytes().into_iter().enumerate() {
+                let at = (at as usize + index) & (LINE_MAX - 1);
+                direction.line[place | at] = byte;
+            }
+        }
+        self.seq = self.seq.wrapping_add(8);
+        self.line_len = at.saturating_add(8);
+        true
+    }
+
+    /// Whether the last byte asks for [`Inspection::announce`].
+    #[inline(always)]
+    pub const fn must_announce(&self) -> bool {
+        self.todo & todo::FOUND != 0
+    }
+
+    /// Whether that asks for [`Inspection::write`].
+    #[inline(always)]
+    pub const fn must_write(&self) -> bool {
+        self.todo & todo::WRITE != 0
+    }
+
+    /// Whether that asks for [`Inspection::insert`].
+    #[inline(always)]
+    pub const fn must_insert(&self) -> bool {
+        self.todo & todo::INSERT != 0
+    }
+
     /// Does what the last byte asks for.
     ///
     /// The kernel runs the four steps one by one: each is a function of its own to the verifier.
@@ -274,6 +324,9 @@ impl Inspection {
     pub fn conclude(&mut self, session: &mut Session, gate: &mut impl Gate) {
         let todo = self.todo;
         self.todo = 0;
+        if self.let_go != 0 {
+            self.candidate = NOTHING;
+        }
         if todo & todo::TELNET != 0 {
             self.unhide_verb(session);
         }
@@ -380,6 +433,26 @@ pub const fn direction_mut(session: &mut Session, is_replies: u8) -> &mut Direct
     } else {
         &mut session.commands
     }
+}
+
+/// The lowest bit of each byte.
+const LOW: u64 = u64::from_ne_bytes([0x01; 8]);
+/// The highest bit of each byte.
+const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// Whether one of eight bytes is a line feed.
+#[inline(always)]
+const fn has_line_end(word: u64) -> bool {
+    let feeds = word ^ u64::from_ne_bytes([b'\n'; 8]);
+    feeds.wrapping_sub(LOW) & !feeds & HIGH != 0
+}
+
+/// Whether one of eight bytes may be a digit: a few that are none count as well.
+#[inline(always)]
+const fn has_digit(word: u64) -> bool {
+    // 0x30 to 0x3f: digits and `:;<=>?`.
+    let row = word & u64::from_ne_bytes([0xf0; 8]) ^ u64::from_ne_bytes([0x30; 8]);
+    row.wrapping_sub(LOW) & !row & HIGH != 0
 }
 
 const _: () = assert!(TEXT_MAX.is_power_of_two() && LINE_MAX.is_power_of_two());

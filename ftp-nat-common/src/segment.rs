@@ -20,7 +20,7 @@
 use crate::abi::{Direction, LINE_MAX, Session, direction_flag};
 use crate::counter::Counter;
 use crate::edit::Edits;
-use crate::inspect::{Inspection, direction_mut};
+use crate::inspect::{Inspection, direction, direction_mut};
 use crate::seq::distance;
 use bytemuck::Zeroable;
 
@@ -318,6 +318,24 @@ fn owe(direction: &mut Direction) -> bool {
 #[inline(always)]
 pub const fn is_renumbered(direction: &Direction) -> bool {
     direction.owed != 0 || direction.edits.adjusted != 0
+}
+
+/// Whether a segment without payload, SYN and FIN leaves as it came; what it acknowledges is noted
+/// then. `ack`: its acknowledgement number, if that counts.
+#[inline(always)]
+pub fn is_quiet(session: &mut Session, is_replies: bool, ack: Option<u32>) -> bool {
+    if direction(session, is_replies as u8).edits.adjusted != 0 {
+        return false;
+    }
+    let Some(ack) = ack else { return true };
+    let others = direction_mut(session, !is_replies as u8);
+    if is_renumbered(others) {
+        return false;
+    }
+    if distance(ack, others.acked) > 0 {
+        others.acked = ack;
+    }
+    true
 }
 
 /// What the sender of `direction` is told when its receiver acknowledges `ack`.

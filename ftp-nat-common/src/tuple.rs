@@ -74,6 +74,12 @@ impl SixNumbers {
         false
     }
 
+    /// Whether it waits for a digit: no other byte means anything to it now.
+    #[inline(always)]
+    pub const fn is_idle(&self) -> bool {
+        self.state == IDLE
+    }
+
     /// A number's first digit.
     #[inline(always)]
     fn number(&mut self, byte: u8, at: u16) {

@@ -7,9 +7,10 @@ use crate::flow::{Connection, Exit, Net};
 use crate::kernel::{Context, Hop, Skb, jiffies, repeat};
 use crate::maps;
 use crate::packet::{Packet, tcp};
-use crate::rebuild::{self, Options};
+use crate::rebuild::{self, Options, Piece};
 use bytemuck::Zeroable;
-use ftp_nat_common::abi::{Flow, LINE_MAX, Mapping, Session, direction_flag, flow_flag};
+use core::mem::offset_of;
+use ftp_nat_common::abi::{Direction, Flow, LINE_MAX, Mapping, Session, direction_flag, flow_flag};
 use ftp_nat_common::addr::{Addr, Endpoint};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::inspect::{Inspection, direction_mut};
@@ -51,6 +52,8 @@ pub struct Scratch {
     pub judge: PlainText,
     /// Where the walk through TCP's options is.
     pub options: Options,
+    /// A piece of the payload, to be summed up.
+    pub piece: Piece,
     /// The kept bytes in front of the segment under way: the lines behind them are kept in the same
     /// place while it is read.
     pub kept: [u8; LINE_MAX],
@@ -113,6 +116,8 @@ pub struct Segment {
     pub merge: u32,
     /// Bytes of the payload that leave.
     pub keep: u32,
+    /// How many those become, with the kept ones and all edits.
+    pub out: u32,
 }
 
 /// Whether a SYN with this sequence number began the control connection of this flow.
@@ -152,6 +157,7 @@ pub fn prepare<N: Net>(packet: &Packet<N>, flow: &Flow) -> bool {
         skip: 0,
         merge: 0,
         keep: packet.len,
+        out: 0,
     };
     // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
     unsafe { (*scratch).segment = segment };
@@ -162,40 +168,73 @@ pub fn prepare<N: Net>(packet: &Packet<N>, flow: &Flow) -> bool {
 /// now.
 #[inline(always)]
 pub fn read(skb: &Skb) -> bool {
-    match ftp_nat_plan(skb.context()) as u8 {
+    let context = skb.context();
+    let Some(session) = session() else {
+        return true;
+    };
+    match ftp_nat_plan(context, session) as u8 {
         DROP => false,
-        INSPECT => ftp_nat_inspect(skb.context()) != 0 && rebuild::deliver(skb),
-        _ => rebuild::deliver(skb),
+        INSPECT => ftp_nat_inspect(context, session) != 0 && rebuild::deliver(context, session),
+        _ => rebuild::deliver(context, session),
     }
 }
 
-/// This CPU's scratch memory and the session of the segment in it.
+/// The session of the segment in the scratch memory.
+///
+/// It is looked up once; the steps of reading get it as their argument. To them it is plain memory
+/// of a session's size (Linux 5.13).
 #[inline(always)]
-pub fn work(skb: &Skb) -> Option<Work<'_>> {
-    let scratch = maps::SCRATCH.get_ptr_mut(0)?;
+fn session() -> Option<*mut Session> {
+    let scratch = maps::SCRATCH.get_ptr(0)?;
     // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-    let session = maps::SESSIONS.get_ptr_mut(unsafe { (*scratch).segment.number })?;
-    Some(Work {
+    maps::SESSIONS.get_ptr_mut(unsafe { (*scratch).segment.number })
+}
+
+/// What a step of reading works on; None: it has got no session, which does not happen.
+#[inline(always)]
+pub fn work(skb: &Skb, session: *mut Session) -> Option<Work<'_>> {
+    let scratch = maps::SCRATCH.get_ptr_mut(0)?;
+    (!session.is_null()).then_some(Work {
         skb,
         session,
         scratch,
         at: 0,
         len: 0,
         merge: 0,
+        next: 0,
         sum: 0,
     })
+}
+
+/// Whether the packet is a segment without payload that leaves as it came: so most acknowledgements
+/// do. What it acknowledges is noted then.
+#[inline(always)]
+pub fn is_quiet<N: Net>(packet: &Packet<N>, flow: &Flow) -> bool {
+    if packet.len != 0 || packet.flags & (tcp::SYN | tcp::FIN) != 0 {
+        return false;
+    }
+    let Some(session) = maps::SESSIONS.get_ptr_mut(flow.session) else {
+        return false;
+    };
+    // SAFETY: the map is not preallocated, so the entry lives on while it is used. Each direction
+    // writes its own half of the session.
+    let session = unsafe { &mut *session };
+    let ack = (packet.flags & tcp::ACK_FLAG != 0).then_some(packet.ack);
+    segment::is_quiet(session, flow.flags & flow_flag::REPLIES != 0, ack)
 }
 
 /// Compares the segment with what its direction has seen.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ftp_nat_plan(context: Context) -> u32 {
-    u32::from(plan(&Skb::of(context)))
+extern "C" fn ftp_nat_plan(context: Context, session: *mut Session) -> u32 {
+    u32::from(plan(&Skb::of(context), session))
 }
 
 #[inline(always)]
-fn plan(skb: &Skb) -> u8 {
-    let Some(work) = work(skb) else { return PASS };
+fn plan(skb: &Skb, session: *mut Session) -> u8 {
+    let Some(work) = work(skb, session) else {
+        return PASS;
+    };
     let Some(settings) = maps::SETTINGS.get(0) else {
         return PASS;
     };
@@ -203,7 +242,7 @@ fn plan(skb: &Skb) -> u8 {
     // writes its own half of the session.
     let (session, scratch) = unsafe { (&mut *work.session, &mut *work.scratch) };
     let segment = &mut scratch.segment;
-    if tls::is_encrypted(session, segment.is_replies != 0) && !is_plain_again(skb) {
+    if tls::is_encrypted(session, segment.is_replies != 0) && !is_plain_again(skb, work.session) {
         return PASS;
     }
     let direction = direction_mut(session, segment.is_replies);
@@ -229,18 +268,31 @@ fn plan(skb: &Skb) -> u8 {
     segment.skip = plan.skip;
     segment.merge = plan.merge;
     if plan.merge > 0 {
-        let (first, second) = direction.line.split_at(LINE_MAX);
-        let kept = if plan.from == 0 { first } else { second };
-        scratch.kept.copy_from_slice(kept);
+        let half = plan.from as usize & LINE_MAX;
+        let mut at = 0;
+        while at < LINE_MAX {
+            // SAFETY: words of the half and of what it is copied to, both aligned for them, see
+            // below. Volatile, or it becomes one copy of 512 bytes, over the stack.
+            unsafe {
+                let word = direction.line.as_ptr().add(half + at).cast::<u64>();
+                let kept = scratch.kept.as_mut_ptr().add(at).cast::<u64>();
+                kept.write_volatile(word.read_volatile());
+            }
+            at += 8;
+        }
     }
     segment.first = segment.seq.wrapping_sub(plan.merge);
     plan.verdict
 }
 
+// Lines and payload are copied by words: bytes would be copied one by one.
+const _: () = assert!(offset_of!(Direction, line) % 8 == 0);
+const _: () = assert!(offset_of!(Scratch, kept) % 8 == 0 && offset_of!(Scratch, window) % 8 == 0);
+
 /// Whether an encrypted connection's segment is plain text, and so are those behind it.
 #[inline(never)]
-fn is_plain_again(skb: &Skb) -> bool {
-    let Some(mut work) = work(skb) else {
+fn is_plain_again(skb: &Skb, session: *mut Session) -> bool {
+    let Some(mut work) = work(skb, session) else {
         return false;
     };
     // SAFETY: as in `plan`.
@@ -284,13 +336,13 @@ unsafe extern "C" fn judge_byte(index: u64, work: *mut Work<'_>) -> i64 {
 /// Reads kept bytes and what is new of the payload; false: nothing of it may leave.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ftp_nat_inspect(context: Context) -> u32 {
-    u32::from(inspect(&Skb::of(context)))
+extern "C" fn ftp_nat_inspect(context: Context, session: *mut Session) -> u32 {
+    u32::from(inspect(&Skb::of(context), session))
 }
 
 #[inline(always)]
-fn inspect(skb: &Skb) -> bool {
-    let Some(mut work) = work(skb) else {
+fn inspect(skb: &Skb, session: *mut Session) -> bool {
+    let Some(mut work) = work(skb, session) else {
         return true;
     };
     // SAFETY: as in `plan`.
@@ -306,7 +358,7 @@ fn inspect(skb: &Skb) -> bool {
     work.at = segment.payload.wrapping_add(known);
     work.len = segment.len.wrapping_sub(known);
     work.merge = segment.merge.saturating_sub(segment.skip);
-    repeat(work.len.wrapping_add(work.merge), &mut work, read_byte);
+    repeat(work.len.wrapping_add(work.merge), &mut work, read_on);
     let last = segment.flags & (tcp::FIN | tcp::RST) != 0;
     let Some(settings) = maps::SETTINGS.get(0) else {
         return true;
@@ -357,34 +409,70 @@ pub struct Work<'a> {
     pub len: u32,
     /// How many kept bytes come in front of them and have to be read.
     pub merge: u32,
+    /// How many of both were read.
+    pub next: u32,
     /// A sum over them.
     pub sum: u32,
 }
 
-/// Reads byte number `index`; 1 ends the loop.
-unsafe extern "C" fn read_byte(index: u64, work: *mut Work<'_>) -> i64 {
+/// Reads the next byte, or the next eight that nothing is to; 1 ends the loop.
+unsafe extern "C" fn read_on(_index: u64, work: *mut Work<'_>) -> i64 {
     // SAFETY: `repeat` hands over what `inspect` has; session and scratch outlive the loop.
     let (work, session, scratch) = unsafe {
-        let work = &*work;
-        (work, &mut *work.session, &mut *work.scratch)
+        let work = &mut *work;
+        let session = &mut *work.session;
+        let scratch = &mut *work.scratch;
+        (work, session, scratch)
     };
-    let index = index as u32;
+    let index = work.next;
+    if index >= work.len.wrapping_add(work.merge) {
+        return 1;
+    }
     let byte = if index < work.merge {
         let at = index.wrapping_add(scratch.segment.skip);
         scratch.kept[at as usize & (LINE_MAX - 1)]
     } else {
-        match window_byte(work, &mut scratch.window, index.wrapping_sub(work.merge)) {
-            Some(byte) => byte,
-            None => return 1,
+        let at = index.wrapping_sub(work.merge);
+        let Some(byte) = window_byte(work, &mut scratch.window, at) else {
+            return 1;
+        };
+        if at % 8 == 0 && at.wrapping_add(8) <= work.len {
+            let place = at as usize & (WINDOW - 8);
+            // SAFETY: eight bytes from there on are in the window, which is aligned for words.
+            let word = unsafe { *scratch.window.as_ptr().add(place).cast::<u64>() };
+            if scratch.inspection.skim(session, word) {
+                work.next = index.wrapping_add(8);
+                return 0;
+            }
         }
+        byte
     };
+    work.next = index.wrapping_add(1);
     if scratch.inspection.feed(session, byte) {
-        ftp_nat_announce();
-        ftp_nat_write();
-        ftp_nat_insert();
-        ftp_nat_conclude();
+        act(work.session, scratch);
     }
     i64::from(scratch.inspection.stop != 0)
+}
+
+/// Does what the byte read last asks for, step by step.
+///
+/// The scratch memory comes as a pointer, because the steps write to it as well.
+#[inline(always)]
+fn act(session: *mut Session, scratch: *mut Scratch) {
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other. No reference
+    // to it lives on while a step runs.
+    unsafe {
+        if (*scratch).inspection.must_announce() {
+            ftp_nat_announce(session);
+            if (*scratch).inspection.must_write() {
+                ftp_nat_write(session);
+                if (*scratch).inspection.must_insert() {
+                    ftp_nat_insert(session);
+                }
+            }
+        }
+    }
+    ftp_nat_conclude(session);
 }
 
 /// One step of what the byte read last asks for.
@@ -396,20 +484,20 @@ macro_rules! step {
         /// called from (Linux 5.6).
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $name() -> u32 {
+        extern "C" fn $name(session: *mut Session) -> u32 {
             let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
                 return 0;
             };
             // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
             let scratch = unsafe { &mut *scratch };
-            let number = scratch.segment.number;
-            let Some(session) = maps::SESSIONS.get_ptr_mut(number) else {
+            // SAFETY: the caller's session, if it has one: a map's entry that lives on while it is
+            // used. Each direction writes its own half of it.
+            let Some(session) = (unsafe { session.as_mut() }) else {
                 return 0;
             };
-            // SAFETY: the map is not preallocated, so the entry lives on while it is used. Each
-            // direction writes its own half of the session.
-            let session = unsafe { &mut *session };
-            let mut doorman = Doorman { session: number };
+            let mut doorman = Doorman {
+                session: scratch.segment.number,
+            };
             scratch.inspection.$step(session, &mut doorman);
             0
         }

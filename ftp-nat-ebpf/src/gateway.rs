@@ -7,7 +7,7 @@ use crate::count;
 use crate::flow::{self, Net};
 use crate::forward;
 use crate::interest::{self, IPV4};
-use crate::kernel::{Skb, jiffies};
+use crate::kernel::{Context, Skb, jiffies};
 use crate::mapping;
 use crate::maps;
 use crate::packet::{IP, Packet, Reading, tcp};
@@ -73,6 +73,18 @@ enum Look {
     Read = 2,
 }
 
+impl Look {
+    /// From its number.
+    #[inline(always)]
+    const fn of(number: u32) -> Self {
+        match number {
+            0 => Self::First,
+            1 => Self::Opened,
+            _ => Self::Read,
+        }
+    }
+}
+
 /// A packet on a port of FTP; gives TC's verdict.
 ///
 /// Each station looks at the packet afresh and nothing is carried from one to the next but the
@@ -100,14 +112,28 @@ pub fn enter(skb: &Skb) -> i32 {
 #[inline(always)]
 fn look(skb: &Skb, hook: Hook, look: Look) -> i32 {
     if skb.protocol() == IPV4 {
-        known::<FlowKey4>(skb, hook, look)
+        ftp_nat_known4(skb.context(), hook as u32, look as u32)
     } else {
-        known::<FlowKey6>(skb, hook, look)
+        ftp_nat_known6(skb.context(), hook as u32, look as u32)
     }
 }
 
-/// The packet's flow, and what follows from it.
+/// The flow of a packet over IPv4, and what follows from it. A global function, as the steps of
+/// reading are: the verifier checks it once for all looks and hooks.
+#[unsafe(no_mangle)]
 #[inline(never)]
+extern "C" fn ftp_nat_known4(context: Context, hook: u32, look: u32) -> i32 {
+    known::<FlowKey4>(&Skb::of(context), Hook::of(hook), Look::of(look))
+}
+
+/// The same over IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_known6(context: Context, hook: u32, look: u32) -> i32 {
+    known::<FlowKey6>(&Skb::of(context), Hook::of(hook), Look::of(look))
+}
+
+#[inline(always)]
 fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
     let mut packet = match N::headers(skb) {
         Reading::Tcp(packet) => packet,
@@ -151,7 +177,13 @@ fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
             flags &= !(tcp::FIN | tcp::RST);
         }
         note(flow, flags, packet.ack, packet.total);
-        if flow.kind == kind::CONTROL && control::prepare(&packet, flow) {
+        // One that goes by the stack for want of room or time to live is counted at its last look.
+        let is_usual =
+            is_last || hook == Hook::WanEgress || exit.is_redirect() || flow.out_ifindex == 0;
+        if flow.kind == kind::CONTROL
+            && !(is_usual && control::is_quiet(&packet, flow))
+            && control::prepare(&packet, flow)
+        {
             return CONTROL;
         }
     }

@@ -224,6 +224,39 @@ impl Skb {
         }
     }
 
+    /// Copies `len` bytes from the packet, at least one: of `len - 1` only the bits below `N` count,
+    /// a power of two. For a length that was compared before, in a way that the verifier does not
+    /// see.
+    #[inline(always)]
+    pub fn load_masked<const N: usize>(&self, at: u32, to: &mut [u8; N], len: u32) -> bool {
+        const { assert!(N.is_power_of_two()) };
+        let len = (len.wrapping_sub(1) & (N as u32 - 1)) + 1;
+        // SAFETY: that is at most the array's length.
+        unsafe {
+            generated::bpf_skb_load_bytes(self.0.cast(), at, to.as_mut_ptr().cast(), len) == 0
+        }
+    }
+
+    /// Writes `len` bytes of an array, from its place `start` on, into the packet, both masked so
+    /// that they lie in the array's two halves; checksums are the caller's.
+    #[inline(always)]
+    pub fn store_masked<const N: usize>(
+        &self,
+        at: u32,
+        from: &[u8; N],
+        start: u32,
+        len: u32,
+    ) -> bool {
+        const { assert!(N.is_power_of_two()) };
+        let start = start as usize & (N / 2 - 1);
+        let len = (len.wrapping_sub(1) & (N as u32 / 2 - 1)) + 1;
+        // SAFETY: start and length are at most half of the array's.
+        unsafe {
+            let from = from.as_ptr().add(start);
+            generated::bpf_skb_store_bytes(self.0.cast(), at, from.cast(), len, 0) == 0
+        }
+    }
+
     /// Makes the packet `len` bytes long. It is linear afterwards and no super-packet any more.
     #[inline(always)]
     pub fn resize(&self, len: u32) -> bool {

@@ -4,11 +4,13 @@
 use crate::control::{Scratch, Segment, WINDOW, Work, window_byte, work};
 use crate::kernel::{Context, Skb, repeat};
 use crate::packet::{IP, tcp};
+use core::mem::offset_of;
 use ftp_nat_common::abi::{LINE_MAX, Session};
 use ftp_nat_common::checksum::{add_byte, apply, difference};
-use ftp_nat_common::edit::Edits;
+use ftp_nat_common::edit::{Edit, Edits, REMEMBERED};
 use ftp_nat_common::inspect::{direction, direction_mut};
 use ftp_nat_common::segment::acknowledge;
+use ftp_nat_common::text::TEXT_MAX;
 
 /// The longest payload that is written anew: longer ones are cut, and the sender repeats the rest.
 const LONGEST: u32 = 1400;
@@ -30,32 +32,38 @@ struct Writer {
 
 /// Writes what leaves of the segment into the packet, and its numbers; false: drop it.
 #[inline(always)]
-pub fn deliver(skb: &Skb) -> bool {
-    ftp_nat_rewrite(skb.context()) != 0 && ftp_nat_number(skb.context()) != 0
+pub fn deliver(context: Context, session: *mut Session) -> bool {
+    ftp_nat_rewrite(context, session) != 0 && ftp_nat_number(context, session) != 0
 }
 
 /// Writes the payload anew, if it has to be.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ftp_nat_rewrite(context: Context) -> u32 {
-    u32::from(rewrite(&Skb::of(context)))
+extern "C" fn ftp_nat_rewrite(context: Context, session: *mut Session) -> u32 {
+    u32::from(rewrite(&Skb::of(context), session))
 }
 
 #[inline(always)]
-fn rewrite(skb: &Skb) -> bool {
-    let Some(mut work) = work(skb) else {
+fn rewrite(skb: &Skb, session: *mut Session) -> bool {
+    let Some(mut work) = work(skb, session) else {
         return true;
     };
     // SAFETY: the session's entry and this CPU's own scratch outlive the packet.
-    let (session, scratch) = unsafe { (&*work.session, &mut *work.scratch) };
-    let segment = &mut scratch.segment;
+    let (session, segment) = unsafe { (&*work.session, &(*work.scratch).segment) };
     let (first, merge) = (segment.first, segment.merge);
     let edits = &direction(session, segment.is_replies).edits;
     let touched = edits.touch(first, merge.wrapping_add(segment.keep));
     if merge == 0 && segment.keep == segment.len && !touched {
         return true;
     }
-    let (keep, out_len) = fit(skb, segment, edits, first, merge, segment.keep);
+    let is_in_place = ftp_nat_fit(skb.context(), work.session) != 0;
+    // SAFETY: as above.
+    let scratch = unsafe { &mut *work.scratch };
+    let segment = &mut scratch.segment;
+    if is_in_place {
+        return ftp_nat_patch(skb.context(), work.session) != 0;
+    }
+    let (keep, out_len) = (segment.keep, segment.out);
     if out_len > LONGEST {
         return false;
     }
@@ -100,16 +108,144 @@ fn rewrite(skb: &Skb) -> bool {
     keep >= segment.len || segment.flags & tcp::FIN == 0 || clear_fin(skb, segment)
 }
 
-/// How much of the segment's own bytes can leave, and how long the payload gets.
+/// Whether none of a segment's edits changes a length, so that they can be written over its bytes.
 #[inline(always)]
-fn fit(
-    skb: &Skb,
-    segment: &Segment,
-    edits: &Edits,
-    first: u32,
-    merge: u32,
-    keep: u32,
-) -> (u32, u32) {
+fn keeps_lengths(edits: &Edits, first: u32, mut len: u32) -> bool {
+    let mut age = 0;
+    while age < REMEMBERED as u32 && len > 0 {
+        let patch = edits.patch(age, first, &mut len);
+        if patch.len > 0 && patch.growth != 0 {
+            return false;
+        }
+        age += 1;
+    }
+    true
+}
+
+/// Writes the segment's edits over its bytes, and their difference into the checksum; 0: drop it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_patch(context: Context, session: *mut Session) -> u32 {
+    let skb = Skb::of(context);
+    let Some(mut work) = work(&skb, session) else {
+        return 1;
+    };
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    work.len = unsafe { (*work.scratch).segment.len };
+    repeat(REMEMBERED as u32, &mut work, write_patch);
+    u32::from(work.sum == 0)
+}
+
+/// Writes the edit that is `age` edits old; 1 ends the loop. The work's `len`: what is left for it;
+/// its `sum`: 1, a write failed.
+unsafe extern "C" fn write_patch(age: u64, work: *mut Work<'_>) -> i64 {
+    // SAFETY: `repeat` hands over what `ftp_nat_patch` has; session and scratch outlive the loop.
+    let (work, session, scratch) = unsafe {
+        let work = &mut *work;
+        let session = &*work.session;
+        let scratch = &mut *work.scratch;
+        (work, session, scratch)
+    };
+    let segment = &scratch.segment;
+    let edits = &direction(session, segment.is_replies).edits;
+    if work.len == 0 {
+        return 1;
+    }
+    let patch = edits.patch(age as u32, segment.seq, &mut work.len);
+    let Some(edit) = edits.recent(age as u32) else {
+        return 1;
+    };
+    if patch.len == 0 {
+        return 0;
+    }
+    // Words of the payload are words of the checksum: TCP's header is a multiple of four.
+    let odd = patch.at % 2;
+    let even = segment.payload.wrapping_add(patch.at).wrapping_sub(odd);
+    let len = patch.len.wrapping_add(odd);
+    let piece = &mut scratch.piece;
+    piece.clear(&edit.text);
+    let is_read = piece.load(work.skb, even, len);
+    let old = piece.sum();
+    let at = even.wrapping_add(odd);
+    let is_written = is_read
+        && work
+            .skb
+            .store_masked(at, piece.text(), patch.from, patch.len)
+        && piece.load(work.skb, even, len);
+    let change = difference(old, piece.sum());
+    let check = segment.tcp + tcp::CHECKSUM;
+    if !is_written || !work.skb.add_to_checksum(check, change, false) {
+        work.sum = 1;
+        return 1;
+    }
+    0
+}
+
+/// Words that hold the longest text, wherever it starts in its first one.
+const PIECE: usize = TEXT_MAX / 4 + 1;
+
+/// A piece of the payload, zeros behind it, and the text that takes its place.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Piece {
+    words: [u32; TEXT_MAX / 2],
+    text: [u32; TEXT_MAX / 2],
+}
+
+// A text is copied by words: bytes would be copied one by one, over the stack.
+const _: () = assert!(offset_of!(Edit, text) % 4 == 0);
+
+impl Piece {
+    #[inline(always)]
+    fn clear(&mut self, text: &[u8; TEXT_MAX]) {
+        self.words = [0; TEXT_MAX / 2];
+        let mut at = 0;
+        while at < TEXT_MAX / 4 {
+            // SAFETY: the text of an edit, aligned for words, see above. Volatile keeps the copy a
+            // word at a time.
+            self.text[at] = unsafe { text.as_ptr().cast::<u32>().add(at).read_volatile() };
+            at += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn text(&self) -> &[u8; 2 * TEXT_MAX] {
+        bytemuck::cast_ref(&self.text)
+    }
+
+    /// Copies `len` bytes from the packet.
+    #[inline(always)]
+    fn load(&mut self, skb: &Skb, at: u32, len: u32) -> bool {
+        let bytes: &mut [u8; 2 * TEXT_MAX] = bytemuck::cast_mut(&mut self.words);
+        skb.load_masked(at, bytes, len)
+    }
+
+    /// The sum of its words.
+    #[inline(always)]
+    fn sum(&self) -> u64 {
+        let mut sum = 0;
+        let mut at = 0;
+        while at < PIECE {
+            sum += u64::from(self.words[at]);
+            at += 1;
+        }
+        sum
+    }
+}
+
+/// Finds out how much of the segment's own bytes can leave, and how long the payload gets. Not 0:
+/// all of it stays where it is, so that its edits can be written over its bytes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_fit(context: Context, session: *mut Session) -> u32 {
+    let skb = Skb::of(context);
+    let Some(work) = work(&skb, session) else {
+        return 0;
+    };
+    // SAFETY: the session's entry and this CPU's own scratch outlive the packet.
+    let (session, segment) = unsafe { (&*work.session, &mut (*work.scratch).segment) };
+    let edits = &direction(session, segment.is_replies).edits;
+    let (first, merge) = (segment.first, segment.merge);
     let headers = segment.payload.wrapping_sub(IP);
     let mut room = segment.mtu.wrapping_sub(headers).min(LONGEST);
     // What is no super-packet any more must fit by itself.
@@ -118,17 +254,24 @@ fn fit(
         room = room.min(segment_size);
     }
     let sent = edits.sent(first);
-    let mut keep = keep.min(room.saturating_sub(merge));
-    let mut out_len = edits
+    let mut keep = segment.keep.min(room.saturating_sub(merge));
+    let mut out = edits
         .sent(first.wrapping_add(merge).wrapping_add(keep))
         .wrapping_sub(sent);
-    if out_len > room {
-        keep = keep.saturating_sub(out_len - room);
-        out_len = edits
+    if out > room {
+        keep = keep.saturating_sub(out - room);
+        out = edits
             .sent(first.wrapping_add(merge).wrapping_add(keep))
             .wrapping_sub(sent);
     }
-    (keep, out_len)
+    segment.keep = keep;
+    segment.out = out;
+    // Ethernet's padding goes when a segment is written anew.
+    let is_whole = merge == 0
+        && keep == segment.len
+        && out == keep
+        && skb.len() == segment.payload.wrapping_add(keep);
+    u32::from(is_whole && keeps_lengths(edits, first, keep))
 }
 
 /// The sum of the payload as it came, however long.
@@ -246,13 +389,15 @@ fn change(skb: &Skb, tcp: u32, at: u32, old: u32, new: u32) -> bool {
 /// Sets sequence and acknowledgement numbers, and SACK blocks; false: drop it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ftp_nat_number(context: Context) -> u32 {
-    u32::from(number(&Skb::of(context)))
+extern "C" fn ftp_nat_number(context: Context, session: *mut Session) -> u32 {
+    u32::from(number(&Skb::of(context), session))
 }
 
 #[inline(always)]
-fn number(skb: &Skb) -> bool {
-    let Some(work) = work(skb) else { return true };
+fn number(skb: &Skb, session: *mut Session) -> bool {
+    let Some(work) = work(skb, session) else {
+        return true;
+    };
     // SAFETY: the session's entry and this CPU's own scratch outlive the packet.
     let (session, segment) = unsafe { (&mut *work.session, &(*work.scratch).segment) };
     let own = &direction(session, segment.is_replies).edits;
@@ -287,15 +432,17 @@ fn number(skb: &Skb) -> bool {
     {
         return false;
     }
-    others.edits.adjusted == 0 || ftp_nat_blocks(skb.context()) != 0
+    others.edits.adjusted == 0 || ftp_nat_blocks(skb.context(), work.session) != 0
 }
 
 /// Moves the edges of SACK blocks (RFC 2018); 0: drop the packet.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ftp_nat_blocks(context: Context) -> u32 {
+extern "C" fn ftp_nat_blocks(context: Context, session: *mut Session) -> u32 {
     let skb = Skb::of(context);
-    let Some(mut work) = work(&skb) else { return 1 };
+    let Some(mut work) = work(&skb, session) else {
+        return 1;
+    };
     // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
     let scratch = unsafe { &mut *work.scratch };
     scratch.options = Options {

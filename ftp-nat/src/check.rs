@@ -1,41 +1,12 @@
 //! `ftp-nat check`: is this configuration right?
 
-use serde::Serialize;
-
 use crate::{
     cli::CheckArgs,
-    config::{Config, Place, Problem, check, file},
+    config::{Config, check, file},
     exit::Failure,
+    request::Mistake,
     show::{print, print_json},
 };
-
-/// A mistake, as JSON has it.
-#[derive(Debug, Serialize)]
-struct Row<'p> {
-    file: Option<&'p str>,
-    line: Option<usize>,
-    key: Option<&'p str>,
-    problem: &'p str,
-}
-
-impl<'p> From<&'p Problem> for Row<'p> {
-    fn from(problem: &'p Problem) -> Self {
-        let (file, line, key) = match &problem.place {
-            Place::File { file, line, key } => (
-                Some(file.as_ref()),
-                Some(*line),
-                Some(key.as_str()).filter(|key| !key.is_empty()),
-            ),
-            Place::Flag(_) | Place::Default => (None, None, None),
-        };
-        Self {
-            file,
-            line,
-            key,
-            problem: &problem.what,
-        }
-    }
-}
 
 /// Reads the file, touches nothing, and reports every mistake.
 ///
@@ -49,7 +20,8 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         problems = check::check(&config);
     }
     if args.json {
-        print_json(&problems.iter().map(Row::from).collect::<Vec<_>>())?;
+        let mistakes: Vec<_> = problems.iter().map(Mistake::from).collect();
+        print_json(&mistakes)?;
     } else if problems.is_empty() {
         print(&format!("{}: no mistakes\n", args.config.display()))?;
     }

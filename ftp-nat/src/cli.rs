@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Attach, DEFAULT_FILE, DEFAULT_STATE_DIR, Datapath};
+use crate::{
+    config::{Attach, DEFAULT_FILE, DEFAULT_STATE_DIR, Datapath},
+    logging::LogFormat,
+};
 
 mod probe;
 pub use probe::ProbeArgs;
@@ -50,6 +53,15 @@ pub enum Command {
     Top(TopArgs),
     /// Print the counters as Prometheus text
     Metrics(ShowArgs),
+    /// Show what has happened: who was let in to what port, when, because of which words
+    ///
+    /// The daemon keeps the last thousands of events; its audit log (`--audit-log`) keeps all.
+    Events(EventsArgs),
+    /// Have a running daemon read its configuration file anew
+    ///
+    /// Connections that are there go on, whatever changes. A file with mistakes changes nothing:
+    /// each is named, and the exit code is 2. SIGHUP does the same, and tells the log.
+    Reload(ShowArgs),
     /// Look for what keeps FTP from working here, and say what to do
     ///
     /// Takes what `run` takes, and reads the same configuration file; without either it looks at
@@ -83,7 +95,7 @@ pub enum Command {
 }
 
 /// Arguments of `ftp-nat run`. What is given here replaces what the file says.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
     #[arg(
         short,
@@ -144,6 +156,12 @@ pub struct RunArgs {
     /// Serve Prometheus metrics over HTTP
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics_listen: Option<String>,
+    /// Append who was let in, and who was not, to a file: one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
+    /// How log lines look
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub log_format: LogFormat,
     /// How to attach: `auto` takes TCX where the kernel has it (Linux 6.6), else clsact
     #[arg(long, value_enum, value_name = "HOW")]
     pub attach: Option<Attach>,
@@ -222,6 +240,23 @@ pub struct Selection {
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Which gateway.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// Arguments of `ftp-nat events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on with what happens from now on, until interrupted
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only those of this session, by its number in `ftp-nat sessions`
+    #[arg(long, value_name = "NUMBER")]
+    pub session: Option<String>,
+    /// Print JSON: one object a line
     #[arg(long)]
     pub json: bool,
     /// Which gateway.

@@ -1,6 +1,7 @@
 //! What the operator wants: the one typed form that arguments and configuration file both become.
 
 pub mod check;
+pub mod difference;
 pub mod example;
 pub mod file;
 pub mod flags;
@@ -248,6 +249,8 @@ pub struct Config {
     pub mss_clamp: MssClamp,
     /// Where metrics are served.
     pub metrics_listen: Option<Given<SocketAddr>>,
+    /// The file that the audit trail is written to.
+    pub audit_log: Option<PathBuf>,
     /// The servers published.
     pub publish: Vec<Publish>,
     /// The clients masqueraded.
@@ -270,6 +273,7 @@ impl Default for Config {
             remap_ports: DEFAULT_REMAP_PORTS,
             mss_clamp: MssClamp::default(),
             metrics_listen: None,
+            audit_log: None,
             publish: Vec::new(),
             masquerade: Vec::new(),
             timeouts: Timeouts::default(),

@@ -1,26 +1,32 @@
 //! The daemon: loads the datapath, keeps it current, sweeps, listens, and leaves it running.
 
 mod answer;
+mod audit;
+mod event_log;
+pub mod hub;
+mod keeper;
 pub mod sweeper;
 mod watch;
 
-use std::{os::unix::net::UnixListener, sync::Arc};
+use std::{os::unix::net::UnixListener, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use log::{info, warn};
+use sd_notify::NotifyState;
 use tokio::{
     runtime::Builder,
-    signal::unix::{SignalKind, signal},
-    sync::watch as latest,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch as latest},
+    time::{interval, sleep},
 };
 
+use self::keeper::Keeper;
 use crate::{
     attach::{self, Changes},
     cli::RunArgs,
     clock::Clock,
     config::{Config, Datapath},
-    event_log::EventLog,
-    events::Events,
+    events::Ring,
     exit::Failure,
     kernel,
     lifetime::Lifetimes,
@@ -30,6 +36,8 @@ use crate::{
     network::Network,
     pins::{Gateway, Pins},
     policy::{self, Obstacle, Policy},
+    privileges,
+    request::Reloaded,
     state_dir,
 };
 
@@ -61,7 +69,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(config, network, policy))?;
+    runtime.block_on(serve(args.clone(), config, network, policy))?;
     Ok(())
 }
 
@@ -85,16 +93,27 @@ fn effective(config: &Config, network: &Network) -> Result<Policy, Failure> {
     Ok(policy)
 }
 
-async fn serve(config: Config, network: Network, policy: Policy) -> anyhow::Result<()> {
+async fn serve(
+    args: RunArgs,
+    config: Config,
+    network: Network,
+    policy: Policy,
+) -> anyhow::Result<()> {
     // Everything that can be refused is tried before anything is attached.
-    let names = lock::take(config.wan.iter().map(|wan| wan.value.as_str()))?;
-    let metrics_listener = config
-        .metrics_listen
+    let trust = lock::Trust::of(&config.state_dir);
+    let names = lock::take(config.wan.iter().map(|wan| wan.value.as_str()), trust)?;
+    let listener = match &config.metrics_listen {
+        Some(given) => Some((given.value, metrics::http::listen(given.value)?)),
+        None => None,
+    };
+    let losses = Arc::<hub::Losses>::default();
+    let audit = config
+        .audit_log
         .as_ref()
-        .map(|given| metrics::http::listen(given.value))
+        .map(|file| audit::Audit::open(file, Arc::clone(&losses)))
         .transpose()?;
-    let mut stop = Stop::listen()?;
-    let news = watch::News::listen()?;
+    let mut signals = Signals::listen()?;
+    let mut news = watch::News::listen()?;
     let Attached {
         config,
         gateway,
@@ -103,29 +122,56 @@ async fn serve(config: Config, network: Network, policy: Policy) -> anyhow::Resu
         clock,
         is_private,
     } = start(config, &network, policy)?;
-    let events = Events::new(maps::events(&gateway)?)?;
+    let mut ring = Ring::new(maps::events(&gateway)?)?;
+    // Before any other thread is started: each has its own.
+    privileges::drop_surplus();
+    let audit = audit.map(audit::Opened::start).transpose()?;
 
     for warning in &policy.warnings {
         warn!("{warning}");
     }
+    let hub = Arc::new(hub::Hub::new(clock, audit, Arc::clone(&losses)));
+    let said = policy.warnings.clone();
     let (policies, _) = latest::channel(Arc::new(policy));
-    let lifetimes = Lifetimes::new(&config.timeouts, &clock);
-    let sweeps = sweeper::start(Arc::clone(&maps), policies.subscribe(), lifetimes, clock);
-    if let Some(listener) = metrics_listener {
-        let source = metrics::Source::new(Arc::clone(&maps), sweeps);
-        tokio::spawn(metrics::http::serve(listener, source));
-    }
-    tokio::spawn(log_events(events));
-    answer::start(names, hello(&config, &gateway))?;
+    let (lifetimes, _) = latest::channel(Lifetimes::new(&config.timeouts, &clock));
+    let sweeps = sweeper::start(
+        Arc::clone(&maps),
+        policies.subscribe(),
+        lifetimes.subscribe(),
+        clock,
+        Arc::clone(&hub),
+    );
+    let source = metrics::Source::new(Arc::clone(&maps), sweeps, losses);
+    let mut orders = answer::start(names, &hello(&config, &gateway), &hub)?;
+    let told = Arc::clone(&hub);
+    tokio::spawn(async move {
+        loop {
+            if let Err(error) = ring.next(|event| told.tell(event, None)).await {
+                warn!("no more events are told: {error:#}");
+                return;
+            }
+        }
+    });
     ready(&config, &gateway, &network)?;
     trim();
-
-    let watching = watch::follow(news, &config, &gateway, &maps, &clock, &policies);
-    tokio::select! {
-        signal = stop.wait() => info!("stopping: {signal}"),
-        error = watching => return error.context("lost sight of the network"),
+    let mut keeper = Keeper {
+        args,
+        config,
+        gateway,
+        maps,
+        clock,
+        policies,
+        lifetimes,
+        metrics: keeper::Scraped::start(source, listener),
+        said,
+        took: Duration::ZERO,
+        lingering: false,
+    };
+    run_until_told(&mut keeper, &mut news, &mut signals, &mut orders, &hub).await?;
+    notify(&[NotifyState::Stopping]);
+    if let Some(audit) = hub.audit() {
+        audit.finish();
     }
-    notify(&[sd_notify::NotifyState::Stopping]);
     if is_private {
         info!("the programs end with this process, and so do their connections");
     } else {
@@ -135,6 +181,67 @@ async fn serve(config: Config, network: Network, policy: Policy) -> anyhow::Resu
         );
     }
     Ok(())
+}
+
+/// How often what waits for old connections is looked at.
+const TIDY: Duration = Duration::from_secs(5);
+
+/// Does what signals, clients and the network ask for, until a signal asks to stop.
+async fn run_until_told(
+    keeper: &mut Keeper,
+    news: &mut watch::News,
+    signals: &mut Signals,
+    orders: &mut mpsc::Receiver<answer::ReloadOrder>,
+    hub: &hub::Hub,
+) -> anyhow::Result<()> {
+    // Twice as often as systemd wants to hear of us.
+    let watchdog = sd_notify::watchdog_enabled();
+    let mut alive = interval(watchdog.map_or(TIDY, |patience| patience / 2));
+    let mut tidy = interval(TIDY);
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Heard::Stop(signal) => {
+                    info!("stopping: {signal}");
+                    return Ok(());
+                }
+                Heard::Reload => drop(reload(keeper, hub)),
+            },
+            Some(order) = orders.recv() => {
+                // Whoever asked may have gone.
+                drop(order.send(reload(keeper, hub)));
+            }
+            heard = news.wait() => {
+                heard.context("lost sight of the network")?;
+                sleep(keeper.settle()).await;
+                news.drain().await.context("lost sight of the network")?;
+                keeper.follow_network();
+            }
+            _ = tidy.tick() => {
+                keeper.tidy();
+                hub.sum_up();
+            }
+            _ = alive.tick() => {
+                if watchdog.is_some() {
+                    notify(&[NotifyState::Watchdog]);
+                }
+            }
+        }
+    }
+}
+
+/// Reads the configuration anew, and tells systemd (sd_notify(3)).
+fn reload(keeper: &mut Keeper, hub: &hub::Hub) -> Reloaded {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_) => notify(&[NotifyState::Reloading]),
+    }
+    let reloaded = keeper.reload();
+    if let Some(audit) = hub.audit() {
+        audit.reopen();
+    }
+    notify(&[NotifyState::Ready]);
+    reloaded
 }
 
 /// Loads and attaches; what was made is taken back when something fails.
@@ -206,7 +313,7 @@ fn bring_up(
     attach::refuse_strangers(gateway, network, &policy.hooks)?;
     let epoch = maps.settings()?.route_epoch.wrapping_add(1).max(1);
     maps.set_settings(&policy::settings(config, clock, epoch))?;
-    policy.apply(&maps)?;
+    policy.apply(&maps, clock)?;
     attach::reconcile(gateway, network, &policy.hooks, config.attach, changes)?;
     for slow in attach::mark_fast(gateway, network, &maps)? {
         warn!("{slow}");
@@ -289,23 +396,13 @@ fn ready(config: &Config, gateway: &Gateway, network: &Network) -> anyhow::Resul
             hooks.join(", ")
         }
     );
-    notify(&[sd_notify::NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
     Ok(())
 }
 
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         warn!("cannot tell systemd: {error}");
-    }
-}
-
-async fn log_events(mut events: Events) {
-    let mut log = EventLog::default();
-    loop {
-        if let Err(error) = events.next(|event| log.write(event)).await {
-            warn!("no more events are logged: {error:#}");
-            return;
-        }
     }
 }
 
@@ -318,25 +415,34 @@ fn trim() {
     }
 }
 
-/// The signals that end the daemon.
-struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+/// What a signal asks for.
+enum Heard {
+    Stop(&'static str),
+    Reload,
 }
 
-impl Stop {
+/// The signals that the daemon hears.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
     fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            reload: listen(SignalKind::hangup())?,
         })
     }
 
-    async fn wait(&mut self) -> &'static str {
+    async fn next(&mut self) -> Heard {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Heard::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Heard::Stop("SIGINT"),
+            _ = self.reload.recv() => Heard::Reload,
         }
     }
 }

@@ -142,6 +142,12 @@ impl State {
         }
     }
 
+    /// Whether one direction's flags alone speak for [`Self::Established`]: what it acknowledges, the
+    /// other has sent.
+    pub const fn looks_established(flags: u8) -> bool {
+        flags & tcp::ACK != 0 && flags & Self::ENDED == 0
+    }
+
     /// Its name, as people and JSON see it.
     pub const fn name(self) -> &'static str {
         match self {

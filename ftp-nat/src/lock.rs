@@ -1,16 +1,21 @@
 //! One daemon for a WAN interface: whoever holds the interface's name holds the gateway.
 //!
 //! The name is that of an abstract unix socket: bound to the network namespace, seen from every
-//! mount namespace, and gone with its process, SIGKILL or not. Who connects is told who it is.
+//! mount namespace, and gone with its process, SIGKILL or not. Who connects is told who it is, and
+//! may ask for more: see [`crate::request`].
 
 use std::{
     collections::BTreeSet,
-    fmt, fs, io,
-    io::Read as _,
+    fmt, fs,
+    io::{self, BufRead as _, BufReader, Read as _},
     os::{
         linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixListener, UnixStream},
+        unix::{
+            fs::MetadataExt as _,
+            net::{SocketAddr, UnixListener, UnixStream},
+        },
     },
+    path::Path,
     thread,
     time::Duration,
 };
@@ -57,11 +62,28 @@ pub struct Holder {
     uid: u32,
 }
 
-impl Holder {
-    /// Anybody may take a name: only root, and who runs as we do, is taken for a daemon.
-    fn is_believed(self) -> bool {
-        self.uid == 0 || self.uid == rustix::process::geteuid().as_raw()
+/// Whom to believe that it is a daemon: anybody may take a name.
+#[derive(Clone, Copy, Debug)]
+pub struct Trust {
+    owner: Option<u32>,
+}
+
+impl Trust {
+    /// Root, who runs as we do, and whoever owns the folder that the pins are in: a daemon may run
+    /// as a user of its own.
+    pub fn of(state_dir: &Path) -> Self {
+        let owner = fs::metadata(state_dir).ok().map(|folder| folder.uid());
+        Self { owner }
     }
+
+    fn believes(self, uid: u32) -> bool {
+        is_trusted(uid) || self.owner == Some(uid)
+    }
+}
+
+/// Whether a user may tell this process what to do: root, and who runs as we do.
+pub fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
 impl fmt::Display for Holder {
@@ -102,12 +124,15 @@ fn connect(wan: &str) -> io::Result<(UnixStream, Holder)> {
 /// # Errors
 ///
 /// When a daemon holds one of them.
-pub fn take<'a>(wans: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Vec<UnixListener>> {
+pub fn take<'a>(
+    wans: impl IntoIterator<Item = &'a str>,
+    trust: Trust,
+) -> anyhow::Result<Vec<UnixListener>> {
     let mut listeners = Vec::new();
     for wan in wans {
         match bind(wan) {
             Ok(listener) => listeners.push(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => match holder(wan) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => match holder(wan, trust) {
                 Some(holder) => bail!(
                     "{wan} has a gateway already: {holder} runs it; stop that first, or ask it \
                      with `ftp-nat status`"
@@ -136,23 +161,35 @@ fn bind(wan: &str) -> io::Result<UnixListener> {
 }
 
 /// The daemon that holds an interface's name, if one does.
-pub fn holder(wan: &str) -> Option<Holder> {
+pub fn holder(wan: &str, trust: Trust) -> Option<Holder> {
     let (_, holder) = connect(wan).ok()?;
-    holder.is_believed().then_some(holder)
+    trust.believes(holder.uid).then_some(holder)
 }
 
 /// Asks the daemon of an interface who it is; one that is still starting does not answer yet.
-pub fn ask(wan: &str) -> Option<(Holder, Option<Hello>)> {
+pub fn ask(wan: &str, trust: Trust) -> Option<(Holder, Option<Hello>)> {
     let (stream, holder) = connect(wan)
         .ok()
-        .filter(|(_, holder)| holder.is_believed())?;
-    Some((holder, hello(stream)))
+        .filter(|(_, holder)| trust.believes(holder.uid))?;
+    Some((holder, hello(&mut BufReader::new(stream))))
 }
 
-fn hello(stream: UnixStream) -> Option<Hello> {
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+/// Opens a conversation with the daemon of an interface: who it is, and the connection to ask more
+/// by.
+pub fn call(wan: &str, trust: Trust) -> Option<(Hello, BufReader<UnixStream>)> {
+    let (stream, _) = connect(wan)
+        .ok()
+        .filter(|(_, holder)| trust.believes(holder.uid))?;
+    let mut stream = BufReader::new(stream);
+    let hello = hello(&mut stream)?;
+    stream.get_ref().set_read_timeout(None).ok()?;
+    Some((hello, stream))
+}
+
+fn hello(stream: &mut BufReader<UnixStream>) -> Option<Hello> {
+    stream.get_ref().set_read_timeout(Some(PATIENCE)).ok()?;
     let mut answer = String::new();
-    stream.take(ANSWER_MAX).read_to_string(&mut answer).ok()?;
+    stream.take(ANSWER_MAX).read_line(&mut answer).ok()?;
     serde_json::from_str(answer.trim()).ok()
 }
 
@@ -177,31 +214,33 @@ mod tests {
     #[test]
     fn a_name_is_held_once_and_its_holder_known() {
         let name = format!("t{}", std::process::id());
-        let listeners = take([name.as_str()]).unwrap();
+        let trust = Trust { owner: None };
+        let listeners = take([name.as_str()], trust).unwrap();
         assert!(held().contains(&name));
-        assert_eq!(holder(&name).unwrap().pid, std::process::id());
-        let error = take([name.as_str()]).unwrap_err().to_string();
+        assert_eq!(holder(&name, trust).unwrap().pid, std::process::id());
+        let error = take([name.as_str()], trust).unwrap_err().to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
         drop(listeners);
-        assert_eq!(holder(&name), None);
-        take([name.as_str()]).unwrap();
+        assert_eq!(holder(&name, trust), None);
+        take([name.as_str()], trust).unwrap();
     }
 
     #[test]
     fn a_daemon_says_who_it_is() {
         let name = format!("u{}", std::process::id());
-        let listener = take([name.as_str()]).unwrap().remove(0);
+        let trust = Trust { owner: None };
+        let listener = take([name.as_str()], trust).unwrap().remove(0);
         let hello = Hello {
             version: "1".into(),
             gateway: "wan".into(),
             state_dir: "/x".into(),
         };
-        let text = serde_json::to_string(&hello).unwrap();
+        let text = serde_json::to_string(&hello).unwrap() + "\n";
         let answering = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.write_all(text.as_bytes()).unwrap();
         });
-        assert_eq!(ask(&name).unwrap().1, Some(hello));
+        assert_eq!(ask(&name, trust).unwrap().1, Some(hello));
         answering.join().unwrap();
     }
 

@@ -11,12 +11,18 @@ use ftp_nat::{
     cli::{Cli, Command},
     completions, daemon, doctor,
     exit::Failure,
-    inspect, logging, man_pages, probe, show, top, unload,
+    inspect,
+    logging::{self, LogFormat},
+    man_pages, probe, reload, show, top, unload,
 };
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::start(cli.verbose);
+    let format = match &cli.command {
+        Command::Run(args) => args.log_format,
+        _ => LogFormat::default(),
+    };
+    logging::start(cli.verbose, format);
     let result = match &cli.command {
         Command::Run(args) => daemon::run(args),
         Command::Check(args) => check::run(args),
@@ -26,6 +32,8 @@ fn main() -> ExitCode {
         Command::Flows(args) => show::flows::run(args),
         Command::Top(args) => top::run(args),
         Command::Metrics(args) => show::metrics::run(args),
+        Command::Events(args) => show::events::run(args),
+        Command::Reload(args) => reload::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Probe(args) => probe::run(args, cli.verbose > 0),
         Command::Inspect(args) => inspect::run(args),

@@ -1,6 +1,10 @@
 //! What Prometheus is told: the datapath's counters, what is alive, and what the daemon has done.
 
+mod daemon;
 pub mod http;
+mod process;
+
+pub use daemon::Reloads;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,8 +20,8 @@ use prometheus::{
 use serde::Serialize;
 
 use crate::{
-    daemon::sweeper::{Sweeps, Totals},
-    flow::{Key, State, kind_name},
+    daemon::{hub::Losses, sweeper::Sweeps},
+    flow::{self, Key, State, kind_name},
     maps::Maps,
     table::Table,
 };
@@ -81,7 +85,7 @@ impl Family {
 
 /// What those families of [`Counter`] mean as a whole that have several members; the others mean
 /// what their one member does.
-const FAMILIES: [(&str, &str); 8] = [
+const FAMILIES: [(&str, &str); 9] = [
     ("inbound", "Translated on the way in, by how they went on"),
     ("outbound", "Translated on the way out, by how they went on"),
     (
@@ -100,16 +104,20 @@ const FAMILIES: [(&str, &str); 8] = [
         "lines",
         "Unfinished lines and missing segments of control connections, by what was done",
     ),
+    (
+        "icmp_errors",
+        "ICMP errors about connections translated, by which way they went",
+    ),
     ("passed", "Passed as they were, by why"),
     ("denied", "Not let through or not translated, by why"),
 ];
 
-/// All that can be told from the pins, and with `totals` what the daemon has done.
+/// All that can be told from the pins, daemon or not.
 ///
 /// # Errors
 ///
 /// What the kernel said.
-pub fn families(maps: &Maps, totals: Option<&Totals>) -> anyhow::Result<Vec<Family>> {
+pub fn families(maps: &Maps) -> anyhow::Result<Vec<Family>> {
     let mut families = vec![
         Family::new(
             "build_info",
@@ -126,9 +134,6 @@ pub fn families(maps: &Maps, totals: Option<&Totals>) -> anyhow::Result<Vec<Fami
     ];
     families.extend(counters(maps)?);
     families.extend(alive(maps)?);
-    if let Some(totals) = totals {
-        families.extend(swept(totals));
-    }
     Ok(families)
 }
 
@@ -193,24 +198,49 @@ fn member_help(family: &str) -> &'static str {
         .map_or("", |description| description.help)
 }
 
-/// How many connections of one kind are alive, by [`kind`].
-fn connections<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<[u64; 4]> {
-    let mut counts = [0; 4];
+/// How many connections are alive, by [`kind`] and [`State`].
+type Living = [[u64; State::ALL.len()]; 4];
+
+/// Counts them. A direction that has seen SYN and ACK and nothing else knows by itself that the
+/// connection is established, or that the other one knows better; only the others are looked up.
+fn connections<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<Living> {
+    let mut living = Living::default();
+    let mut peculiar = Vec::new();
     table
         .each(|key, flow| {
             if key.side() == side::INBOUND {
-                counts[usize::from(flow.kind) % 4] += 1;
+                living[usize::from(flow.kind) % 4][State::Established as usize] += 1;
+            }
+            if !State::looks_established(flow.tcp_flags) {
+                peculiar.push((*key, *flow));
             }
         })
         .context("cannot count the connections")?;
-    Ok(counts)
+    for (key, flow) in peculiar {
+        let other = table
+            .get(&flow::other_way(&key, &flow))
+            .context("cannot count the connections")?;
+        // Where both are peculiar, the one that comes in counts.
+        let is_counted = other.is_some_and(|other| !State::looks_established(other.tcp_flags));
+        if key.side() == side::OUTBOUND && is_counted {
+            continue;
+        }
+        let state = State::of(flow.tcp_flags, other.map_or(0, |other| other.tcp_flags));
+        let of_kind = &mut living[usize::from(flow.kind) % 4];
+        let established = &mut of_kind[State::Established as usize];
+        if *established > 0 {
+            *established -= 1;
+            of_kind[state as usize] += 1;
+        }
+    }
+    Ok(living)
 }
 
 fn alive(maps: &Maps) -> anyhow::Result<Vec<Family>> {
     let mut live = Family::new(
         "connections",
         Kind::Gauge,
-        "Connections that are known, by address family and kind",
+        "Connections that are known, by address family, kind and state",
     );
     let mut entries = Family::new(
         "map_entries",
@@ -238,11 +268,20 @@ fn alive(maps: &Maps) -> anyhow::Result<Vec<Family>> {
     ];
     for (family, map, counts, most) in flows {
         for kind in [kind::CONTROL, kind::PASSIVE, kind::ACTIVE] {
-            let labels = [("family", family), ("kind", kind_name(kind))];
-            live.add(&labels, counts[usize::from(kind)] as f64);
+            for (state, count) in State::ALL.iter().zip(counts[usize::from(kind)]) {
+                let labels = [
+                    ("family", family),
+                    ("kind", kind_name(kind)),
+                    ("state", state.name()),
+                ];
+                live.add(&labels, count as f64);
+            }
         }
         // A connection has two entries, one a direction.
-        entries.add(&[("map", map)], 2.0 * counts.iter().sum::<u64>() as f64);
+        entries.add(
+            &[("map", map)],
+            2.0 * counts.iter().flatten().sum::<u64>() as f64,
+        );
         room.add(&[("map", map)], most.into());
     }
     let mappings = maps.mappings.count().context("cannot count the mappings")?;
@@ -271,41 +310,6 @@ fn alive(maps: &Maps) -> anyhow::Result<Vec<Family>> {
         entries,
         room,
     ])
-}
-
-fn swept(totals: &Totals) -> Vec<Family> {
-    let mut ended = Family::new(
-        "connections_ended_total",
-        Kind::Counter,
-        "Connections that this daemon has ended, by the state that they were in",
-    );
-    for (state, count) in State::ALL.iter().zip(totals.ended) {
-        ended.add(&[("state", state.name())], count as f64);
-    }
-    vec![
-        ended,
-        Family::new(
-            "mappings_ended_total",
-            Kind::Counter,
-            "Mappings that this daemon has ended, by why",
-        )
-        .with(&[("reason", "expired")], totals.mappings_expired as f64)
-        .with(&[("reason", "session")], totals.mappings_dropped as f64),
-        Family::new(
-            "sessions_ended_total",
-            Kind::Counter,
-            "Control connections whose end this daemon has seen",
-        )
-        .with(&[], totals.sessions as f64),
-        Family::new("sweeps_total", Kind::Counter, "Sweeps through the tables")
-            .with(&[], totals.sweeps as f64),
-        Family::new(
-            "sweep_seconds_total",
-            Kind::Counter,
-            "Time that sweeps through the tables took",
-        )
-        .with(&[], totals.took.as_secs_f64()),
-    ]
 }
 
 /// The families in Prometheus' text format.
@@ -359,12 +363,24 @@ fn encoded(family: &Family) -> MetricFamily {
 pub struct Source {
     maps: Arc<Maps>,
     sweeps: Sweeps,
+    losses: Arc<Losses>,
+    reloads: Arc<Reloads>,
 }
 
 impl Source {
     /// From these maps and sweeps.
-    pub fn new(maps: Arc<Maps>, sweeps: Sweeps) -> Self {
-        Self { maps, sweeps }
+    pub fn new(maps: Arc<Maps>, sweeps: Sweeps, losses: Arc<Losses>) -> Self {
+        Self {
+            maps,
+            sweeps,
+            losses,
+            reloads: Arc::default(),
+        }
+    }
+
+    /// What became of the configuration's reloads.
+    pub fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// The metrics as text.
@@ -373,7 +389,13 @@ impl Source {
     ///
     /// What the kernel said.
     pub fn text(&self) -> anyhow::Result<String> {
-        text(&families(&self.maps, Some(&self.sweeps.totals()))?)
+        let mut all = families(&self.maps)?;
+        all.extend(daemon::families(
+            &self.sweeps.totals(),
+            &self.losses,
+            &self.reloads,
+        ));
+        text(&all)
     }
 }
 
@@ -389,14 +411,6 @@ mod tests {
                 .filter(|counter| counter.description().family == name);
             let explained = FAMILIES.iter().any(|(family, _)| *family == name);
             assert_eq!(members.count() > 1, explained, "{name}");
-        }
-    }
-
-    #[test]
-    fn names_follow_the_rules_of_prometheus() {
-        for family in swept(&Totals::default()) {
-            assert!(family.name.ends_with("_total"), "{}", family.name);
-            assert!(!family.help.is_empty() && !family.help.ends_with('.'));
         }
     }
 

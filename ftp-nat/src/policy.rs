@@ -137,6 +137,7 @@ impl Policy {
         for masquerade in &config.masquerade {
             policy.masquerade(masquerade);
         }
+        policy.warnings.extend(strangers(config, network));
         (policy, obstacles)
     }
 
@@ -237,13 +238,6 @@ impl Policy {
     ) -> Vec<SocketAddr> {
         let (name, number) = match &publish.public.value {
             Public::Address(address) => {
-                if !network.has(address.ip()) {
-                    self.warnings.insert(format!(
-                        "{} is no address of this machine: its packets must be routed here all \
-                         the same",
-                        address.ip()
-                    ));
-                }
                 return vec![*address];
             }
             Public::Interface { name, port } => (name, *port),
@@ -271,17 +265,33 @@ impl Policy {
         ends
     }
 
-    /// Keeps the inside hooks of an earlier policy on interfaces that are still there.
-    pub fn keep_inside(&mut self, old: &Self, network: &Network) {
+    /// Keeps those inside hooks of an earlier policy that are on interfaces which are still there
+    /// and `needed`.
+    pub fn keep_inside(&mut self, old: &Self, network: &Network, needed: impl Fn(u32) -> bool) {
         for hook in &old.hooks {
+            let index = hook.link.index;
             if hook.program.is_inside()
-                && network.numbered(hook.link.index).is_some()
-                && !self.hooks.contains(hook)
+                && !self.has(hook.program, index)
+                && needed(index)
+                && let Some(link) = network.numbered(index)
             {
-                self.hooks.push(hook.clone());
-                self.interface(&hook.link, interface_flag::LAN);
+                self.attach(link, hook.program);
+                self.interface(link, interface_flag::LAN);
             }
         }
+    }
+
+    /// Whether it has inside hooks that another policy has not.
+    pub fn has_inside_beside(&self, other: &Self) -> bool {
+        self.hooks
+            .iter()
+            .any(|hook| hook.program.is_inside() && !other.has(hook.program, hook.link.index))
+    }
+
+    fn has(&self, program: Program, index: u32) -> bool {
+        self.hooks
+            .iter()
+            .any(|hook| hook.program == program && hook.link.index == index)
     }
 
     /// Writes what differs from what the tables hold.
@@ -289,8 +299,8 @@ impl Policy {
     /// # Errors
     ///
     /// What the kernel said.
-    pub fn apply(&self, maps: &Maps) -> anyhow::Result<()> {
-        self.mark_ports(maps);
+    pub fn apply(&self, maps: &Maps, clock: &Clock) -> anyhow::Result<()> {
+        self.mark_ports(maps, clock);
         let tried = "cannot write the published servers";
         let old: HashMap<_, _> = maps.published.all().context(tried)?.into_iter().collect();
         let published = self.published_and_addresses();
@@ -325,7 +335,7 @@ impl Policy {
 
     /// The PUBLISHED map: an entry for each published end, and one without a port for each of
     /// their addresses, by which the datapath knows what a SYN to an unannounced port was after.
-    fn published_and_addresses(&self) -> HashMap<PublishKey, Publish> {
+    pub fn published_and_addresses(&self) -> HashMap<PublishKey, Publish> {
         let mut all = self.published.clone();
         for key in self.published.keys() {
             let address = PublishKey {
@@ -337,17 +347,23 @@ impl Policy {
         all
     }
 
-    /// Sets the control ports' bits and clears those that are none any more. The datapath writes
-    /// the same bytes without a lock, and once in a long while that undoes a bit: so this is
-    /// repeated with every sweep.
-    pub fn mark_ports(&self, maps: &Maps) {
+    /// Sets the control ports' bits and clears those that are none any more. Sessions on such a
+    /// port go on, so it stays of interest as an announced one does: until the sweep finds that
+    /// nobody uses it. The datapath writes the same bytes without a lock, and once in a long while
+    /// that undoes a bit: so this is repeated with every sweep.
+    pub fn mark_ports(&self, maps: &Maps, clock: &Clock) {
         const CONTROL: u8 = port::PUBLISHED | port::MASQUERADED;
         for (number, bits) in &self.ports {
             maps.ports.set_bits(*number, *bits);
         }
         for (number, byte) in maps.ports.marked() {
             let wanted = self.ports.get(&number).copied().unwrap_or(0);
-            maps.ports.clear_bits(number, byte & CONTROL & !wanted);
+            let surplus = byte & CONTROL & !wanted;
+            if surplus != 0 {
+                let epoch = port::epoch(clock.now(), clock.hz());
+                let fresh = byte & !surplus & !port::EPOCH | epoch;
+                maps.ports.replace(number, byte, fresh);
+            }
         }
     }
 }
@@ -364,6 +380,43 @@ pub fn settings(config: &Config, clock: &Clock, route_epoch: u32) -> Settings {
         pad: [0; 3],
         mapping_timeout: clock.ticks(config.timeouts.mapping),
         hold_timeout: clock.ticks(HOLD),
+    }
+}
+
+/// A warning of public addresses that are not this machine's, which is well where they are routed
+/// here. There may be thousands.
+fn strangers(config: &Config, network: &Network) -> Option<String> {
+    const NAMED: usize = 5;
+    let strangers: BTreeSet<IpAddr> = config
+        .publish
+        .iter()
+        .filter_map(|publish| match &publish.public.value {
+            Public::Address(address) => Some(address.ip()),
+            Public::Interface { .. } => None,
+        })
+        .filter(|ip| !network.has(*ip))
+        .collect();
+    let named: Vec<_> = strangers
+        .iter()
+        .take(NAMED)
+        .map(ToString::to_string)
+        .collect();
+    let named = named.join(", ");
+    match strangers.len() {
+        0 => None,
+        1 => Some(format!(
+            "{named} is no address of this machine: its packets must be routed here all the same"
+        )),
+        count => {
+            let more = match count.saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            Some(format!(
+                "{named}{more} are no addresses of this machine: their packets must be routed here \
+                 all the same"
+            ))
+        }
     }
 }
 
@@ -645,16 +698,17 @@ mod tests {
             ..config(&["198.51.100.1:21=10.0.0.5:990"], &[])
         };
         let other = config(&["198.51.100.1:2100=10.0.0.5:21"], &["none"]);
+        let clock = Clock::of_this_kernel().unwrap();
         for config in [&both, &other, &both] {
             let (policy, _) = Policy::derive(config, &network());
-            policy.apply(&maps).unwrap();
+            policy.apply(&maps, &clock).unwrap();
             let published = maps
                 .published
                 .all()
                 .unwrap()
                 .into_iter()
                 .collect::<HashMap<_, _>>();
-            assert_eq!(published, policy.published);
+            assert_eq!(published, policy.published_and_addresses());
             let interfaces = maps
                 .interfaces
                 .all()
@@ -669,8 +723,11 @@ mod tests {
                 .into_iter()
                 .collect::<HashSet<_>>();
             assert_eq!(inside, policy.inside);
+            let control = port::PUBLISHED | port::MASQUERADED;
+            let marked = maps.ports.marked().into_iter();
+            let marked = marked.map(|(number, byte)| (number, byte & control));
             assert_eq!(
-                maps.ports.marked(),
+                marked.filter(|(_, bits)| *bits != 0).collect::<Vec<_>>(),
                 policy.ports.clone().into_iter().collect::<Vec<_>>()
             );
         }
@@ -772,7 +829,12 @@ mod tests {
         let (old, _) = derive("198.51.100.1:21=10.0.0.5:21", &network());
         let away = network().with_route("10.0.0.5", Route::None);
         let (mut policy, _) = derive("198.51.100.1:21=10.0.0.5:21", &away);
-        policy.keep_inside(&old, &away);
+        assert!(old.has_inside_beside(&policy));
+        let mut unneeded = policy.clone();
+        unneeded.keep_inside(&old, &away, |_| false);
+        assert_eq!(unneeded, policy);
+        policy.keep_inside(&old, &away, |_| true);
+        assert!(!old.has_inside_beside(&policy));
         assert_eq!(policy, old);
     }
 

@@ -69,19 +69,17 @@ impl PortBytes {
         }
     }
 
-    /// Clears bits of a port's byte.
-    pub fn clear_bits(&self, port: u16, bits: u8) {
-        if self.get(port) & bits != 0 {
-            self.byte(port).fetch_and(!bits, Ordering::Relaxed);
-        }
+    /// Replaces a port's byte unless somebody has changed it meanwhile; whether it was replaced.
+    pub fn replace(&self, port: u16, seen: u8, new: u8) -> bool {
+        self.byte(port)
+            .compare_exchange(seen, new, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Clears bits of a port's byte unless somebody has changed it meanwhile; whether it was
     /// cleared.
     pub fn clear_bits_if(&self, port: u16, seen: u8, bits: u8) -> bool {
-        self.byte(port)
-            .compare_exchange(seen, seen & !bits, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
+        self.replace(port, seen, seen & !bits)
     }
 
     /// All ports whose byte is not zero.

@@ -1,6 +1,7 @@
 //! The commands that show: they read the pinned maps, daemon or not.
 
 pub mod columns;
+pub mod events;
 pub mod flows;
 pub mod human;
 pub mod mappings;
@@ -19,7 +20,7 @@ use crate::{
     clock::Clock,
     exit::Failure,
     kernel,
-    lock::{self, Hello, Holder},
+    lock::{self, Hello, Holder, Trust},
     maps::Maps,
     pins::{Gateway, Pins},
 };
@@ -64,6 +65,7 @@ impl View {
     pub fn of(selection: &Selection) -> Result<Self, Failure> {
         let clock = Clock::of_this_kernel()?;
         let pins = Pins::here(&selection.state_dir)?;
+        let trust = Trust::of(pins.state_dir());
         let mut gateways = gateways(&pins, &selection.wan)?;
         if gateways.is_empty() {
             gateways = behind_private_mounts(&pins, &selection.wan)?;
@@ -71,7 +73,10 @@ impl View {
         if gateways.is_empty() {
             return Err(Failure::NotRunning(nothing(&pins, &selection.wan)));
         }
-        let loaded = gateways.into_iter().map(open).collect::<Result<_, _>>()?;
+        let loaded = gateways
+            .into_iter()
+            .map(|gateway| open(gateway, trust))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             loaded,
             namespace: pins.namespace().to_owned(),
@@ -106,7 +111,7 @@ fn gateways(pins: &Pins, wans: &[String]) -> anyhow::Result<Vec<Gateway>> {
 /// its eyes, for as long as it lives.
 fn behind_private_mounts(pins: &Pins, wans: &[String]) -> anyhow::Result<Vec<Gateway>> {
     let mut found: Vec<Gateway> = Vec::new();
-    for (holder, hello) in daemons(wans) {
+    for (holder, hello) in daemons(pins, wans) {
         if Path::new(&hello.state_dir) != pins.state_dir() || holder.pid == 0 {
             continue;
         }
@@ -120,12 +125,13 @@ fn behind_private_mounts(pins: &Pins, wans: &[String]) -> anyhow::Result<Vec<Gat
 }
 
 /// The daemons of this network namespace.
-fn daemons(wans: &[String]) -> Vec<(Holder, Hello)> {
+fn daemons(pins: &Pins, wans: &[String]) -> Vec<(Holder, Hello)> {
+    let trust = Trust::of(pins.state_dir());
     lock::held()
         .into_iter()
         .filter(|wan| wans.is_empty() || wans.contains(wan))
         .filter_map(|wan| {
-            let (holder, hello) = lock::ask(&wan)?;
+            let (holder, hello) = lock::ask(&wan, trust)?;
             Some((holder, hello?))
         })
         .collect()
@@ -137,7 +143,7 @@ fn nothing(pins: &Pins, wans: &[String]) -> String {
     } else {
         format!(" for {}", wans.join(", "))
     };
-    let elsewhere = daemons(wans).into_iter().find_map(|(holder, hello)| {
+    let elsewhere = daemons(pins, wans).into_iter().find_map(|(holder, hello)| {
         (Path::new(&hello.state_dir) != pins.state_dir())
             .then(|| format!("; {holder} runs one with --state-dir {}", hello.state_dir))
     });
@@ -148,10 +154,10 @@ fn nothing(pins: &Pins, wans: &[String]) -> String {
     )
 }
 
-fn open(gateway: Gateway) -> anyhow::Result<Loaded> {
+fn open(gateway: Gateway, trust: Trust) -> anyhow::Result<Loaded> {
     let maps = Maps::open(&gateway)?;
     let daemon = gateway.wans().iter().find_map(|wan| {
-        let (holder, hello) = lock::ask(wan)?;
+        let (holder, hello) = lock::ask(wan, trust)?;
         Some(Daemon { holder, hello })
     });
     Ok(Loaded {

@@ -11,14 +11,16 @@ use std::{
 };
 
 use anyhow::Context as _;
-use ftp_nat_common::abi::{Flow, kind, port, side};
+use ftp_nat_common::abi::{Event, Flow, Mapping, MappingKey, event, kind, port, side};
 
 use crate::{
     clock::Clock,
+    events::Ended,
     flow::{self, Key, State},
     lifetime::Lifetimes,
     maps::Maps,
     policy::Policy,
+    show,
     table::Table,
 };
 
@@ -38,6 +40,9 @@ pub struct Report {
     /// How long it took.
     pub took: Duration,
 }
+
+/// Who is told what has ended.
+pub type Tell<'t> = dyn FnMut(&Event, Option<Ended>) + 't;
 
 /// Ports in use.
 struct PortSet(Vec<u64>);
@@ -73,6 +78,7 @@ pub fn sweep(
     policy: &Policy,
     lifetimes: &Lifetimes,
     clock: &Clock,
+    tell: &mut Tell<'_>,
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
     let mut report = Report::default();
@@ -80,16 +86,33 @@ pub fn sweep(
         ports: PortSet::new(),
         sessions: HashSet::new(),
     };
-    policy.mark_ports(maps);
+    policy.mark_ports(maps, clock);
     // In this order, for what is made meanwhile: the ports' bytes before what keeps them, mappings
     // before the flows that they become, sessions before the flows that keep them.
     let marked = maps.ports.marked();
     let now = clock.now();
     let sessions = maps.sessions.all().context("cannot read the sessions")?;
-    mappings(maps, lifetimes, now, &mut alive, &mut report).context("cannot sweep the mappings")?;
-    flows(&maps.flows4, lifetimes, clock, &mut alive, &mut report)
-        .and_then(|()| flows(&maps.flows6, lifetimes, clock, &mut alive, &mut report))
-        .context("cannot sweep the flows")?;
+    mappings(maps, lifetimes, now, &mut alive, &mut report, tell)
+        .context("cannot sweep the mappings")?;
+    flows(
+        &maps.flows4,
+        lifetimes,
+        clock,
+        &mut alive,
+        &mut report,
+        tell,
+    )
+    .and_then(|()| {
+        flows(
+            &maps.flows6,
+            lifetimes,
+            clock,
+            &mut alive,
+            &mut report,
+            tell,
+        )
+    })
+    .context("cannot sweep the flows")?;
     let mut gone = HashSet::new();
     for (number, session) in sessions {
         if !alive.sessions.contains(&number) && lifetimes.is_orphan(session.born, now) {
@@ -100,7 +123,8 @@ pub fn sweep(
         }
     }
     report.sessions = gone.len() as u64;
-    drop_mappings(maps, &gone, &mut report).context("cannot delete a session's mappings")?;
+    drop_mappings(maps, &gone, now, &mut report, tell)
+        .context("cannot delete a session's mappings")?;
     for (number, byte) in marked {
         if lifetimes.is_old_port(byte, now)
             && !alive.ports.has(number)
@@ -119,6 +143,7 @@ fn mappings(
     now: u64,
     alive: &mut Alive,
     report: &mut Report,
+    tell: &mut Tell<'_>,
 ) -> io::Result<()> {
     let mut forgotten = Vec::new();
     maps.mappings.each(|key, mapping| {
@@ -135,6 +160,7 @@ fn mappings(
         };
         if lifetimes.is_forgotten(&taken, now) {
             report.mappings_expired += 1;
+            tell(&expired(&key, &taken, taken.expires), None);
         } else {
             maps.mappings.add(&key, &taken)?;
         }
@@ -142,7 +168,13 @@ fn mappings(
     Ok(())
 }
 
-fn drop_mappings(maps: &Maps, gone: &HashSet<u32>, report: &mut Report) -> io::Result<()> {
+fn drop_mappings(
+    maps: &Maps,
+    gone: &HashSet<u32>,
+    now: u64,
+    report: &mut Report,
+    tell: &mut Tell<'_>,
+) -> io::Result<()> {
     if gone.is_empty() {
         return Ok(());
     }
@@ -158,6 +190,7 @@ fn drop_mappings(maps: &Maps, gone: &HashSet<u32>, report: &mut Report) -> io::R
         };
         if gone.contains(&taken.session) {
             report.mappings_dropped += 1;
+            tell(&expired(&key, &taken, now), None);
         } else {
             maps.mappings.add(&key, &taken)?;
         }
@@ -171,6 +204,7 @@ fn flows<K: Key>(
     clock: &Clock,
     alive: &mut Alive,
     report: &mut Report,
+    tell: &mut Tell<'_>,
 ) -> io::Result<()> {
     let now = clock.now();
     let mut suspects = Vec::new();
@@ -190,9 +224,10 @@ fn flows<K: Key>(
         let other = table.get(&other_key)?;
         let state = state(&flow, other.as_ref());
         if lifetimes.is_over(flow.kind, state, seen(&flow, other.as_ref()), clock.now())
-            && end_both(table, lifetimes, clock, key, other_key)?
+            && let Some((event, ended)) = end_both(table, lifetimes, clock, key, other_key)?
         {
-            report.ended[state as usize] += 1;
+            report.ended[ended.state as usize] += 1;
+            tell(&event, Some(ended));
         } else {
             alive.keep(&key, &flow);
         }
@@ -209,14 +244,14 @@ fn seen(flow: &Flow, other: Option<&Flow>) -> u64 {
 }
 
 /// Takes both directions out. The outbound one goes first and the inbound one, which is the lock
-/// on the public port, last; if either was used meanwhile, both are put back.
+/// on the public port, last; if either was used meanwhile, both are put back. Gives what has ended.
 fn end_both<K: Key>(
     table: &Table<K, Flow>,
     lifetimes: &Lifetimes,
     clock: &Clock,
     key: K,
     other: K,
-) -> io::Result<bool> {
+) -> io::Result<Option<(Event, Ended)>> {
     let (outbound, inbound) = if key.side() == side::OUTBOUND {
         (key, other)
     } else {
@@ -224,19 +259,69 @@ fn end_both<K: Key>(
     };
     let (out_flow, in_flow) = (table.take(&outbound)?, table.take(&inbound)?);
     let Some(flow) = in_flow.as_ref().or(out_flow.as_ref()) else {
-        return Ok(false);
+        return Ok(None);
     };
     let other = in_flow.as_ref().and(out_flow.as_ref());
     let state = state(flow, other);
-    if lifetimes.is_over(flow.kind, state, seen(flow, other), clock.now()) {
-        return Ok(true);
+    let last = seen(flow, other);
+    if lifetimes.is_over(flow.kind, state, last, clock.now()) {
+        let key = if in_flow.is_some() {
+            &inbound
+        } else {
+            &outbound
+        };
+        let bytes = |flow: &Option<Flow>| flow.map_or(0, |flow| flow.bytes);
+        let ended = Ended {
+            state,
+            inbound: bytes(&in_flow),
+            outbound: bytes(&out_flow),
+            seconds: clock.between(flow.born, last).as_secs_f64(),
+        };
+        return Ok(Some((over(key, flow, last), ended)));
     }
     for (key, flow) in [(inbound, in_flow), (outbound, out_flow)] {
         if let Some(flow) = flow {
             table.add(&key, &flow)?;
         }
     }
-    Ok(false)
+    Ok(None)
+}
+
+/// That a connection has ended, with its last packet.
+fn over<K: Key>(key: &K, flow: &Flow, time: u64) -> Event {
+    let (peer, public) = flow::ends(key, flow);
+    let other = flow::other_way(key, flow);
+    let inside = if key.side() == side::INBOUND {
+        other.source()
+    } else {
+        key.source()
+    };
+    Event {
+        time,
+        what: event::ENDED,
+        kind: flow.kind,
+        session: flow.session,
+        peer,
+        inside,
+        public,
+        ..Event::default()
+    }
+}
+
+/// That a mapping has ended unused.
+fn expired(key: &MappingKey, mapping: &Mapping, time: u64) -> Event {
+    let [peer, public, inside] = show::mappings::ends(key, mapping);
+    Event {
+        time,
+        what: event::EXPIRED,
+        kind: mapping.kind,
+        session: mapping.session,
+        peer,
+        inside,
+        public,
+        cause: mapping.cause,
+        ..Event::default()
+    }
 }
 
 impl Alive {
@@ -265,7 +350,7 @@ mod tests {
     use crate::{config::Timeouts, maps};
     use bytemuck::Zeroable as _;
     use ftp_nat_common::{
-        abi::{FlowKey4, Mapping, MappingKey, Session},
+        abi::{FlowKey4, Session},
         addr::{Addr, Endpoint, Port},
     };
 
@@ -303,7 +388,22 @@ mod tests {
         }
 
         fn sweep(&self) -> Report {
-            sweep(&self.maps, &self.policy, &self.lifetimes, &self.clock).unwrap()
+            self.sweep_and_tell().0
+        }
+
+        fn sweep_and_tell(&self) -> (Report, Vec<(Event, Option<Ended>)>) {
+            let mut told = Vec::new();
+            let (maps, policy) = (&self.maps, &self.policy);
+            let report = sweep(
+                maps,
+                policy,
+                &self.lifetimes,
+                &self.clock,
+                &mut |event, ended| {
+                    told.push((*event, ended));
+                },
+            );
+            (report.unwrap(), told)
         }
 
         /// Makes a connection to the public port, and gives its keys.
@@ -438,6 +538,32 @@ mod tests {
     }
 
     #[test]
+    fn what_has_ended_is_told_with_its_ends_and_its_last_packet() {
+        let Some(scene) = Scene::new() else { return };
+        scene.connect(&Wanted {
+            flags: [ANSWERED | FIN, ANSWERED | FIN],
+            silent: [20, 30],
+            ..DATA
+        });
+        let (_, told) = scene.sweep_and_tell();
+        let [(event, Some(ended))] = told[..] else {
+            panic!("{told:?}");
+        };
+        let expected = Event {
+            time: scene.ago(20),
+            what: event::ENDED,
+            kind: kind::PASSIVE,
+            session: 7,
+            peer: end([192, 0, 2, 9], 40_000),
+            inside: end([10, 0, 0, 5], 50_000),
+            public: end([198, 51, 100, 1], 50_000),
+            ..Event::default()
+        };
+        assert_eq!(event, expected);
+        assert_eq!(ended.state, State::Closed);
+    }
+
+    #[test]
     fn what_comes_alive_while_it_is_taken_out_is_put_back() {
         let Some(scene) = Scene::new() else { return };
         let keys = scene.connect(&Wanted {
@@ -447,7 +573,8 @@ mod tests {
         let before = scene.maps.flows4.get(&keys.0).unwrap();
         for (key, other) in [keys, (keys.1, keys.0)] {
             let table = &scene.maps.flows4;
-            assert!(!end_both(table, &scene.lifetimes, &scene.clock, key, other).unwrap());
+            let ended = end_both(table, &scene.lifetimes, &scene.clock, key, other).unwrap();
+            assert_eq!(ended, None);
             assert!(scene.has(keys));
         }
         assert_eq!(scene.maps.flows4.get(&keys.0).unwrap(), before);
@@ -496,7 +623,13 @@ mod tests {
         let Some(scene) = Scene::new() else { return };
         scene.session(1, 5);
         let keys = [0, 20, 40].map(|ago| scene.announce(50_000 + ago, 1, scene.ago(ago.into())));
-        let report = scene.sweep();
+        let (report, told) = scene.sweep_and_tell();
+        let [(event, None)] = told[..] else {
+            panic!("{told:?}");
+        };
+        assert_eq!((event.what, event.session), (event::EXPIRED, 1));
+        assert_eq!(event.public, end([198, 51, 100, 1], 50_040));
+        assert_eq!(event.time, scene.ago(40));
         assert_eq!(keys.map(|key| scene.has_mapping(&key)), [true, true, false]);
         assert_eq!(report.mappings_expired, 1);
     }
@@ -530,7 +663,9 @@ mod tests {
         assert_eq!(ports.get(50_002), 0);
         assert_eq!(ports.get(50_003), young);
         assert_eq!(ports.get(21), port::PUBLISHED);
-        assert_eq!(ports.get(2121), 0, "published no longer");
+        let lasting = ports.get(2121);
+        assert_eq!(lasting & port::PUBLISHED, 0, "published no longer");
+        assert_eq!(lasting, young, "but its sessions go on");
         assert_eq!(ports.get(990), port::PUBLISHED, "published since");
         assert_eq!(report.ports, 2);
     }

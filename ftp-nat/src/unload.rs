@@ -7,7 +7,8 @@ use crate::{
     attach,
     cli::UnloadArgs,
     exit::Failure,
-    kernel, lock,
+    kernel,
+    lock::{self, Trust},
     pins::{Gateway, Pins},
     show::print,
 };
@@ -31,9 +32,13 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
         .filter(|gateway| gateway.is_one_of(&selection.wan))
         .collect();
     if gateways.is_empty() {
-        let held = lock::held();
+        let (held, trust) = (lock::held(), Trust::of(pins.state_dir()));
         let asked = |wan: &&String| selection.wan.is_empty() || selection.wan.contains(wan);
-        if let Some(holder) = held.iter().filter(asked).find_map(|wan| lock::holder(wan)) {
+        if let Some(holder) = held
+            .iter()
+            .filter(asked)
+            .find_map(|wan| lock::holder(wan, trust))
+        {
             return Err(anyhow!(
                 "nothing is loaded below {}, but {holder} runs a gateway whose pins are \
                  elsewhere: stop it, and name its --state-dir",
@@ -47,16 +52,16 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
         ))?;
     }
     for gateway in gateways {
-        remove(&gateway)?;
+        remove(&gateway, Trust::of(pins.state_dir()))?;
     }
     pins.tidy();
     Ok(())
 }
 
-fn remove(gateway: &Gateway) -> anyhow::Result<()> {
+fn remove(gateway: &Gateway, trust: Trust) -> anyhow::Result<()> {
     let wans = gateway.wans();
     // Held until the end, so that no daemon takes over what is being removed.
-    let _names = lock::take(wans.iter().map(String::as_str))?;
+    let _names = lock::take(wans.iter().map(String::as_str), trust)?;
     let programs = attach::detach_all(gateway)?;
     gateway.remove()?;
     if gateway.exists() {

@@ -125,6 +125,16 @@ impl<'lab> Gateway<'lab> {
         self.daemon.as_ref().map(Running::pid)
     }
 
+    /// Sends the daemon a signal.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn signal(&self, signal: rustix::process::Signal) -> anyhow::Result<()> {
+        let daemon = self.daemon.as_ref().context("the daemon does not run")?;
+        daemon.signal(signal)
+    }
+
     /// Where its pins are.
     #[must_use]
     pub fn state_dir(&self) -> &std::path::Path {

@@ -22,6 +22,7 @@ pub mod gateway;
 pub mod lab;
 pub mod namespace;
 pub mod process;
+pub mod prometheus;
 mod reaper;
 pub mod replies;
 pub mod scratch;

@@ -95,13 +95,13 @@ impl<'lab> Terminal<'lab> {
         self.ask(&["capture-pane", "-p"])
     }
 
-    /// What it shows, with the escape sequences of colours.
+    /// What it shows, with the escape sequences of colours, blanks at the ends of lines too.
     ///
     /// # Errors
     ///
     /// When the terminal is gone.
     pub fn coloured(&self) -> anyhow::Result<String> {
-        self.ask(&["capture-pane", "-p", "-e"])
+        self.ask(&["capture-pane", "-p", "-e", "-N"])
     }
 
     /// Whether a program has taken the whole screen.

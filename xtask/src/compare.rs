@@ -313,7 +313,7 @@ fn attacks(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
     let _gateway = nat.publish(&lab, &[21, 2121])?;
     let is_let_in = std::thread::scope(|scope| {
         scope.spawn(move || repeat_once(&echo));
-        let attempt = lab.client().namespace.run(|| {
+        lab.client().namespace.run(|| {
             let control = connect(2121)?;
             let mut lines = BufReader::new(&control).lines();
             lines.next().context("no greeting")??;
@@ -324,8 +324,7 @@ fn attacks(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
             )?;
             lines.next().context("no echo")??;
             Ok(connect(SECRET_PORT).is_ok())
-        });
-        attempt
+        })
     })?;
     drop(secret);
     let v4 = (WAN_ADDRESS, 21).into();

@@ -38,7 +38,8 @@ pub(crate) fn take(workspace: &Workspace, tools: Tools) -> anyhow::Result<()> {
         inside: 1,
     })?;
     let server = FtpServer::start(Kind::Vsftpd, lab.server(), &Settings::default())?;
-    server.offer("large.bin", vec![7; 64 << 20])?;
+    // Nothing in it, so that the disk has nothing to do.
+    fs::File::create(server.path_of("large.bin"))?.set_len(1 << 30)?;
     let gateway = Gateway::start(&lab.router, &RUN)?;
     let terminal = Terminal::open(&lab.router, 80, 24)?;
     let top = gateway.command(&["top"])?;

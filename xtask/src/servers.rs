@@ -1,4 +1,4 @@
-//! The lab's FTP servers, unpacked under target/ and not installed.
+//! The lab's servers, FTP's and Prometheus, unpacked under target/ and not installed.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use ftp_nat_tests::server::Kind;
+use ftp_nat_tests::{prometheus, server::Kind};
 
 use crate::{
     apt::{self, Installing},
@@ -18,26 +18,23 @@ use crate::{
 /// Unpacks the servers that are not there yet and gives the folder with all of them.
 pub(crate) fn unpack(workspace: &Workspace, installing: Installing) -> anyhow::Result<PathBuf> {
     let servers = workspace.target.join("lab/servers");
-    for kind in Kind::ALL {
-        let folder = servers.join(kind.name());
+    let others = [(prometheus::NAME, &[prometheus::NAME][..])];
+    let kinds = Kind::ALL.iter().map(|kind| (kind.name(), kind.packages()));
+    for (name, packages) in kinds.chain(others) {
+        let folder = servers.join(name);
         if folder.is_dir() {
             continue;
         }
         if !apt::available() {
-            bail!(
-                "the lab takes {} from Debian's packages, and this machine has no apt",
-                kind.name()
-            );
+            bail!("the lab takes {name} from Debian's packages, and this machine has no apt");
         }
         if installing == Installing::Forbidden {
             bail!(
-                "{} is not unpacked under {}, and --no-install forbids fetching it",
-                kind.name(),
+                "{name} is not unpacked under {}, and --no-install forbids fetching it",
                 workspace.relative(&servers)
             );
         }
         apt::update_once(workspace);
-        let packages = kind.packages();
         step(
             &format!(
                 "unpacking into {} (nothing is installed): {}",
@@ -63,7 +60,8 @@ fn with_missing_libraries(packages: &[&str]) -> anyhow::Result<Vec<String>> {
     let libraries = plan
         .lines()
         .filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next())
-        .filter(|name| name.starts_with("lib"));
+        // What a web page is made of is none.
+        .filter(|name| name.starts_with("lib") && !name.starts_with("libjs-"));
     let wanted = packages.iter().copied().chain(libraries);
     Ok(wanted.map(str::to_owned).collect())
 }

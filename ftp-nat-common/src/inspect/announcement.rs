@@ -268,9 +268,6 @@ impl Inspection {
                 .push(seq, old_len, &self.text);
             self.edits += 1;
         }
-        if self.let_go != 0 {
-            self.candidate = NOTHING;
-        }
     }
 }
 

@@ -33,15 +33,8 @@ impl Inspection {
         let inner = self.blanks_in_bracket(session, start as u32, keep);
         let start = start as u32 - inner;
         let old_len = (end as u32).wrapping_sub(start);
-        let mut lead = start;
-        let mut len = 0;
-        while len < CHARACTER && lead > keep {
-            lead -= 1;
-            len += 1;
-            if !is_continuation(self.byte(session, lead)) {
-                break;
-            }
-        }
+        let len = self.character_before(session, start, keep);
+        let lead = start - len;
         if new_len <= old_len {
             let blanks = old_len - new_len;
             if blanks + len > FRONT {
@@ -67,8 +60,21 @@ impl Inspection {
         cut as u16
     }
 
+    /// How many bytes the character in front of `start` has.
+    #[inline(never)]
+    fn character_before(&self, session: &Session, start: u32, keep: u32) -> u32 {
+        let mut len = 0;
+        while len < CHARACTER && start - len > keep {
+            len += 1;
+            if !is_continuation(self.byte(session, start - len)) {
+                break;
+            }
+        }
+        len
+    }
+
     /// How many blanks there are between a parenthesis and what starts at `start`.
-    #[inline(always)]
+    #[inline(never)]
     fn blanks_in_bracket(&self, session: &Session, start: u32, keep: u32) -> u32 {
         let mut blanks = 0;
         while blanks < 3 && start - blanks > keep {
@@ -89,7 +95,7 @@ impl Inspection {
     }
 
     /// Puts the line's `len` bytes before `start` in front of the text.
-    #[inline(always)]
+    #[inline(never)]
     fn push_lead(&mut self, session: &Session, start: u32, len: u32) {
         if len > 0 {
             self.text

@@ -27,7 +27,7 @@ pub fn apply(path: &Path, config: &mut Config) -> Vec<Problem> {
     }
 }
 
-fn parse(file: &Arc<str>, text: &str, config: &mut Config) -> Vec<Problem> {
+pub(super) fn parse(file: &Arc<str>, text: &str, config: &mut Config) -> Vec<Problem> {
     let mut reader = Reader {
         file: Arc::clone(file),
         line_ends: text.match_indices('\n').map(|(end, _)| end).collect(),
@@ -170,6 +170,16 @@ impl Reader {
                 .parse()
                 .map_err(|_| format!("{text:?} is not ADDR:PORT"));
             config.metrics_listen = self.given(&item, address);
+        }
+        if let Some(item) = self.take(&mut section, "audit_log")
+            && let Some(text) = self.string(&item)
+        {
+            if text.starts_with('/') {
+                config.audit_log = Some(text.into());
+            } else {
+                let what = format!("{text:?} is no absolute path, such as /var/log/ftp-nat/{text}");
+                self.problem(&item.place, what);
+            }
         }
         self.finish(section);
     }

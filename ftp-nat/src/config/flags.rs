@@ -78,6 +78,9 @@ pub fn apply(args: &RunArgs, config: &mut Config) -> Vec<Problem> {
             place: Place::Flag(flag),
         });
     }
+    if let Some(file) = &args.audit_log {
+        config.audit_log = Some(file.clone());
+    }
     if let Some(attach) = args.attach {
         config.attach = attach;
     }

@@ -1,52 +1,212 @@
-//! Telling whoever connects to a WAN's name who holds it.
+//! Answering on the sockets of the WANs' names: who holds them, a reload, events.
+//!
+//! Anybody in this network namespace may connect. Everybody is told who holds the name; only root
+//! and who runs as the daemon does may ask for more. Whatever a client sends or does not read, it
+//! costs a bounded time and a bounded memory, and no other client waits for it.
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use log::debug;
 use tokio::{
-    io::AsyncWriteExt as _,
-    net::{UnixListener, UnixStream},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Semaphore, broadcast::error::RecvError, mpsc, oneshot},
     time::{sleep, timeout},
 };
 
-use super::Names;
-use crate::lock::Hello;
+use super::{Names, hub::Hub};
+use crate::{
+    events::{Record, Told},
+    lock::{self, Hello},
+    request::{REQUEST_MAX, Refused, Reloaded, Request},
+};
 
-/// How long a client may take to read a line.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Conversations at a time; more wait.
+const CONVERSATIONS: usize = 64;
+/// How long a client may take to say what it wants, and to read what it asked for.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
+const READ_PATIENCE: Duration = Duration::from_secs(30);
+/// Events that are written at once.
+const AT_ONCE: usize = 64;
 
-/// Answers on all of them, for as long as the process lives.
-pub(super) fn start(names: Names, hello: Hello) -> anyhow::Result<()> {
-    let mut answer = serde_json::to_string(&hello).context("cannot write the greeting")?;
-    answer.push('\n');
-    let answer: Arc<str> = answer.into();
+/// A reload that somebody waits for.
+pub(super) type ReloadOrder = oneshot::Sender<Reloaded>;
+
+/// What is needed to answer.
+#[derive(Clone)]
+struct Answers {
+    greeting: Arc<str>,
+    hub: Arc<Hub>,
+    reloads: mpsc::Sender<ReloadOrder>,
+    conversations: Arc<Semaphore>,
+}
+
+/// Answers on all of them, for as long as the process lives; gives the reloads that are asked for.
+pub(super) fn start(
+    names: Names,
+    hello: &Hello,
+    hub: &Arc<Hub>,
+) -> anyhow::Result<mpsc::Receiver<ReloadOrder>> {
+    let mut greeting = serde_json::to_string(hello).context("cannot write the greeting")?;
+    greeting.push('\n');
+    let (reloads, orders) = mpsc::channel(1);
+    let answers = Answers {
+        greeting: greeting.into(),
+        hub: Arc::clone(hub),
+        reloads,
+        conversations: Arc::new(Semaphore::new(CONVERSATIONS)),
+    };
     for listener in names {
         listener
             .set_nonblocking(true)
             .and_then(|()| UnixListener::from_std(listener))
-            .map(|listener| tokio::spawn(accept(listener, Arc::clone(&answer))))
+            .map(|listener| tokio::spawn(accept(listener, answers.clone())))
             .context("cannot listen on a WAN's name")?;
     }
-    Ok(())
+    Ok(orders)
 }
 
-async fn accept(listener: UnixListener, answer: Arc<str>) {
+async fn accept(listener: UnixListener, answers: Answers) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(greet(stream, Arc::clone(&answer)));
-            }
+            Ok((stream, _)) => answers.greet(stream),
             Err(error) => {
                 // Out of descriptors, most likely: not a reason to spin.
                 debug!("cannot accept a connection: {error}");
-                sleep(PATIENCE).await;
+                sleep(Duration::from_secs(1)).await;
             }
         }
     }
 }
 
-async fn greet(mut stream: UnixStream, answer: Arc<str>) {
-    // Who does not read is not waited for.
-    drop(timeout(PATIENCE, stream.write_all(answer.as_bytes())).await);
+impl Answers {
+    fn greet(&self, stream: UnixStream) {
+        // A new socket has room for a line.
+        if stream.try_write(self.greeting.as_bytes()).is_err() {
+            return;
+        }
+        let may_ask = stream
+            .peer_cred()
+            .is_ok_and(|peer| lock::is_trusted(peer.uid()));
+        if !may_ask {
+            return;
+        }
+        let answers = self.clone();
+        tokio::spawn(async move {
+            let slot = timeout(REQUEST_PATIENCE, answers.conversations.acquire()).await;
+            if let Ok(Ok(_slot)) = slot {
+                answers.converse(stream).await;
+            }
+        });
+    }
+
+    async fn converse(&self, stream: UnixStream) {
+        let (reader, mut writer) = stream.into_split();
+        let mut reader = BufReader::new(reader);
+        let request = match timeout(REQUEST_PATIENCE, request(&mut reader)).await {
+            // Most only want to know who is there.
+            Ok(Ok(None)) | Err(_) => return,
+            Ok(Ok(Some(request))) => request,
+            Ok(Err(error)) => {
+                write(&mut writer, &line(&Refused { error })).await;
+                return;
+            }
+        };
+        match request {
+            Request::Reload => self.reload(&mut writer).await,
+            Request::Events { follow } => self.events(reader, &mut writer, follow).await,
+        }
+    }
+
+    async fn reload(&self, writer: &mut OwnedWriteHalf) {
+        let (order, answer) = oneshot::channel();
+        if self.reloads.send(order).await.is_ok()
+            && let Ok(reloaded) = answer.await
+        {
+            write(writer, &line(&reloaded)).await;
+        }
+    }
+
+    async fn events(
+        &self,
+        mut reader: BufReader<OwnedReadHalf>,
+        writer: &mut OwnedWriteHalf,
+        follow: bool,
+    ) {
+        let (past, mut live) = self.hub.listen();
+        for chunk in past.chunks(AT_ONCE) {
+            if !write(writer, &lines(chunk)).await {
+                return;
+            }
+        }
+        if !follow {
+            return;
+        }
+        loop {
+            let next = tokio::select! {
+                next = live.recv() => next,
+                // Whatever it says now, it has hung up or makes no sense.
+                _ = reader.read_u8() => return,
+            };
+            let text = match next {
+                Ok(first) => {
+                    let mut batch = vec![first];
+                    while batch.len() < AT_ONCE
+                        && let Ok(told) = live.try_recv()
+                    {
+                        batch.push(told);
+                    }
+                    lines(&batch)
+                }
+                Err(RecvError::Lagged(missed)) => {
+                    let losses = &self.hub.losses().followers;
+                    losses.fetch_add(missed, std::sync::atomic::Ordering::Relaxed);
+                    Record::lost(missed).line()
+                }
+                Err(RecvError::Closed) => return,
+            };
+            if !write(writer, &text).await {
+                return;
+            }
+        }
+    }
+}
+
+/// What a client asks for; none when it goes without asking.
+async fn request(reader: &mut BufReader<OwnedReadHalf>) -> Result<Option<Request>, String> {
+    let mut line = Vec::new();
+    let mut bounded = reader.take(REQUEST_MAX as u64);
+    let read = bounded.read_until(b'\n', &mut line).await;
+    match read {
+        Ok(0) | Err(_) => Ok(None),
+        Ok(_) if line.last() != Some(&b'\n') => Err(format!(
+            "a request is one line of at most {REQUEST_MAX} bytes"
+        )),
+        Ok(_) => serde_json::from_slice(&line)
+            .map(Some)
+            .map_err(|error| format!("this is no request: {error}")),
+    }
+}
+
+/// Writes, and tells whether the client has taken it.
+async fn write(writer: &mut OwnedWriteHalf, text: &str) -> bool {
+    let written = timeout(READ_PATIENCE, writer.write_all(text.as_bytes())).await;
+    matches!(written, Ok(Ok(())))
+}
+
+fn line<T: serde::Serialize>(of: &T) -> String {
+    let mut line = serde_json::to_string(of).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+fn lines(events: &[Told]) -> String {
+    events
+        .iter()
+        .map(|told| Record::from(told).line())
+        .collect()
 }

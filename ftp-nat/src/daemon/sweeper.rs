@@ -8,6 +8,7 @@ use std::{
 use log::{debug, warn};
 use tokio::{sync::watch::Receiver, task::spawn_blocking, time::sleep};
 
+use super::hub::Hub;
 use crate::{
     clock::Clock,
     flow::State,
@@ -30,6 +31,8 @@ pub struct Totals {
     pub sweeps: u64,
     /// The time they took.
     pub took: Duration,
+    /// The time that the last one took.
+    pub last: Duration,
     /// Connections that ended, by state.
     pub ended: [u64; State::ALL.len()],
     /// Mappings that nobody used in time.
@@ -44,6 +47,7 @@ impl Totals {
     fn add(&mut self, report: &Report) {
         self.sweeps += 1;
         self.took += report.took;
+        self.last = report.took;
         for (total, ended) in self.ended.iter_mut().zip(report.ended) {
             *total += ended;
         }
@@ -73,8 +77,9 @@ impl Sweeps {
 pub(super) fn start(
     maps: Arc<Maps>,
     policies: Receiver<Arc<Policy>>,
-    lifetimes: Lifetimes,
+    lifetimes: Receiver<Lifetimes>,
     clock: Clock,
+    hub: Arc<Hub>,
 ) -> Sweeps {
     let sweeps = Sweeps::default();
     let totals = sweeps.clone();
@@ -83,7 +88,13 @@ pub(super) fn start(
             let mut rest = REST;
             let (maps, policy) = (Arc::clone(&maps), Arc::clone(&policies.borrow()));
             // With a million flows it takes a while: the other tasks go on.
-            let swept = spawn_blocking(move || sweep(&maps, &policy, &lifetimes, &clock)).await;
+            let lifetimes = *lifetimes.borrow();
+            let hub = Arc::clone(&hub);
+            let swept = spawn_blocking(move || {
+                let mut tell = |event: &_, ended| hub.tell(event, ended);
+                sweep(&maps, &policy, &lifetimes, &clock, &mut tell)
+            })
+            .await;
             match swept {
                 Ok(Ok(report)) => {
                     tell(&report);

@@ -1,5 +1,7 @@
 //! What the doctor finds, and how bad it is.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 pub use crate::cause::Cause;
@@ -51,10 +53,16 @@ pub struct Finding {
     pub remedy: String,
 }
 
+/// Findings of one name that are told one by one: with ten thousand published servers, one fault
+/// may show ten thousand times.
+const SAME_MAX: usize = 20;
+
 /// What has been found so far.
 #[derive(Debug, Default)]
 pub struct Findings {
     all: Vec<Finding>,
+    /// Those of each name that were only counted.
+    more: BTreeMap<&'static str, usize>,
 }
 
 impl Findings {
@@ -74,7 +82,13 @@ impl Findings {
             seen: seen.into(),
             remedy: remedy.into(),
         };
-        if !self.all.contains(&finding) {
+        let mut same = self.all.iter().filter(|it| it.name == name);
+        if same.clone().any(|it| *it == finding) {
+            return;
+        }
+        if same.nth(SAME_MAX - 1).is_some() {
+            *self.more.entry(name).or_default() += 1;
+        } else {
             self.all.push(finding);
         }
     }
@@ -127,8 +141,38 @@ impl Findings {
         &self.all
     }
 
-    /// Gives them away.
-    pub fn into_all(self) -> Vec<Finding> {
+    /// Gives them away; those of which there were too many with a word on how many more.
+    pub fn into_all(mut self) -> Vec<Finding> {
+        for (name, more) in self.more {
+            self.all.push(Finding {
+                name: "and-more",
+                severity: Severity::Note,
+                cause: None,
+                seen: format!("{more} more of {name}"),
+                remedy: "see those that were named".into(),
+            });
+        }
         self.all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_said_once_and_not_ten_thousand_times() {
+        let mut findings = Findings::default();
+        for _ in 0..3 {
+            findings.error("no-route", None, "to a", "add it");
+        }
+        assert_eq!(findings.all().len(), 1);
+        for server in 0..10_000 {
+            findings.error("no-route", None, format!("to {server}"), "add it");
+        }
+        findings.note("ports-remapped", None, "some", "nothing");
+        let all = findings.into_all();
+        assert_eq!(all.len(), SAME_MAX + 2);
+        assert_eq!(all[SAME_MAX + 1].seen, "9981 more of no-route");
     }
 }

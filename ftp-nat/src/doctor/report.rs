@@ -72,12 +72,13 @@ impl Report {
     /// Adds what a group of checks found.
     pub fn add(&mut self, subject: Option<&Subject>, check: &'static str, findings: Findings) {
         let gateway = subject.map(|subject| subject.name.clone());
+        let findings = findings.into_all();
         self.checks.push(Group {
             gateway: gateway.clone(),
             check,
-            findings: findings.all().len(),
+            findings: findings.len(),
         });
-        for finding in findings.into_all() {
+        for finding in findings {
             let Finding {
                 name,
                 severity,

@@ -21,7 +21,7 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
             names.join(", ")
         )));
     };
-    let families = families(&loaded.maps, None)?;
+    let families = families(&loaded.maps)?;
     if args.json {
         print_json(&families)?;
     } else {

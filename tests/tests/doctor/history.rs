@@ -7,6 +7,7 @@ use ftp_nat_tests::{
     gateway::Gateway,
     lab::{Lab, Plan},
     scratch::Scratch,
+    server::{FtpServer, Kind, Settings},
 };
 
 use crate::{PUBLIC, RUN, config, examine, vsftpd};
@@ -74,6 +75,26 @@ fn ports_outside_the_servers_range_are_found() {
     }
     let said = examine(&gateway, &arguments).expect("port-out-of-range", "warning", 4);
     assert!(said.contains("3 times"), "{said}");
+}
+
+#[test]
+fn what_is_no_fault_is_noted() {
+    let lab = Lab::new().unwrap();
+    let settings = Settings {
+        tls: true,
+        ..Settings::default()
+    };
+    let server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
+    let gateway = Gateway::start(&lab.router, &RUN).unwrap();
+    let mut client = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+    // Somebody else's address.
+    client.command("PORT 198,51,100,77,200,1").unwrap();
+    let mut encrypted = Control::connect(lab.client(), PUBLIC).unwrap();
+    assert!(encrypted.command("AUTH TLS").unwrap().starts_with("234"));
+    let examined = examine(&gateway, &RUN);
+    examined.expect("bounce-denied", "note", 0);
+    examined.expect("encrypted", "note", 1);
+    examined.expect_only(&["bounce-denied", "encrypted"]);
 }
 
 #[test]

@@ -34,6 +34,15 @@ table inet lab {
 }
 ";
 
+const MARKED_ONLY: &str = "
+table inet lab {
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        meta mark 0x667470 accept
+    }
+}
+";
+
 const INSIDE_ONLY_IPTABLES: &str = "*filter\n:FORWARD ACCEPT\n:inside -\n\
     -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
     -A FORWARD -i lan -g inside\n\
@@ -66,6 +75,31 @@ fn a_firewall_that_drops_what_the_stack_forwards_is_found() {
                 "-m mark --mark 0x667470",
             ],
             build: |lab| iptables(lab, "iptables-restore", INSIDE_ONLY_IPTABLES),
+        },
+        // The rule on the mark, and none for what comes back.
+        Fault {
+            finding: "firewall-drops-replies",
+            severity: "error",
+            cause: 2,
+            arguments: &STACK,
+            names: &["ct state established,related accept"],
+            build: |lab| lab.router.nft(MARKED_ONLY).unwrap(),
+        },
+        // All that passive mode needs.
+        Fault {
+            finding: "firewall-drops-active",
+            severity: "note",
+            cause: 2,
+            arguments: &STACK,
+            names: &[
+                "10.0.0.5:21 connects to its clients",
+                "ip saddr 10.0.0.5 accept",
+            ],
+            build: |lab| {
+                lab.router.nft(MARKED_ONLY).unwrap();
+                let rule = "add rule inet lab forward ct state established,related accept";
+                lab.router.nft(rule).unwrap();
+            },
         },
         Fault {
             finding: "firewall-drops-control",

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -262,6 +263,21 @@ fn a_state_dir_that_cannot_hold_pins_is_named() {
     );
     assert_eq!(kernel::attached(&lab), [""; 0]);
     assert!(!folder.exists());
+}
+
+#[test]
+fn a_metrics_port_that_is_taken_is_named_and_nothing_is_attached() {
+    let lab = Lab::new().unwrap();
+    let pins = PinFolder::new().unwrap();
+    let taken = lab.router.run(|| Ok(TcpListener::bind("127.0.0.1:9810")?));
+    let arguments = [&RUN[..], &["--metrics-listen", "127.0.0.1:9810"]].concat();
+    let command = lab.router.command(binary()).unwrap();
+    let outcome = run(command, pins.path(), &arguments);
+    let named = ["cannot serve metrics on 127.0.0.1:9810", "in use"];
+    assert_refused(&outcome, 1, &named);
+    assert_eq!(kernel::attached(&lab), [""; 0]);
+    assert!(!pins.path().exists());
+    drop(taken);
 }
 
 #[test]

@@ -2,37 +2,53 @@
 
 use std::time::{Duration, Instant};
 
-use ftp_nat_common::abi::Event;
-use log::{info, log};
+use log::info;
 
-use crate::events::{Line, level};
+use crate::{
+    events::{Record, Told},
+    logging::JsonFields,
+};
 
-/// Lines a second; the rest is counted. The counters have them all.
+/// Lines a second; the rest is counted. The counters and the audit trail have them all.
 const MOST: u32 = 200;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Writes events to the log.
 #[derive(Debug, Default)]
-pub struct EventLog {
+pub(super) struct EventLog {
     since: Option<Instant>,
     written: u32,
     left_out: u64,
 }
 
 impl EventLog {
-    /// Writes an event, or leaves it out.
-    pub fn write(&mut self, event: &Event) {
-        let level = level(event);
+    /// Writes an event, or leaves it out; whether it was not left out for want of room.
+    pub(super) fn write(&mut self, told: &Told) -> bool {
+        let level = told.level();
         if !log::log_enabled!(level) {
-            return;
+            return true;
         }
-        let now = Instant::now();
-        if self.allows(now) {
-            log!(level, "{}", Line(event));
+        if !self.allows(Instant::now()) {
+            return false;
         }
+        let record = Record::from(told);
+        let fields = match serde_json::to_value(&record) {
+            Ok(serde_json::Value::Object(fields)) => JsonFields(fields),
+            _ => JsonFields(serde_json::Map::new()),
+        };
+        log::logger().log(
+            &log::Record::builder()
+                .level(level)
+                .target(module_path!())
+                .args(format_args!("{record}"))
+                .key_values(&fields)
+                .build(),
+        );
+        true
     }
 
-    fn allows(&mut self, now: Instant) -> bool {
+    /// Says how many events were left out, once that second is over.
+    pub(super) fn sum_up(&mut self, now: Instant) {
         if self.since.is_none_or(|since| now - since >= SECOND) {
             if self.left_out > 0 {
                 info!("{} more events were not logged", self.left_out);
@@ -42,6 +58,10 @@ impl EventLog {
                 ..Self::default()
             };
         }
+    }
+
+    fn allows(&mut self, now: Instant) -> bool {
+        self.sum_up(now);
         if self.written < MOST {
             self.written += 1;
             return true;

@@ -1,0 +1,358 @@
+//! Keeping the gateway up to its configuration and its network, as both change.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use ftp_nat_common::abi::Flow;
+use jiff::Timestamp;
+use log::{debug, info, warn};
+use tokio::{sync::watch::Sender, task::JoinHandle};
+
+use crate::{
+    attach::{self, Changes},
+    cli::RunArgs,
+    clock::Clock,
+    config::{Config, Datapath, Problem, difference},
+    flow::Key,
+    lifetime::Lifetimes,
+    maps::Maps,
+    metrics,
+    network::Network,
+    pins::Gateway,
+    policy::{self, Obstacle, Policy},
+    request::{Mistake, Reloaded},
+    table::Table,
+};
+
+/// Changes of the network come in bursts: one look serves all that come within this time.
+const SETTLE: Duration = Duration::from_millis(100);
+/// And so many times what the last look took: thousands of routes take a while to look up.
+const SETTLE_FACTOR: u32 = 10;
+/// Changes that are logged; a client of `reload` is told all of them.
+const LOGGED: usize = 20;
+
+/// The configuration in effect, and all that depends on it.
+pub(super) struct Keeper {
+    pub(super) args: RunArgs,
+    pub(super) config: Config,
+    pub(super) gateway: Gateway,
+    pub(super) maps: Arc<Maps>,
+    pub(super) clock: Clock,
+    pub(super) policies: Sender<Arc<Policy>>,
+    pub(super) lifetimes: Sender<Lifetimes>,
+    pub(super) metrics: Scraped,
+    /// What has been said once is not repeated with every change of a route.
+    pub(super) said: BTreeSet<String>,
+    /// How long the last look took.
+    pub(super) took: Duration,
+    /// Whether programs stay on interfaces only for the connections that still use them.
+    pub(super) lingering: bool,
+}
+
+/// Where metrics are served, and by whom.
+pub(super) struct Scraped {
+    source: metrics::Source,
+    serving: Option<(SocketAddr, JoinHandle<()>)>,
+}
+
+impl Scraped {
+    /// Serves them from now on, if anywhere.
+    pub(super) fn start(
+        source: metrics::Source,
+        listener: Option<(SocketAddr, tokio::net::TcpListener)>,
+    ) -> Self {
+        let serving = listener.map(|(address, listener)| {
+            let serving = tokio::spawn(metrics::http::serve(listener, source.clone()));
+            (address, serving)
+        });
+        Self { source, serving }
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.serving.as_ref().map(|(address, _)| *address)
+    }
+
+    fn move_to(&mut self, listener: Option<(SocketAddr, tokio::net::TcpListener)>) {
+        if let Some((_, serving)) = self.serving.take() {
+            serving.abort();
+        }
+        *self = Self::start(self.source.clone(), listener);
+    }
+}
+
+/// Why a configuration was not put into effect.
+enum Refusal {
+    Mistakes(Vec<Mistake>),
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Keeper {
+    /// How long to let a burst of changes pass.
+    pub(super) fn settle(&self) -> Duration {
+        SETTLE.max(self.took * SETTLE_FACTOR)
+    }
+
+    /// Brings the datapath up to a network that has changed, or may have.
+    pub(super) fn follow_network(&mut self) {
+        let started = Instant::now();
+        let old = Arc::clone(&self.policies.borrow());
+        let followed = self
+            .look(&self.config)
+            .and_then(|(network, policy, obstacles)| {
+                let mut complaints = complaints(&policy, &obstacles);
+                let changed = policy != *old;
+                complaints.extend(self.put_into_effect(
+                    &self.config,
+                    &network,
+                    &policy,
+                    changed,
+                )?);
+                Ok((policy, complaints, changed))
+            });
+        match followed {
+            Ok((policy, complaints, changed)) => {
+                for complaint in complaints.difference(&self.said) {
+                    warn!("{complaint}");
+                }
+                self.said = complaints;
+                if changed {
+                    info!("the network has changed: the policy follows");
+                    self.policies.send_replace(Arc::new(policy));
+                }
+            }
+            Err(error) => warn!("cannot follow a change of the network: {error:#}"),
+        }
+        self.took = started.elapsed();
+    }
+
+    /// Looks at the network and derives what the configuration means there now. Programs that are
+    /// wanted no more stay where connections still depend on them.
+    fn look(&self, config: &Config) -> anyhow::Result<(Network, Policy, Vec<Obstacle>)> {
+        let network = Network::look(policy::destinations(config), &policy::networks(config))?;
+        let (mut policy, obstacles) = Policy::derive(config, &network);
+        let old = self.policies.borrow();
+        // A route that is away for a moment takes no program off its interface.
+        if obstacles
+            .iter()
+            .any(|it| matches!(it, Obstacle::NoRoute(_)))
+        {
+            policy.keep_inside(&old, &network, |_| true);
+        } else if old.has_inside_beside(&policy) {
+            let used = interfaces_in_use(&self.maps)?;
+            policy.keep_inside(&old, &network, |index| used.contains(&index));
+        }
+        Ok((network, policy, obstacles))
+    }
+
+    /// Writes tables and settings, attaches and detaches; gives what works, but not as fast as
+    /// meant.
+    fn put_into_effect(
+        &self,
+        config: &Config,
+        network: &Network,
+        policy: &Policy,
+        changed: bool,
+    ) -> anyhow::Result<BTreeSet<String>> {
+        if changed {
+            policy.apply(&self.maps, &self.clock)?;
+            attach::reconcile(
+                &self.gateway,
+                network,
+                &policy.hooks,
+                config.attach,
+                &mut Changes::default(),
+            )?;
+        }
+        let slow = attach::mark_fast(&self.gateway, network, &self.maps)?;
+        // Only now: flows look their routes up again and find the new interfaces.
+        let epoch = self.maps.settings()?.route_epoch.wrapping_add(1).max(1);
+        debug!("route epoch {epoch}");
+        self.maps
+            .set_settings(&policy::settings(config, &self.clock, epoch))?;
+        Ok(slow)
+    }
+
+    /// Takes programs off interfaces that only old connections needed, once those are gone. And
+    /// whether an interface sends XDP's frames depends on its other end, of which no news comes.
+    pub(super) fn tidy(&mut self) {
+        if self.lingering || self.config.datapath == Datapath::Xdp {
+            self.follow_network();
+            self.lingering = self.lingers();
+        }
+    }
+
+    fn lingers(&self) -> bool {
+        let wanted = Network::look(
+            policy::destinations(&self.config),
+            &policy::networks(&self.config),
+        );
+        wanted.is_ok_and(|network| {
+            let (wanted, _) = Policy::derive(&self.config, &network);
+            self.policies.borrow().has_inside_beside(&wanted)
+        })
+    }
+
+    /// Reads the configuration anew and puts it into effect, or leaves everything as it is.
+    pub(super) fn reload(&mut self) -> Reloaded {
+        let started = Instant::now();
+        let mut reloaded = Reloaded::default();
+        match self.try_reload(&mut reloaded) {
+            Ok(()) => reloaded.applied = true,
+            Err(Refusal::Mistakes(mistakes)) => reloaded.mistakes = mistakes,
+            Err(Refusal::Failed(error)) => reloaded.failed = Some(format!("{error:#}")),
+        }
+        self.metrics
+            .source
+            .reloads()
+            .note(reloaded.applied, Timestamp::now());
+        reloaded.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tell(&reloaded);
+        reloaded
+    }
+
+    fn try_reload(&mut self, reloaded: &mut Reloaded) -> Result<(), Refusal> {
+        let mut config = Config::assemble(&self.args)
+            .map_err(|problems| Refusal::Mistakes(problems.iter().map(Mistake::from).collect()))?;
+        reloaded.needs_restart = difference::keep_what_stays(&self.config, &mut config);
+        let (network, policy, obstacles) = self.look(&config)?;
+        let fatal: Vec<_> = obstacles.iter().filter(|it| !it.is_awaited()).collect();
+        if !fatal.is_empty() {
+            let mistakes = fatal.iter().map(|it| Mistake::from(it.problem()));
+            return Err(Refusal::Mistakes(mistakes.collect()));
+        }
+        self.has_room(&policy)?;
+        // Whatever can be refused is tried before anything changes.
+        let wanted = config.metrics_listen.as_ref().map(|given| given.value);
+        let listener = match wanted {
+            Some(address) if self.metrics.address() != wanted => {
+                Some((address, metrics::http::listen(address)?))
+            }
+            _ => None,
+        };
+        let old = Arc::clone(&self.policies.borrow());
+        let slow = self.put_into_effect(&config, &network, &policy, policy != *old);
+        if slow.is_err() {
+            // The tables are what the old configuration wants, or will be with the next change.
+            if let Err(error) = self.put_into_effect(&self.config, &network, &old, true) {
+                warn!("cannot go back to the old configuration: {error:#}");
+            }
+        }
+        let slow = slow.context("the old configuration stays in effect")?;
+        if self.metrics.address() != wanted {
+            self.metrics.move_to(listener);
+        }
+        reloaded.changed = difference::changes(&self.config, &config);
+        self.said = complaints(&policy, &obstacles);
+        self.said.extend(slow);
+        reloaded.warnings = self.said.iter().cloned().collect();
+        self.lifetimes
+            .send_replace(Lifetimes::new(&config.timeouts, &self.clock));
+        self.policies.send_replace(Arc::new(policy));
+        self.config = config;
+        self.lingering = self.lingers();
+        Ok(())
+    }
+
+    /// Tables keep the size that they were made with.
+    fn has_room(&self, policy: &Policy) -> anyhow::Result<()> {
+        let room = self.maps.published.room()? as usize;
+        let old = self.policies.borrow().published_and_addresses();
+        let new = policy.published_and_addresses();
+        // The new ones are written before the old ones are deleted.
+        let wanted = new.len() + old.keys().filter(|key| !new.contains_key(key)).count();
+        if wanted > room {
+            bail!(
+                "{wanted} published addresses and ports are more than the {room} that there is \
+                 room for: stop the daemon, `ftp-nat unload` (which ends its connections) and \
+                 start it again"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What a policy warns of, and what stands in its way.
+fn complaints(policy: &Policy, obstacles: &[Obstacle]) -> BTreeSet<String> {
+    obstacles
+        .iter()
+        .map(|it| format!("{it}; waiting for it"))
+        .chain(policy.warnings.iter().cloned())
+        .collect()
+}
+
+/// The interfaces that live connections leave by.
+fn interfaces_in_use(maps: &Maps) -> anyhow::Result<BTreeSet<u32>> {
+    fn of<K: Key>(table: &Table<K, Flow>, used: &mut BTreeSet<u32>) -> anyhow::Result<()> {
+        table
+            .each(|_, flow| {
+                if flow.out_ifindex != 0 {
+                    used.insert(flow.out_ifindex);
+                }
+            })
+            .context("cannot read the connections")
+    }
+    let mut used = BTreeSet::new();
+    of(&maps.flows4, &mut used)?;
+    of(&maps.flows6, &mut used)?;
+    Ok(used)
+}
+
+fn tell(reloaded: &Reloaded) {
+    if !reloaded.applied {
+        for mistake in reloaded.mistakes.iter().take(LOGGED) {
+            warn!("{}", mistake.text);
+        }
+        if let Some(more) = reloaded.mistakes.len().checked_sub(LOGGED + 1) {
+            warn!("and {} more mistakes", more + 1);
+        }
+        let why = reloaded.failed.as_deref().unwrap_or("it has mistakes");
+        warn!("the new configuration is not put into effect, the old one stays: {why}");
+        return;
+    }
+    let count = reloaded.changed.len();
+    info!("reloaded: {count} changes in {} ms", reloaded.took_ms);
+    for change in reloaded.changed.iter().take(LOGGED) {
+        info!("{change}");
+    }
+    if let Some(more) = count.checked_sub(LOGGED + 1) {
+        info!("and {} more changes", more + 1);
+    }
+    for kept in &reloaded.needs_restart {
+        warn!("not changed yet: {kept}");
+    }
+    for warning in &reloaded.warnings {
+        warn!("{warning}");
+    }
+}
+
+impl From<&Problem> for Mistake {
+    fn from(problem: &Problem) -> Self {
+        use crate::config::Place;
+        let (file, line, key) = match &problem.place {
+            Place::File { file, line, key } => (
+                Some(file.to_string()),
+                Some(*line),
+                Some(key.clone()).filter(|key| !key.is_empty()),
+            ),
+            Place::Flag(_) | Place::Default => (None, None, None),
+        };
+        Self {
+            file,
+            line,
+            key,
+            problem: problem.what.clone(),
+            text: problem.to_string(),
+        }
+    }
+}

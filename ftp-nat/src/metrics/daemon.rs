@@ -1,0 +1,147 @@
+//! What only the running daemon can tell: its sweeps, its losses, its reloads, itself.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use jiff::Timestamp;
+
+use super::{Family, Kind, process};
+use crate::{
+    daemon::{hub::Losses, sweeper::Totals},
+    flow::State,
+};
+
+/// What became of the configuration's reloads.
+#[derive(Debug)]
+pub struct Reloads(Mutex<(bool, Timestamp)>);
+
+impl Default for Reloads {
+    /// The start counts as one that went well.
+    fn default() -> Self {
+        Self(Mutex::new((true, Timestamp::now())))
+    }
+}
+
+impl Reloads {
+    /// Notes another one.
+    pub fn note(&self, went_well: bool, time: Timestamp) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.0 = went_well;
+        if went_well {
+            last.1 = time;
+        }
+    }
+
+    fn last(&self) -> (bool, Timestamp) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All of it.
+pub(super) fn families(totals: &Totals, losses: &Losses, reloads: &Reloads) -> Vec<Family> {
+    let mut families = swept(totals);
+    let lost = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
+    families.push(
+        Family::new(
+            "events_untold_total",
+            Kind::Counter,
+            "Events that the daemon could not pass on, by to whom",
+        )
+        .with(&[("to", "log")], lost(&losses.log))
+        .with(&[("to", "follower")], lost(&losses.followers))
+        .with(&[("to", "audit")], lost(&losses.audit)),
+    );
+    let (went_well, time) = reloads.last();
+    families.push(
+        Family::new(
+            "config_last_reload_successful",
+            Kind::Gauge,
+            "Whether the last attempt to reload the configuration went well",
+        )
+        .with(&[], f64::from(u8::from(went_well))),
+    );
+    families.push(
+        Family::new(
+            "config_last_reload_success_timestamp_seconds",
+            Kind::Gauge,
+            "When the configuration in effect was loaded",
+        )
+        .with(&[], time.as_millisecond() as f64 / 1000.0),
+    );
+    families.extend(process::families());
+    families
+}
+
+fn swept(totals: &Totals) -> Vec<Family> {
+    let mut ended = Family::new(
+        "connections_ended_total",
+        Kind::Counter,
+        "Connections that this daemon has ended, by the state that they were in",
+    );
+    for (state, count) in State::ALL.iter().zip(totals.ended) {
+        ended.add(&[("state", state.name())], count as f64);
+    }
+    vec![
+        ended,
+        Family::new(
+            "mappings_ended_total",
+            Kind::Counter,
+            "Mappings that this daemon has ended, by why",
+        )
+        .with(&[("reason", "expired")], totals.mappings_expired as f64)
+        .with(&[("reason", "session")], totals.mappings_dropped as f64),
+        Family::new(
+            "sessions_ended_total",
+            Kind::Counter,
+            "Control connections whose end this daemon has seen",
+        )
+        .with(&[], totals.sessions as f64),
+        Family::new(
+            "sweep_last_duration_seconds",
+            Kind::Gauge,
+            "Time that the last sweep through the tables took",
+        )
+        .with(&[], totals.last.as_secs_f64()),
+        Family::new("sweeps_total", Kind::Counter, "Sweeps through the tables")
+            .with(&[], totals.sweeps as f64),
+        Family::new(
+            "sweep_seconds_total",
+            Kind::Counter,
+            "Time that sweeps through the tables took",
+        )
+        .with(&[], totals.took.as_secs_f64()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules_of_prometheus() {
+        let all = families(&Totals::default(), &Losses::default(), &Reloads::default());
+        for family in all {
+            let is_counter = family.kind == Kind::Counter;
+            assert_eq!(
+                family.name.ends_with("_total"),
+                is_counter,
+                "{}",
+                family.name
+            );
+            assert!(!family.help.is_empty() && !family.help.ends_with('.'));
+        }
+    }
+
+    #[test]
+    fn a_reload_that_failed_keeps_the_time_of_the_last_that_did_not() {
+        let reloads = Reloads::default();
+        let (_, then) = reloads.last();
+        let later = then + std::time::Duration::from_secs(5);
+        reloads.note(false, later);
+        assert_eq!(reloads.last(), (false, then));
+        reloads.note(true, later);
+        assert_eq!(reloads.last(), (true, later));
+    }
+}
