@@ -2,10 +2,12 @@
 
 mod bulk;
 mod chart;
+mod crowd;
 mod document;
 mod figure;
 mod frame;
 mod machine;
+mod memory;
 mod ns;
 mod openings;
 mod packets;
@@ -42,6 +44,8 @@ pub(crate) enum Group {
     Bulk,
     /// Nanoseconds a packet in each program
     Ns,
+    /// Memory of what is kept, and the sweep through it
+    Memory,
 }
 
 /// What to measure.
@@ -90,11 +94,12 @@ impl Options {
 type Measure = fn(&Options) -> anyhow::Result<Vec<Figure>>;
 
 /// All of them, in the order in which they are run.
-const GROUPS: [(Group, &str, Measure); 4] = [
+const GROUPS: [(Group, &str, Measure); 5] = [
     (Group::Packets, "packets a second", packets::run),
     (Group::Openings, "data connections a second", openings::run),
     (Group::Bulk, "bulk transfers", bulk::run),
     (Group::Ns, "nanoseconds a packet", ns::run),
+    (Group::Memory, "memory and sweeps", memory::run),
 ];
 
 /// Measures, prints, writes.

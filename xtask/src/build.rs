@@ -9,7 +9,7 @@ use anyhow::bail;
 
 use crate::{
     apt::Installing,
-    command::{cargo, forget_compiler, run},
+    command::{cargo, run},
     ebpf,
     progress::step,
     workspace::Workspace,
@@ -31,7 +31,9 @@ pub(crate) fn for_distribution(
 ) -> anyhow::Result<PathBuf> {
     let target = workspace.target.join("dist/build");
     compile(workspace, installing, &target, |cargo| {
-        forget_compiler(cargo).env(
+        // The toolchain stays the one that was chosen outside: without RUSTUP_TOOLCHAIN, rustup's
+        // rustc obeys the rust-toolchain.toml of each crate that it compiles.
+        cargo.env(
             "CARGO_ENCODED_RUSTFLAGS",
             ebpf::remapped_paths(workspace).join("\u{1f}"),
         );

@@ -1,13 +1,21 @@
 //! The same scenes over the kernel's own FTP helper and over ftp-nat, side by side.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use ftp_nat_tests::{
     client::{Client, Job, Mode},
+    control::{self, Control},
     firewall,
     gateway::Gateway,
-    lab::{Lab, WAN_ADDRESS, WAN_ADDRESS_V6},
+    lab::{HOST_INTERFACE, Lab, Plan, WAN_ADDRESS, WAN_ADDRESS_V6},
     replies::{self, Case},
     scratch::Scratch,
     scripted::ScriptedServer,
@@ -128,6 +136,8 @@ pub(crate) fn run(workspace: &Workspace, tools: Tools) -> anyhow::Result<()> {
         Section::of("Replies that are no announcement", no_announcements)?,
         Section::of("Server inside, real client outside", published)?,
         Section::of("Client inside, real server outside", masqueraded)?,
+        Section::of("Several clients inside", several)?,
+        Section::of("Attacks and encryption", attacks)?,
         Section::of("Five percent of the packets lost", lossy)?,
     ];
     let text = document(&sections)?;
@@ -244,12 +254,128 @@ fn each_mode(
     .collect()
 }
 
+/// Two clients inside announce the same port to the same server, and fetch at once.
+fn several(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
+    let lab = Lab::with(Plan {
+        outside: 1,
+        inside: 2,
+    })?;
+    let outside = lab.client();
+    let server = FtpServer::start(Kind::Vsftpd, outside, &Settings::default())?;
+    server.offer("file.txt", b"for both")?;
+    let _gateway = nat.masquerade(&lab)?;
+    let both = || -> anyhow::Result<()> {
+        let mut ends = Vec::new();
+        for client in &lab.inside {
+            let mut control = Control::log_in(client, &server.target_at(outside.at(21)))?;
+            let listener = client
+                .namespace
+                .run(|| Ok(TcpListener::bind((client.v4, 50_000))?))?;
+            listener.set_nonblocking(true)?;
+            let [a, b, c, d] = client.v4.octets();
+            let reply = control.command(&format!("PORT {a},{b},{c},{d},195,80"))?;
+            anyhow::ensure!(reply.starts_with("200"), "{reply}");
+            ends.push((control, listener));
+        }
+        for (control, listener) in &mut ends {
+            control.send("RETR /download/file.txt\r\n")?;
+            control.expect("150")?;
+            // The server has connected before it says so.
+            let (data, _) = listener.accept().context("nobody came")?;
+            data.set_nonblocking(false)?;
+            anyhow::ensure!(control::read_all(&data)? == b"for both");
+            control.expect("226")?;
+        }
+        Ok(())
+    };
+    let fault = both().err().map(|_| "one of them fails");
+    Ok(vec![("the same port announced by two".to_owned(), fault)])
+}
+
+/// A port that nobody announces, but that a server can be made to name.
+const SECRET_PORT: u16 = 6000;
+
+/// What must not open anything, and what cannot be read.
+fn attacks(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
+    let lab = Lab::new()?;
+    let server = lab.server();
+    let [echo, secret] = server.namespace.run(|| {
+        Ok([
+            TcpListener::bind((server.v4, 2121))?,
+            TcpListener::bind((server.v4, SECRET_PORT))?,
+        ])
+    })?;
+    let settings = Settings {
+        tls: true,
+        ..Settings::default()
+    };
+    let ftps = FtpServer::start(Kind::Vsftpd, server, &settings)?;
+    let _gateway = nat.publish(&lab, &[21, 2121])?;
+    let is_let_in = std::thread::scope(|scope| {
+        scope.spawn(move || repeat_once(&echo));
+        lab.client().namespace.run(|| {
+            let control = connect(2121)?;
+            let mut lines = BufReader::new(&control).lines();
+            lines.next().context("no greeting")??;
+            let [a, b, c, d] = server.v4.octets();
+            let [high, low] = SECRET_PORT.to_be_bytes();
+            (&control).write_all(
+                format!("227 Entering Passive Mode ({a},{b},{c},{d},{high},{low}).\r\n").as_bytes(),
+            )?;
+            lines.next().context("no echo")??;
+            Ok(connect(SECRET_PORT).is_ok())
+        })
+    })?;
+    drop(secret);
+    let v4 = (WAN_ADDRESS, 21).into();
+    let encrypted = moves(lab.client(), &ftps, v4, Mode::Pasv, b"a small file")?;
+    let target = ftps.target_at(v4);
+    // The control connection alone: what the server answers within TLS.
+    let session = Client::Curl.perform(lab.client(), &target, Mode::Pasv, Job::List("/"))?;
+    let is_logged_in = session.replies("230").next().is_some();
+    Ok(vec![
+        (
+            "a server that repeats a 227 which its client sent opens nothing".to_owned(),
+            is_let_in.then_some("an attacker is let in"),
+        ),
+        (
+            "AUTH TLS: log in".to_owned(),
+            (!is_logged_in).then_some("fails"),
+        ),
+        (
+            "AUTH TLS: PASV, announced where nobody can read it".to_owned(),
+            encrypted,
+        ),
+    ])
+}
+
+fn connect(port: u16) -> anyhow::Result<TcpStream> {
+    let limit = Duration::from_secs(2);
+    let stream = TcpStream::connect_timeout(&(WAN_ADDRESS, port).into(), limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    Ok(stream)
+}
+
+/// Greets one client and says its first line back.
+fn repeat_once(listener: &TcpListener) {
+    let talk = || -> std::io::Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        stream.write_all(b"220 Hello\r\n")?;
+        let mut line = String::new();
+        BufReader::new(stream.try_clone()?).read_line(&mut line)?;
+        stream.write_all(line.as_bytes())
+    };
+    // What goes wrong here the client notices.
+    drop(talk());
+}
+
 fn lossy(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
     let lab = Lab::new()?;
     let server = FtpServer::start(Kind::Vsftpd, lab.server(), &Settings::default())?;
     let _gateway = nat.publish(&lab, &[21])?;
     for host in [lab.client(), lab.server()] {
         host.namespace.nft(firewall::LOSE_FIVE_PERCENT)?;
+        firewall::single_segments(&host.namespace, HOST_INTERFACE)?;
     }
     let content: Vec<u8> = (0..LARGE).map(|at| (at % 251 + at / 251) as u8).collect();
     [

@@ -6,6 +6,7 @@ mod audit;
 mod check;
 mod events;
 mod interfaces;
+mod lifetimes;
 mod log;
 mod metrics;
 mod privileges;

@@ -1,6 +1,11 @@
 //! A configuration that changes while connections are alive.
 
-use std::{io::Read as _, net::TcpStream, time::Duration};
+use std::{
+    io::Read as _,
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
 
 use ftp_nat_tests::{
     control::{self, Control},
@@ -89,6 +94,29 @@ fn a_transfer_goes_on_though_its_server_is_published_no_longer_and_new_clients_a
             .log()
             .contains("published: 198.51.100.1:21 = 10.0.0.5:21")
     );
+}
+
+#[test]
+fn the_program_inside_goes_once_the_last_connection_that_needs_it_has_gone() {
+    let lab = Lab::new().unwrap();
+    let server = vsftpd(lab.server(), CONTENT);
+    let file = ConfigFile::new(ONE_SERVER);
+    let gateway = file.run(&lab);
+    assert_eq!(fetch(&lab, &server, "PASV").unwrap(), CONTENT);
+    file.write(ANOTHER);
+    gateway.ask(&["reload"]).unwrap().expect_success().unwrap();
+    let is_there = || {
+        let status = gateway.json(&["status"]).unwrap();
+        let programs = status["gateways"][0]["programs"].as_array().unwrap();
+        programs.iter().any(|it| it["name"] == "lan_ingress")
+    };
+    // Closed connections are remembered for ten seconds.
+    assert!(is_there());
+    let start = Instant::now();
+    while is_there() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it stays");
+        thread::sleep(Duration::from_millis(200));
+    }
 }
 
 #[test]

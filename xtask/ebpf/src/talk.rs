@@ -162,9 +162,15 @@ fn send(ctx: &XdpContext, answer: &Answer, swap: bool) -> u32 {
     else {
         return XDP_ABORTED;
     };
-    // SAFETY: this CPU's own scratch.
-    let frame = unsafe { &mut *frame };
-    *frame = template.frame;
+    // SAFETY: this CPU's own scratch; a map's values are aligned to eight bytes. By words, because
+    // the compiler copies bytes by way of the stack, which is too short for that.
+    let frame = unsafe {
+        let (from, to) = (template.frame.as_ptr().cast::<u64>(), frame.cast::<u64>());
+        for word in 0..FRAME / 8 {
+            to.add(word).write_volatile(from.add(word).read_volatile());
+        }
+        &mut *frame
+    };
     let start = ctx.data();
     if start + 14 > ctx.data_end() {
         return XDP_ABORTED;

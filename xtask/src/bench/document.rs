@@ -200,8 +200,8 @@ const SECTIONS: &[Section] = &[
     Section {
         title: "Nanoseconds a packet",
         note: "As above, with a thousand and with a million live connections (two entries each):\n\
-               median and, in parentheses, minimum. At random: each packet is of another connection, so that with a million of them none\n\
-               is in any cache.",
+               median and, in parentheses, minimum. At random: each packet is of another connection,\n\
+               so that with a million of them none is in any cache.",
         corner: " packet",
         rows: &[
             ("an empty program, and what measuring costs", "empty"),
@@ -226,9 +226,44 @@ const SECTIONS: &[Section] = &[
             column("1M connections", "ns.", ".1m"),
         ],
     },
+    Section {
+        title: "Memory",
+        note: "What the kernel's slabs grow by for each, and what the map accounts for. A connection is\n\
+               two entries, one a direction. Beside it an entry of connection tracking, without what\n\
+               NAT, helper and sequence adjustment add to it.",
+        corner: " what",
+        rows: &[
+            ("connection", "connection"),
+            ("mapping", "mapping"),
+            ("session (with its lines and its edits)", "session"),
+            ("nf_conntrack's own object", "conntrack"),
+        ],
+        columns: &[
+            column("in slabs", "memory.", ".slab"),
+            column("as accounted", "memory.", ".map"),
+        ],
+    },
+    Section {
+        title: "Sweep",
+        note: "The daemon's sweep through a million live connections, and single bytes that go there\n\
+               and back over a translated connection meanwhile, beside as long without a sweep.",
+        corner: " what",
+        rows: &[
+            ("sweep", "sweep.time"),
+            ("byte there and back, p99", "sweep.delay_p99"),
+            ("the same, without a sweep", "sweep.quiet_delay_p99"),
+            ("byte there and back, worst", "sweep.delay_worst"),
+            ("the same, without a sweep", "sweep.quiet_delay_worst"),
+            (
+                "memory of all tables before anything is in them",
+                "memory.empty_tables",
+            ),
+        ],
+        columns: &[column("", "", "")],
+    },
 ];
 
-/// The median with its unit, and the spread.
+/// The median with its unit, and the spread, or for nanoseconds the least.
 fn cell(figure: Option<&Figure>) -> String {
     let Some(figure) = figure else {
         return "–".to_owned();

@@ -19,10 +19,7 @@ use aya::{
     programs::{SchedClassifier, Xdp},
 };
 use aya_obj::programs::XdpAttachType;
-use ftp_nat_common::{
-    abi::{Flow, FlowKey4, Mapping, MappingKey, Session as State, flow_flag, map, side},
-    addr::Port,
-};
+use ftp_nat_common::abi::{Mapping, MappingKey, Session as State, flow_flag, map, side};
 use ftp_nat_tests::{
     gateway::Gateway,
     lab::{LAN, Lab, WAN, WAN_ADDRESS},
@@ -30,6 +27,7 @@ use ftp_nat_tests::{
 
 use super::{
     Options,
+    crowd::{self, Flows},
     figure::Figure,
     frame::{self, PSH, SYN, SYN_OPTIONS, Tcp, words},
     programs::{
@@ -41,9 +39,6 @@ use super::{
     session::{self, Session},
 };
 use crate::progress::say;
-
-/// In jiffies, whose number a second is at least 100.
-const HOUR: u32 = 360_000;
 
 /// How many sessions wait for their 227.
 const SESSIONS: u16 = 1024;
@@ -179,6 +174,8 @@ struct Crowd<'lab> {
     /// The frames of each kind, by its key.
     packets: StdMap<&'static str, Vec<Vec<u8>>>,
     turns: u32,
+    /// How many hits at random there were.
+    spread: u32,
 }
 
 /// Measures everything.
@@ -267,14 +264,24 @@ impl<'lab> Crowd<'lab> {
             waiting: Vec::new(),
             packets: StdMap::new(),
             turns: options.turns(20_000),
+            spread: 0,
             scene,
             session,
             data,
         };
-        let mut flows4: HashMap<MapData, FlowKey4, Flow> =
-            pinned(&pins, map::FLOWS4, Map::HashMap)?;
+        let mut flows4: Flows = pinned(&pins, map::FLOWS4, Map::HashMap)?;
         crowd.make_packets()?;
-        crowd.fill(&mut flows4)?;
+        let copied = crowd::fill(&mut flows4, &mut crowd.data, flows)?;
+        ensure!(
+            copied.flags & flow_flag::XDP != 0,
+            "ftp-nat does not send data by XDP here: {}",
+            crowd
+                .scene
+                .gateway
+                .as_ref()
+                .map(Gateway::log)
+                .unwrap_or_default()
+        );
         crowd.prepare_sessions(&flows4)?;
         crowd.read_events();
         Ok(crowd)
@@ -333,62 +340,8 @@ impl<'lab> Crowd<'lab> {
         Ok(())
     }
 
-    /// Makes the flows: both directions of every connection, copied from the one that is real, so
-    /// that they carry just what the datapath itself puts into them.
-    fn fill(&mut self, flows4: &mut HashMap<MapData, FlowKey4, Flow>) -> anyhow::Result<()> {
-        self.data.exchange()?;
-        let (client, public) = session::ends(&self.data.client)?;
-        let (server, _) = session::ends(&self.data.server)?;
-        let key = |from: SocketAddrV4, to: SocketAddrV4, side| FlowKey4 {
-            src: u32::from_ne_bytes(from.ip().octets()),
-            dst: u32::from_ne_bytes(to.ip().octets()),
-            sport: Port::new(from.port()),
-            dport: Port::new(to.port()),
-            side,
-        };
-        let inbound_key = key(client, public, side::INBOUND);
-        let outbound_key = key(server, client, side::OUTBOUND);
-        let mut inbound = flows4.get(&inbound_key, 0).context("no inbound flow")?;
-        let mut outbound = flows4.get(&outbound_key, 0).context("no outbound flow")?;
-        ensure!(
-            inbound.flags & flow_flag::XDP != 0,
-            "ftp-nat does not send data by XDP here: {}",
-            self.scene
-                .gateway
-                .as_ref()
-                .map(Gateway::log)
-                .unwrap_or_default()
-        );
-        // A flow looks its way up again every second. Those that have packets all the time do so
-        // for one of many thousands, and the copies seldom have any: they need not for an hour.
-        for flow in [&mut inbound, &mut outbound] {
-            flow.fresh_until = flow.fresh_until.wrapping_add(HOUR);
-        }
-        for number in 0..self.flows {
-            let (address, port) = (flow_address(number), Port(flow_port(number)));
-            let one = FlowKey4 {
-                src: address,
-                sport: port,
-                ..inbound_key
-            };
-            let other = FlowKey4 {
-                dst: address,
-                dport: port,
-                ..outbound_key
-            };
-            flows4
-                .insert(one, inbound, 0)
-                .and_then(|()| flows4.insert(other, outbound, 0))
-                .with_context(|| format!("no room for connection {number}"))?;
-        }
-        Ok(())
-    }
-
     /// Makes the sessions that wait for a 227, by packets through the daemon's own programs.
-    fn prepare_sessions(
-        &mut self,
-        flows4: &HashMap<MapData, FlowKey4, Flow>,
-    ) -> anyhow::Result<()> {
+    fn prepare_sessions(&mut self, flows4: &Flows) -> anyhow::Result<()> {
         const CLIENT_ISN: u32 = 1000;
         const SERVER_ISN: u32 = 5000;
         let client = at(self.scene.lab.client(), 0);
@@ -461,13 +414,7 @@ impl<'lab> Crowd<'lab> {
                 let reply = reply.frame(0);
                 ensure!(reply.len() == FRAME, "a reply of {} bytes", reply.len());
                 replies.push(reply);
-                let key = FlowKey4 {
-                    src: u32::from_ne_bytes(client.ip().octets()),
-                    dst: u32::from_ne_bytes(public.ip().octets()),
-                    sport: Port::new(client.port()),
-                    dport: Port::new(public.port()),
-                    side: side::INBOUND,
-                };
+                let key = crowd::key(client, public, side::INBOUND);
                 let flow = flows4.get(&key, 0).context("the SYN made no flow")?;
                 waiting.push((flow.session, this.sessions.get(&flow.session, 0)?));
             }
@@ -560,8 +507,13 @@ impl<'lab> Crowd<'lab> {
             self.frames
                 .set(at as u32, words::<{ FRAME / 8 }>(frame), 0)?;
         }
+        // Hits at random go on where the last ones ended: none of those flows was just looked at.
+        let next = if kind.spreads { self.spread } else { 0 };
+        if kind.spreads {
+            self.spread = self.spread.wrapping_add(self.turns);
+        }
         self.plan.set(Plan {
-            next: 0,
+            next,
             frames: frames.len() as u32 - 1,
             flows: if kind.spreads { self.flows - 1 } else { 0 },
             pad: 0,

@@ -183,5 +183,10 @@ pub(crate) fn stay_on_cpu(cpu: usize) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu);
     sched_setaffinity(None, &set).with_context(|| format!("cannot stay on CPU {cpu}"))?;
+    go_first()
+}
+
+/// Lets this thread run before all others.
+pub(crate) fn go_first() -> anyhow::Result<()> {
     setpriority_process(Some(gettid()), -20).context("cannot go before other threads")
 }

@@ -87,6 +87,8 @@ pub(crate) struct Scene<'lab> {
 pub(crate) struct Settings {
     /// Connections that there must be room for.
     pub(crate) connections: Option<u32>,
+    /// Mappings that there must be room for.
+    pub(crate) mappings: Option<u32>,
     /// Where the daemon serves its metrics.
     pub(crate) metrics: Option<&'static str>,
 }
@@ -206,9 +208,15 @@ fn start<'lab>(
     let path = scratch.write("ftp-nat.toml", text)?;
     let path = path.to_string_lossy();
     let mut arguments = vec!["--config", &path];
-    let connections = settings.connections.map(|number| number.to_string());
-    if let Some(number) = &connections {
-        arguments.extend(["--max-connections", number]);
+    let limits = [
+        ("--max-connections", settings.connections),
+        ("--max-mappings", settings.mappings),
+    ]
+    .map(|(flag, limit)| (flag, limit.map(|limit| limit.to_string())));
+    for (flag, limit) in &limits {
+        if let Some(limit) = limit {
+            arguments.extend([*flag, limit]);
+        }
     }
     Gateway::start(&lab.router, &arguments)
 }

@@ -5,7 +5,8 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     path::Path,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -33,14 +34,19 @@ use crate::{
 const CONFIG: &str = "\
 [gateway]
 wan = [\"wan\"]
+metrics_listen = \"127.0.0.1:9810\"
+audit_log = \"/var/log/ftp-nat/audit.jsonl\"
 
 [[publish]]
 public = \"wan:21\"
 server = \"10.0.0.5:21\"
 ";
 
+/// Where that is written.
+const CONFIG_FILE: &str = "/etc/ftp-nat/ftp-nat.toml";
+
 /// A daemon that hangs is noticed sooner than in the unit, so that nobody has to wait.
-const IMPATIENT: &str = "[Service]\nRestartSec=0\n";
+const IMPATIENT: &str = "[Service]\nWatchdogSec=3\nRestartSec=0\n";
 
 /// What the daemon may do, as the kernel shows it: CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF.
 const CAPABILITIES: u64 = 1 << 12 | 1 << 38 | 1 << 39;
@@ -198,7 +204,7 @@ fn in_an_image(root: &Root) -> anyhow::Result<()> {
     root.run(&["dpkg", "--remove", "ftp-nat"])?
         .expect_success()?;
     ensure!(
-        root.path("/etc/ftp-nat/ftp-nat.toml").exists(),
+        root.path(CONFIG_FILE).exists(),
         "remove took the configuration"
     );
     root.run(&["dpkg", "--purge", "ftp-nat"])?
@@ -226,6 +232,7 @@ fn nothing_is_left(root: &Root, before: &[String]) -> anyhow::Result<()> {
         left.is_empty() && gone.is_empty(),
         "left behind by the package: {left:?}; gone with it: {gone:?}"
     );
+    ensure!(!root.path("/var/log/ftp-nat").exists(), "its logs are left");
     for list in ["/etc/passwd", "/etc/group"] {
         ensure!(
             !fs::read_to_string(root.path(list))?.contains("ftp-nat"),
@@ -257,7 +264,7 @@ fn on_a_gateway(root: &Root) -> anyhow::Result<()> {
         state("is-active")?.trim() == "inactive",
         "an upgrade started what did not run"
     );
-    fs::write(root.path("/etc/ftp-nat/ftp-nat.toml"), CONFIG)?;
+    fs::write(root.path(CONFIG_FILE), CONFIG)?;
     let drop_in = root.path("/etc/systemd/system/ftp-nat.service.d");
     fs::create_dir_all(&drop_in)?;
     fs::write(drop_in.join("impatient.conf"), IMPATIENT)?;
@@ -268,22 +275,44 @@ fn on_a_gateway(root: &Root) -> anyhow::Result<()> {
     confined(&machine, &first)?;
 
     let mut fetch = Fetch::start(&lab)?;
+    machine.tell(&["systemctl", "reload", "ftp-nat"])?;
+    ensure!(daemon(&machine)? == first, "a reload took another process");
+    fs::write(root.path(CONFIG_FILE), "[gateway]\nwann = 1\n")?;
+    let refused = machine.run(&["systemctl", "reload", "ftp-nat"])?;
+    ensure!(!refused.success(), "a reload took a file with a mistake");
+    fs::write(root.path(CONFIG_FILE), CONFIG)?;
+    ensure!(daemon(&machine)? == first, "a bad file ended the daemon");
+    fetch.goes_on("reload")?;
+    say("checked: systemctl reload, a bad file is refused, the same process goes on");
+
     machine.tell(&["systemctl", "restart", "ftp-nat"])?;
     let second = daemon(&machine)?;
     ensure!(second != first, "a restart left the same process");
     fetch.goes_on("restart")?;
     say("checked: systemctl restart, the transfer goes on");
 
+    machine.tell(&["systemctl", "kill", "--signal=SIGSTOP", "ftp-nat"])?;
+    let third = wait_for("systemd to replace a daemon that hangs", || {
+        daemon(&machine).ok().filter(|pid| *pid != second)
+    })?;
+    ensure!(
+        journal(&machine)?.contains("Watchdog timeout"),
+        "it was not the watchdog:\n{}",
+        journal(&machine)?
+    );
+    fetch.goes_on("hanging daemon")?;
+    say("checked: a daemon that hangs is replaced by the watchdog, the transfer goes on");
+
     machine.tell(&["dpkg", "--install", "/root/this.deb"])?;
     let fourth = daemon(&machine)?;
-    ensure!(fourth != second, "the upgrade left the old daemon running");
+    ensure!(fourth != third, "the upgrade left the old daemon running");
     let version = machine.tell(&["dpkg-query", "--show", "--showformat=${Version}", "ftp-nat"])?;
     ensure!(
         !version.starts_with("0~"),
         "{version} is not the later version"
     );
     ensure!(
-        fs::read_to_string(root.path("/etc/ftp-nat/ftp-nat.toml"))? == CONFIG,
+        fs::read_to_string(root.path(CONFIG_FILE))? == CONFIG,
         "the upgrade changed the configuration"
     );
     fetch.goes_on("upgrade")?;
@@ -293,10 +322,15 @@ fn on_a_gateway(root: &Root) -> anyhow::Result<()> {
 
     step("the rest of the transfer", || fetch.ends_whole(&big))?;
     say(&format!(
-        "checked: {FILE_BYTES} bytes arrived whole over a restart and an \
+        "checked: {FILE_BYTES} bytes arrived whole over a reload, a restart, a hung daemon and an \
          upgrade"
     ));
 
+    let audit = machine.tell(&["cat", "/var/log/ftp-nat/audit.jsonl"])?;
+    ensure!(
+        audit.contains("198.51.100.20"),
+        "the audit log has nobody:\n{audit}"
+    );
     machine.tell(&["dpkg", "--remove", "ftp-nat"])?;
     let pins = machine.run(&["find", "/sys/fs/bpf/ftp-nat"])?;
     ensure!(!pins.success(), "still pinned:\n{}", pins.text());
@@ -369,7 +403,7 @@ fn confined(machine: &Machine<'_>, pid: &str) -> anyhow::Result<()> {
     );
     let shown = machine.tell(&["ftp-nat", "status"])?;
     ensure!(
-        shown.contains("wan_ingress"),
+        shown.contains("wan_ingress") && shown.contains(pid),
         "root's `ftp-nat status` does not show it:\n{shown}"
     );
     say(&format!(
@@ -406,5 +440,16 @@ impl Fetch {
         let sum = output(program("sha256sum").arg(file))?;
         let sum = sum.split_whitespace().next().context("no checksum")?;
         self.0.wait_for(sum, Duration::from_secs(120))
+    }
+}
+
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return Ok(seen);
+        }
+        ensure!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(100));
     }
 }

@@ -47,6 +47,10 @@ impl Layout {
             layout.copy(&packaging.join(unit), unit)?;
         }
         layout.copy(&workspace.root.join("README.md"), "README.md")?;
+        for dashboard in files(&packaging.join("grafana"))? {
+            let name = dashboard.file_name().context("a file has a name")?;
+            layout.copy(&dashboard, Path::new("examples/grafana").join(name))?;
+        }
         for document in files(&workspace.root.join("docs"))? {
             let name = document.file_name().context("a file has a name")?;
             layout.copy(&document, Path::new("docs").join(name))?;

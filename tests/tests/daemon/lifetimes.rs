@@ -1,0 +1,69 @@
+//! What outlives the daemon, and what does not.
+
+use std::{fs, path::PathBuf, thread, time::Duration};
+
+use ftp_nat_tests::{
+    control::{self, Control},
+    firewall,
+    lab::Lab,
+};
+
+use crate::{CONTENT, ConfigFile, ONE_SERVER, PUBLIC, SMALL, fetch, vsftpd};
+
+#[test]
+fn an_announcement_expires_whether_a_daemon_looks_or_not() {
+    let lab = Lab::new().unwrap();
+    lab.router.nft(firewall::DROP_FORWARDED).unwrap();
+    let server = vsftpd(lab.server(), CONTENT);
+    let file = ConfigFile::new(&format!("{ONE_SERVER}[timeouts]\nmapping = 1\n"));
+    let mut gateway = file.run(&lab);
+    let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+    let address = control.announce("PASV").unwrap();
+    gateway.kill().unwrap();
+    thread::sleep(Duration::from_millis(1500));
+    assert!(control::connect(lab.client(), address).is_err());
+    let denied = gateway.metric("denied_packets_total", "reason=\"expired\"");
+    assert_eq!(denied.unwrap(), 1);
+    // Who comes in time is let in.
+    assert_eq!(control.fetch(lab.client(), "EPSV", SMALL).unwrap(), CONTENT);
+}
+
+/// The only folder in another.
+fn only_folder(of: &std::path::Path) -> PathBuf {
+    let folders: Vec<_> = fs::read_dir(of)
+        .unwrap()
+        .map(|it| it.unwrap().path())
+        .collect();
+    let [folder] = &folders[..] else {
+        panic!("{folders:?}");
+    };
+    folder.clone()
+}
+
+#[test]
+fn what_another_version_has_left_is_never_read_but_told_and_replaced() {
+    let lab = Lab::new().unwrap();
+    let server = vsftpd(lab.server(), CONTENT);
+    let mut gateway = ConfigFile::new(ONE_SERVER).run(&lab);
+    gateway.stop().unwrap();
+    // As if a version with another layout had been here.
+    let own = only_folder(gateway.state_dir());
+    let other = gateway.state_dir().join("v4294967295");
+    fs::rename(&own, &other).unwrap();
+
+    let file = ConfigFile::new(ONE_SERVER);
+    let path = file.path();
+    let again = ["run", "--config", path.to_str().unwrap()];
+    let mut command = gateway.command(&again).unwrap();
+    let mut daemon = ftp_nat_tests::process::Running::start(&mut command).unwrap();
+    daemon.wait_for("ready", Duration::from_secs(30)).unwrap();
+    let log = daemon.log();
+    assert!(log.contains("holds a gateway of another version"), "{log}");
+    assert!(!log.contains("took over"), "{log}");
+    assert!(!other.exists());
+    let status = gateway.json(&["status"]).unwrap();
+    let programs = status["gateways"][0]["programs"].as_array().unwrap();
+    assert_eq!(programs.len(), 3);
+    assert_eq!(fetch(&lab, &server, "PASV").unwrap(), CONTENT);
+    daemon.stop(Duration::from_secs(10)).unwrap();
+}
