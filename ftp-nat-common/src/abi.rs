@@ -298,7 +298,7 @@ pub mod port {
     }
 }
 
-/// The PORTS map's one value.
+/// The PORTS map's one value: a byte a port, at its [`Port::place`].
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Ports(pub [u8; 65536]);
@@ -496,6 +496,25 @@ pub struct Direction {
     /// The current line as far as it is known, in one half; in the other half, one whose first
     /// bytes are owed.
     pub line: [u8; 2 * LINE_MAX],
+}
+
+impl Direction {
+    /// The half of [`Direction::line`] that starts at `place`, 0 or [`LINE_MAX`].
+    ///
+    /// Two slices, and not one index made of `place` and another number: older verifiers (seen with Linux
+    /// 6.1) lose sight of a number that two others were joined to.
+    #[inline(always)]
+    pub fn half(&self, place: usize) -> &[u8] {
+        let (first, second) = self.line.split_at(LINE_MAX);
+        if place == 0 { first } else { second }
+    }
+
+    /// The same, to be written to.
+    #[inline(always)]
+    pub fn half_mut(&mut self, place: usize) -> &mut [u8] {
+        let (first, second) = self.line.split_at_mut(LINE_MAX);
+        if place == 0 { first } else { second }
+    }
 }
 
 /// What an [`Event`] tells.

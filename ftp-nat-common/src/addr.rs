@@ -95,6 +95,14 @@ impl Port {
     pub const fn number(self) -> u16 {
         u16::from_be(self.0)
     }
+
+    /// Its place in [`crate::abi::Ports`]: the two bytes as they lie, read as one number. Verifiers
+    /// lose sight of a number whose bytes are swapped (seen with Linux 6.1), and refuse it as an
+    /// index.
+    #[inline(always)]
+    pub const fn place(self) -> usize {
+        self.0 as usize
+    }
 }
 
 impl core::fmt::Display for Port {

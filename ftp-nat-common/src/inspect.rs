@@ -210,7 +210,7 @@ impl Inspection {
         let place = self.place as usize & LINE_MAX;
         let direction = direction_mut(session, self.is_replies);
         if (at as usize) < LINE_MAX {
-            direction.line[place | at as usize & (LINE_MAX - 1)] = byte;
+            direction.half_mut(place)[at as usize & (LINE_MAX - 1)] = byte;
         } else if self.candidate != NOTHING {
             self.candidate = NOTHING;
             self.todo |= todo::TOO_LONG;
@@ -281,9 +281,9 @@ impl Inspection {
         if self.let_go == 0 && !is_long {
             let place = self.place as usize & LINE_MAX;
             let direction = direction_mut(session, self.is_replies);
+            let half = direction.half_mut(place);
             for (index, byte) in word.to_ne_bytes().into_iter().enumerate() {
-                let at = (at as usize + index) & (LINE_MAX - 1);
-                direction.line[place | at] = byte;
+                half[(at as usize + index) & (LINE_MAX - 1)] = byte;
             }
         }
         self.seq = self.seq.wrapping_add(8);

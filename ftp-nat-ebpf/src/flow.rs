@@ -334,17 +334,19 @@ extern "C" fn ftp_nat_exits(context: Context, hook: u32) -> u32 {
 /// lock on the public port. With `fresh` it must not exist yet; otherwise it replaces an old one.
 #[inline(always)]
 pub(crate) fn create(skb: &Skb, hook: Hook, fresh: bool) -> bool {
-    ftp_nat_create(skb.context(), hook as u32, u32::from(fresh)) != 0
+    // One beside the other and not within: a chain of calls has 512 bytes of stack.
+    ftp_nat_exits(skb.context(), hook as u32);
+    ftp_nat_create(u32::from(fresh)) != 0
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ftp_nat_create(context: Context, hook: u32, fresh: u32) -> u32 {
-    u32::from(make(&Skb::of(context), Hook::of(hook), fresh != 0))
+extern "C" fn ftp_nat_create(fresh: u32) -> u32 {
+    u32::from(make(fresh != 0))
 }
 
 #[inline(always)]
-fn make(skb: &Skb, hook: Hook, fresh: bool) -> bool {
+fn make(fresh: bool) -> bool {
     let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
         return false;
     };
@@ -380,7 +382,6 @@ fn make(skb: &Skb, hook: Hook, fresh: bool) -> bool {
     if connection.kind == kind::CONTROL && connection.server_inside == 0 {
         flow.flags |= flow_flag::REPLIES;
     }
-    ftp_nat_exits(skb.context(), hook as u32);
     // SAFETY: as above.
     let (inward, outward) = unsafe { (&(*scratch).inward, &(*scratch).outward) };
     inward.give(flow);

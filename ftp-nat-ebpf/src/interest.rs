@@ -81,7 +81,7 @@ pub fn of(ports: Ports) -> u8 {
     let Some(known) = maps::PORTS.get(0) else {
         return 0;
     };
-    known.0[ports.source().number() as usize] | known.0[ports.destination().number() as usize]
+    known.0[ports.source().place()] | known.0[ports.destination().place()]
 }
 
 /// A packet on ports that are none of ours. A SYN to a published address may come to a port that
@@ -120,9 +120,7 @@ fn is_published(skb: &Skb, v4: bool) -> bool {
 /// The marks of one port.
 #[inline(always)]
 pub fn marks(port: Port) -> u8 {
-    maps::PORTS
-        .get(0)
-        .map_or(0, |known| known.0[port.number() as usize])
+    maps::PORTS.get(0).map_or(0, |known| known.0[port.place()])
 }
 
 /// Makes packets on this port interesting from now on. The daemon forgets it when no flow has used
@@ -135,7 +133,7 @@ pub fn note(of: Port, hz: u32) {
     // SAFETY: the map's value is that large; single bytes are written whole, and a lost race only
     // loses to the same epoch.
     unsafe {
-        let mark = &mut (*known).0[of.number() as usize];
+        let mark = &mut (*known).0[of.place()];
         *mark = (*mark & !port::EPOCH) | port::epoch(jiffies(), hz);
     }
 }

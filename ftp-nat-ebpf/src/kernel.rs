@@ -191,6 +191,7 @@ impl Skb {
         if len == 0 || len > N as u32 {
             return false;
         }
+        let len = visibly_within::<N>(len);
         // SAFETY: the length was checked against the array's just now.
         unsafe {
             generated::bpf_skb_load_bytes(self.0.cast(), at, to.as_mut_ptr().cast(), len) == 0
@@ -218,6 +219,7 @@ impl Skb {
         if len == 0 || len > N as u32 {
             return false;
         }
+        let len = visibly_within::<N>(len);
         // SAFETY: the length was checked against the array's just now.
         unsafe {
             generated::bpf_skb_store_bytes(self.0.cast(), at, from.as_ptr().cast(), len, 0) == 0
@@ -276,6 +278,15 @@ impl Skb {
         // SAFETY: a plain helper call; size 0 in the flags means that `to` is a difference.
         unsafe { generated::bpf_l4_csum_replace(self.0, at, 0, u64::from(difference), flags) == 0 }
     }
+}
+
+/// A length from 1 to `N`, a power of two, in a form that older verifiers can follow: they do not
+/// learn from a comparison with zero (seen with Linux 6.1). The compiler would take it back if it
+/// knew where the number came from.
+#[inline(always)]
+fn visibly_within<const N: usize>(len: u32) -> u32 {
+    const { assert!(N.is_power_of_two()) };
+    (core::hint::black_box(len).wrapping_sub(1) & (N as u32 - 1)) + 1
 }
 
 /// A frame as XDP hands it over.

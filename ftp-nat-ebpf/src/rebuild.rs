@@ -33,10 +33,23 @@ struct Writer {
 /// Writes what leaves of the segment into the packet, and its numbers; false: drop it.
 #[inline(always)]
 pub fn deliver(context: Context, session: *mut Session) -> bool {
-    ftp_nat_rewrite(context, session) != 0 && ftp_nat_number(context, session) != 0
+    // One beside the other and not within: a chain of calls has 512 bytes of stack.
+    let written = match ftp_nat_fit(context, session) {
+        AS_IT_IS => true,
+        IN_PLACE => ftp_nat_patch(context, session) != 0,
+        _ => ftp_nat_rewrite(context, session) != 0,
+    };
+    written && ftp_nat_number(context, session) != 0
 }
 
-/// Writes the payload anew, if it has to be.
+/// [`ftp_nat_fit`]'s answer: nothing of the payload changes.
+const AS_IT_IS: u32 = 0;
+/// Edits are written over its bytes.
+const IN_PLACE: u32 = 1;
+/// The payload is written anew.
+const ANEW: u32 = 2;
+
+/// Writes the payload anew.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn ftp_nat_rewrite(context: Context, session: *mut Session) -> u32 {
@@ -49,20 +62,10 @@ fn rewrite(skb: &Skb, session: *mut Session) -> bool {
         return true;
     };
     // SAFETY: the session's entry and this CPU's own scratch outlive the packet.
-    let (session, segment) = unsafe { (&*work.session, &(*work.scratch).segment) };
-    let (first, merge) = (segment.first, segment.merge);
-    let edits = &direction(session, segment.is_replies).edits;
-    let touched = edits.touch(first, merge.wrapping_add(segment.keep));
-    if merge == 0 && segment.keep == segment.len && !touched {
-        return true;
-    }
-    let is_in_place = ftp_nat_fit(skb.context(), work.session) != 0;
-    // SAFETY: as above.
-    let scratch = unsafe { &mut *work.scratch };
+    let (session, scratch) = unsafe { (&*work.session, &mut *work.scratch) };
     let segment = &mut scratch.segment;
-    if is_in_place {
-        return ftp_nat_patch(skb.context(), work.session) != 0;
-    }
+    let edits = &direction(session, segment.is_replies).edits;
+    let (first, merge) = (segment.first, segment.merge);
     let (keep, out_len) = (segment.keep, segment.out);
     if out_len > LONGEST {
         return false;
@@ -233,19 +236,23 @@ impl Piece {
     }
 }
 
-/// Finds out how much of the segment's own bytes can leave, and how long the payload gets. Not 0:
-/// all of it stays where it is, so that its edits can be written over its bytes.
+/// Finds out how much of the segment's own bytes can leave, and how long the payload gets; gives how
+/// it is to be written.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn ftp_nat_fit(context: Context, session: *mut Session) -> u32 {
     let skb = Skb::of(context);
     let Some(work) = work(&skb, session) else {
-        return 0;
+        return AS_IT_IS;
     };
     // SAFETY: the session's entry and this CPU's own scratch outlive the packet.
     let (session, segment) = unsafe { (&*work.session, &mut (*work.scratch).segment) };
     let edits = &direction(session, segment.is_replies).edits;
     let (first, merge) = (segment.first, segment.merge);
+    let touched = edits.touch(first, merge.wrapping_add(segment.keep));
+    if merge == 0 && segment.keep == segment.len && !touched {
+        return AS_IT_IS;
+    }
     let headers = segment.payload.wrapping_sub(IP);
     let mut room = segment.mtu.wrapping_sub(headers).min(LONGEST);
     // What is no super-packet any more must fit by itself.
@@ -271,7 +278,11 @@ extern "C" fn ftp_nat_fit(context: Context, session: *mut Session) -> u32 {
         && keep == segment.len
         && out == keep
         && skb.len() == segment.payload.wrapping_add(keep);
-    u32::from(is_whole && keeps_lengths(edits, first, keep))
+    if is_whole && keeps_lengths(edits, first, keep) {
+        IN_PLACE
+    } else {
+        ANEW
+    }
 }
 
 /// The sum of the payload as it came, however long.

@@ -51,6 +51,8 @@ pub struct Policy {
 pub enum Obstacle {
     /// It is wrong, whatever becomes of the machine.
     Mistake(Problem),
+    /// Its WAN is an interface whose packets cannot be read.
+    NoEthernet(Problem),
     /// It names an interface that is not there.
     NoInterface(Problem),
     /// There is no way to a server, or to clients.
@@ -61,7 +63,10 @@ impl Obstacle {
     /// What and where.
     pub const fn problem(&self) -> &Problem {
         match self {
-            Self::Mistake(problem) | Self::NoInterface(problem) | Self::NoRoute(problem) => problem,
+            Self::Mistake(problem)
+            | Self::NoEthernet(problem)
+            | Self::NoInterface(problem)
+            | Self::NoRoute(problem) => problem,
         }
     }
 
@@ -69,7 +74,7 @@ impl Obstacle {
     /// and routes may not be up yet, but who names them on a command line means those that are.
     pub const fn is_awaited(&self) -> bool {
         let in_file = matches!(self.problem().place, Place::File { .. });
-        in_file && !matches!(self, Self::Mistake(_))
+        in_file && !matches!(self, Self::Mistake(_) | Self::NoEthernet(_))
     }
 }
 
@@ -120,7 +125,7 @@ impl Policy {
         for given in &config.wan {
             let link = wans.iter().find(|link| link.name == given.value);
             if let Some(link) = link.filter(|link| !link.ethernet) {
-                obstacles.push(Obstacle::Mistake(Problem::new(
+                obstacles.push(Obstacle::NoEthernet(Problem::new(
                     &given.place,
                     format!(
                         "{} has no Ethernet header (as PPP, tun and WireGuard have none): ftp-nat \

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use aya::maps::MapData;
-use ftp_nat_common::abi::Ports;
+use ftp_nat_common::{abi::Ports, addr::Port};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 const SIZE: usize = size_of::<Ports>();
@@ -54,7 +54,7 @@ impl PortBytes {
     }
 
     fn byte(&self, port: u16) -> &AtomicU8 {
-        &self.bytes()[usize::from(port)]
+        &self.bytes()[Port::new(port).place()]
     }
 
     /// A port's byte.

@@ -91,7 +91,7 @@ impl Inspection {
     #[inline(always)]
     fn byte(&self, session: &Session, at: u32) -> u8 {
         let place = self.place as usize & LINE_MAX;
-        direction(session, self.is_replies).line[place | at as usize & (LINE_MAX - 1)]
+        direction(session, self.is_replies).half(place)[at as usize & (LINE_MAX - 1)]
     }
 
     /// Puts the line's `len` bytes before `start` in front of the text.

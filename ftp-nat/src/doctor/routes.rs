@@ -68,6 +68,8 @@ pub(super) fn routes(subject: &Subject, findings: &mut Findings) {
                 problem,
                 "correct the name, or bring the interface up",
             ),
+            // Told with its interface.
+            Obstacle::NoEthernet(_) => {}
             Obstacle::Mistake(_) => {
                 findings.error("configuration-wrong", None, problem, "correct it");
             }

@@ -22,7 +22,7 @@ use ftp_nat_common::{
         Count, Event, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
         PublishKey, Session, Settings, interface_flag, map, mss, port, station,
     },
-    addr::Addr,
+    addr::{Addr, Port},
     counter::{COUNTERS, Counter},
 };
 use ftp_nat_tests::lab::{LAN, Lab, WAN};
@@ -235,12 +235,12 @@ impl Datapath {
 
     pub(crate) fn mark_port(&mut self, number: u16, mark: u8) {
         let mut ports = Box::new(self.ports.get(&0, 0).unwrap());
-        ports.0[usize::from(number)] |= mark;
+        ports.0[Port::new(number).place()] |= mark;
         self.ports.set(0, *ports, 0).unwrap();
     }
 
     pub(crate) fn port_marks(&self, number: u16) -> u8 {
-        self.ports.get(&0, 0).unwrap().0[usize::from(number)]
+        self.ports.get(&0, 0).unwrap().0[Port::new(number).place()]
     }
 
     pub(crate) fn publish(&mut self, key: PublishKey, publish: Publish) {

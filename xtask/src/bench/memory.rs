@@ -24,7 +24,6 @@ use super::{
     crowd::{self, Flows},
     figure::Figure,
     programs::{
-        go_first,
         layout::{flow_address, flow_port},
         pinned,
     },
@@ -307,7 +306,6 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
 fn ping(data: &Pair, is_over: &AtomicBool) -> anyhow::Result<Vec<(Instant, Instant)>> {
     thread::scope(|scope| {
         let echo = scope.spawn(|| -> anyhow::Result<()> {
-            go_first()?;
             let mut byte = [0];
             while byte != *b"." {
                 (&data.server).read_exact(&mut byte)?;
@@ -315,7 +313,6 @@ fn ping(data: &Pair, is_over: &AtomicBool) -> anyhow::Result<Vec<(Instant, Insta
             }
             Ok(())
         });
-        go_first()?;
         let mut times = Vec::new();
         let mut once = |byte: [u8; 1]| -> anyhow::Result<()> {
             let sent = Instant::now();
