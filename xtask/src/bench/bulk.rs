@@ -111,7 +111,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
             }
         }
     }
-    for turn in 0..=options.runs(7) {
+    // A smoke run needs no warming up.
+    for turn in u32::from(options.smoke)..=options.runs(7) {
         let mut at = 0;
         for bundling in Bundling::ALL {
             for pipe in &pipes {
