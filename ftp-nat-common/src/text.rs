@@ -22,6 +22,11 @@ pub struct Text {
     pub from: u32,
     /// End.
     pub to: u32,
+    /// Groups of an IPv6 address that are zero, a bit each; then where those begin that `::` stands
+    /// for, and in the second byte where they end. Kept here for the same reason.
+    zeros: u32,
+    /// Zero.
+    pad: u32,
 }
 
 impl Text {
@@ -136,11 +141,9 @@ impl Text {
 
     /// Group `place` of an IPv6 address, with what stands in front of it (RFC 5952, as inet_ntop
     /// writes it: there are servers that compare the text with that of the client's address).
-    ///
-    /// `zeros`: where the groups begin that `::` stands for, and behind it where they end.
     #[inline(never)]
-    fn push_group(&mut self, addr: &Addr, place: u32, zeros: u32) {
-        let (start, end) = (zeros & 0xff, zeros >> 8);
+    fn push_group(&mut self, addr: &Addr, place: u32) {
+        let (start, end) = (self.zeros & 0xff, self.zeros >> 8);
         if place >= start && place < end {
             if place == start {
                 self.push(b':');
@@ -165,10 +168,11 @@ impl Text {
         if addr.is_v4() {
             self.push_octets(addr.v4().to_ne_bytes(), b'.');
         } else {
-            let zeros = longest_zeros(addr);
+            self.find_zeros(addr);
+            self.shorten_zeros();
             let mut place = 0;
             while place < 8 {
-                self.push_group(addr, place, zeros);
+                self.push_group(addr, place);
                 place += 1;
             }
         }
@@ -196,31 +200,45 @@ const fn group(addr: &Addr, place: u32) -> u16 {
     }
 }
 
-/// The first of the longest runs of two or more groups of zeros: where it begins, and where it ends
-/// in the second byte; 0 where there is none.
-#[inline(never)]
-fn longest_zeros(addr: &Addr) -> u32 {
-    let mut zeros = 0_u32;
-    let mut place = 0;
-    while place < 8 {
-        zeros |= ((group(addr, place) == 0) as u32) << place;
-        place += 1;
+impl Text {
+    /// Which groups of the address are zero.
+    #[inline(always)]
+    fn find_zeros(&mut self, addr: &Addr) {
+        let mut zeros = 0_u32;
+        let mut place = 0;
+        while place < 8 {
+            // 1 for zero and 0 for all else, without a branch.
+            zeros |= (u32::from(group(addr, place)).wrapping_sub(1) >> 31) << place;
+            place += 1;
+        }
+        self.zeros = zeros;
     }
-    // Bit n: a run of `len` groups begins at n.
-    let mut starts = zeros;
-    let mut len = 1;
-    while len < 8 && starts & (zeros >> len) != 0 {
-        starts &= zeros >> len;
-        len += 1;
+
+    /// The first of the longest runs of two or more groups of zeros; 0 where there is none.
+    #[inline(never)]
+    fn shorten_zeros(&mut self) {
+        let zeros = self.zeros;
+        // Bit n: a run of `len` groups begins at n.
+        let mut starts = zeros;
+        let mut len = 1;
+        while len < 8 && starts & (zeros >> len) != 0 {
+            starts &= zeros >> len;
+            len += 1;
+        }
+        self.zeros = if len == 1 {
+            0
+        } else {
+            // The lowest bit's number.
+            let lowest = starts & starts.wrapping_neg();
+            let mut start = 0;
+            let mut bit = 1;
+            while bit < 8 {
+                start += u32::from(lowest >> bit != 0);
+                bit += 1;
+            }
+            start | (start + len) << 8
+        };
     }
-    if len == 1 {
-        return 0;
-    }
-    let mut start = 0;
-    while start < 7 && starts >> start & 1 == 0 {
-        start += 1;
-    }
-    start | (start + len) << 8
 }
 
 #[inline(always)]

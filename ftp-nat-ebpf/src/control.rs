@@ -32,6 +32,8 @@ pub struct Scratch {
     pub connection: Connection,
     /// Its flow, of one direction and then of the other.
     pub flow: Flow,
+    /// Where its inbound direction leaves.
+    pub inward: Exit,
     /// Where its outbound direction leaves.
     pub outward: Exit,
     /// The next hop that was looked up last.

@@ -1,6 +1,7 @@
 //! Flows: finding the one of a packet, and making the two of a connection.
 
 use crate::count;
+use crate::forward::is_fresh;
 use crate::gateway::Hook;
 use crate::kernel::{Context, Skb, jiffies, route};
 use crate::maps;
@@ -165,6 +166,49 @@ pub struct Connection {
 pub struct Exit {
     ifindex: u32,
     mtu: u32,
+    macs: [u16; 6],
+    fresh_until: u32,
+    route_epoch: u32,
+    flags: u32,
+}
+
+impl Exit {
+    /// Through this interface; the first packet asks for its neighbour.
+    #[inline(always)]
+    fn through(ifindex: u32, mtu: u32) -> Self {
+        Self {
+            ifindex,
+            mtu,
+            macs: [0; 6],
+            fresh_until: 0,
+            route_epoch: 0,
+            flags: 0,
+        }
+    }
+
+    /// Where this flow's packets leave.
+    #[inline(always)]
+    fn of(flow: &Flow) -> Self {
+        Self {
+            ifindex: flow.out_ifindex,
+            mtu: flow.out_mtu,
+            macs: flow.macs,
+            fresh_until: flow.fresh_until,
+            route_epoch: flow.route_epoch,
+            flags: u32::from(flow.flags & flow_flag::XDP),
+        }
+    }
+
+    /// Lets this flow's packets leave there.
+    #[inline(always)]
+    fn give(&self, flow: &mut Flow) {
+        flow.out_ifindex = self.ifindex;
+        flow.out_mtu = self.mtu;
+        flow.macs = self.macs;
+        flow.fresh_until = self.fresh_until;
+        flow.route_epoch = self.route_epoch;
+        flow.flags |= self.flags as u8;
+    }
 }
 
 /// An interface, if flows may be redirected through it in this role.
@@ -204,8 +248,7 @@ fn set_exits(skb: &Skb, hook: Hook) -> bool {
     let Some(exit) = redirectable(hop.ifindex, interface_flag::LAN) else {
         return false;
     };
-    scratch.flow.out_ifindex = hop.ifindex;
-    scratch.flow.out_mtu = exit.mtu;
+    scratch.inward = Exit::through(hop.ifindex, exit.mtu);
     if !route(
         skb,
         &connection.public.addr,
@@ -218,11 +261,73 @@ fn set_exits(skb: &Skb, hook: Hook) -> bool {
     let Some(exit) = redirectable(hop.ifindex, interface_flag::WAN) else {
         return false;
     };
-    scratch.outward = Exit {
-        ifindex: hop.ifindex,
-        mtu: exit.mtu,
-    };
+    scratch.outward = Exit::through(hop.ifindex, exit.mtu);
     true
+}
+
+/// The same from the control connection, if that goes between the same hosts and has been found its
+/// way within the last second: most data connections follow a reply at once.
+#[inline(never)]
+fn follow_control() -> bool {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    let scratch = unsafe { &mut *scratch };
+    let connection = &scratch.connection;
+    if connection.kind == kind::CONTROL {
+        return false;
+    }
+    let Some(session) = maps::SESSIONS.get_ptr(connection.session) else {
+        return false;
+    };
+    // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+    let session = unsafe { &*session };
+    if session.outside.addr != connection.outside.addr
+        || session.public.addr != connection.public.addr
+        || session.inside.addr != connection.inside.addr
+    {
+        return false;
+    }
+    let Some(inbound) = find(&session.outside, &session.public, side::INBOUND) else {
+        return false;
+    };
+    let Some(outbound) = find(&session.inside, &session.outside, side::OUTBOUND) else {
+        return false;
+    };
+    // SAFETY: as above.
+    let (inbound, outbound) = unsafe { (&*inbound, &*outbound) };
+    if inbound.out_ifindex == 0 || !is_fresh(inbound) || !is_fresh(outbound) {
+        return false;
+    }
+    scratch.inward = Exit::of(inbound);
+    scratch.outward = Exit::of(outbound);
+    true
+}
+
+/// Leaves in the scratch memory where the connection's directions leave.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_exits(context: Context, hook: u32) -> u32 {
+    let hook = Hook::of(hook);
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    let no_nat = unsafe { (*scratch).connection.flags & flow_flag::NO_NAT != 0 };
+    let may_be_redirected = !no_nat && hook != Hook::WanEgress;
+    if may_be_redirected && (follow_control() || set_exits(&Skb::of(context), hook)) {
+        return 1;
+    }
+    // SAFETY: as above.
+    unsafe {
+        (*scratch).inward = Exit::through(0, 0);
+        (*scratch).outward = Exit::through(0, 0);
+    }
+    if may_be_redirected {
+        count::add(Counter::PassedNoRoute, 0);
+    }
+    0
 }
 
 /// Makes both flows of the connection in the scratch memory. The inbound one comes first: it is the
@@ -265,10 +370,6 @@ fn make(skb: &Skb, hook: Hook, fresh: bool) -> bool {
     flow.addr_diff = difference(public_sum, inside_sum);
     flow.port_diff = port_difference(connection.public.port, connection.inside.port);
     flow.session = connection.session;
-    // Its first packet asks for its neighbour, which the stack then keeps an eye on.
-    flow.macs = [0; 6];
-    flow.fresh_until = 0;
-    flow.route_epoch = 0;
     flow.tcp_flags = 0;
     flow.acked = 0;
     flow.pad = [0; 3];
@@ -279,14 +380,10 @@ fn make(skb: &Skb, hook: Hook, fresh: bool) -> bool {
     if connection.kind == kind::CONTROL && connection.server_inside == 0 {
         flow.flags |= flow_flag::REPLIES;
     }
-    let redirected = !no_nat && set_exits(skb, hook);
-    if !redirected {
-        flow.out_ifindex = 0;
-        flow.out_mtu = 0;
-        if !no_nat && hook != Hook::WanEgress {
-            count::add(Counter::PassedNoRoute, 0);
-        }
-    }
+    ftp_nat_exits(skb.context(), hook as u32);
+    // SAFETY: as above.
+    let (inward, outward) = unsafe { (&(*scratch).inward, &(*scratch).outward) };
+    inward.give(flow);
     let flags = if fresh { BPF_NOEXIST } else { BPF_ANY };
     if !insert(
         &connection.outside,
@@ -305,12 +402,7 @@ fn make(skb: &Skb, hook: Hook, fresh: bool) -> bool {
     }
     flow.addr_diff = difference(inside_sum, public_sum);
     flow.port_diff = port_difference(connection.inside.port, connection.public.port);
-    if redirected {
-        // SAFETY: as above.
-        let outward = unsafe { &(*scratch).outward };
-        flow.out_ifindex = outward.ifindex;
-        flow.out_mtu = outward.mtu;
-    }
+    outward.give(flow);
     if !insert(
         seen_inside,
         &connection.outside,

@@ -116,7 +116,21 @@ impl Policy {
         let mut obstacles = Vec::new();
         let wans = named(&config.wan, network, &mut obstacles);
         let lans = lans(config, network, &wans, &mut obstacles);
-        for link in &wans {
+        let is_ethernet = |link: &&Link| link.ethernet;
+        for given in &config.wan {
+            let link = wans.iter().find(|link| link.name == given.value);
+            if let Some(link) = link.filter(|link| !link.ethernet) {
+                obstacles.push(Obstacle::Mistake(Problem::new(
+                    &given.place,
+                    format!(
+                        "{} has no Ethernet header (as PPP, tun and WireGuard have none): ftp-nat \
+                         cannot read its packets",
+                        link.name
+                    ),
+                )));
+            }
+        }
+        for link in wans.iter().filter(is_ethernet) {
             policy.attach(link, Program::WanIngress);
             policy.attach(link, Program::WanEgress);
             if config.datapath == Datapath::Xdp {
@@ -124,7 +138,14 @@ impl Policy {
             }
             policy.interface(link, interface_flag::WAN);
         }
-        for link in &lans {
+        for link in lans.iter().filter(|link| !link.ethernet) {
+            policy.warnings.insert(format!(
+                "{} has no Ethernet header: connections through it go by the stack, and a firewall \
+                 has to let them pass",
+                link.name
+            ));
+        }
+        for link in lans.iter().filter(is_ethernet) {
             policy.attach(link, Program::LanIngress);
             if config.datapath == Datapath::Xdp {
                 policy.attach(link, Program::LanXdp);
@@ -537,9 +558,14 @@ mod tests {
     const LAN: u32 = 3;
 
     fn network() -> Network {
+        network_of(true, true)
+    }
+
+    /// Whether its interfaces have Ethernet headers.
+    fn network_of(wan: bool, lan: bool) -> Network {
         Network::default()
-            .with_link(WAN, "wan", true)
-            .with_link(LAN, "lan", true)
+            .with_link(WAN, "wan", wan)
+            .with_link(LAN, "lan", lan)
             .with_address(WAN, "198.51.100.1")
             .with_address(LAN, "10.0.0.1")
             .with_route("10.0.0.5", Route::Through(LAN))
@@ -708,7 +734,9 @@ mod tests {
                 .unwrap()
                 .into_iter()
                 .collect::<HashMap<_, _>>();
+            // And each of their addresses without a port.
             assert_eq!(published, policy.published_and_addresses());
+            assert_eq!(published.len(), 2);
             let interfaces = maps
                 .interfaces
                 .all()
@@ -839,13 +867,22 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_without_ethernet_is_marked_so() {
-        let network = Network::default()
-            .with_link(WAN, "wan", false)
-            .with_link(LAN, "lan", true)
-            .with_address(WAN, "198.51.100.1")
-            .with_route("10.0.0.5", Route::Through(LAN));
-        let (policy, _) = derive("wan:21=10.0.0.5:21", &network);
-        assert_eq!(policy.interfaces[&WAN].flags, interface_flag::WAN);
+    fn a_wan_without_ethernet_is_refused() {
+        let network = network_of(false, true);
+        let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
+        assert_eq!(obstacles.len(), 1);
+        assert!(obstacles[0].contains("wan has no Ethernet header"));
+        assert_eq!(hooks(&policy), [("lan", Program::LanIngress)]);
+    }
+
+    #[test]
+    fn an_inside_without_ethernet_is_left_to_the_stack() {
+        let network = network_of(true, false);
+        let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
+        assert_eq!(obstacles, [""; 0]);
+        assert_eq!(hooks(&policy), BOTH_WAN);
+        assert!(!policy.interfaces.contains_key(&LAN));
+        let said = policy.warnings.first().unwrap();
+        assert!(said.contains("lan has no Ethernet header"), "{said}");
     }
 }
