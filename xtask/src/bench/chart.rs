@@ -19,7 +19,7 @@ const PANELS: [(&str, &str, &str); 3] = [
     ),
 ];
 
-const WIDTH: u32 = 760;
+const WIDTH: u32 = 820;
 /// Where bars begin, and how long the longest is.
 const LEFT: u32 = 200;
 const LONGEST: f64 = 430.0;

@@ -154,7 +154,7 @@ const SECTIONS: &[Section] = &[
         title: "Small packets",
         note: "64-byte packets of a real data connection, all on one CPU. Generator and sink would be\n\
                other machines; what the router takes of a packet's time is the difference to\n\
-               generator and sink alone, and packets/s is what one CPU carries by that.",
+               the median of generator and sink alone, and packets/s is what one CPU carries by that.",
         corner: " router",
         rows: &[],
         columns: &[
@@ -183,18 +183,19 @@ const SECTIONS: &[Section] = &[
         title: "Bulk transfers",
         note: "Gigabits a second over announced and translated data connections, and what the router's\n\
                CPU takes for a gigabyte. Nothing is copied at either end. Bundled: with TSO, GSO and\n\
-               GRO; else every packet of 1500 bytes is handled by itself.",
+               GRO, and the CPU is the whole machine's, both ends included; else every packet of 1500\n\
+               bytes is handled by itself, and the CPU is the router's.",
         corner: " router",
         rows: &[],
         columns: &[
             column("1 stream, bundled", "bulk.", ".1.offload"),
-            column("CPU", "bulk.", ".1.offload.cpu"),
+            column("all CPU", "bulk.", ".1.offload.cpu_of_all"),
             column("16 streams, bundled", "bulk.", ".16.offload"),
-            column("CPU", "bulk.", ".16.offload.cpu"),
+            column("all CPU", "bulk.", ".16.offload.cpu_of_all"),
             column("1 stream, single", "bulk.", ".1.segments"),
-            column("CPU", "bulk.", ".1.segments.cpu"),
+            column("router's CPU", "bulk.", ".1.segments.cpu"),
             column("16 streams, single", "bulk.", ".16.segments"),
-            column("CPU", "bulk.", ".16.segments.cpu"),
+            column("router's CPU", "bulk.", ".16.segments.cpu"),
         ],
     },
     Section {

@@ -76,19 +76,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
         store.add_sessions(sessions)
     })?;
     figures.extend(cost);
-    store.remove_sessions(sessions)?;
     let mappings = number(MAPPINGS);
     let cost = Cost::of("mapping", mappings, &store.fd(map::MAPPINGS), || {
         store.add_mappings(mappings)
     })?;
     figures.extend(cost);
-    store.remove_mappings(mappings)?;
     let connections = number(CONNECTIONS);
     let cost = Cost::of("connection", connections, &store.fd(map::FLOWS4), || {
         crowd::fill(&mut store.flows, &mut store.data, connections)?;
         Ok(())
     })?;
     figures.extend(cost);
+    // Not before: what is given back comes late, and would be missing from what comes next.
+    store.remove_sessions(sessions)?;
+    store.remove_mappings(mappings)?;
     if let Some(size) = slab_size("nf_conntrack")? {
         figures.push(Figure::of("memory.conntrack.slab", "B", vec![size]));
     }
@@ -205,7 +206,8 @@ impl<'lab> Store<'lab> {
 
     fn remove_sessions(&mut self, number: u32) -> anyhow::Result<()> {
         for number in numbers(number) {
-            self.sessions.remove(&number)?;
+            // The daemon's sweep may have been there before.
+            let _ = self.sessions.remove(&number);
         }
         Ok(())
     }

@@ -10,8 +10,8 @@
 //! tracking wants it, and GRO cannot make few large packets of them.
 //!
 //! Generator and sink would be other machines. So besides the packets a second as counted there is
-//! what the router alone takes of a packet's time, the difference to that shorter way in the same
-//! turn, and how many packets a second one CPU of the router would carry by that.
+//! what the router alone takes of a packet's time, the difference to the median of that shorter
+//! way, and how many packets a second one CPU of the router would carry by that.
 
 use std::{
     net::SocketAddrV4,
@@ -81,22 +81,21 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
     let mut rates = figures("", "packets/s");
     let mut losses = figures(".lost", "%");
     for turn in 0..=options.runs(11) {
-        let mut alone = 0.0;
         for (at, range) in ranges.iter_mut().enumerate() {
             let (nanoseconds, lost) = range.shoot(options.turns(PACKETS))?;
-            if at == 0 {
-                alone = nanoseconds;
-            }
             // The first turn warms up.
-            if turn == 0 {
-                continue;
+            if turn > 0 {
+                counted[at].runs.push(1e9 / nanoseconds);
+                losses[at].runs.push(lost);
             }
-            counted[at].runs.push(1e9 / nanoseconds);
-            losses[at].runs.push(lost);
-            if at > 0 {
-                costs[at].runs.push(nanoseconds - alone);
-                rates[at].runs.push(1e9 / (nanoseconds - alone));
-            }
+        }
+    }
+    let alone = 1e9 / counted[0].median();
+    for at in 1..ranges.len() {
+        for rate in &counted[at].runs {
+            let nanoseconds = 1e9 / rate - alone;
+            costs[at].runs.push(nanoseconds);
+            rates[at].runs.push(1e9 / nanoseconds);
         }
     }
     let measured = [rates, costs, counted, losses].into_iter().flatten();
