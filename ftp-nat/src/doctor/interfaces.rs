@@ -25,19 +25,6 @@ pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     };
     for link in subject.interfaces(interface_flag::WAN | interface_flag::LAN) {
         is_up(link, &mut netlink, findings);
-        if !link.ethernet {
-            findings.error(
-                "no-ethernet-header",
-                None,
-                format!(
-                    "packets on {} have no Ethernet header (PPP, tun, WireGuard): they pass \
-                     untranslated",
-                    link.name
-                ),
-                "attach to an interface with one, such as the Ethernet or VLAN interface on the \
-                 machine in front",
-            );
-        }
         for (v4, smallest) in SMALLEST {
             if subject.uses(v4) && link.mtu < smallest {
                 findings.warning(
