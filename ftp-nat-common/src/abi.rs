@@ -13,7 +13,7 @@ use bytemuck::{Pod, Zeroable};
 
 /// Changes with every change of a pinned map's layout or meaning: pins of another version are
 /// never read.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// Names of the maps, as pinned and as declared by the datapath.
 pub mod map {

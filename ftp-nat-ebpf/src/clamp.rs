@@ -38,7 +38,7 @@ pub fn clamp<N: Net>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
     let most = match settings.mss_clamp {
         mss::OFF => return true,
         mss::AUTO => {
-            // SAFETY: the map is not preallocated, so an entry lives on while it is read.
+            // SAFETY: a map's entry stays in its place while a program runs.
             let here = unsafe { maps::INTERFACES.get(skb.ifindex()) }.map_or(u32::MAX, |it| it.mtu);
             let headers = if N::V4 { 40 } else { 60 };
             here.min(flow.out_mtu).saturating_sub(headers)

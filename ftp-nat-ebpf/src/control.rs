@@ -24,6 +24,8 @@ pub const WINDOW: usize = 2048;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Scratch {
+    /// When the daemon was woken last for events, in jiffies.
+    pub woken: u64,
     /// A SYN that may open something.
     pub syn: Syn,
     /// A session that is being made.
@@ -128,7 +130,7 @@ pub fn is_same_start(flow: &Flow, seq: u32) -> bool {
     let Some(session) = maps::SESSIONS.get_ptr(flow.session) else {
         return false;
     };
-    // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+    // SAFETY: a map's entry stays in its place while a program runs.
     unsafe { (*session).commands.isn == seq }
 }
 
@@ -218,7 +220,7 @@ pub fn is_quiet<N: Net>(packet: &Packet<N>, flow: &Flow) -> bool {
     let Some(session) = maps::SESSIONS.get_ptr_mut(flow.session) else {
         return false;
     };
-    // SAFETY: the map is not preallocated, so the entry lives on while it is used. Each direction
+    // SAFETY: a map's entry stays in its place while a program runs. Each direction
     // writes its own half of the session.
     let session = unsafe { &mut *session };
     let ack = (packet.flags & tcp::ACK_FLAG != 0).then_some(packet.ack);

@@ -2,6 +2,7 @@
 
 use crate::kernel::jiffies;
 use crate::maps;
+use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use bytemuck::Zeroable;
 use ftp_nat_common::abi::{Event, Session};
 use ftp_nat_common::counter::Counter;
@@ -37,9 +38,27 @@ pub fn tell(fill: impl FnOnce(&mut Event)) {
         entry.write(Event::zeroed());
         entry.assume_init_mut()
     };
-    event.time = jiffies();
+    let now = jiffies();
+    event.time = now;
     fill(event);
-    entry.submit(0);
+    entry.submit(wakeup(now));
+}
+
+/// Whether the daemon is woken for an event: once a tick on each CPU. To wake it means to interrupt
+/// this CPU, which in a virtual machine costs more than all that led to the event; and once awake,
+/// the daemon looks again until the tick is over.
+#[inline(always)]
+fn wakeup(now: u64) -> u64 {
+    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+        return BPF_RB_FORCE_WAKEUP.into();
+    };
+    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    let woken = unsafe { &mut (*scratch).woken };
+    if *woken == now {
+        return BPF_RB_NO_WAKEUP.into();
+    }
+    *woken = now;
+    BPF_RB_FORCE_WAKEUP.into()
 }
 
 /// Fills in what an event tells about its session.

@@ -9,7 +9,7 @@ use crate::maps;
 use crate::publish;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use ftp_nat_common::abi::{
-    Mapping, MappingKey, PublishKey, Session, Settings, event, kind, role, session_flag, side,
+    Mapping, MappingKey, PublishKey, Session, Settings, event, kind, port, role, session_flag, side,
 };
 use ftp_nat_common::addr::{Addr, Endpoint, Port};
 use ftp_nat_common::counter::Counter;
@@ -67,13 +67,16 @@ unsafe extern "C" fn ask(_index: u64, scratch: *mut *mut Scratch) -> i64 {
 
 #[inline(always)]
 fn ask_once(key: &MappingKey, mapping: &Mapping) -> u32 {
-    let published = PublishKey {
-        addr: key.dst,
-        port: key.dport,
-        pad: 0,
-    };
-    if maps::PUBLISHED.get_ptr(published).is_some() {
-        return TAKEN;
+    // Most ports are no control port of anybody: that is known at a glance.
+    if interest::marks(key.dport) & port::PUBLISHED != 0 {
+        let published = PublishKey {
+            addr: key.dst,
+            port: key.dport,
+            pad: 0,
+        };
+        if maps::PUBLISHED.get_ptr(published).is_some() {
+            return TAKEN;
+        }
     }
     match maps::MAPPINGS.insert(key, mapping, u64::from(BPF_NOEXIST)) {
         Ok(()) => return GIVEN,
@@ -84,7 +87,7 @@ fn ask_once(key: &MappingKey, mapping: &Mapping) -> u32 {
     let Some(there) = maps::MAPPINGS.get_ptr(key) else {
         return TAKEN;
     };
-    // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+    // SAFETY: a map's entry stays in its place while a program runs.
     let there = unsafe { &*there };
     // The same end announced again, or an announcement that nobody came for in time.
     let free = there.to == mapping.to || jiffies() > there.expires;

@@ -214,7 +214,7 @@ impl Exit {
 /// An interface, if flows may be redirected through it in this role.
 #[inline(always)]
 pub fn redirectable(ifindex: u32, role: u32) -> Option<&'static Interface> {
-    // SAFETY: the map is not preallocated, so an entry lives on while it is read.
+    // SAFETY: a map's entry stays in its place while a program runs.
     let interface = unsafe { maps::INTERFACES.get(ifindex) }?;
     let wanted = role | interface_flag::ETHERNET;
     (interface.flags & wanted == wanted).then_some(interface)
@@ -281,7 +281,7 @@ fn follow_control() -> bool {
     let Some(session) = maps::SESSIONS.get_ptr(connection.session) else {
         return false;
     };
-    // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+    // SAFETY: a map's entry stays in its place while a program runs.
     let session = unsafe { &*session };
     if session.outside.addr != connection.outside.addr
         || session.public.addr != connection.public.addr
@@ -358,9 +358,6 @@ fn make(fresh: bool) -> bool {
     } else {
         &connection.inside
     };
-    if !fresh {
-        remove_old(&connection.outside, &connection.public);
-    }
     let now = jiffies();
     // An IPv4 address lies in the last word, behind words that both addresses share.
     let inside_sum = of_addr(&connection.inside.addr.0, false);
@@ -385,14 +382,10 @@ fn make(fresh: bool) -> bool {
     // SAFETY: as above.
     let (inward, outward) = unsafe { (&(*scratch).inward, &(*scratch).outward) };
     inward.give(flow);
-    let flags = if fresh { BPF_NOEXIST } else { BPF_ANY };
-    if !insert(
-        &connection.outside,
-        &connection.public,
-        side::INBOUND,
-        flow,
-        flags,
-    ) {
+    let (outside, public) = (&connection.outside, &connection.public);
+    if !insert(outside, public, side::INBOUND, flow, BPF_NOEXIST)
+        && (fresh || !replace_old(outside, public, flow))
+    {
         return false;
     }
     flow.to = connection.public.addr;
@@ -445,15 +438,16 @@ fn remove(src: &Endpoint, dst: &Endpoint, side: u32) {
     }
 }
 
-/// Ends the outbound half of an old connection whose inbound key comes back.
+/// Puts the inbound flow in the place of an old connection's, whose outbound one ends.
 #[inline(never)]
-fn remove_old(outside: &Endpoint, public: &Endpoint) {
+fn replace_old(outside: &Endpoint, public: &Endpoint, flow: &Flow) -> bool {
     let Some(old) = find(outside, public, side::INBOUND) else {
-        return;
+        return false;
     };
-    // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+    // SAFETY: a map's entry stays in its place while a program runs.
     let old_end = unsafe { Endpoint::new((*old).to, (*old).port) };
     remove(&old_end, outside, side::OUTBOUND);
+    insert(outside, public, side::INBOUND, flow, BPF_ANY)
 }
 
 #[inline(always)]

@@ -160,7 +160,7 @@ fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         }
         return NEXT;
     };
-    // SAFETY: the map is not preallocated, so the entry lives on while it is used; a direction's
+    // SAFETY: a map's entry stays in its place while a program runs; a direction's
     // packets seldom run on two CPUs, and what that loses are counts.
     let flow = unsafe { &mut *flow };
     let is_last = look == Look::Read || flow.kind != kind::CONTROL || hook == Hook::LanIngress;
@@ -231,7 +231,7 @@ fn opening(skb: &Skb, hook: Hook) -> bool {
         return true;
     }
     if let Some(flow) = flow::find(&syn.source, &syn.destination, hook.side()) {
-        // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+        // SAFETY: a map's entry stays in its place while a program runs.
         let flow = unsafe { &*flow };
         let again = if flow.kind == kind::CONTROL {
             control::is_same_start(flow, syn.seq)
@@ -290,7 +290,7 @@ fn is_in_window<N: Net>(packet: &Packet<N>, flow: &Flow, side: u32) -> bool {
     let Some(other) = other.find() else {
         return true;
     };
-    // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+    // SAFETY: a map's entry stays in its place while a program runs.
     let other = unsafe { &*other };
     let beyond = packet.seq.wrapping_sub(other.acked);
     other.packets == 0 || beyond.wrapping_add(BEHIND) <= AHEAD + BEHIND

@@ -122,7 +122,7 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
     let Some(flow) = flow::find(&quote.destination, &quote.source, hook.side()) else {
         return NEXT;
     };
-    // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+    // SAFETY: a map's entry stays in its place while a program runs.
     let flow = unsafe { &*flow };
     if flow.flags & flow_flag::NO_NAT != 0 || quote.to != quote.source.addr {
         return NEXT;

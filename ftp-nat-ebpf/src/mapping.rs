@@ -43,7 +43,7 @@ pub fn use_for(skb: &Skb, hook: Hook) -> bool {
         found = maps::MAPPINGS.get_ptr(wanted);
     }
     let Some(found) = found else { return false };
-    // SAFETY: the map is not preallocated, so the entry lives on while it is read.
+    // SAFETY: a map's entry stays in its place while a program runs.
     *mapping = unsafe { *found };
     // Whoever removes it uses it: a SYN and its twin on another CPU do not both.
     if maps::MAPPINGS.remove(wanted).is_err() {

@@ -1,4 +1,10 @@
 //! The maps: what outlives a packet. Layouts are in `ftp_nat_common::abi`.
+//!
+//! An entry that was found stays in its place while the program runs: one of a preallocated map is
+//! never given back, others not before all programs that may look at them have ended (RCU). But it
+//! may come to hold another key's value meanwhile, if it was removed: at once where the map is
+//! preallocated, and since Linux 6.1 elsewhere too. The daemon's sweep removes only what nothing was
+//! heard of for long, so that takes a packet that comes just then; and it may cost that packet.
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
@@ -17,21 +23,19 @@ use crate::control::Scratch;
 const FLOWS: u32 = 1 << 19;
 
 /// Flows over IPv4. Plain hash maps, here and below: an entry that a least-recently-used map threw
-/// out would cut a live connection. Not preallocated, so that they cost only what they hold and an
-/// entry is never reused under a reader's eyes.
+/// out would cut a live connection. Preallocated: making a connection's entries takes half the time
+/// then, and cannot fail for want of memory.
 #[map]
-pub(crate) static FLOWS4: HashMap<FlowKey4, Flow> =
-    HashMap::with_max_entries(FLOWS, BPF_F_NO_PREALLOC);
+pub(crate) static FLOWS4: HashMap<FlowKey4, Flow> = HashMap::with_max_entries(FLOWS, 0);
 
-/// Flows over IPv6.
+/// Flows over IPv6, which many gateways never see: allocated one by one.
 #[map]
 pub(crate) static FLOWS6: HashMap<FlowKey6, Flow> =
     HashMap::with_max_entries(FLOWS, BPF_F_NO_PREALLOC);
 
-/// Announced connections that have not come yet.
+/// Announced connections that have not come yet; preallocated, as [`FLOWS4`].
 #[map]
-pub(crate) static MAPPINGS: HashMap<MappingKey, Mapping> =
-    HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+pub(crate) static MAPPINGS: HashMap<MappingKey, Mapping> = HashMap::with_max_entries(1 << 16, 0);
 
 /// Control connections.
 #[map]
@@ -72,9 +76,9 @@ pub(crate) static PORTS: Array<Ports> = Array::with_max_entries(1, BPF_F_MMAPABL
 pub(crate) static COUNTERS: PerCpuArray<Count> =
     PerCpuArray::with_max_entries(COUNTER_NUMBER as u32, 0);
 
-/// Events for the daemon.
+/// Events for the daemon: room for ten thousand, as it reads them every few milliseconds.
 #[map]
-pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// A CPU's scratch memory: the stack has 512 bytes.
 #[map]

@@ -30,7 +30,7 @@ pub fn publish(skb: &Skb, hook: Hook) -> bool {
         port: public.port,
         pad: 0,
     };
-    // SAFETY: the map is not preallocated, so an entry lives on while it is read.
+    // SAFETY: a map's entry stays in its place while a program runs.
     let Some(found) = (unsafe { maps::PUBLISHED.get(wanted) }) else {
         return false;
     };

@@ -145,7 +145,7 @@ fn take<N: Net>(
     ttl: u8,
     flags: u8,
 ) -> Option<&'static mut Flow> {
-    // SAFETY: the map is not preallocated, so the entry lives on while it is used; a direction's
+    // SAFETY: a map's entry stays in its place while a program runs; a direction's
     // packets seldom run on two CPUs, and what that loses are counts.
     let flow = unsafe { &mut *key.find()? };
     let fits = total <= flow.out_mtu && total.wrapping_add(IP) <= frame.len() && ttl > 1;

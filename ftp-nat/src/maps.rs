@@ -50,11 +50,15 @@ const fn array<V>(name: &'static str, kind: MapType, flags: u32, entries: usize)
     }
 }
 
+const fn preallocated(spec: Spec) -> Spec {
+    Spec { flags: 0, ..spec }
+}
+
 /// All maps that are pinned.
 const SPECS: [Spec; 13] = [
-    table::<FlowKey4, Flow>(map::FLOWS4),
+    preallocated(table::<FlowKey4, Flow>(map::FLOWS4)),
     table::<FlowKey6, Flow>(map::FLOWS6),
-    table::<MappingKey, Mapping>(map::MAPPINGS),
+    preallocated(table::<MappingKey, Mapping>(map::MAPPINGS)),
     table::<u32, Session>(map::SESSIONS),
     table::<PublishKey, Publish>(map::PUBLISHED),
     Spec {

@@ -1,15 +1,30 @@
 //! The ring that the datapath's events come out of.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
 use ftp_nat_common::abi::Event;
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{Instant, sleep},
+};
 
 /// Events that are taken at once; then others have their turn, however fast events come.
 const AT_ONCE: usize = 256;
 
+/// The datapath wakes us once a tick (a hundredth of a second at the longest), however many events
+/// there are in it. So we look again for longer than that..
+const LINGER: Duration = Duration::from_millis(20);
+/// ..and so often that the ring does not run over meanwhile.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// The ring. There is one reader: the daemon.
-pub struct Ring(AsyncFd<RingBuf<MapData>>);
+pub struct Ring {
+    ring: AsyncFd<RingBuf<MapData>>,
+    /// Until when more may come without a wake-up; None: not before the next one.
+    until: Option<Instant>,
+}
 
 impl Ring {
     /// Listens to a ring.
@@ -19,10 +34,12 @@ impl Ring {
     /// What the kernel said.
     pub fn new(ring: RingBuf<MapData>) -> anyhow::Result<Self> {
         // SAFETY: the descriptor is that of the map in `ring`, which stays open as long as it.
-        unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
-            .map(Self)
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|error| error.into_parts().1)
-            .context("cannot listen for events")
+            .context("cannot listen for events")?;
+        // What came before we listened has woken nobody.
+        let until = Some(Instant::now());
+        Ok(Self { ring, until })
     }
 
     /// Waits for events and shows some of those that have come.
@@ -31,22 +48,33 @@ impl Ring {
     ///
     /// What the kernel said.
     pub async fn next(&mut self, mut show: impl FnMut(&Event)) -> anyhow::Result<()> {
-        let mut ready = self
-            .0
-            .readable_mut()
-            .await
-            .context("cannot wait for events")?;
-        let ring = ready.get_inner_mut();
-        for _ in 0..AT_ONCE {
+        if self.until.is_none() {
+            let mut ready = self
+                .ring
+                .readable()
+                .await
+                .context("cannot wait for events")?;
+            // Before the ring is read: a wake-up from here on is another one.
+            ready.clear_ready();
+            self.until = Some(Instant::now() + LINGER);
+        }
+        let ring = self.ring.get_mut();
+        for number in 0..AT_ONCE {
             let Some(item) = ring.next() else {
-                ready.clear_ready();
+                let now = Instant::now();
+                if number > 0 {
+                    self.until = Some(now + LINGER);
+                } else if self.until.is_none_or(|until| until <= now) {
+                    self.until = None;
+                    return Ok(());
+                }
+                sleep(PAUSE).await;
                 return Ok(());
             };
             if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(&item) {
                 show(&event);
             }
         }
-        // There may be more: it stays ready.
         tokio::task::yield_now().await;
         Ok(())
     }

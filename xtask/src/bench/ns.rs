@@ -10,7 +10,7 @@
 //! A reply 227 changes its session. So many sessions are prepared, each waiting for its 227, and
 //! each turn reads another one's; afterwards their state is put back.
 
-use std::{collections::HashMap as StdMap, net::SocketAddrV4};
+use std::{collections::HashMap as StdMap, net::SocketAddrV4, panic::resume_unwind, thread};
 
 use anyhow::{Context as _, ensure};
 use aya::{
@@ -539,8 +539,21 @@ impl<'lab> Crowd<'lab> {
         }
     }
 
-    /// Checks that every 227 was announced, and makes the sessions wait again.
+    /// Checks that every 227 was announced, and makes the sessions wait again: on the CPU that reads
+    /// their next packets, as that of a router has read the ones before.
     fn put_back(&mut self) -> anyhow::Result<()> {
+        thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    stay_on_cpu(last_cpu()?)?;
+                    self.put_sessions_back()
+                })
+                .join()
+                .unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    fn put_sessions_back(&mut self) -> anyhow::Result<()> {
         let keys: Vec<_> = self.mappings.keys().collect::<Result<_, _>>()?;
         ensure!(
             keys.len() == self.waiting.len(),
