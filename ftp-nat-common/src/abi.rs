@@ -25,6 +25,8 @@ pub mod map {
     pub const MAPPINGS: &str = "MAPPINGS";
     /// Session number (`u32`) to [`super::Session`].
     pub const SESSIONS: &str = "SESSIONS";
+    /// [`super::LinesKey`] to [`super::Lines`].
+    pub const LINES: &str = "LINES";
     /// [`super::PublishKey`] to [`super::Publish`].
     pub const PUBLISHED: &str = "PUBLISHED";
     /// Prefixes ([`crate::addr::Addr`], IPv4 from bit 96 on) of the masqueraded clients.
@@ -465,7 +467,7 @@ pub mod direction_flag {
 pub struct Direction {
     /// Everything before this sequence number (the sender's own) has been inspected and sent on.
     pub seen: u32,
-    /// How many bytes of an unfinished line are held: they stand in [`Direction::line`] at
+    /// How many bytes of an unfinished line are held: they stand in [`Lines`] at
     /// [`crate::segment::place`], their first sequence number is [`Direction::seen`].
     pub held_len: u16,
     /// Bytes of the current line before [`Direction::seen`]; saturates.
@@ -493,27 +495,38 @@ pub struct Direction {
     pub cleared: u32,
     /// What was changed, for retransmissions and for sequence numbers.
     pub edits: Edits,
-    /// The current line as far as it is known, in one half; in the other half, one whose first
-    /// bytes are owed.
-    pub line: [u8; 2 * LINE_MAX],
 }
 
-impl Direction {
-    /// The half of [`Direction::line`] that starts at `place`, 0 or [`LINE_MAX`].
-    ///
-    /// Two slices, and not one index made of `place` and another number: older verifiers (seen with Linux
-    /// 6.1) lose sight of a number that two others were joined to.
+/// One direction of a control connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct LinesKey {
+    /// The session's number.
+    pub session: u32,
+    /// 1: the server's direction.
+    pub is_replies: u32,
+}
+
+/// What is kept of a direction's lines because it was not sent on yet. Most sessions never have
+/// that: their lines come whole.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Lines {
+    /// The line that is held, in one half; in the other half, one whose first bytes are owed.
+    pub halves: [[u8; LINE_MAX]; 2],
+}
+
+impl Lines {
+    /// The half at `place`, 0 or 1.
     #[inline(always)]
-    pub fn half(&self, place: usize) -> &[u8] {
-        let (first, second) = self.line.split_at(LINE_MAX);
-        if place == 0 { first } else { second }
+    pub const fn half(&self, place: u16) -> &[u8; LINE_MAX] {
+        &self.halves[place as usize & 1]
     }
 
     /// The same, to be written to.
     #[inline(always)]
-    pub fn half_mut(&mut self, place: usize) -> &mut [u8] {
-        let (first, second) = self.line.split_at_mut(LINE_MAX);
-        if place == 0 { first } else { second }
+    pub const fn half_mut(&mut self, place: u16) -> &mut [u8; LINE_MAX] {
+        &mut self.halves[place as usize & 1]
     }
 }
 
@@ -607,6 +620,6 @@ mod user {
 
     pod!(
         Addr, Endpoint, ClientKey, FlowKey4, FlowKey6, Flow, MappingKey, Mapping, PublishKey,
-        Publish, Interface, Ports, Settings, Count, Session, Event
+        Publish, Interface, Ports, Settings, Count, Session, LinesKey, Lines, Event
     );
 }

@@ -7,10 +7,10 @@ mod recorder;
 
 pub use self::recorder::{Happening, Recorder};
 
-use crate::abi::{LINE_MAX, Session};
+use crate::abi::{Lines, Session};
 use crate::counter::Counter;
 use crate::inspect::{Gate, Inspection, direction, direction_mut};
-use crate::segment::{self, DROP, Outcome, PASS, Plan};
+use crate::segment::{self, DROP, Hold, PASS, Plan};
 use crate::tls::{self, PlainText};
 use bytemuck::Zeroable;
 use std::vec::Vec;
@@ -45,9 +45,11 @@ pub struct Limits {
 /// Sends `segment` through the gateway at time `now`: gives what leaves it, if anything does.
 ///
 /// `session` must be one that saw the connection's start ([`segment::start`]), or it takes the
-/// first segment of each direction for one.
+/// first segment of each direction for one. `lines` keeps what is not sent on yet: the client's
+/// lines, and the server's.
 pub fn pass<G: Gate>(
     session: &mut Session,
+    lines: &mut [Lines; 2],
     gate: &mut G,
     is_replies: bool,
     segment: &Segment,
@@ -74,12 +76,39 @@ pub fn pass<G: Gate>(
         limits.timeout,
     );
     counter.into_iter().for_each(|counter| gate.count(counter));
-    let mut whole = merge(direction.line, &plan, segment);
+    let lines = &mut lines[usize::from(is_replies)];
+    let mut whole = merge(lines, &plan, segment);
     if plan.verdict == DROP {
         return None;
     }
     if plan.verdict != PASS {
-        let outcome = read(session, gate, is_replies, &whole, plan.skip, now, limits);
+        let mut inspection = Inspection::zeroed();
+        read(
+            session,
+            gate,
+            &mut inspection,
+            is_replies,
+            &whole,
+            plan.skip,
+        );
+        let hold = if !segment.fin && inspection.must_hold(session) {
+            Hold::Yes
+        } else {
+            Hold::No
+        };
+        let outcome = segment::finish(
+            session,
+            &mut inspection,
+            is_replies,
+            hold,
+            now,
+            limits.timeout,
+        );
+        let counter = outcome.counter;
+        counter.into_iter().for_each(|counter| gate.count(counter));
+        if outcome.keeps {
+            *lines.half_mut(outcome.place) = inspection.line;
+        }
         if outcome.end == whole.seq && whole.seq != whole.end() {
             gate.count(Counter::LineHeld);
             if !outcome.probe {
@@ -135,8 +164,8 @@ fn passes_unread<G: Gate>(
 }
 
 /// The segment with the kept bytes that belong in front of it.
-fn merge(line: [u8; 2 * LINE_MAX], plan: &Plan, segment: &Segment) -> Segment {
-    let kept = &line[plan.from as usize..][..plan.merge as usize];
+fn merge(lines: &Lines, plan: &Plan, segment: &Segment) -> Segment {
+    let kept = &lines.half(plan.from)[..plan.merge as usize];
     Segment {
         seq: segment.seq.wrapping_sub(plan.merge),
         payload: [kept, &segment.payload].concat(),
@@ -144,21 +173,20 @@ fn merge(line: [u8; 2 * LINE_MAX], plan: &Plan, segment: &Segment) -> Segment {
     }
 }
 
+/// Reads what is new of the segment: its bytes behind the first `skip` ones.
 fn read<G: Gate>(
     session: &mut Session,
     gate: &mut G,
+    inspection: &mut Inspection,
     is_replies: bool,
     segment: &Segment,
     skip: u32,
-    now: u64,
-    limits: &Limits,
-) -> Outcome {
-    let mut inspection = Inspection::zeroed();
+) {
     inspection.begin(session, is_replies, segment.seq.wrapping_add(skip));
     let mut bytes = &segment.payload[skip as usize..];
     while let [byte, rest @ ..] = bytes {
         if let Some((word, rest)) = bytes.split_first_chunk()
-            && inspection.skim(session, u64::from_ne_bytes(*word))
+            && inspection.skim(u64::from_ne_bytes(*word))
         {
             bytes = rest;
             continue;
@@ -171,17 +199,6 @@ fn read<G: Gate>(
             break;
         }
     }
-    let outcome = segment::finish(
-        session,
-        &mut inspection,
-        is_replies,
-        segment.fin,
-        now,
-        limits.timeout,
-    );
-    let counter = outcome.counter;
-    counter.into_iter().for_each(|counter| gate.count(counter));
-    outcome
 }
 
 /// Leaves off what starts at the sender's `end`.

@@ -19,7 +19,6 @@ use crate::addr::{Addr, Port};
 use crate::counter::Counter;
 use crate::extended::Extended;
 use crate::line;
-use crate::segment;
 use crate::text::{TEXT_MAX, Text};
 use crate::tls;
 use crate::tuple::SixNumbers;
@@ -86,7 +85,7 @@ mod todo {
 }
 
 /// How many edits one segment may get: they must all be remembered until it is rewritten.
-const EDITS_A_SEGMENT: u32 = 3;
+const EDITS_A_SEGMENT: u16 = 3;
 
 /// The state while one segment is read.
 #[repr(C)]
@@ -117,21 +116,31 @@ pub struct Inspection {
     after_iac: u8,
     /// What the last byte asks for: [`mod@todo`].
     todo: u16,
-    /// Where in [`Direction::line`] the current line is kept: 0 or [`LINE_MAX`].
-    place: u16,
     /// Where in its line the argument of a PORT or EPRT begins; 0: not yet.
     argument: u16,
     /// The public port that the announcement got.
     public: Port,
-    edits: u32,
-    pad: u32,
+    edits: u16,
+    /// The current line's bytes, as far as it was read here and was not let go.
+    pub line: [u8; LINE_MAX],
 }
 
 impl Inspection {
     /// Starts at `seq`, with what the direction has seen before it. A held line is read anew.
+    ///
+    /// The line's bytes stay, they are written before they are read.
     #[inline(always)]
     pub fn begin(&mut self, session: &Session, is_replies: bool, seq: u32) {
-        *self = Self::zeroed();
+        self.six = SixNumbers::zeroed();
+        self.extended = Extended::zeroed();
+        self.text = Text::zeroed();
+        self.candidate = NOTHING;
+        self.stop = 0;
+        self.blind = 0;
+        self.todo = 0;
+        self.argument = 0;
+        self.public = Port(0);
+        self.edits = 0;
         let direction = if is_replies {
             &session.replies
         } else {
@@ -155,7 +164,6 @@ impl Inspection {
         self.head = 0;
         self.line_len = 0;
         self.line_seq = self.seq;
-        self.place = segment::place(direction(session, self.is_replies), self.seq);
         self.let_go = 0;
         self.six = SixNumbers::zeroed();
         self.extended = Extended::zeroed();
@@ -193,7 +201,7 @@ impl Inspection {
         self.head = line::add_to_head(self.head, byte, at);
         self.line_len = at.saturating_add(1);
         if self.let_go == 0 {
-            self.keep(session, byte, at);
+            self.keep(byte, at);
             self.look(byte, at);
         }
         if self.is_replies != 0 {
@@ -206,11 +214,9 @@ impl Inspection {
 
     /// Keeps a byte of the line, if it is not too long for that.
     #[inline(always)]
-    fn keep(&mut self, session: &mut Session, byte: u8, at: u16) {
-        let place = self.place as usize & LINE_MAX;
-        let direction = direction_mut(session, self.is_replies);
+    fn keep(&mut self, byte: u8, at: u16) {
         if (at as usize) < LINE_MAX {
-            direction.half_mut(place)[at as usize & (LINE_MAX - 1)] = byte;
+            self.line[at as usize & (LINE_MAX - 1)] = byte;
         } else if self.candidate != NOTHING {
             self.candidate = NOTHING;
             self.todo |= todo::TOO_LONG;
@@ -263,7 +269,7 @@ impl Inspection {
     /// that they are kept: no line's end, and nothing that a finder waits for. False: they must be
     /// fed one by one.
     #[inline(always)]
-    pub fn skim(&mut self, session: &mut Session, word: u64) -> bool {
+    pub fn skim(&mut self, word: u64) -> bool {
         let at = self.line_len;
         let is_idle = match self.candidate {
             NOTHING => true,
@@ -279,11 +285,8 @@ impl Inspection {
             return false;
         }
         if self.let_go == 0 && !is_long {
-            let place = self.place as usize & LINE_MAX;
-            let direction = direction_mut(session, self.is_replies);
-            let half = direction.half_mut(place);
             for (index, byte) in word.to_ne_bytes().into_iter().enumerate() {
-                half[(at as usize + index) & (LINE_MAX - 1)] = byte;
+                self.line[(at as usize + index) & (LINE_MAX - 1)] = byte;
             }
         }
         self.seq = self.seq.wrapping_add(8);

@@ -31,8 +31,8 @@ pub struct Plan {
     pub verdict: u8,
     /// Kept bytes that come in front of the payload.
     pub merge: u32,
-    /// Where they start in [`Direction::line`].
-    pub from: u32,
+    /// Which half of [`crate::abi::Lines`] they are in.
+    pub from: u16,
     /// How many bytes, counted from the first of those, were inspected before: some kept ones too,
     /// where a line was let go of which the sender has repeated only the start.
     pub skip: u32,
@@ -53,6 +53,10 @@ pub struct Outcome {
     /// Where that leaves nothing of it: the segment is sent on all the same, empty and with the
     /// number before its first one, so that the receiver acknowledges what it has.
     pub probe: bool,
+    /// What was read of the line is to be kept, in the half of [`crate::abi::Lines`] at [`Outcome::place`].
+    pub keeps: bool,
+    /// Which half that is: 0 or 1.
+    pub place: u16,
     /// Something to be counted.
     pub counter: Option<Counter>,
 }
@@ -68,7 +72,7 @@ pub struct Owed {
     pub from: u32,
     /// How many, below [`LINE_MAX`].
     pub len: u16,
-    /// Where they start in [`Direction::line`]: 0 or [`LINE_MAX`].
+    /// Which half of [`crate::abi::Lines`] they are in: 0 or 1.
     pub place: u16,
 }
 
@@ -80,7 +84,7 @@ impl Owed {
         Self {
             from: word as u32,
             len: (word >> 32) as u16 & (LINE_MAX as u16 - 1),
-            place: (word >> 48) as u16 & LINE_MAX as u16,
+            place: (word >> 48) as u16 & 1,
         }
     }
 
@@ -98,19 +102,19 @@ impl Owed {
     }
 }
 
-/// Where in [`Direction::line`] the line that starts at `start` is kept: not where bytes that are
-/// owed are, unless they are its own.
+/// The half of [`crate::abi::Lines`] that the line that starts at `start` is kept in: not the one of bytes that
+/// are owed, unless they are its own.
 #[inline(always)]
 pub const fn place(direction: &Direction, start: u32) -> u16 {
     let owed = Owed::of(direction);
     if owed.len == 0 || owed.from == start {
         owed.place
     } else {
-        owed.place ^ LINE_MAX as u16
+        owed.place ^ 1
     }
 }
 
-/// Makes a direction one in which nothing was seen yet. What its buffers hold does not matter then.
+/// Makes a direction one in which nothing was seen yet. What its edits hold does not matter then.
 #[inline(always)]
 pub fn reset(direction: &mut Direction) {
     direction.seen = 0;
@@ -193,16 +197,16 @@ pub fn plan(
 /// How many kept bytes belong in front of a segment that starts at `seq`, and where they are kept:
 /// those of a held line, or those that are owed.
 #[inline(always)]
-fn kept_before(direction: &Direction, seq: u32) -> (u32, u32) {
+fn kept_before(direction: &Direction, seq: u32) -> (u32, u16) {
     let ahead = distance(seq, direction.seen);
     if ahead > 0 && ahead <= direction.held_len as i32 {
         let from = place(direction, direction.seen);
-        return (ahead as u32 & (LINE_MAX as u32 - 1), from as u32);
+        return (ahead as u32 & (LINE_MAX as u32 - 1), from);
     }
     let owed = Owed::of(direction);
     let ahead = distance(seq, owed.from);
     if ahead > 0 && ahead <= owed.len as i32 && owed.is_due(direction) {
-        return (ahead as u32 & (LINE_MAX as u32 - 1), owed.place as u32);
+        return (ahead as u32 & (LINE_MAX as u32 - 1), owed.place);
     }
     (0, 0)
 }
@@ -229,8 +233,18 @@ fn beyond_a_gap(direction: &mut Direction, seq: u32, now: u64, timeout: u64) -> 
     Counter::Resynced
 }
 
-/// After the bytes were read: notes what is seen and held. `last`: nothing will follow (FIN), so
-/// nothing is held.
+/// Whether a line that was not finished may be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// There is no need to: [`Inspection::must_hold`] says so, or nothing will follow (FIN).
+    No,
+    /// It must be, and there are [`crate::abi::Lines`] to keep it in.
+    Yes,
+    /// It should be, but there is no room.
+    Full,
+}
+
+/// After the bytes were read: notes what is seen and held.
 ///
 /// `now` and `timeout` are in the same unit; a line that its sender still repeats after `timeout`
 /// is let go: then the receiver does not answer keep-alives.
@@ -239,17 +253,16 @@ pub fn finish(
     session: &mut Session,
     inspection: &mut Inspection,
     is_replies: bool,
-    last: bool,
+    hold: Hold,
     now: u64,
     timeout: u64,
 ) -> Outcome {
-    let hold = !last && inspection.must_hold(session);
     let direction = direction_mut(session, is_replies as u8);
     let held_len = direction.held_len;
     let again = held_len != 0 && direction.seen == inspection.line_seq;
     let waited = now.wrapping_sub(direction.held_since);
-    let released = hold && again && waited > timeout;
-    if hold && !released {
+    let released = hold == Hold::Full || hold == Hold::Yes && again && waited > timeout;
+    if hold == Hold::Yes && !released {
         if !again {
             direction.held_since = now;
         }
@@ -265,9 +278,12 @@ pub fn finish(
         direction.line_len = 0;
         direction.head = 0;
         direction.flags &= !(direction_flag::LET_GO | direction_flag::AFTER_IAC);
+        let place = place(direction, inspection.line_seq);
         return Outcome {
             end: inspection.line_seq,
-            probe: stuck && owe(direction),
+            probe: stuck && owe(direction, place),
+            keeps: !repeated,
+            place,
             counter: None,
         };
     }
@@ -288,6 +304,8 @@ pub fn finish(
     Outcome {
         end: inspection.seq,
         probe: false,
+        keeps: false,
+        place: 0,
         counter: if released {
             Some(Counter::LineReleased)
         } else {
@@ -296,14 +314,13 @@ pub fn finish(
     }
 }
 
-/// Owes the held line to the receiver, if nothing else is owed.
+/// Owes the held line, which is kept at `place`, to the receiver, if nothing else is owed.
 #[inline(always)]
-fn owe(direction: &mut Direction) -> bool {
+fn owe(direction: &mut Direction, place: u16) -> bool {
     let owed = Owed::of(direction);
     if owed.from != direction.seen && owed.is_due(direction) {
         return false;
     }
-    let place = place(direction, direction.seen);
     direction.owed = Owed {
         from: direction.seen,
         len: direction.held_len,

@@ -8,13 +8,16 @@ use crate::kernel::{Context, Hop, Skb, jiffies, repeat};
 use crate::maps;
 use crate::packet::{Packet, tcp};
 use crate::rebuild::{self, Options, Piece};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use bytemuck::Zeroable;
 use core::mem::offset_of;
-use ftp_nat_common::abi::{Direction, Flow, LINE_MAX, Mapping, Session, direction_flag, flow_flag};
+use ftp_nat_common::abi::{
+    Flow, LINE_MAX, Lines, LinesKey, Mapping, Session, direction_flag, flow_flag,
+};
 use ftp_nat_common::addr::{Addr, Endpoint};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::inspect::{Inspection, direction_mut};
-use ftp_nat_common::segment::{self, DROP, INSPECT, PASS};
+use ftp_nat_common::segment::{self, DROP, Hold, INSPECT, PASS};
 use ftp_nat_common::tls::{self, PlainText};
 
 /// Bytes that are read at once, a power of two.
@@ -58,9 +61,10 @@ pub struct Scratch {
     pub options: Options,
     /// A piece of the payload, to be summed up.
     pub piece: Piece,
-    /// The kept bytes in front of the segment under way: the lines behind them are kept in the same
-    /// place while it is read.
+    /// The kept bytes in front of the segment under way.
     pub kept: [u8; LINE_MAX],
+    /// No lines at all: what a direction's begin as.
+    pub no_lines: Lines,
     /// Payload as it came.
     pub window: [u8; WINDOW],
     /// Payload as it leaves.
@@ -272,26 +276,56 @@ fn plan(skb: &Skb, session: *mut Session) -> u8 {
     segment.skip = plan.skip;
     segment.merge = plan.merge;
     if plan.merge > 0 {
-        let half = plan.from as usize & LINE_MAX;
-        let mut at = 0;
-        while at < LINE_MAX {
-            // SAFETY: words of the half and of what it is copied to, both aligned for them, see
-            // below. Volatile, or it becomes one copy of 512 bytes, over the stack.
-            unsafe {
-                let word = direction.line.as_ptr().add(half + at).cast::<u64>();
-                let kept = scratch.kept.as_mut_ptr().add(at).cast::<u64>();
-                kept.write_volatile(word.read_volatile());
-            }
-            at += 8;
-        }
+        let Some(lines) = maps::LINES.get_ptr(lines_key(segment)) else {
+            // They went with their session, which the sweep took for dead.
+            return PASS;
+        };
+        // SAFETY: a map's entry stays in its place while a program runs.
+        copy_line(&mut scratch.kept, unsafe { (*lines).half(plan.from) });
     }
     segment.first = segment.seq.wrapping_sub(plan.merge);
     plan.verdict
 }
 
 // Lines and payload are copied by words: bytes would be copied one by one.
-const _: () = assert!(offset_of!(Direction, line) % 8 == 0);
+const _: () = assert!(offset_of!(Inspection, line) % 8 == 0);
+const _: () = assert!(offset_of!(Scratch, inspection) % 8 == 0);
 const _: () = assert!(offset_of!(Scratch, kept) % 8 == 0 && offset_of!(Scratch, window) % 8 == 0);
+
+/// Copies a line; both lie in maps, aligned for words.
+#[inline(always)]
+fn copy_line(to: &mut [u8; LINE_MAX], from: &[u8; LINE_MAX]) {
+    let mut at = 0;
+    while at < LINE_MAX {
+        // SAFETY: words of both. Volatile, or it becomes one copy of 512 bytes, over the stack.
+        unsafe {
+            let word = from.as_ptr().add(at).cast::<u64>();
+            let there = to.as_mut_ptr().add(at).cast::<u64>();
+            there.write_volatile(word.read_volatile());
+        }
+        at += 8;
+    }
+}
+
+/// The key of the lines of a segment's direction.
+#[inline(always)]
+fn lines_key(segment: &Segment) -> LinesKey {
+    LinesKey {
+        session: segment.number,
+        is_replies: segment.is_replies.into(),
+    }
+}
+
+/// Where the lines of the direction are kept; a null pointer: there is no room for them.
+#[inline(never)]
+fn room_for_lines(scratch: &Scratch) -> *mut Lines {
+    let (key, none) = (lines_key(&scratch.segment), &scratch.no_lines);
+    // One that is there already stays.
+    let _ = maps::LINES.insert(key, none, u64::from(BPF_NOEXIST));
+    maps::LINES
+        .get_ptr_mut(key)
+        .unwrap_or(core::ptr::null_mut())
+}
 
 /// Whether an encrypted connection's segment is plain text, and so are those behind it.
 #[inline(never)]
@@ -367,14 +401,31 @@ fn inspect(skb: &Skb, session: *mut Session) -> bool {
     let Some(settings) = maps::SETTINGS.get(0) else {
         return true;
     };
+    let mut hold = Hold::No;
+    let mut lines = core::ptr::null_mut();
+    if !last && scratch.inspection.must_hold(session) {
+        lines = room_for_lines(scratch);
+        hold = if lines.is_null() {
+            count::add(Counter::PassedMapFull, 0);
+            Hold::Full
+        } else {
+            Hold::Yes
+        };
+    }
+    let segment = &mut scratch.segment;
     let outcome = segment::finish(
         session,
         &mut scratch.inspection,
         is_replies,
-        last,
+        hold,
         jiffies(),
         settings.hold_timeout,
     );
+    if outcome.keeps && !lines.is_null() {
+        // SAFETY: a map's entry stays in its place while a program runs.
+        let half = unsafe { (*lines).half_mut(outcome.place) };
+        copy_line(half, &scratch.inspection.line);
+    }
     if let Some(counter) = outcome.counter {
         count::add(counter, 0);
     }
@@ -444,7 +495,7 @@ unsafe extern "C" fn read_on(_index: u64, work: *mut Work<'_>) -> i64 {
             let place = at as usize & (WINDOW - 8);
             // SAFETY: eight bytes from there on are in the window, which is aligned for words.
             let word = unsafe { *scratch.window.as_ptr().add(place).cast::<u64>() };
-            if scratch.inspection.skim(session, word) {
+            if scratch.inspection.skim(word) {
                 work.next = index.wrapping_add(8);
                 return 0;
             }

@@ -10,8 +10,8 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use ftp_nat_common::abi::{
-    ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
-    PublishKey, Session, Settings, station,
+    ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Lines, LinesKey, Mapping, MappingKey,
+    Ports, Publish, PublishKey, Session, Settings, station,
 };
 use ftp_nat_common::addr::{Addr, Endpoint};
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
@@ -41,6 +41,11 @@ pub(crate) static MAPPINGS: HashMap<MappingKey, Mapping> = HashMap::with_max_ent
 #[map]
 pub(crate) static SESSIONS: HashMap<u32, Session> =
     HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+
+/// What is kept of lines that come in pieces.
+#[map]
+pub(crate) static LINES: HashMap<LinesKey, Lines> =
+    HashMap::with_max_entries(1 << 17, BPF_F_NO_PREALLOC);
 
 /// Published servers.
 #[map]
@@ -76,9 +81,9 @@ pub(crate) static PORTS: Array<Ports> = Array::with_max_entries(1, BPF_F_MMAPABL
 pub(crate) static COUNTERS: PerCpuArray<Count> =
     PerCpuArray::with_max_entries(COUNTER_NUMBER as u32, 0);
 
-/// Events for the daemon: room for ten thousand, as it reads them every few milliseconds.
+/// Events for the daemon: room for five thousand, as it reads them every few milliseconds.
 #[map]
-pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 19, 0);
 
 /// A CPU's scratch memory: the stack has 512 bytes.
 #[map]

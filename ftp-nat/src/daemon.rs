@@ -16,7 +16,7 @@ use sd_notify::NotifyState;
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, watch as latest},
+    sync::{mpsc, oneshot, watch as latest},
     time::{interval, sleep},
 };
 
@@ -122,7 +122,7 @@ async fn serve(
         clock,
         is_private,
     } = start(config, &network, policy)?;
-    let mut ring = Ring::new(maps::events(&gateway)?)?;
+    let ring = Ring::new(maps::events(&gateway)?)?;
     // Before any other thread is started: each has its own.
     privileges::drop_surplus();
     let audit = audit.map(audit::Opened::start).transpose()?;
@@ -143,15 +143,8 @@ async fn serve(
     );
     let source = metrics::Source::new(Arc::clone(&maps), sweeps, losses);
     let mut orders = answer::start(names, &hello(&config, &gateway), &hub)?;
-    let told = Arc::clone(&hub);
-    tokio::spawn(async move {
-        loop {
-            if let Err(error) = ring.next(|event| told.tell(event, None)).await {
-                warn!("no more events are told: {error:#}");
-                return;
-            }
-        }
-    });
+    let (end, ended) = oneshot::channel::<()>();
+    let telling = tokio::spawn(tell(ring, Arc::clone(&hub), ended));
     ready(&config, &gateway, &network)?;
     trim();
     let mut keeper = Keeper {
@@ -167,7 +160,10 @@ async fn serve(
         took: Duration::ZERO,
         lingering: false,
     };
-    run_until_told(&mut keeper, &mut news, &mut signals, &mut orders, &hub).await?;
+    let stopped = run_until_told(&mut keeper, &mut news, &mut signals, &mut orders, &hub).await;
+    drop(end);
+    telling.await.context("the teller of events failed")?;
+    stopped?;
     notify(&[NotifyState::Stopping]);
     if let Some(audit) = hub.audit() {
         audit.finish();
@@ -181,6 +177,21 @@ async fn serve(
         );
     }
     Ok(())
+}
+
+/// Tells the datapath's events, to the last one that happens before the end.
+async fn tell(mut ring: Ring, hub: Arc<hub::Hub>, mut ended: oneshot::Receiver<()>) {
+    loop {
+        tokio::select! {
+            next = ring.next(|event| hub.tell(event, None)) => if let Err(error) = next {
+                warn!("no more events are told: {error:#}");
+                return;
+            },
+            // Its other end is dropped.
+            _ = &mut ended => break,
+        }
+    }
+    ring.drain(|event| hub.tell(event, None));
 }
 
 /// How often what waits for old connections is looked at.

@@ -123,9 +123,11 @@ fn named<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut aya::prog
 }
 
 /// Entries of the maps that can be sized.
-fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 5] {
+fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 6] {
     // A connection has two entries, one a direction.
     let flows = limits.connections.saturating_mul(2);
+    // And so has what is kept of a session's lines.
+    let lines = limits.sessions.saturating_mul(2);
     // Room for a reload with more of them, and for each to be there twice while addresses change.
     let published = u32::try_from(publishes)
         .unwrap_or(u32::MAX)
@@ -137,6 +139,7 @@ fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 5] {
         (map::FLOWS6, flows),
         (map::MAPPINGS, limits.mappings),
         (map::SESSIONS, limits.sessions),
+        (map::LINES, lines),
         (map::PUBLISHED, published),
     ]
 }
@@ -204,6 +207,7 @@ mod tests {
         let sizes = sizes(&limits, 20_000);
         assert!(sizes.contains(&(map::FLOWS4, 20)));
         assert!(sizes.contains(&(map::SESSIONS, 5)));
+        assert!(sizes.contains(&(map::LINES, 10)));
         assert!(sizes.contains(&(map::PUBLISHED, 80_000)));
     }
 }

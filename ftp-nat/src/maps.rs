@@ -8,8 +8,8 @@ use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::{
     abi::{
-        ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
-        PublishKey, Session, Settings, map, station,
+        ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Lines, LinesKey, Mapping,
+        MappingKey, Ports, Publish, PublishKey, Session, Settings, map, station,
     },
     addr::{Addr, Endpoint},
     counter::COUNTERS,
@@ -55,11 +55,12 @@ const fn preallocated(spec: Spec) -> Spec {
 }
 
 /// All maps that are pinned.
-const SPECS: [Spec; 13] = [
+const SPECS: [Spec; 14] = [
     preallocated(table::<FlowKey4, Flow>(map::FLOWS4)),
     table::<FlowKey6, Flow>(map::FLOWS6),
     preallocated(table::<MappingKey, Mapping>(map::MAPPINGS)),
     table::<u32, Session>(map::SESSIONS),
+    table::<LinesKey, Lines>(map::LINES),
     table::<PublishKey, Publish>(map::PUBLISHED),
     Spec {
         kind: MapType::LpmTrie,
@@ -148,6 +149,8 @@ pub struct Maps {
     pub mappings: Table<MappingKey, Mapping>,
     /// Control connections.
     pub sessions: Table<u32, Session>,
+    /// What is kept of their lines.
+    pub lines: Table<LinesKey, Lines>,
     /// Published servers.
     pub published: Table<PublishKey, Publish>,
     /// Interfaces that the datapath is attached to.
@@ -176,6 +179,7 @@ impl Maps {
             flows6: Table::new(open(map::FLOWS6)?),
             mappings: Table::new(open(map::MAPPINGS)?),
             sessions: Table::new(open(map::SESSIONS)?),
+            lines: Table::new(open(map::LINES)?),
             published: Table::new(open(map::PUBLISHED)?),
             interfaces: Table::new(open(map::INTERFACES)?),
             inside: Inside(open(map::INSIDE)?),
@@ -334,6 +338,7 @@ pub(crate) fn scratch(entries: u32) -> Option<Maps> {
         flows6: Table::new(make(map::FLOWS6)),
         mappings: Table::new(make(map::MAPPINGS)),
         sessions: Table::new(make(map::SESSIONS)),
+        lines: Table::new(make(map::LINES)),
         published: Table::new(make(map::PUBLISHED)),
         interfaces: Table::new(make(map::INTERFACES)),
         inside: Inside(make(map::INSIDE)),

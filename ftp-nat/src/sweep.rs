@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use ftp_nat_common::abi::{Event, Flow, Mapping, MappingKey, event, kind, port, side};
+use ftp_nat_common::abi::{Event, Flow, LinesKey, Mapping, MappingKey, event, kind, port, side};
 
 use crate::{
     clock::Clock,
@@ -116,9 +116,7 @@ pub fn sweep(
     let mut gone = HashSet::new();
     for (number, session) in sessions {
         if !alive.sessions.contains(&number) && lifetimes.is_orphan(session.born, now) {
-            maps.sessions
-                .delete(&number)
-                .context("cannot delete a session")?;
+            delete_session(maps, number).context("cannot delete a session")?;
             gone.insert(number);
         }
     }
@@ -196,6 +194,22 @@ fn drop_mappings(
         }
     }
     Ok(())
+}
+
+fn delete_session(maps: &Maps, number: u32) -> io::Result<()> {
+    maps.sessions.delete(&number)?;
+    for key in lines_of(number) {
+        maps.lines.delete(&key)?;
+    }
+    Ok(())
+}
+
+/// The keys of what may be kept of a session's lines.
+fn lines_of(session: u32) -> [LinesKey; 2] {
+    [0, 1].map(|is_replies| LinesKey {
+        session,
+        is_replies,
+    })
 }
 
 fn flows<K: Key>(
@@ -350,7 +364,7 @@ mod tests {
     use crate::{config::Timeouts, maps};
     use bytemuck::Zeroable as _;
     use ftp_nat_common::{
-        abi::{FlowKey4, Session},
+        abi::{FlowKey4, Lines, Session},
         addr::{Addr, Endpoint, Port},
     };
 
@@ -448,6 +462,16 @@ mod tests {
                 ..Session::zeroed()
             };
             self.maps.sessions.set(&number, &session).unwrap();
+            for key in lines_of(number) {
+                self.maps.lines.set(&key, &Lines::zeroed()).unwrap();
+            }
+        }
+
+        /// Whether the lines of both its directions are kept; or those of neither.
+        fn has_lines(&self, number: u32) -> bool {
+            let has = lines_of(number).map(|key| self.maps.lines.get(&key).unwrap().is_some());
+            assert_eq!(has[0], has[1], "one direction without the other");
+            has[0]
         }
 
         fn has_session(&self, number: u32) -> bool {
@@ -614,6 +638,10 @@ mod tests {
         let report = scene.sweep();
         assert!(scene.has_session(1) && !scene.has_session(2));
         assert!(scene.has_session(3), "its flows may be being made");
+        assert_eq!(
+            [1, 2, 3].map(|number| scene.has_lines(number)),
+            [true, false, true]
+        );
         assert!(scene.has_mapping(&kept) && !scene.has_mapping(&dropped));
         assert_eq!((report.sessions, report.mappings_dropped), (1, 1));
     }

@@ -251,7 +251,7 @@ impl Inspection {
         if self.todo & todo::INSERT != 0 {
             let (start, end) = self.piece();
             let start = if self.is_replies != 0 {
-                self.level(session, start, end)
+                self.level(start, end)
             } else {
                 start
             };

@@ -1,7 +1,7 @@
 //! Fitting a text of another length into its line, so that no sequence number moves.
 
-use super::{Inspection, direction};
-use crate::abi::{LINE_MAX, Session};
+use super::Inspection;
+use crate::abi::LINE_MAX;
 use crate::line;
 use crate::text::FRONT;
 
@@ -23,24 +23,24 @@ impl Inspection {
     /// client accepts blanks and shorter words before it, but nothing unusual behind it. Blanks
     /// behind a parenthesis move in front of it.
     #[inline(never)]
-    pub(super) fn level(&mut self, session: &Session, start: u16, end: u16) -> u16 {
+    pub(super) fn level(&mut self, start: u16, end: u16) -> u16 {
         let (code, _) = line::reply_code(self.head);
         let keep: u32 = if code != 0 { 4 } else { 0 };
         let new_len = self.text.len();
         if (start as u32) < keep {
             return start;
         }
-        let inner = self.blanks_in_bracket(session, start as u32, keep);
+        let inner = self.blanks_in_bracket(start as u32, keep);
         let start = start as u32 - inner;
         let old_len = (end as u32).wrapping_sub(start);
-        let len = self.character_before(session, start, keep);
+        let len = self.character_before(start, keep);
         let lead = start - len;
         if new_len <= old_len {
             let blanks = old_len - new_len;
             if blanks + len > FRONT {
                 return start as u16;
             }
-            self.push_lead(session, start, len);
+            self.push_lead(start, len);
             self.text.push_blanks(blanks);
             return lead as u16;
         }
@@ -51,22 +51,22 @@ impl Inspection {
         // Never half a character: strict UTF-8 readers would refuse the line.
         let mut cut = lead - growth;
         let mut blanks = 0;
-        while blanks < CHARACTER - 1 && cut > keep && is_continuation(self.byte(session, cut)) {
+        while blanks < CHARACTER - 1 && cut > keep && is_continuation(self.byte(cut)) {
             cut -= 1;
             blanks += 1;
         }
-        self.push_lead(session, start, len);
+        self.push_lead(start, len);
         self.text.push_blanks(blanks);
         cut as u16
     }
 
     /// How many bytes the character in front of `start` has.
     #[inline(never)]
-    fn character_before(&self, session: &Session, start: u32, keep: u32) -> u32 {
+    fn character_before(&self, start: u32, keep: u32) -> u32 {
         let mut len = 0;
         while len < CHARACTER && start - len > keep {
             len += 1;
-            if !is_continuation(self.byte(session, start - len)) {
+            if !is_continuation(self.byte(start - len)) {
                 break;
             }
         }
@@ -75,10 +75,10 @@ impl Inspection {
 
     /// How many blanks there are between a parenthesis and what starts at `start`.
     #[inline(never)]
-    fn blanks_in_bracket(&self, session: &Session, start: u32, keep: u32) -> u32 {
+    fn blanks_in_bracket(&self, start: u32, keep: u32) -> u32 {
         let mut blanks = 0;
         while blanks < 3 && start - blanks > keep {
-            match self.byte(session, start - blanks - 1) {
+            match self.byte(start - blanks - 1) {
                 b' ' | b'\t' => blanks += 1,
                 b'(' => return blanks,
                 _ => return 0,
@@ -89,29 +89,24 @@ impl Inspection {
 
     /// Byte `at` of the current line.
     #[inline(always)]
-    fn byte(&self, session: &Session, at: u32) -> u8 {
-        let place = self.place as usize & LINE_MAX;
-        direction(session, self.is_replies).half(place)[at as usize & (LINE_MAX - 1)]
+    fn byte(&self, at: u32) -> u8 {
+        self.line[at as usize & (LINE_MAX - 1)]
     }
 
     /// Puts the line's `len` bytes before `start` in front of the text.
     #[inline(never)]
-    fn push_lead(&mut self, session: &Session, start: u32, len: u32) {
+    fn push_lead(&mut self, start: u32, len: u32) {
         if len > 0 {
-            self.text
-                .push_front(self.byte(session, start.wrapping_sub(1)));
+            self.text.push_front(self.byte(start.wrapping_sub(1)));
         }
         if len > 1 {
-            self.text
-                .push_front(self.byte(session, start.wrapping_sub(2)));
+            self.text.push_front(self.byte(start.wrapping_sub(2)));
         }
         if len > 2 {
-            self.text
-                .push_front(self.byte(session, start.wrapping_sub(3)));
+            self.text.push_front(self.byte(start.wrapping_sub(3)));
         }
         if len > 3 {
-            self.text
-                .push_front(self.byte(session, start.wrapping_sub(4)));
+            self.text.push_front(self.byte(start.wrapping_sub(4)));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A control connection whose segments all arrive, in order.
 
 use bytemuck::Zeroable;
-use ftp_nat_common::abi::{Session, role};
+use ftp_nat_common::abi::{Lines, Session, role};
 use ftp_nat_common::addr::{Addr, Endpoint, Port};
 use ftp_nat_common::host::{self, Limits, Recorder, Segment};
 use ftp_nat_common::segment;
@@ -89,6 +89,7 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
 /// A session and its gate.
 pub(crate) struct Conversation {
     pub(crate) session: Session,
+    pub(crate) lines: [Lines; 2],
     pub(crate) gate: Recorder,
     pub(crate) now: u64,
     /// The next sequence number of the client and of the server.
@@ -100,6 +101,7 @@ impl Conversation {
         let next = [session.commands.seen, session.replies.seen];
         Self {
             session,
+            lines: [Lines::zeroed(); 2],
             gate: Recorder::default(),
             now: 1_000_000,
             next,
@@ -209,6 +211,7 @@ impl Conversation {
     pub(crate) fn pass(&mut self, is_replies: bool, segment: &Segment) -> Option<Segment> {
         host::pass(
             &mut self.session,
+            &mut self.lines,
             &mut self.gate,
             is_replies,
             segment,

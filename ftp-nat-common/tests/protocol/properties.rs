@@ -2,7 +2,7 @@
 
 use crate::conversation::{Conversation, addr};
 use bytemuck::Zeroable;
-use ftp_nat_common::abi::Session;
+use ftp_nat_common::abi::{Lines, Session};
 use ftp_nat_common::addr::{Addr, Port};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::edit::{Edits, REMEMBERED};
@@ -286,6 +286,7 @@ proptest! {
     ) {
         let mut session: Session = crate::conversation::publish([u32::MAX - 30, 5]);
         session.advertise = addr("203.0.113.10");
+        let mut lines = [Lines::zeroed(); 2];
         let mut gate = Recorder::default();
         let firsts = [session.commands.seen, session.replies.seen];
         let limits = Limits { timeout: 5000, payload };
@@ -294,7 +295,7 @@ proptest! {
             now += wait;
             let seq = firsts[usize::from(is_replies)].wrapping_add_signed(at);
             let segment = Segment { seq, payload: text.into_bytes(), fin };
-            if let Some(sent) = host::pass(&mut session, &mut gate, is_replies, &segment, now, &limits) {
+            if let Some(sent) = host::pass(&mut session, &mut lines, &mut gate, is_replies, &segment, now, &limits) {
                 prop_assert!(sent.payload.len() <= payload);
             }
             host::acknowledge(&mut session, !is_replies, firsts[usize::from(!is_replies)].wrapping_add_signed(at));

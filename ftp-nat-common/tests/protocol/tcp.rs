@@ -7,7 +7,8 @@
 //! and cut here.
 
 use crate::conversation::TIMEOUT;
-use ftp_nat_common::abi::Session;
+use bytemuck::Zeroable as _;
+use ftp_nat_common::abi::{Lines, Session};
 use ftp_nat_common::host::{self, Limits, Recorder, Segment};
 use std::collections::BTreeMap;
 
@@ -154,6 +155,7 @@ struct Packet {
 /// The whole scene.
 pub(crate) struct Wire {
     pub(crate) session: Session,
+    lines: [Lines; 2],
     pub(crate) gate: Recorder,
     weather: Weather,
     dice: Dice,
@@ -179,6 +181,7 @@ impl Wire {
         let [client, server] = [session.commands.seen, session.replies.seen];
         Self {
             session,
+            lines: [Lines::zeroed(); 2],
             gate: Recorder::default(),
             weather,
             dice: Dice(weather.seed),
@@ -379,6 +382,7 @@ impl Wire {
         let (session, gate) = (&mut self.session, &mut self.gate);
         let Some(segment) = host::pass(
             session,
+            &mut self.lines,
             gate,
             packet.is_replies,
             &packet.segment,

@@ -13,6 +13,9 @@ use tokio::{
 /// Events that are taken at once; then others have their turn, however fast events come.
 const AT_ONCE: usize = 256;
 
+/// More than the ring has room for.
+const ROOM: usize = 1 << 13;
+
 /// The datapath wakes us once a tick (a hundredth of a second at the longest), however many events
 /// there are in it. So we look again for longer than that..
 const LINGER: Duration = Duration::from_millis(20);
@@ -58,24 +61,39 @@ impl Ring {
             ready.clear_ready();
             self.until = Some(Instant::now() + LINGER);
         }
+        let shown = self.show(AT_ONCE, &mut show);
+        let now = Instant::now();
+        if shown > 0 {
+            self.until = Some(now + LINGER);
+        } else if self.until.is_none_or(|until| until <= now) {
+            self.until = None;
+            return Ok(());
+        }
+        if shown == AT_ONCE {
+            tokio::task::yield_now().await;
+        } else {
+            sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Shows all that have come.
+    pub fn drain(&mut self, mut show: impl FnMut(&Event)) {
+        // So many at most are there at once; what comes meanwhile need not be waited for.
+        self.show(ROOM, &mut show);
+    }
+
+    /// Shows at most so many; gives how many there were.
+    fn show(&mut self, most: usize, show: &mut impl FnMut(&Event)) -> usize {
         let ring = self.ring.get_mut();
-        for number in 0..AT_ONCE {
+        for shown in 0..most {
             let Some(item) = ring.next() else {
-                let now = Instant::now();
-                if number > 0 {
-                    self.until = Some(now + LINGER);
-                } else if self.until.is_none_or(|until| until <= now) {
-                    self.until = None;
-                    return Ok(());
-                }
-                sleep(PAUSE).await;
-                return Ok(());
+                return shown;
             };
             if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(&item) {
                 show(&event);
             }
         }
-        tokio::task::yield_now().await;
-        Ok(())
+        most
     }
 }

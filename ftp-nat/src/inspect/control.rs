@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
-    abi::{Session, role},
+    abi::{Lines, Session, role},
     addr::{Addr, Endpoint, Port},
     counter::Counter,
     host::{self, Limits, Segment},
@@ -92,6 +92,7 @@ pub struct Control {
     /// Segments beyond a gap of the capture that was never filled.
     pub lost: u64,
     session: Box<Session>,
+    kept: Box<[Lines; 2]>,
     /// The client's and the server's.
     streams: [Stream; 2],
     early: [Vec<Segment>; 2],
@@ -129,6 +130,7 @@ impl Control {
             encrypted: 0,
             lost: 0,
             session,
+            kept: Box::new([Lines::zeroed(); 2]),
             streams: [Stream::default(), Stream::default()],
             early: [Vec::new(), Vec::new()],
             happenings: [Vec::new(), Vec::new()],
@@ -268,6 +270,7 @@ impl Control {
             };
             let sent = host::pass(
                 &mut self.session,
+                &mut self.kept,
                 &mut gate,
                 is_replies,
                 &segment,

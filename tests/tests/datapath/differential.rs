@@ -16,7 +16,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use ftp_nat_common::{abi::Session, counter::Counter};
+use ftp_nat_common::{
+    abi::{Lines, LinesKey, Session},
+    counter::Counter,
+    segment,
+};
 
 use self::{connection::Connection, model::Model, random::Random};
 use crate::loaded::{Datapath, NEVER, on_router};
@@ -167,7 +171,27 @@ fn exchange(
         Sketch(&kernel),
         Sketch(&modelled),
     );
+    compare_lines(datapath, connection, &story);
     connection.learn(sender, random);
+}
+
+/// Both keep the same of the lines that are held.
+fn compare_lines(datapath: &Datapath, connection: &Connection, story: &dyn Fn() -> String) {
+    let session = &connection.session;
+    for (is_replies, direction) in [(0, &session.commands), (1, &session.replies)] {
+        if direction.held_len == 0 {
+            continue;
+        }
+        let key = LinesKey {
+            session: connection.number,
+            is_replies,
+        };
+        let place = segment::place(direction, direction.seen);
+        let held = |lines: &Lines| lines.half(place)[..usize::from(direction.held_len)].to_vec();
+        let kernel = datapath.lines.get(&key).as_ref().map(held);
+        let modelled = held(&connection.lines[is_replies as usize]);
+        assert_eq!(kernel, Some(modelled), "{}", story());
+    }
 }
 
 /// A session without its times, which only the kernel's clock tells.
@@ -198,9 +222,6 @@ impl fmt::Display for Sketch<'_> {
                     write!(f, " {} {} ", edit.old_len, edit.new_len)?;
                     write!(f, "{}", edit.text.escape_ascii())?;
                 }
-            }
-            for half in it.line.chunks(it.line.len() / 2) {
-                write!(f, "\n    {}..", half[..80].escape_ascii())?;
             }
         }
         Ok(())

@@ -19,8 +19,8 @@ use aya::{
 use bytemuck::Zeroable;
 use ftp_nat_common::{
     abi::{
-        Count, Event, Flow, FlowKey4, FlowKey6, Interface, Mapping, MappingKey, Ports, Publish,
-        PublishKey, Session, Settings, interface_flag, map, mss, port, station,
+        Count, Event, Flow, FlowKey4, FlowKey6, Interface, Lines, LinesKey, Mapping, MappingKey,
+        Ports, Publish, PublishKey, Session, Settings, interface_flag, map, mss, port, station,
     },
     addr::{Addr, Port},
     counter::{COUNTERS, Counter},
@@ -107,6 +107,7 @@ pub(crate) struct Datapath {
     pub(crate) flows6: Table<FlowKey6, Flow>,
     pub(crate) mappings: Table<MappingKey, Mapping>,
     pub(crate) sessions: Table<u32, Session>,
+    pub(crate) lines: Table<LinesKey, Lines>,
     pub(crate) published: Table<PublishKey, Publish>,
     inside: LpmTrie<MapData, Addr, u32>,
     interfaces: Table<u32, Interface>,
@@ -171,6 +172,7 @@ impl Datapath {
             flows6: Table::take(&mut ebpf, map::FLOWS6),
             mappings: Table::take(&mut ebpf, map::MAPPINGS),
             sessions: Table::take(&mut ebpf, map::SESSIONS),
+            lines: Table::take(&mut ebpf, map::LINES),
             published: Table::take(&mut ebpf, map::PUBLISHED),
             inside: table::take(&mut ebpf, map::INSIDE),
             interfaces: Table::take(&mut ebpf, map::INTERFACES),
@@ -356,6 +358,7 @@ impl Datapath {
         self.flows6.clear();
         self.mappings.clear();
         self.sessions.clear();
+        self.lines.clear();
         self.events();
     }
 }

@@ -2,7 +2,8 @@
 //! is longer than it may be, and nothing is acknowledged that was not sent.
 
 use crate::conversation::{masquerade, publish, publish_v6};
-use ftp_nat_common::abi::Session;
+use bytemuck::Zeroable;
+use ftp_nat_common::abi::{Lines, Session};
 use ftp_nat_common::host::{self, Limits, Recorder, Segment};
 use ftp_nat_common::inspect::direction;
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ pub fn run(data: &[u8]) {
     let mut scene = Scene {
         firsts: [session.commands.seen, session.replies.seen],
         session,
+        lines: [Zeroable::zeroed(); 2],
         gate: Recorder::default(),
         limits: Limits {
             timeout: 5000,
@@ -45,6 +47,7 @@ pub fn run(data: &[u8]) {
 
 struct Scene {
     session: Session,
+    lines: [Lines; 2],
     gate: Recorder,
     limits: Limits,
     now: u64,
@@ -82,8 +85,15 @@ impl Scene {
             fin,
         };
         self.sent[side] = self.sent[side].max(to as u32);
-        let (session, gate) = (&mut self.session, &mut self.gate);
-        let passed = host::pass(session, gate, is_replies, &segment, self.now, &self.limits);
+        let passed = host::pass(
+            &mut self.session,
+            &mut self.lines,
+            &mut self.gate,
+            is_replies,
+            &segment,
+            self.now,
+            &self.limits,
+        );
         let Some(passed) = passed else {
             return;
         };

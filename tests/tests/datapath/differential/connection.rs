@@ -1,7 +1,7 @@
 //! A conversation that both sides of the comparison follow.
 
 use ftp_nat_common::{
-    abi::{Session, kind},
+    abi::{Lines, Session, kind},
     host::{Limits, Segment, acknowledge, pass},
     inspect::direction,
 };
@@ -31,6 +31,7 @@ pub(super) struct Connection {
     pub(super) number: u32,
     /// What the model knows.
     pub(super) session: Session,
+    pub(super) lines: [Lines; 2],
     streams: [Stream; 2],
 }
 
@@ -68,6 +69,7 @@ impl Connection {
             is_published,
             number: 0,
             session: bytemuck::Zeroable::zeroed(),
+            lines: bytemuck::Zeroable::zeroed(),
             streams: isns.map(Stream::new),
         };
         let syn = connection.plain(Client).syn().seq(isns[0]);
@@ -217,7 +219,15 @@ impl Connection {
             session: self.number,
         };
         let session = &mut self.session;
-        let leaves = pass(session, &mut doorman, is_replies, &segment, NOW, &limits)?;
+        let leaves = pass(
+            session,
+            &mut self.lines,
+            &mut doorman,
+            is_replies,
+            &segment,
+            NOW,
+            &limits,
+        )?;
         let ack = acknowledge(session, !is_replies, packet.ack);
         let mut out = packet
             .clone()
