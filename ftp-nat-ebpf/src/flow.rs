@@ -26,6 +26,8 @@ pub trait Net: Copy {
     fn key(src: &Endpoint, dst: &Endpoint, side: u32) -> Self;
     /// The same key on a side of the gateway.
     fn on(self, side: u32) -> Self;
+    /// That side.
+    fn side(&self) -> u32;
     /// Source.
     fn source(&self) -> Endpoint;
     /// Destination.
@@ -61,6 +63,11 @@ impl Net for FlowKey4 {
     #[inline(always)]
     fn on(self, side: u32) -> Self {
         Self { side, ..self }
+    }
+
+    #[inline(always)]
+    fn side(&self) -> u32 {
+        self.side
     }
 
     #[inline(always)]
@@ -112,6 +119,11 @@ impl Net for FlowKey6 {
     #[inline(always)]
     fn on(self, side: u32) -> Self {
         Self { side, ..self }
+    }
+
+    #[inline(always)]
+    fn side(&self) -> u32 {
+        self.side
     }
 
     #[inline(always)]

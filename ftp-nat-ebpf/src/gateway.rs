@@ -172,7 +172,7 @@ fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
     }
     if look != Look::Read {
         let mut flags = packet.flags;
-        if flags & (tcp::FIN | tcp::RST) != 0 && !is_in_window(&packet, flow, hook.side()) {
+        if flags & (tcp::FIN | tcp::RST) != 0 && !is_in_window(&packet.key, packet.seq, flow) {
             count::add(Counter::PassedOutOfWindow, packet.total);
             flags &= !(tcp::FIN | tcp::RST);
         }
@@ -280,19 +280,19 @@ const AHEAD: u32 = 1 << 22;
 /// number: else a forged one would have an idle connection forgotten here within seconds. (The ends
 /// judge for themselves, and more strictly, RFC 5961.)
 #[inline(never)]
-fn is_in_window<N: Net>(packet: &Packet<N>, flow: &Flow, side: u32) -> bool {
+fn is_in_window<N: Net>(key: &N, seq: u32, flow: &Flow) -> bool {
     let end = Endpoint::new(flow.to, flow.port);
-    let other = if side == side::INBOUND {
-        N::key(&end, &packet.key.source(), side::OUTBOUND)
+    let other = if key.side() == side::INBOUND {
+        N::key(&end, &key.source(), side::OUTBOUND)
     } else {
-        N::key(&packet.key.destination(), &end, side::INBOUND)
+        N::key(&key.destination(), &end, side::INBOUND)
     };
     let Some(other) = other.find() else {
         return true;
     };
     // SAFETY: a map's entry stays in its place while a program runs.
     let other = unsafe { &*other };
-    let beyond = packet.seq.wrapping_sub(other.acked);
+    let beyond = seq.wrapping_sub(other.acked);
     other.packets == 0 || beyond.wrapping_add(BEHIND) <= AHEAD + BEHIND
 }
 
