@@ -7,7 +7,7 @@
 //! costs a packet nothing. Byte order: [`Addr`] and [`Port`] lie as in a packet, all else is the
 //! machine's own.
 
-use crate::addr::{Addr, Endpoint, Port};
+use crate::addr::{Addr, Endpoint, Port, PortPair};
 use crate::edit::Edits;
 use bytemuck::{Pod, Zeroable};
 
@@ -66,6 +66,10 @@ pub mod side {
 }
 
 /// A flow's key for IPv4: the packet's own tuple, before translation.
+///
+/// Twelve bytes and no more: the kernel hashes three words in half the time of four. Which side the
+/// packet must come by is in the flow ([`Flow::side`]): no tuple is of both, for a client outside has
+/// not the public address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct FlowKey4 {
@@ -73,12 +77,8 @@ pub struct FlowKey4 {
     pub src: u32,
     /// Destination address, as it lies in the packet.
     pub dst: u32,
-    /// Source port.
-    pub sport: Port,
-    /// Destination port.
-    pub dport: Port,
-    /// [`side`].
-    pub side: u32,
+    /// The ports.
+    pub ports: PortPair,
 }
 
 /// A flow's key for IPv6: the packet's own tuple, before translation.
@@ -89,12 +89,8 @@ pub struct FlowKey6 {
     pub src: Addr,
     /// Destination address.
     pub dst: Addr,
-    /// Source port.
-    pub sport: Port,
-    /// Destination port.
-    pub dport: Port,
-    /// [`side`].
-    pub side: u32,
+    /// The ports.
+    pub ports: PortPair,
 }
 
 /// What kind of connection a flow is.
@@ -116,6 +112,8 @@ pub mod flow_flag {
     pub const REPLIES: u8 = 2;
     /// XDP may send its packets, straight out of [`super::Flow::out_ifindex`].
     pub const XDP: u8 = 4;
+    /// The direction that leaves for the outside: see [`super::Flow::side`].
+    pub const OUTBOUND: u8 = 8;
 }
 
 /// One direction of one connection, with all that its packets need.
@@ -162,6 +160,19 @@ pub struct Flow {
     pub packets: u64,
     /// Bytes so far, from the IP header on.
     pub bytes: u64,
+}
+
+impl Flow {
+    /// Which way its packets go: [`side`]. Packets of the same tuple that come by the other side
+    /// are not of this flow.
+    #[inline(always)]
+    pub const fn side(&self) -> u32 {
+        if self.flags & flow_flag::OUTBOUND == 0 {
+            side::INBOUND
+        } else {
+            side::OUTBOUND
+        }
+    }
 }
 
 /// The pinhole's key: the first SYN of the announced connection, all but its source port.
@@ -597,8 +608,8 @@ pub struct Event {
     pub pad: [u8; 3],
 }
 
-const _: () = assert!(size_of::<FlowKey4>() == 16);
-const _: () = assert!(size_of::<FlowKey6>() == 40);
+const _: () = assert!(size_of::<FlowKey4>() == 12);
+const _: () = assert!(size_of::<FlowKey6>() == 36);
 const _: () = assert!(size_of::<Flow>() == 96);
 const _: () = assert!(size_of::<MappingKey>() == 40);
 const _: () = assert!(size_of::<Mapping>() == 48);

@@ -111,6 +111,51 @@ impl core::fmt::Display for Port {
     }
 }
 
+/// The two ports of a packet, as they lie in it: one word, which is written and read as one.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct PortPair(pub u32);
+
+impl PortPair {
+    /// From both.
+    #[inline(always)]
+    pub const fn new(source: Port, destination: Port) -> Self {
+        let [first, second] = source.0.to_ne_bytes();
+        let [third, fourth] = destination.0.to_ne_bytes();
+        Self(u32::from_ne_bytes([first, second, third, fourth]))
+    }
+
+    /// Source.
+    #[inline(always)]
+    pub fn source(self) -> Port {
+        let [high, low, ..] = self.0.to_ne_bytes();
+        Port(u16::from_ne_bytes([high, low]))
+    }
+
+    /// Destination.
+    #[inline(always)]
+    pub fn destination(self) -> Port {
+        let [.., high, low] = self.0.to_ne_bytes();
+        Port(u16::from_ne_bytes([high, low]))
+    }
+
+    /// With another source.
+    #[inline(always)]
+    pub fn from(self, source: Port) -> Self {
+        let [.., high, low] = self.0.to_ne_bytes();
+        let [first, second] = source.0.to_ne_bytes();
+        Self(u32::from_ne_bytes([first, second, high, low]))
+    }
+
+    /// With another destination.
+    #[inline(always)]
+    pub fn to(self, destination: Port) -> Self {
+        let [high, low, ..] = self.0.to_ne_bytes();
+        let [third, fourth] = destination.0.to_ne_bytes();
+        Self(u32::from_ne_bytes([high, low, third, fourth]))
+    }
+}
+
 /// One end of a connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]

@@ -10,7 +10,7 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use ftp_nat_common::abi::{
     Flow, FlowKey4, FlowKey6, Interface, flow_flag, interface_flag, kind, side,
 };
-use ftp_nat_common::addr::{Addr, Endpoint, Port};
+use ftp_nat_common::addr::{Addr, Endpoint, Port, PortPair};
 use ftp_nat_common::checksum::{difference, of_addr};
 use ftp_nat_common::counter::Counter;
 
@@ -23,17 +23,20 @@ pub trait Net: Copy {
     /// The whole headers of a TCP packet.
     fn headers(skb: &Skb) -> Reading<Self>;
     /// The key of a connection's packets from `src` to `dst`.
-    fn key(src: &Endpoint, dst: &Endpoint, side: u32) -> Self;
-    /// The same key on a side of the gateway.
-    fn on(self, side: u32) -> Self;
-    /// That side.
-    fn side(&self) -> u32;
+    fn key(src: &Endpoint, dst: &Endpoint) -> Self;
     /// Source.
     fn source(&self) -> Endpoint;
     /// Destination.
     fn destination(&self) -> Endpoint;
-    /// The flow of this key.
-    fn find(&self) -> Option<*mut Flow>;
+    /// The flow of this key, whatever side its packets come by.
+    fn look_up(&self) -> Option<*mut Flow>;
+    /// The flow of this key, whose packets come by this side.
+    #[inline(always)]
+    fn find(&self, side: u32) -> Option<*mut Flow> {
+        let flow = self.look_up()?;
+        // SAFETY: a map's entry stays in its place while a program runs.
+        (unsafe { (*flow).side() } == side).then_some(flow)
+    }
     /// Makes the flow of this key.
     fn insert(&self, flow: &Flow, flags: u32) -> bool;
     /// Ends the flow of this key.
@@ -50,38 +53,26 @@ impl Net for FlowKey4 {
     }
 
     #[inline(always)]
-    fn key(src: &Endpoint, dst: &Endpoint, side: u32) -> Self {
+    fn key(src: &Endpoint, dst: &Endpoint) -> Self {
         Self {
             src: src.addr.v4(),
             dst: dst.addr.v4(),
-            sport: src.port,
-            dport: dst.port,
-            side,
+            ports: PortPair::new(src.port, dst.port),
         }
     }
 
     #[inline(always)]
-    fn on(self, side: u32) -> Self {
-        Self { side, ..self }
-    }
-
-    #[inline(always)]
-    fn side(&self) -> u32 {
-        self.side
-    }
-
-    #[inline(always)]
     fn source(&self) -> Endpoint {
-        Endpoint::new(Addr::from_v4(self.src), self.sport)
+        Endpoint::new(Addr::from_v4(self.src), self.ports.source())
     }
 
     #[inline(always)]
     fn destination(&self) -> Endpoint {
-        Endpoint::new(Addr::from_v4(self.dst), self.dport)
+        Endpoint::new(Addr::from_v4(self.dst), self.ports.destination())
     }
 
     #[inline(always)]
-    fn find(&self) -> Option<*mut Flow> {
+    fn look_up(&self) -> Option<*mut Flow> {
         maps::FLOWS4.get_ptr_mut(self)
     }
 
@@ -106,38 +97,26 @@ impl Net for FlowKey6 {
     }
 
     #[inline(always)]
-    fn key(src: &Endpoint, dst: &Endpoint, side: u32) -> Self {
+    fn key(src: &Endpoint, dst: &Endpoint) -> Self {
         Self {
             src: src.addr,
             dst: dst.addr,
-            sport: src.port,
-            dport: dst.port,
-            side,
+            ports: PortPair::new(src.port, dst.port),
         }
     }
 
     #[inline(always)]
-    fn on(self, side: u32) -> Self {
-        Self { side, ..self }
-    }
-
-    #[inline(always)]
-    fn side(&self) -> u32 {
-        self.side
-    }
-
-    #[inline(always)]
     fn source(&self) -> Endpoint {
-        Endpoint::new(self.src, self.sport)
+        Endpoint::new(self.src, self.ports.source())
     }
 
     #[inline(always)]
     fn destination(&self) -> Endpoint {
-        Endpoint::new(self.dst, self.dport)
+        Endpoint::new(self.dst, self.ports.destination())
     }
 
     #[inline(always)]
-    fn find(&self) -> Option<*mut Flow> {
+    fn look_up(&self) -> Option<*mut Flow> {
         maps::FLOWS6.get_ptr_mut(self)
     }
 
@@ -395,58 +374,51 @@ fn make(fresh: bool) -> bool {
     let (inward, outward) = unsafe { (&(*scratch).inward, &(*scratch).outward) };
     inward.give(flow);
     let (outside, public) = (&connection.outside, &connection.public);
-    if !insert(outside, public, side::INBOUND, flow, BPF_NOEXIST)
-        && (fresh || !replace_old(outside, public, flow))
+    if !insert(outside, public, flow, BPF_NOEXIST) && (fresh || !replace_old(outside, public, flow))
     {
         return false;
     }
     flow.to = connection.public.addr;
     flow.port = connection.public.port;
-    flow.flags = connection.flags;
+    flow.flags = connection.flags | flow_flag::OUTBOUND;
     if connection.kind == kind::CONTROL && connection.server_inside != 0 {
         flow.flags |= flow_flag::REPLIES;
     }
     flow.addr_diff = difference(inside_sum, public_sum);
     flow.port_diff = port_difference(connection.inside.port, connection.public.port);
     outward.give(flow);
-    if !insert(
-        seen_inside,
-        &connection.outside,
-        side::OUTBOUND,
-        flow,
-        BPF_ANY,
-    ) {
-        remove(&connection.outside, &connection.public, side::INBOUND);
+    if !insert(seen_inside, &connection.outside, flow, BPF_ANY) {
+        remove(&connection.outside, &connection.public);
         return false;
     }
     true
 }
 
-/// The flow of packets from `src` to `dst`.
+/// The flow of packets from `src` to `dst` that come by this side.
 #[inline(always)]
 pub fn find(src: &Endpoint, dst: &Endpoint, side: u32) -> Option<*mut Flow> {
     if src.addr.is_v4() {
-        FlowKey4::key(src, dst, side).find()
+        FlowKey4::key(src, dst).find(side)
     } else {
-        FlowKey6::key(src, dst, side).find()
+        FlowKey6::key(src, dst).find(side)
     }
 }
 
 #[inline(never)]
-fn insert(src: &Endpoint, dst: &Endpoint, side: u32, flow: &Flow, flags: u32) -> bool {
+fn insert(src: &Endpoint, dst: &Endpoint, flow: &Flow, flags: u32) -> bool {
     if src.addr.is_v4() {
-        FlowKey4::key(src, dst, side).insert(flow, flags)
+        FlowKey4::key(src, dst).insert(flow, flags)
     } else {
-        FlowKey6::key(src, dst, side).insert(flow, flags)
+        FlowKey6::key(src, dst).insert(flow, flags)
     }
 }
 
 #[inline(never)]
-fn remove(src: &Endpoint, dst: &Endpoint, side: u32) {
+fn remove(src: &Endpoint, dst: &Endpoint) {
     if src.addr.is_v4() {
-        FlowKey4::key(src, dst, side).remove();
+        FlowKey4::key(src, dst).remove();
     } else {
-        FlowKey6::key(src, dst, side).remove();
+        FlowKey6::key(src, dst).remove();
     }
 }
 
@@ -458,8 +430,8 @@ fn replace_old(outside: &Endpoint, public: &Endpoint, flow: &Flow) -> bool {
     };
     // SAFETY: a map's entry stays in its place while a program runs.
     let old_end = unsafe { Endpoint::new((*old).to, (*old).port) };
-    remove(&old_end, outside, side::OUTBOUND);
-    insert(outside, public, side::INBOUND, flow, BPF_ANY)
+    remove(&old_end, outside);
+    insert(outside, public, flow, BPF_ANY)
 }
 
 #[inline(always)]

@@ -135,7 +135,7 @@ extern "C" fn ftp_nat_known6(context: Context, hook: u32, look: u32) -> i32 {
 
 #[inline(always)]
 fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
-    let mut packet = match N::headers(skb) {
+    let packet = match N::headers(skb) {
         Reading::Tcp(packet) => packet,
         Reading::Fragment => {
             count::add(Counter::PassedFragment, skb.len().wrapping_sub(IP));
@@ -146,7 +146,6 @@ fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
             return NEXT;
         }
     };
-    packet.key = packet.key.on(hook.side());
     if look == Look::First && packet.flags & (tcp::SYN | tcp::ACK_FLAG) == tcp::SYN {
         return if prepare_opening(&packet) {
             OPENS
@@ -154,7 +153,9 @@ fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
             NEXT
         };
     }
-    let Some(flow) = packet.key.find() else {
+    // On its own, so that only the key has to lie in memory.
+    let key = packet.key;
+    let Some(flow) = key.find(hook.side()) else {
         if hook == Hook::WanIngress {
             count::add(Counter::PassedNoFlow, packet.total);
         }
@@ -172,7 +173,7 @@ fn known<N: Net>(skb: &Skb, hook: Hook, look: Look) -> i32 {
     }
     if look != Look::Read {
         let mut flags = packet.flags;
-        if flags & (tcp::FIN | tcp::RST) != 0 && !is_in_window(&packet.key, packet.seq, flow) {
+        if flags & (tcp::FIN | tcp::RST) != 0 && !is_in_window(&key, packet.seq, flow) {
             count::add(Counter::PassedOutOfWindow, packet.total);
             flags &= !(tcp::FIN | tcp::RST);
         }
@@ -282,12 +283,12 @@ const AHEAD: u32 = 1 << 22;
 #[inline(never)]
 fn is_in_window<N: Net>(key: &N, seq: u32, flow: &Flow) -> bool {
     let end = Endpoint::new(flow.to, flow.port);
-    let other = if key.side() == side::INBOUND {
-        N::key(&end, &key.source(), side::OUTBOUND)
+    let other = if flow.side() == side::INBOUND {
+        N::key(&end, &key.source())
     } else {
-        N::key(&key.destination(), &end, side::INBOUND)
+        N::key(&key.destination(), &end)
     };
-    let Some(other) = other.find() else {
+    let Some(other) = other.look_up() else {
         return true;
     };
     // SAFETY: a map's entry stays in its place while a program runs.

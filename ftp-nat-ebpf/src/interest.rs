@@ -5,10 +5,10 @@ use crate::gateway::{Hook, NEXT};
 use crate::icmp;
 use crate::kernel::{Skb, jiffies};
 use crate::maps;
-use crate::packet::{self, Carries, IP, Ports, Reach, tcp};
+use crate::packet::{self, Carries, IP, Reach, tcp};
 use aya_ebpf::programs::TcContext;
 use ftp_nat_common::abi::{PublishKey, port, station};
-use ftp_nat_common::addr::{Addr, Port};
+use ftp_nat_common::addr::{Addr, Port, PortPair};
 use ftp_nat_common::counter::Counter;
 
 /// The note on a packet that was translated already and only passes the WAN's egress hook.
@@ -93,7 +93,7 @@ fn go_on(ctx: &TcContext, station: u32) {
 
 /// What is known of a packet's ports: 0, it is none of ours; else the marks of both.
 #[inline(always)]
-pub fn of(ports: Ports) -> u8 {
+pub fn of(ports: PortPair) -> u8 {
     let Some(known) = maps::PORTS.get(0) else {
         return 0;
     };

@@ -7,7 +7,7 @@
 use crate::kernel::Skb;
 use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::abi::{FlowKey4, FlowKey6};
-use ftp_nat_common::addr::{Addr, Port};
+use ftp_nat_common::addr::{Addr, PortPair};
 
 /// Where the IP header starts: behind Ethernet.
 pub const IP: u32 = 14;
@@ -45,10 +45,10 @@ pub mod tcp {
 /// A TCP packet's headers.
 #[derive(Clone, Copy)]
 pub struct Packet<N> {
-    /// Its tuple, with the side still to be set.
+    /// Its tuple.
     pub key: N,
     /// Its ports.
-    pub ports: Ports,
+    pub ports: PortPair,
     /// Where the TCP header starts.
     pub tcp: u32,
     /// Where the payload starts.
@@ -123,7 +123,7 @@ pub struct Ipv6 {
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Tcp {
     /// Source and destination port.
-    pub ports: Ports,
+    pub ports: PortPair,
     seq: u32,
     /// Acknowledgement number.
     pub ack: u32,
@@ -136,43 +136,6 @@ pub struct Tcp {
     urgent: u16,
 }
 
-/// The two ports of a packet, as they lie in it.
-#[repr(transparent)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-pub struct Ports(u32);
-
-impl Ports {
-    /// Source.
-    #[inline(always)]
-    pub fn source(self) -> Port {
-        let [high, low, ..] = self.0.to_ne_bytes();
-        Port(u16::from_ne_bytes([high, low]))
-    }
-
-    /// Destination.
-    #[inline(always)]
-    pub fn destination(self) -> Port {
-        let [.., high, low] = self.0.to_ne_bytes();
-        Port(u16::from_ne_bytes([high, low]))
-    }
-
-    /// With another source.
-    #[inline(always)]
-    pub fn from(self, source: Port) -> Self {
-        let [.., high, low] = self.0.to_ne_bytes();
-        let [first, second] = source.0.to_ne_bytes();
-        Self(u32::from_ne_bytes([first, second, high, low]))
-    }
-
-    /// With another destination.
-    #[inline(always)]
-    pub fn to(self, destination: Port) -> Self {
-        let [high, low, ..] = self.0.to_ne_bytes();
-        let [third, fourth] = destination.0.to_ne_bytes();
-        Self(u32::from_ne_bytes([high, low, third, fourth]))
-    }
-}
-
 /// What the first look at a packet came to. All of it is always set: on a way on which it is not,
 /// the verifier sees a register that nobody wrote.
 #[derive(Clone, Copy)]
@@ -182,7 +145,7 @@ pub struct Reach {
     /// Where that one's header starts.
     pub at: u32,
     /// TCP's ports.
-    pub ports: Ports,
+    pub ports: PortPair,
     /// TCP's flags.
     pub flags: u8,
 }
@@ -205,7 +168,7 @@ impl Reach {
         Self {
             carries,
             at,
-            ports: Ports(0),
+            ports: PortPair::default(),
             flags: 0,
         }
     }
@@ -262,7 +225,7 @@ fn tcp_at(skb: &Skb, at: u32) -> Reach {
         }
         // Cut short, perhaps: but whose it is shows in its ports.
         match skb.load::<u32>(at) {
-            Some(ports) => reach.ports = Ports(ports),
+            Some(ports) => reach.ports = PortPair(ports),
             None => return Reach::new(Carries::Other, 0),
         }
     }
@@ -290,14 +253,11 @@ pub fn read4(skb: &Skb) -> Reading<FlowKey4> {
     let key = FlowKey4 {
         src: ip.src,
         dst: ip.dst,
-        sport: Port(0),
-        dport: Port(0),
-        side: 0,
+        ports: PortPair::default(),
     };
     let mut reading = read_tcp(skb, key, u16::from_be(ip.total) as u32, IP + header, ip.ttl);
     if let Reading::Tcp(packet) = &mut reading {
-        packet.key.sport = packet.ports.source();
-        packet.key.dport = packet.ports.destination();
+        packet.key.ports = packet.ports;
     }
     reading
 }
@@ -311,16 +271,13 @@ pub fn read6(skb: &Skb) -> Reading<FlowKey6> {
     let key = FlowKey6 {
         src: Addr(ip.src),
         dst: Addr(ip.dst),
-        sport: Port(0),
-        dport: Port(0),
-        side: 0,
+        ports: PortPair::default(),
     };
     let len = u16::from_be(ip.len) as u32;
     let total = if len == 0 { 0 } else { len + 40 };
     let mut reading = read_tcp(skb, key, total, IP + 40, ip.hop_limit);
     if let Reading::Tcp(packet) = &mut reading {
-        packet.key.sport = packet.ports.source();
-        packet.key.dport = packet.ports.destination();
+        packet.key.ports = packet.ports;
     }
     reading
 }

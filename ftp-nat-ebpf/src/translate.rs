@@ -7,8 +7,9 @@
 
 use crate::flow::Net;
 use crate::kernel::Skb;
-use crate::packet::{IP, Ipv4, Ipv6, Packet, Ports, tcp};
+use crate::packet::{IP, Ipv4, Ipv6, Packet, tcp};
 use ftp_nat_common::abi::{Flow, side};
+use ftp_nat_common::addr::PortPair;
 use ftp_nat_common::checksum::{apply, fold};
 
 /// What a word changes by whose first byte counts down by one: an IPv4 header's time to live.
@@ -53,12 +54,12 @@ pub fn translate<N: Net>(
 
 /// Straight into the packet where they nearly always are, behind an IP header without options.
 #[inline(always)]
-fn write_ports<N: Net>(skb: &Skb, packet: &Packet<N>, ports: Ports) -> bool {
+fn write_ports<N: Net>(skb: &Skb, packet: &Packet<N>, ports: PortPair) -> bool {
     let usual = IP as usize + N::HEADER;
     if packet.tcp as usize != usual {
         return skb.store(packet.tcp, &ports);
     }
-    skb.change::<Ports>(usual, |there| *there = ports)
+    skb.change::<PortPair>(usual, |there| *there = ports)
 }
 
 #[inline(always)]

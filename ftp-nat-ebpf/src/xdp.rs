@@ -10,13 +10,13 @@ use crate::forward::is_fresh;
 use crate::gateway::{Hook, note};
 use crate::interest;
 use crate::kernel::{Frame, redirect};
-use crate::packet::{IP, Ipv4, Ipv6, Ports, TCP, Tcp, tcp};
+use crate::packet::{IP, Ipv4, Ipv6, TCP, Tcp, tcp};
 use crate::translate::{header4, header6};
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::programs::XdpContext;
 use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, flow_flag, kind, side};
-use ftp_nat_common::addr::Addr;
+use ftp_nat_common::addr::{Addr, PortPair};
 use ftp_nat_common::checksum::{apply, fold, of_addr};
 use ftp_nat_common::counter::Counter;
 
@@ -80,12 +80,10 @@ fn ipv4(frame: &Frame, hook: Hook) -> Option<u32> {
     let key = FlowKey4 {
         src: ip.src,
         dst: ip.dst,
-        sport: tcp.ports.source(),
-        dport: tcp.ports.destination(),
-        side: hook.side(),
+        ports: tcp.ports,
     };
     let total = u32::from(u16::from_be(ip.total));
-    let flow = take(frame, &key, total, ip.ttl, tcp.flags)?;
+    let flow = take(frame, hook, &key, total, ip.ttl, tcp.flags)?;
     let addresses = u64::from(ip.src) + u64::from(ip.dst);
     if is_unfinished(
         &tcp,
@@ -114,13 +112,11 @@ fn ipv6(frame: &Frame, hook: Hook) -> Option<u32> {
     let key = FlowKey6 {
         src: Addr(ip.src),
         dst: Addr(ip.dst),
-        sport: tcp.ports.source(),
-        dport: tcp.ports.destination(),
-        side: hook.side(),
+        ports: tcp.ports,
     };
     let len = u32::from(u16::from_be(ip.len));
     let total = len + size_of::<Ipv6>() as u32;
-    let flow = take(frame, &key, total, ip.hop_limit, tcp.flags)?;
+    let flow = take(frame, hook, &key, total, ip.hop_limit, tcp.flags)?;
     let addresses = of_addr(&ip.src, false) + of_addr(&ip.dst, false);
     if is_unfinished(&tcp, addresses, len) {
         return None;
@@ -140,6 +136,7 @@ fn ipv6(frame: &Frame, hook: Hook) -> Option<u32> {
 #[inline(always)]
 fn take<N: Net>(
     frame: &Frame,
+    hook: Hook,
     key: &N,
     total: u32,
     ttl: u8,
@@ -147,7 +144,7 @@ fn take<N: Net>(
 ) -> Option<&'static mut Flow> {
     // SAFETY: a map's entry stays in its place while a program runs; a direction's
     // packets seldom run on two CPUs, and what that loses are counts.
-    let flow = unsafe { &mut *key.find()? };
+    let flow = unsafe { &mut *key.find(hook.side())? };
     let fits = total <= flow.out_mtu && total.wrapping_add(IP) <= frame.len() && ttl > 1;
     let plain = flow.kind != kind::CONTROL
         && flow.flags & (flow_flag::XDP | flow_flag::NO_NAT) == flow_flag::XDP
@@ -168,7 +165,7 @@ fn is_unfinished(tcp: &Tcp, addresses: u64, len: u32) -> bool {
 /// Ports and checksum.
 #[inline(always)]
 fn segment(tcp: &mut Tcp, flow: &Flow, hook: Hook) {
-    let ports: Ports = tcp.ports;
+    let ports: PortPair = tcp.ports;
     tcp.ports = if hook.side() == side::INBOUND {
         ports.to(flow.port)
     } else {

@@ -3,7 +3,7 @@
 use bytemuck::Pod;
 use ftp_nat_common::{
     abi::{Flow, FlowKey4, FlowKey6, flow_flag, kind, side},
-    addr::{Addr, Endpoint},
+    addr::{Addr, Endpoint, PortPair},
 };
 use serde::Serialize;
 
@@ -17,66 +17,52 @@ mod tcp {
 /// A flow's key of either family.
 pub trait Key: Pod + Eq + std::hash::Hash {
     /// The key of packets between two ends.
-    fn new(src: Endpoint, dst: Endpoint, side: u32) -> Self;
+    fn new(src: Endpoint, dst: Endpoint) -> Self;
     /// Where its packets come from.
     fn source(&self) -> Endpoint;
     /// Where they go to.
     fn destination(&self) -> Endpoint;
-    /// [`side`].
-    fn side(&self) -> u32;
 }
 
 impl Key for FlowKey4 {
-    fn new(src: Endpoint, dst: Endpoint, side: u32) -> Self {
+    fn new(src: Endpoint, dst: Endpoint) -> Self {
         Self {
             src: src.addr.v4(),
             dst: dst.addr.v4(),
-            sport: src.port,
-            dport: dst.port,
-            side,
+            ports: PortPair::new(src.port, dst.port),
         }
     }
 
     fn source(&self) -> Endpoint {
-        Endpoint::new(Addr::from_v4(self.src), self.sport)
+        Endpoint::new(Addr::from_v4(self.src), self.ports.source())
     }
 
     fn destination(&self) -> Endpoint {
-        Endpoint::new(Addr::from_v4(self.dst), self.dport)
-    }
-
-    fn side(&self) -> u32 {
-        self.side
+        Endpoint::new(Addr::from_v4(self.dst), self.ports.destination())
     }
 }
 
 impl Key for FlowKey6 {
-    fn new(src: Endpoint, dst: Endpoint, side: u32) -> Self {
+    fn new(src: Endpoint, dst: Endpoint) -> Self {
         Self {
             src: src.addr,
             dst: dst.addr,
-            sport: src.port,
-            dport: dst.port,
-            side,
+            ports: PortPair::new(src.port, dst.port),
         }
     }
 
     fn source(&self) -> Endpoint {
-        Endpoint::new(self.src, self.sport)
+        Endpoint::new(self.src, self.ports.source())
     }
 
     fn destination(&self) -> Endpoint {
-        Endpoint::new(self.dst, self.dport)
-    }
-
-    fn side(&self) -> u32 {
-        self.side
+        Endpoint::new(self.dst, self.ports.destination())
     }
 }
 
 /// The outside end and the public end of a flow's connection: what identifies it.
 pub fn ends<K: Key>(key: &K, flow: &Flow) -> (Endpoint, Endpoint) {
-    if key.side() == side::INBOUND {
+    if flow.side() == side::INBOUND {
         (key.source(), key.destination())
     } else {
         (key.destination(), Endpoint::new(flow.to, flow.port))
@@ -86,15 +72,15 @@ pub fn ends<K: Key>(key: &K, flow: &Flow) -> (Endpoint, Endpoint) {
 /// The key of the same connection's other direction.
 pub fn other_way<K: Key>(key: &K, flow: &Flow) -> K {
     let (outside, public) = ends(key, flow);
-    if key.side() == side::OUTBOUND {
-        return K::new(outside, public, side::INBOUND);
+    if flow.side() == side::OUTBOUND {
+        return K::new(outside, public);
     }
     let inside = if flow.flags & flow_flag::NO_NAT != 0 {
         public
     } else {
         Endpoint::new(flow.to, flow.port)
     };
-    K::new(inside, outside, side::OUTBOUND)
+    K::new(inside, outside)
 }
 
 /// How far a connection is.
@@ -193,28 +179,32 @@ mod tests {
     fn each_direction_leads_to_the_other() {
         let (outside, public) = (end("192.0.2.9", 40000), end("198.51.100.1", 50001));
         let inside = end("10.0.0.5", 50000);
-        let inbound = FlowKey4::new(outside, public, side::INBOUND);
-        let outbound = FlowKey4::new(inside, outside, side::OUTBOUND);
+        let inbound = FlowKey4::new(outside, public);
+        let outbound = FlowKey4::new(inside, outside);
         assert_eq!(other_way(&inbound, &to(inside, 0)), outbound);
-        assert_eq!(other_way(&outbound, &to(public, 0)), inbound);
+        assert_eq!(
+            other_way(&outbound, &to(public, flow_flag::OUTBOUND)),
+            inbound
+        );
         assert_eq!(ends(&inbound, &to(inside, 0)), (outside, public));
-        assert_eq!(ends(&outbound, &to(public, 0)), (outside, public));
+        assert_eq!(
+            ends(&outbound, &to(public, flow_flag::OUTBOUND)),
+            (outside, public)
+        );
     }
 
     #[test]
     fn without_translation_both_directions_carry_the_public_end() {
         let (outside, public) = (end("2001:db8::9", 40000), end("2001:db8::1", 21));
         let inside = end("2001:db8:1::5", 21);
-        let inbound = FlowKey6::new(outside, public, side::INBOUND);
-        let outbound = FlowKey6::new(public, outside, side::OUTBOUND);
+        let inbound = FlowKey6::new(outside, public);
+        let outbound = FlowKey6::new(public, outside);
         assert_eq!(
             other_way(&inbound, &to(inside, flow_flag::NO_NAT)),
             outbound
         );
-        assert_eq!(
-            other_way(&outbound, &to(public, flow_flag::NO_NAT)),
-            inbound
-        );
+        let flags = flow_flag::NO_NAT | flow_flag::OUTBOUND;
+        assert_eq!(other_way(&outbound, &to(public, flags)), inbound);
     }
 
     #[test]

@@ -208,7 +208,7 @@ fn connections<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<Living> {
     let mut peculiar = Vec::new();
     table
         .each(|key, flow| {
-            if key.side() == side::INBOUND {
+            if flow.side() == side::INBOUND {
                 living[usize::from(flow.kind) % 4][State::Established as usize] += 1;
             }
             if !State::looks_established(flow.tcp_flags) {
@@ -222,7 +222,7 @@ fn connections<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<Living> {
             .context("cannot count the connections")?;
         // Where both are peculiar, the one that comes in counts.
         let is_counted = other.is_some_and(|other| !State::looks_established(other.tcp_flags));
-        if key.side() == side::OUTBOUND && is_counted {
+        if flow.side() == side::OUTBOUND && is_counted {
             continue;
         }
         let state = State::of(flow.tcp_flags, other.map_or(0, |other| other.tcp_flags));

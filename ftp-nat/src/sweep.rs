@@ -236,9 +236,14 @@ fn flows<K: Key>(
         };
         let other_key = flow::other_way(&key, &flow);
         let other = table.get(&other_key)?;
+        let (inbound, outbound) = if flow.side() == side::INBOUND {
+            (key, other_key)
+        } else {
+            (other_key, key)
+        };
         let state = state(&flow, other.as_ref());
         if lifetimes.is_over(flow.kind, state, seen(&flow, other.as_ref()), clock.now())
-            && let Some((event, ended)) = end_both(table, lifetimes, clock, key, other_key)?
+            && let Some((event, ended)) = end_both(table, lifetimes, clock, inbound, outbound)?
         {
             report.ended[ended.state as usize] += 1;
             tell(&event, Some(ended));
@@ -263,14 +268,9 @@ fn end_both<K: Key>(
     table: &Table<K, Flow>,
     lifetimes: &Lifetimes,
     clock: &Clock,
-    key: K,
-    other: K,
+    inbound: K,
+    outbound: K,
 ) -> io::Result<Option<(Event, Ended)>> {
-    let (outbound, inbound) = if key.side() == side::OUTBOUND {
-        (key, other)
-    } else {
-        (other, key)
-    };
     let (out_flow, in_flow) = (table.take(&outbound)?, table.take(&inbound)?);
     let Some(flow) = in_flow.as_ref().or(out_flow.as_ref()) else {
         return Ok(None);
@@ -305,7 +305,7 @@ fn end_both<K: Key>(
 fn over<K: Key>(key: &K, flow: &Flow, time: u64) -> Event {
     let (peer, public) = flow::ends(key, flow);
     let other = flow::other_way(key, flow);
-    let inside = if key.side() == side::INBOUND {
+    let inside = if flow.side() == side::INBOUND {
         other.source()
     } else {
         key.source()
@@ -345,7 +345,7 @@ impl Alive {
         }
         let (outside, public) = flow::ends(key, flow);
         self.ports.add(public.port.number());
-        let inside = if key.side() == side::INBOUND {
+        let inside = if flow.side() == side::INBOUND {
             flow.port
         } else {
             key.source().port
@@ -364,7 +364,7 @@ mod tests {
     use crate::{config::Timeouts, maps};
     use bytemuck::Zeroable as _;
     use ftp_nat_common::{
-        abi::{FlowKey4, Lines, Session},
+        abi::{FlowKey4, Lines, Session, flow_flag},
         addr::{Addr, Endpoint, Port},
     };
 
@@ -424,12 +424,13 @@ mod tests {
         fn connect(&self, of: &Wanted) -> (FlowKey4, FlowKey4) {
             let client = end([192, 0, 2, 9], 40_000);
             let (public, server) = (end([198, 51, 100, 1], of.port), end([10, 0, 0, 5], of.port));
-            let inbound = FlowKey4::new(client, public, side::INBOUND);
-            let outbound = FlowKey4::new(server, client, side::OUTBOUND);
+            let inbound = FlowKey4::new(client, public);
+            let outbound = FlowKey4::new(server, client);
             let [in_seen, out_seen] = of.silent.map(|seconds| self.ago(seconds));
-            let flow = |to: Endpoint, tcp_flags, last_seen| Flow {
+            let flow = |to: Endpoint, flags, tcp_flags, last_seen| Flow {
                 to: to.addr,
                 port: to.port,
+                flags,
                 kind: of.kind,
                 session: of.session,
                 tcp_flags,
@@ -438,10 +439,13 @@ mod tests {
             };
             let table = &self.maps.flows4;
             table
-                .set(&inbound, &flow(server, of.flags[0], in_seen))
+                .set(&inbound, &flow(server, 0, of.flags[0], in_seen))
                 .unwrap();
             table
-                .set(&outbound, &flow(public, of.flags[1], out_seen))
+                .set(
+                    &outbound,
+                    &flow(public, flow_flag::OUTBOUND, of.flags[1], out_seen),
+                )
                 .unwrap();
             (inbound, outbound)
         }

@@ -76,7 +76,7 @@ fn joined<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<Vec<Connection>> {
             inbound: Flow::default(),
             outbound: Flow::default(),
         });
-        if key.side() == side::INBOUND {
+        if flow.side() == side::INBOUND {
             connection.inside = Endpoint::new(flow.to, flow.port);
             connection.inbound = *flow;
         } else {

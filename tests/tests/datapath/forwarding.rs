@@ -370,3 +370,19 @@ fn fragments_of_a_connection_pass_untranslated_and_counted() {
         }
     });
 }
+
+/// Somebody outside who sends as the inside server does is not believed.
+#[test]
+fn a_tuple_that_comes_by_the_other_side_is_of_no_connection() {
+    on_router(|datapath| {
+        for data in connections() {
+            connect(datapath, &data);
+            Fixture::wan("the server's, from outside", &data.outbound().payload("x"))
+                .counting(&[Counter::PassedNoFlow])
+                .check(datapath);
+            let client = data.inbound().payload("x");
+            Fixture::lan("the client's, from the inside", &client).check(datapath);
+            Fixture::egress("the client's, on its way out", &client).check(datapath);
+        }
+    });
+}

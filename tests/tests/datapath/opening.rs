@@ -41,7 +41,7 @@ fn a_syn_to_a_published_address_begins_a_session() {
             assert_eq!((inbound.kind, inbound.flags), (kind::CONTROL, 0));
             assert_eq!(
                 (outbound.kind, outbound.flags),
-                (kind::CONTROL, flow_flag::REPLIES)
+                (kind::CONTROL, flow_flag::REPLIES | flow_flag::OUTBOUND)
             );
             assert_eq!((inbound.to, inbound.port), {
                 let inside = endpoint(control.inside);

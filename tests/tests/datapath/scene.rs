@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ftp_nat_common::{
     abi::{Flow, FlowKey4, FlowKey6, Mapping, MappingKey, Publish, PublishKey, kind, side},
-    addr::{Addr, Endpoint, Port},
+    addr::{Addr, Endpoint, Port, PortPair},
 };
 
 use crate::{
@@ -99,23 +99,18 @@ impl Ends {
 
     /// The flows of both directions, inbound first.
     pub(crate) fn flows(&self, datapath: &Datapath) -> Option<(Flow, Flow)> {
-        let inbound = find_flow(datapath, self.outside, self.public, side::INBOUND);
-        inbound.zip(find_flow(
-            datapath,
-            self.inside,
-            self.outside,
-            side::OUTBOUND,
-        ))
+        let inbound = find_flow(datapath, self.outside, self.public);
+        inbound.zip(find_flow(datapath, self.inside, self.outside))
     }
 
     /// Puts another flow in the inbound one's place.
     pub(crate) fn set_inbound(&self, datapath: &mut Datapath, flow: Flow) {
-        set_flow(datapath, self.outside, self.public, side::INBOUND, flow);
+        set_flow(datapath, self.outside, self.public, flow);
     }
 
     /// Puts another flow in the outbound one's place.
     pub(crate) fn set_outbound(&self, datapath: &mut Datapath, flow: Flow) {
-        set_flow(datapath, self.inside, self.outside, side::OUTBOUND, flow);
+        set_flow(datapath, self.inside, self.outside, flow);
     }
 
     /// Announces this data connection for the client to make.
@@ -176,15 +171,15 @@ fn announce(datapath: &mut Datapath, key: MappingKey, to: Endpoint, kind: u8) {
 }
 
 /// The flow of packets from `src` to `dst`.
-fn find_flow(datapath: &Datapath, src: SocketAddr, dst: SocketAddr, side: u32) -> Option<Flow> {
-    match key(src, dst, side) {
+fn find_flow(datapath: &Datapath, src: SocketAddr, dst: SocketAddr) -> Option<Flow> {
+    match key(src, dst) {
         Key::V4(key) => datapath.flows4.get(&key),
         Key::V6(key) => datapath.flows6.get(&key),
     }
 }
 
-fn set_flow(datapath: &mut Datapath, src: SocketAddr, dst: SocketAddr, side: u32, flow: Flow) {
-    match key(src, dst, side) {
+fn set_flow(datapath: &mut Datapath, src: SocketAddr, dst: SocketAddr, flow: Flow) {
+    match key(src, dst) {
         Key::V4(key) => datapath.flows4.set(key, flow),
         Key::V6(key) => datapath.flows6.set(key, flow),
     }
@@ -195,23 +190,19 @@ enum Key {
     V6(FlowKey6),
 }
 
-fn key(src: SocketAddr, dst: SocketAddr, side: u32) -> Key {
+fn key(src: SocketAddr, dst: SocketAddr) -> Key {
     let (src, dst) = (endpoint(src), endpoint(dst));
     if src.addr.is_v4() {
         Key::V4(FlowKey4 {
             src: src.addr.v4(),
             dst: dst.addr.v4(),
-            sport: src.port,
-            dport: dst.port,
-            side,
+            ports: PortPair::new(src.port, dst.port),
         })
     } else {
         Key::V6(FlowKey6 {
             src: src.addr,
             dst: dst.addr,
-            sport: src.port,
-            dport: dst.port,
-            side,
+            ports: PortPair::new(src.port, dst.port),
         })
     }
 }

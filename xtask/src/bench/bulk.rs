@@ -36,7 +36,7 @@ use super::{
 use crate::progress::say;
 
 /// How long one measurement sends.
-const SENDS: Duration = Duration::from_millis(600);
+const SENDS: Duration = Duration::from_millis(400);
 /// And in a smoke run.
 const SENDS_SHORTLY: Duration = Duration::from_millis(30);
 /// The most that one call sends or receives.
@@ -121,7 +121,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
         }
     }
     // A smoke run needs no warming up.
-    for turn in u32::from(options.smoke)..=options.runs(5) {
+    for turn in u32::from(options.smoke)..=options.runs(15) {
         let mut at = 0;
         for bundling in Bundling::ALL {
             for pipe in &pipes {

@@ -5,8 +5,8 @@ use std::net::SocketAddrV4;
 use anyhow::Context as _;
 use aya::maps::{HashMap, MapData};
 use ftp_nat_common::{
-    abi::{Flow, FlowKey4, side},
-    addr::Port,
+    abi::{Flow, FlowKey4},
+    addr::{Port, PortPair},
 };
 
 use super::{
@@ -18,13 +18,11 @@ use super::{
 pub(crate) type Flows = HashMap<MapData, FlowKey4, Flow>;
 
 /// The key of packets between two ends.
-pub(crate) fn key(from: SocketAddrV4, to: SocketAddrV4, side: u32) -> FlowKey4 {
+pub(crate) fn key(from: SocketAddrV4, to: SocketAddrV4) -> FlowKey4 {
     FlowKey4 {
         src: u32::from_ne_bytes(from.ip().octets()),
         dst: u32::from_ne_bytes(to.ip().octets()),
-        sport: Port::new(from.port()),
-        dport: Port::new(to.port()),
-        side,
+        ports: PortPair::new(Port::new(from.port()), Port::new(to.port())),
     }
 }
 
@@ -40,8 +38,8 @@ pub(crate) fn fill(flows: &mut Flows, data: &mut Pair, number: u32) -> anyhow::R
     data.exchange()?;
     let (client, public) = session::ends(&data.client)?;
     let (server, _) = session::ends(&data.server)?;
-    let inbound_key = key(client, public, side::INBOUND);
-    let outbound_key = key(server, client, side::OUTBOUND);
+    let inbound_key = key(client, public);
+    let outbound_key = key(server, client);
     let mut inbound = flows.get(&inbound_key, 0).context("no inbound flow")?;
     let mut outbound = flows.get(&outbound_key, 0).context("no outbound flow")?;
     for flow in [&mut inbound, &mut outbound] {
@@ -51,12 +49,12 @@ pub(crate) fn fill(flows: &mut Flows, data: &mut Pair, number: u32) -> anyhow::R
         let (address, port) = (flow_address(number), Port(flow_port(number)));
         let one = FlowKey4 {
             src: address,
-            sport: port,
+            ports: PortPair::new(port, inbound_key.ports.destination()),
             ..inbound_key
         };
         let other = FlowKey4 {
             dst: address,
-            dport: port,
+            ports: PortPair::new(outbound_key.ports.source(), port),
             ..outbound_key
         };
         flows

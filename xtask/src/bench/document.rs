@@ -229,19 +229,20 @@ const SECTIONS: &[Section] = &[
     },
     Section {
         title: "Memory",
-        note: "What the kernel's slabs grow by for each, and what the map accounts for. A connection is\n\
-               two entries, one a direction. Beside it an entry of connection tracking, without what\n\
-               NAT, helper and sequence adjustment add to it.",
+        note: "What the table accounts for each, its share of the table's own included where that is\n\
+               preallocated; and else what the kernel's slabs grow by. A connection is two entries, one\n\
+               a direction. Beside it an entry of connection tracking, without what NAT, helper and\n\
+               sequence adjustment add to it.",
         corner: " what",
         rows: &[
             ("connection", "connection"),
             ("mapping", "mapping"),
-            ("session (with its lines and its edits)", "session"),
+            ("session", "session"),
             ("nf_conntrack's own object", "conntrack"),
         ],
         columns: &[
-            column("in slabs", "memory.", ".slab"),
             column("as accounted", "memory.", ".map"),
+            column("in slabs", "memory.", ".slab"),
         ],
     },
     Section {

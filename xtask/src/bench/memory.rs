@@ -71,22 +71,24 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
         vec![empty as f64 / 1e6],
     ));
     say("memory: sessions, mappings, connections");
-    let sessions = number(SESSIONS);
-    let cost = Cost::of("session", sessions, &store.fd(map::SESSIONS), || {
-        store.add_sessions(sessions)
-    })?;
-    figures.extend(cost);
-    let mappings = number(MAPPINGS);
-    let cost = Cost::of("mapping", mappings, &store.fd(map::MAPPINGS), || {
-        store.add_mappings(mappings)
-    })?;
-    figures.extend(cost);
-    let connections = number(CONNECTIONS);
-    let cost = Cost::of("connection", connections, &store.fd(map::FLOWS4), || {
+    let [sessions, mappings, connections] = [SESSIONS, MAPPINGS, CONNECTIONS].map(number);
+    let cost = |what, number, entries| Cost {
+        what,
+        number,
+        entries,
+    };
+    let table = store.fd(map::SESSIONS);
+    let cost_of = cost("session", sessions, 1).of(&table, || store.add_sessions(sessions));
+    figures.extend(cost_of?);
+    let table = store.fd(map::MAPPINGS);
+    let cost_of = cost("mapping", mappings, 1).of(&table, || store.add_mappings(mappings));
+    figures.extend(cost_of?);
+    let table = store.fd(map::FLOWS4);
+    let cost_of = cost("connection", connections, 2).of(&table, || {
         crowd::fill(&mut store.flows, &mut store.data, connections)?;
         Ok(())
-    })?;
-    figures.extend(cost);
+    });
+    figures.extend(cost_of?);
     // Not before: what is given back comes late, and would be missing from what comes next.
     store.remove_sessions(sessions)?;
     store.remove_mappings(mappings)?;
@@ -121,32 +123,37 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
 }
 
 /// What so many of a kind cost.
-struct Cost;
+struct Cost {
+    what: &'static str,
+    number: u32,
+    /// Entries of the table that each of them takes.
+    entries: u32,
+}
 
 impl Cost {
-    /// The kernel's memory before and after, as it lies in its slabs and as the map accounts for
-    /// it; bytes for each.
+    /// Bytes for each: as the table accounts for them, and as the kernel's memory for small things
+    /// grows. A table that is preallocated grows by nothing, and each costs its share of the table.
     fn of(
-        what: &str,
-        number: u32,
+        &self,
         table: &MapData,
         add: impl FnOnce() -> anyhow::Result<()>,
-    ) -> anyhow::Result<[Figure; 2]> {
+    ) -> anyhow::Result<Vec<Figure>> {
         let before = (slabs()?, accounted(table)?);
         add()?;
         let after = (slabs()?, accounted(table)?);
-        let each = |before: u64, after: u64| (after as f64 - before as f64) / f64::from(number);
-        Ok([
-            Figure::of(
-                format!("memory.{what}.slab"),
-                "B",
-                vec![each(before.0, after.0)],
-            ),
-            Figure::of(
-                format!("memory.{what}.map"),
-                "B",
-                vec![each(before.1, after.1)],
-            ),
+        let figure = |key: &str, bytes: f64| {
+            Figure::of(format!("memory.{}.{key}", self.what), "B", vec![bytes])
+        };
+        let each =
+            |before: u64, after: u64| (after as f64 - before as f64) / f64::from(self.number);
+        if before.1 == after.1 {
+            let room = f64::from(table.info()?.max_entries());
+            let bytes = after.1 as f64 / room * f64::from(self.entries);
+            return Ok(vec![figure("map", bytes)]);
+        }
+        Ok(vec![
+            figure("slab", each(before.0, after.0)),
+            figure("map", each(before.1, after.1)),
         ])
     }
 }
@@ -191,7 +198,7 @@ impl<'lab> Store<'lab> {
     /// The real session's state.
     fn state(&self) -> anyhow::Result<(u32, State)> {
         let (client, control) = super::session::ends(self.session.client())?;
-        let key = crowd::key(client, control, ftp_nat_common::abi::side::INBOUND);
+        let key = crowd::key(client, control);
         let number = self.flows.get(&key, 0)?.session;
         Ok((number, self.sessions.get(&number, 0)?))
     }

@@ -19,7 +19,7 @@ use aya::{
     programs::{SchedClassifier, Xdp},
 };
 use aya_obj::programs::XdpAttachType;
-use ftp_nat_common::abi::{Mapping, MappingKey, Session as State, flow_flag, map, side};
+use ftp_nat_common::abi::{Mapping, MappingKey, Session as State, flow_flag, map};
 use ftp_nat_tests::{
     gateway::Gateway,
     lab::{LAN, Lab, WAN, WAN_ADDRESS},
@@ -414,7 +414,7 @@ impl<'lab> Crowd<'lab> {
                 let reply = reply.frame(0);
                 ensure!(reply.len() == FRAME, "a reply of {} bytes", reply.len());
                 replies.push(reply);
-                let key = crowd::key(client, public, side::INBOUND);
+                let key = crowd::key(client, public);
                 let flow = flows4.get(&key, 0).context("the SYN made no flow")?;
                 waiting.push((flow.session, this.sessions.get(&flow.session, 0)?));
             }
