@@ -151,7 +151,11 @@ fn exchange(
     }
     let (sender, packet) = connection.next_packet(random);
     let expected = connection.expect(model, sender, &packet);
-    let outcome = datapath.run(connection.hook(sender), &packet.bytes());
+    let frame = packet.bytes();
+    let length = expected
+        .as_ref()
+        .map_or(frame.len(), |leaves| leaves.bytes().len());
+    let outcome = datapath.run_to(connection.hook(sender), &frame, length, 0);
     let story = || connection.story(sender, &packet, place);
     match connection.compare(&outcome, expected) {
         Ok(Some(leaves)) => {

@@ -5,6 +5,7 @@ use std::{
     cell::RefCell,
     env, fs,
     net::IpAddr,
+    os::fd::AsFd as _,
     sync::{Mutex, PoisonError},
 };
 
@@ -29,8 +30,9 @@ use ftp_nat_tests::lab::{LAN, Lab, WAN};
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
 
 use crate::{
+    packet::hex,
     scene::INSIDE,
-    skb,
+    skb::{self, Summed},
     table::{self, Table},
 };
 
@@ -90,13 +92,7 @@ pub(crate) const NEXT: i32 = -1;
 pub(crate) const DROP: i32 = 2;
 pub(crate) const REDIRECT: i32 = 7;
 
-/// What became of a packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    pub(crate) verdict: i32,
-    pub(crate) frame: Vec<u8>,
-    pub(crate) mark: u32,
-}
+pub(crate) use crate::skb::Outcome;
 
 /// The loaded programs and their maps.
 pub(crate) struct Datapath {
@@ -115,6 +111,8 @@ pub(crate) struct Datapath {
     ports: Array<MapData, Ports>,
     counters: PerCpuArray<MapData, Count>,
     events: RefCell<RingBuf<MapData>>,
+    /// How packets come: on kernels that can, each as hardware has summed it.
+    summed: Summed,
     pub(crate) wan: u32,
     pub(crate) lan: u32,
 }
@@ -180,6 +178,11 @@ impl Datapath {
             ports: table::take(&mut ebpf, map::PORTS),
             counters: table::take(&mut ebpf, map::COUNTERS),
             events: RefCell::new(table::take(&mut ebpf, map::EVENTS)),
+            summed: if is_since(6, 16) {
+                Summed::Completely
+            } else {
+                Summed::No
+            },
             wan: 0,
             lan: 0,
             _stations: stations,
@@ -263,11 +266,23 @@ impl Datapath {
 
     /// Runs the program of `hook` on a frame that came in, or is to leave, at its interface.
     pub(crate) fn run(&self, hook: Hook, frame: &[u8]) -> Outcome {
-        self.run_gso(hook, frame, 0)
+        self.run_as(hook, frame, 0, Summed::No)
     }
 
-    /// The same for a super-packet of segments of `gso_size` bytes; 0: a plain packet.
-    pub(crate) fn run_gso(&self, hook: Hook, frame: &[u8], gso_size: u32) -> Outcome {
+    /// The same for a frame that becomes one of `length` bytes, and a super-packet of segments of
+    /// `gso_size` bytes, or 0: a plain packet. That comes as hardware has summed it, where the kernel
+    /// can do that; unless its length changes, since the kernel forgets that sum then, but not that
+    /// it was to look at it.
+    pub(crate) fn run_to(&self, hook: Hook, frame: &[u8], length: usize, gso_size: u32) -> Outcome {
+        let summed = if gso_size == 0 && length == frame.len() {
+            self.summed
+        } else {
+            Summed::No
+        };
+        self.run_as(hook, frame, gso_size, summed)
+    }
+
+    fn run_as(&self, hook: Hook, frame: &[u8], gso_size: u32, summed: Summed) -> Outcome {
         let program: &SchedClassifier = self
             .ebpf
             .program(hook.program())
@@ -278,24 +293,20 @@ impl Datapath {
             Hook::WanIngress | Hook::WanEgress => self.wan,
             Hook::LanIngress => self.lan,
         };
-        let ctx = skb::Context { ifindex, gso_size }.bytes();
-        let mut ctx_out = ctx;
-        let mut out = vec![0; 65536];
-        let result = program
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut out),
-                ctx_in: Some(&ctx),
-                ctx_out: Some(&mut ctx_out),
-                ..TestRunOptions::default()
-            })
-            .unwrap_or_else(|error| panic!("test run of {} bytes: {error:?}", frame.len()));
-        out.truncate(result.data_size_out as usize);
-        Outcome {
-            verdict: result.return_value.cast_signed(),
-            frame: out,
-            mark: skb::mark(&ctx_out),
-        }
+        let context = skb::Context { ifindex, gso_size };
+        let program = program.fd().unwrap().as_fd();
+        skb::test_run(program, frame, &context, summed).unwrap_or_else(|error| {
+            let why = if error.raw_os_error() == Some(libc::EBADMSG) {
+                ": the sum that the hardware took does not fit any more"
+            } else {
+                ""
+            };
+            panic!(
+                "test run of {} bytes: {error}{why}\n{}",
+                frame.len(),
+                hex(frame)
+            )
+        })
     }
 
     /// Runs a program of the fast path on a frame: its verdict, and what became of the frame.
@@ -361,6 +372,13 @@ impl Datapath {
         self.lines.clear();
         self.events();
     }
+}
+
+/// Whether the kernel is of this version or a later one.
+fn is_since(major: u32, minor: u32) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|it| it.parse().ok());
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
 }
 
 fn interface_number(name: &str) -> u32 {
