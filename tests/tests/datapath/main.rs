@@ -24,4 +24,5 @@ mod scene;
 mod shortcut;
 mod skb;
 mod table;
+mod tagged;
 mod talk;
