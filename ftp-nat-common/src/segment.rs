@@ -53,7 +53,8 @@ pub struct Outcome {
     /// Where that leaves nothing of it: the segment is sent on all the same, empty and with the
     /// number before its first one, so that the receiver acknowledges what it has.
     pub probe: bool,
-    /// What was read of the line is to be kept, in the half of [`crate::abi::Lines`] at [`Outcome::place`].
+    /// What was read of the line is to be kept, in the half of [`crate::abi::Lines`] at
+    /// [`Outcome::place`].
     pub keeps: bool,
     /// Which half that is: 0 or 1.
     pub place: u16,
@@ -102,8 +103,8 @@ impl Owed {
     }
 }
 
-/// The half of [`crate::abi::Lines`] that the line that starts at `start` is kept in: not the one of bytes that
-/// are owed, unless they are its own.
+/// The half of [`crate::abi::Lines`] that the line that starts at `start` is kept in: not the one of
+/// bytes that are owed, unless they are its own.
 #[inline(always)]
 pub const fn place(direction: &Direction, start: u32) -> u16 {
     let owed = Owed::of(direction);

@@ -273,8 +273,6 @@ fn plan(skb: &Skb, session: *mut Session) -> u8 {
     if let Some(counter) = counter {
         count::add(counter, 0);
     }
-    segment.skip = plan.skip;
-    segment.merge = plan.merge;
     if plan.merge > 0 {
         let Some(lines) = maps::LINES.get_ptr(lines_key(segment)) else {
             // They went with their session, which the sweep took for dead.
@@ -283,6 +281,8 @@ fn plan(skb: &Skb, session: *mut Session) -> u8 {
         // SAFETY: a map's entry stays in its place while a program runs.
         copy_line(&mut scratch.kept, unsafe { (*lines).half(plan.from) });
     }
+    segment.skip = plan.skip;
+    segment.merge = plan.merge;
     segment.first = segment.seq.wrapping_sub(plan.merge);
     plan.verdict
 }

@@ -1,13 +1,16 @@
 //! Unfinished lines: held, acknowledged ahead where their sender waits for that, and let go in the
 //! end.
 
+use bytemuck::Zeroable as _;
+use ftp_nat_common::abi::{Lines, LinesKey};
 use ftp_nat_common::counter::Counter::{
     self, ActiveOpened, EditEqual, GapDropped, LineAcknowledged, LineHeld, LineMerged,
-    LineReleased, PassedNoAddress, PassiveOpened, Resynced, Rewrote227, SegmentCut, Unchanged,
+    LineReleased, PassedMapFull, PassedNoAddress, PassiveOpened, Resynced, Rewrote227, SegmentCut,
+    Unchanged,
 };
 
 use crate::{
-    loaded::{Datapath, NEVER, on_router},
+    loaded::{Datapath, NEVER, ROOM, on_router},
     packet::{ACK, FIN, Packet},
     scene::control_v4,
     talk::{Client, Server, Talk},
@@ -220,6 +223,36 @@ fn a_line_let_go_by_a_repetition_of_its_start_loses_no_byte() {
         talk.fixture(Server, "the rest", &rest)
             .redirected(&out)
             .counting(&[LineMerged])
+            .check(talk.datapath);
+    });
+}
+
+#[test]
+fn a_line_that_there_is_no_room_to_hold_goes_on_unread() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        talk.passes(Client, "PASV\r\n");
+        for session in 0..ROOM {
+            let key = LinesKey {
+                session,
+                is_replies: 0,
+            };
+            talk.datapath.lines.set(key, Lines::zeroed());
+        }
+        talk.says(Server, HELD, HELD, &[PassedMapFull, LineReleased]);
+        talk.passes(Server, REST);
+        assert_eq!(talk.mappings(), []);
+    });
+}
+
+#[test]
+fn what_follows_a_held_line_that_is_gone_passes_as_it_is() {
+    on_router(|datapath| {
+        let (talk, _) = holding(datapath);
+        talk.datapath.lines.clear();
+        let rest = talk.segment(Server, REST);
+        talk.fixture(Server, "the rest", &rest)
+            .redirected(&talk.becomes(Server, &rest, REST))
             .check(talk.datapath);
     });
 }

@@ -144,7 +144,13 @@ impl Datapath {
         let object = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut loader = EbpfLoader::new();
         loader.btf(None);
-        for name in [map::FLOWS4, map::FLOWS6, map::MAPPINGS, map::SESSIONS] {
+        for name in [
+            map::FLOWS4,
+            map::FLOWS6,
+            map::MAPPINGS,
+            map::SESSIONS,
+            map::LINES,
+        ] {
             loader.map_max_entries(name, ROOM);
         }
         let mut ebpf = loader.load(&object).unwrap();
