@@ -67,9 +67,8 @@ pub mod side {
 
 /// A flow's key for IPv4: the packet's own tuple, before translation.
 ///
-/// Twelve bytes and no more: the kernel hashes three words in half the time of four. Which side the
-/// packet must come by is in the flow ([`Flow::side`]): no tuple is of both, for a client outside has
-/// not the public address.
+/// Twelve bytes and no more: each word takes time to hash. Which side the packet must come by is in
+/// the flow ([`Flow::side`]): no tuple is of both, for a client outside has not the public address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct FlowKey4 {

@@ -40,8 +40,8 @@ impl Ring {
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|error| error.into_parts().1)
             .context("cannot listen for events")?;
-        // What came before we listened has woken nobody.
-        let until = Some(Instant::now());
+        // What came before we listened has woken nobody, nor will what comes in the same tick.
+        let until = Some(Instant::now() + LINGER);
         Ok(Self { ring, until })
     }
 
