@@ -8,10 +8,12 @@ mod recorder;
 pub use self::recorder::{Happening, Recorder};
 
 use crate::abi::{Lines, Session};
+use crate::abi::{direction, direction_mut};
 use crate::counter::Counter;
-use crate::inspect::{Gate, Inspection, direction, direction_mut};
-use crate::segment::{self, DROP, Hold, PASS, Plan};
-use crate::tls::{self, PlainText};
+use crate::ftp::parser::Inspection;
+use crate::ftp::tls::{self, PlainText};
+use crate::gate::Gate;
+use crate::stream::segment::{self, DROP, Hold, PASS, Plan};
 use bytemuck::Zeroable;
 use std::vec::Vec;
 

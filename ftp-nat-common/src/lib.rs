@@ -12,17 +12,11 @@
 extern crate std;
 
 pub mod abi;
-pub mod addr;
-pub mod checksum;
 pub mod counter;
 pub mod edit;
-pub mod extended;
+pub mod ftp;
+pub mod gate;
 #[cfg(any(test, feature = "host"))]
 pub mod host;
-pub mod inspect;
-pub mod line;
-pub mod segment;
-pub mod seq;
-pub mod text;
-pub mod tls;
-pub mod tuple;
+pub mod stream;
+pub mod wire;

@@ -8,8 +8,8 @@ use crate::kernel::{Skb, repeat};
 use crate::maps;
 use crate::packet::{IP, Packet, tcp};
 use ftp_nat_common::abi::{Flow, mss};
-use ftp_nat_common::checksum::difference;
 use ftp_nat_common::counter::Counter;
+use ftp_nat_common::wire::checksum::difference;
 
 /// The option of the maximum segment size (RFC 9293 section 3.2), and its length.
 const MSS: [u8; 2] = [2, 4];

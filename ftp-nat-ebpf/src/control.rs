@@ -11,14 +11,15 @@ use crate::rebuild::{self, Options, Piece};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use bytemuck::Zeroable;
 use core::mem::offset_of;
+use ftp_nat_common::abi::direction_mut;
 use ftp_nat_common::abi::{
     Flow, LINE_MAX, Lines, LinesKey, Mapping, Session, direction_flag, flow_flag,
 };
-use ftp_nat_common::addr::{Addr, Endpoint};
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::inspect::{Inspection, direction_mut};
-use ftp_nat_common::segment::{self, DROP, Hold, INSPECT, PASS};
-use ftp_nat_common::tls::{self, PlainText};
+use ftp_nat_common::ftp::parser::Inspection;
+use ftp_nat_common::ftp::tls::{self, PlainText};
+use ftp_nat_common::stream::segment::{self, DROP, Hold, INSPECT, PASS};
+use ftp_nat_common::wire::addr::{Addr, Endpoint};
 
 /// Bytes that are read at once, a power of two.
 pub const WINDOW: usize = 2048;

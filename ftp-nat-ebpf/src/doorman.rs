@@ -11,9 +11,9 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use ftp_nat_common::abi::{
     Mapping, MappingKey, PublishKey, Session, Settings, event, kind, port, role, session_flag, side,
 };
-use ftp_nat_common::addr::{Addr, Endpoint, Port};
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::inspect::{Gate, Opening};
+use ftp_nat_common::gate::{Gate, Opening};
+use ftp_nat_common::wire::addr::{Addr, Endpoint, Port};
 
 /// The one who opens, for one session.
 #[derive(Clone, Copy)]

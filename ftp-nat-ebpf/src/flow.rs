@@ -10,9 +10,9 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use ftp_nat_common::abi::{
     Flow, FlowKey4, FlowKey6, Interface, flow_flag, interface_flag, kind, side,
 };
-use ftp_nat_common::addr::{Addr, Endpoint, Port, PortPair};
-use ftp_nat_common::checksum::{difference, of_addr};
 use ftp_nat_common::counter::Counter;
+use ftp_nat_common::wire::addr::{Addr, Endpoint, Port, PortPair};
+use ftp_nat_common::wire::checksum::{difference, of_addr};
 
 /// An address family: its flow key, its map.
 pub trait Net: Copy {

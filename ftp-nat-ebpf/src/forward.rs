@@ -8,8 +8,8 @@ use crate::kernel::{Skb, jiffies, redirect, redirect_by_route, redirect_to, rout
 use crate::maps;
 use crate::packet::{IP, Ipv4, Ipv6, Packet};
 use ftp_nat_common::abi::{Flow, flow_flag, interface_flag};
-use ftp_nat_common::addr::Addr;
 use ftp_nat_common::counter::Counter;
+use ftp_nat_common::wire::addr::Addr;
 
 /// How a packet leaves.
 #[derive(Clone, Copy)]

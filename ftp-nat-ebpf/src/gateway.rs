@@ -15,8 +15,8 @@ use crate::publish;
 use crate::translate;
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, event, flow_flag, kind, port, side};
-use ftp_nat_common::addr::Endpoint;
 use ftp_nat_common::counter::Counter;
+use ftp_nat_common::wire::addr::Endpoint;
 
 /// The packet goes on as it would without us.
 pub const NEXT: i32 = TC_ACT_UNSPEC;

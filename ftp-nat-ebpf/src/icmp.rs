@@ -13,9 +13,9 @@ use crate::maps;
 use crate::packet::{IP, Ipv4, Ipv6, TCP, tcp};
 use crate::translate::{ONE_HOP, ONE_HOP_V6};
 use ftp_nat_common::abi::{Flow, flow_flag};
-use ftp_nat_common::addr::{Addr, Endpoint, Port};
-use ftp_nat_common::checksum::{apply, difference, fold, of_addr};
 use ftp_nat_common::counter::Counter;
+use ftp_nat_common::wire::addr::{Addr, Endpoint, Port};
+use ftp_nat_common::wire::checksum::{apply, difference, fold, of_addr};
 
 /// Length of the ICMP header of errors: the quoted packet stands behind it.
 const HEADER: u32 = 8;

@@ -8,8 +8,8 @@ use crate::maps;
 use crate::packet::{self, Carries, IP, Reach, tcp};
 use aya_ebpf::programs::TcContext;
 use ftp_nat_common::abi::{PublishKey, port, station};
-use ftp_nat_common::addr::{Addr, Port, PortPair};
 use ftp_nat_common::counter::Counter;
+use ftp_nat_common::wire::addr::{Addr, Port, PortPair};
 
 /// The note on a packet that was translated already and only passes the WAN's egress hook.
 pub const TRANSLATED: u32 = 0xf7a7;

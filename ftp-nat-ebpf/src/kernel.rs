@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::generated;
 use aya_ebpf::programs::{TcContext, XdpContext};
 use core::ffi::c_void;
-use ftp_nat_common::addr::Addr;
+use ftp_nat_common::wire::addr::Addr;
 
 /// `AF_INET`.
 const AF_INET: u8 = 2;

@@ -7,8 +7,8 @@ use crate::interest;
 use crate::kernel::{Skb, jiffies, random, repeat};
 use crate::maps;
 use ftp_nat_common::abi::{MappingKey, Settings, event, side};
-use ftp_nat_common::addr::{Addr, Port};
 use ftp_nat_common::counter::Counter;
+use ftp_nat_common::wire::addr::{Addr, Port};
 
 /// How many ports are tried when the wanted one is taken.
 pub const TRIES: u32 = 16;

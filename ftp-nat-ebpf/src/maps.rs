@@ -13,8 +13,8 @@ use ftp_nat_common::abi::{
     ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Lines, LinesKey, Mapping, MappingKey,
     Ports, Publish, PublishKey, Session, Settings, station,
 };
-use ftp_nat_common::addr::{Addr, Endpoint};
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
+use ftp_nat_common::wire::addr::{Addr, Endpoint};
 
 use crate::control::Scratch;
 

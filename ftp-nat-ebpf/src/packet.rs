@@ -7,7 +7,7 @@
 use crate::kernel::Skb;
 use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::abi::{FlowKey4, FlowKey6};
-use ftp_nat_common::addr::{Addr, PortPair};
+use ftp_nat_common::wire::addr::{Addr, PortPair};
 
 /// Where the IP header starts: behind Ethernet.
 pub const IP: u32 = 14;

@@ -12,9 +12,9 @@ use ftp_nat_common::abi::{
     Answered, Asked, ClientKey, PublishKey, event, flow_flag, kind, publish_flag, role,
     session_flag,
 };
-use ftp_nat_common::addr::{Addr, Endpoint};
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::segment;
+use ftp_nat_common::stream::segment;
+use ftp_nat_common::wire::addr::{Addr, Endpoint};
 
 /// A client's SYN to a published control address.
 #[inline(never)]

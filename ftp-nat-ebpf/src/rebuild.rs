@@ -6,11 +6,11 @@ use crate::kernel::{Context, Skb, repeat};
 use crate::packet::{IP, tcp};
 use core::mem::offset_of;
 use ftp_nat_common::abi::{LINE_MAX, Session};
-use ftp_nat_common::checksum::{add_byte, apply, difference};
-use ftp_nat_common::edit::{Edit, Edits, REMEMBERED};
-use ftp_nat_common::inspect::{direction, direction_mut};
-use ftp_nat_common::segment::acknowledge;
-use ftp_nat_common::text::TEXT_MAX;
+use ftp_nat_common::abi::{direction, direction_mut};
+use ftp_nat_common::edit::edits::{Edit, Edits, REMEMBERED};
+use ftp_nat_common::edit::text::TEXT_MAX;
+use ftp_nat_common::stream::segment::acknowledge;
+use ftp_nat_common::wire::checksum::{add_byte, apply, difference};
 
 /// The longest payload that is written anew: longer ones are cut, and the sender repeats the rest.
 const LONGEST: u32 = 1400;

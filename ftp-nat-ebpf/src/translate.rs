@@ -9,8 +9,8 @@ use crate::flow::Net;
 use crate::kernel::Skb;
 use crate::packet::{IP, Ipv4, Ipv6, Packet, tcp};
 use ftp_nat_common::abi::{Flow, side};
-use ftp_nat_common::addr::PortPair;
-use ftp_nat_common::checksum::{apply, fold};
+use ftp_nat_common::wire::addr::PortPair;
+use ftp_nat_common::wire::checksum::{apply, fold};
 
 /// What a word changes by whose first byte counts down by one: an IPv4 header's time to live.
 pub const ONE_HOP: u16 = 0xfeff_u16.to_be();

@@ -16,9 +16,9 @@ use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::programs::XdpContext;
 use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, flow_flag, kind, side};
-use ftp_nat_common::addr::{Addr, PortPair};
-use ftp_nat_common::checksum::{apply, fold, of_addr};
 use ftp_nat_common::counter::Counter;
+use ftp_nat_common::wire::addr::{Addr, PortPair};
+use ftp_nat_common::wire::checksum::{apply, fold, of_addr};
 
 /// EtherTypes, as they lie in the frame.
 const IPV4: u16 = 0x0800_u16.to_be();

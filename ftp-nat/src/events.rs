@@ -7,8 +7,8 @@ pub use ring::Ring;
 
 use ftp_nat_common::{
     abi::{Event, cause, event},
-    addr::{Addr, Endpoint},
     counter::Counter,
+    wire::addr::{Addr, Endpoint},
 };
 use jiff::Timestamp;
 use log::Level;
@@ -233,7 +233,7 @@ const fn cause_name(number: u8) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ftp_nat_common::{abi::kind, addr::Port};
+    use ftp_nat_common::{abi::kind, wire::addr::Port};
 
     #[test]
     fn a_record_survives_the_way_through_json() {

@@ -3,7 +3,7 @@
 use bytemuck::Pod;
 use ftp_nat_common::{
     abi::{Flow, FlowKey4, FlowKey6, flow_flag, kind, side},
-    addr::{Addr, Endpoint, PortPair},
+    wire::addr::{Addr, Endpoint, PortPair},
 };
 use serde::Serialize;
 
@@ -159,7 +159,7 @@ pub const fn kind_name(of: u8) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ftp_nat_common::addr::Port;
+    use ftp_nat_common::wire::addr::Port;
     use std::net::IpAddr;
 
     fn end(ip: &str, port: u16) -> Endpoint {

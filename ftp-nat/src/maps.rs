@@ -11,8 +11,8 @@ use ftp_nat_common::{
         ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Lines, LinesKey, Mapping,
         MappingKey, Ports, Publish, PublishKey, Session, Settings, map, station,
     },
-    addr::{Addr, Endpoint},
     counter::COUNTERS,
+    wire::addr::{Addr, Endpoint},
 };
 
 use crate::{bpf, pins::Gateway, ports::PortBytes, table::Table};

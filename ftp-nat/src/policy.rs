@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use ftp_nat_common::{
     abi::{Interface, Publish, PublishKey, Settings, interface_flag, port, publish_flag},
-    addr::{Addr, Endpoint, Port},
+    wire::addr::{Addr, Endpoint, Port},
 };
 
 use crate::{

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use aya::maps::MapData;
-use ftp_nat_common::{abi::Ports, addr::Port};
+use ftp_nat_common::{abi::Ports, wire::addr::Port};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 const SIZE: usize = size_of::<Ports>();

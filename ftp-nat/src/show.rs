@@ -12,7 +12,7 @@ pub mod status;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
-use ftp_nat_common::addr::{Addr, Endpoint};
+use ftp_nat_common::wire::addr::{Addr, Endpoint};
 use serde::Serialize;
 
 use crate::{

@@ -365,7 +365,7 @@ mod tests {
     use bytemuck::Zeroable as _;
     use ftp_nat_common::{
         abi::{FlowKey4, Lines, Session, flow_flag},
-        addr::{Addr, Endpoint, Port},
+        wire::addr::{Addr, Endpoint, Port},
     };
 
     const SYN: u8 = 0x02;

@@ -1,9 +1,9 @@
 //! A gate that opens what it is asked to open, and remembers everything.
 
 use crate::abi::Session;
-use crate::addr::{Addr, Port};
 use crate::counter::Counter;
-use crate::inspect::{Gate, Opening};
+use crate::gate::{Gate, Opening};
+use crate::wire::addr::{Addr, Port};
 use std::collections::BTreeMap;
 use std::vec::Vec;
 

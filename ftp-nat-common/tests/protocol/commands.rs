@@ -1,9 +1,9 @@
 //! PORT, EPRT and their like, from clients outside and clients of our own.
 
 use crate::conversation::{Conversation, addr, escaped};
-use ftp_nat_common::addr::Addr;
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::host::Happening;
+use ftp_nat_common::wire::addr::Addr;
 
 /// The address and port of every opening.
 fn openings(it: &Conversation) -> Vec<String> {

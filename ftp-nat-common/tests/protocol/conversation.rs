@@ -2,9 +2,9 @@
 
 use bytemuck::Zeroable;
 use ftp_nat_common::abi::{Lines, Session, role};
-use ftp_nat_common::addr::{Addr, Endpoint, Port};
 use ftp_nat_common::host::{self, Limits, Recorder, Segment};
-use ftp_nat_common::segment;
+use ftp_nat_common::stream::segment;
+use ftp_nat_common::wire::addr::{Addr, Endpoint, Port};
 
 /// Milliseconds for which lines are held.
 pub(crate) const TIMEOUT: u64 = 10_000;

@@ -2,8 +2,8 @@
 
 use crate::conversation::{Conversation, escaped, publish};
 use ftp_nat_common::counter::Counter;
+use ftp_nat_common::ftp::tls::is_encrypted;
 use ftp_nat_common::host::Segment;
-use ftp_nat_common::tls::is_encrypted;
 
 const REPLY: &str = "227 Entering Passive Mode (10,0,0,5,195,80).\r\n";
 const HELLO: &[u8] = b"\x16\x03\x01\x00\x06\x01\x00\x00\x02\x03\x03";

@@ -3,13 +3,13 @@
 use crate::conversation::{Conversation, addr};
 use bytemuck::Zeroable;
 use ftp_nat_common::abi::{Lines, Session};
-use ftp_nat_common::addr::{Addr, Port};
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::edit::{Edits, REMEMBERED};
-use ftp_nat_common::extended::Extended;
+use ftp_nat_common::edit::edits::{Edits, REMEMBERED};
+use ftp_nat_common::edit::text::Text;
+use ftp_nat_common::ftp::extended::Extended;
+use ftp_nat_common::ftp::host_port::SixNumbers;
 use ftp_nat_common::host::{self, Limits, Recorder, Segment};
-use ftp_nat_common::text::Text;
-use ftp_nat_common::tuple::SixNumbers;
+use ftp_nat_common::wire::addr::{Addr, Port};
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -118,7 +118,7 @@ fn differences(subject: &Subject, findings: &mut Findings) {
     // Those without a port are only addresses.
     published.retain(|(key, _)| key.port.number() != 0);
     let wanted = &subject.policy.published;
-    let name = |addr: ftp_nat_common::addr::Addr, port: u16| {
+    let name = |addr: ftp_nat_common::wire::addr::Addr, port: u16| {
         std::net::SocketAddr::new(addr.to_ip(), port).to_string()
     };
     let mut different: Vec<_> = published

@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
     abi::{Lines, Session, role},
-    addr::{Addr, Endpoint, Port},
+    abi::{direction, direction_mut},
     counter::Counter,
+    ftp::tls,
     host::{self, Limits, Segment},
-    inspect::{direction, direction_mut},
-    segment,
-    seq::distance,
-    tls,
+    stream::segment,
+    wire::addr::{Addr, Endpoint, Port},
+    wire::seq::distance,
 };
 
 use super::{

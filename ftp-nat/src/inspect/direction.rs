@@ -1,7 +1,7 @@
 //! One direction of an inspected session: its stream as it was sent, line by line, and what would
 //! arrive of it.
 
-use ftp_nat_common::seq::distance;
+use ftp_nat_common::wire::seq::distance;
 
 /// A line may grow to this before it is shown as it is: no control connection's does.
 const LONGEST: usize = 8192;

@@ -4,9 +4,9 @@ use std::{collections::HashMap, net::IpAddr};
 
 use ftp_nat_common::{
     abi::{Session, kind, role},
-    addr::{Addr, Port},
     counter::Counter,
-    inspect::{Gate, Opening},
+    gate::{Gate, Opening},
+    wire::addr::{Addr, Port},
 };
 
 /// Where a port of a peer leads: the announced end.

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use ftp_nat_common::{abi::kind, addr::Port, counter::Counter, inspect::Opening};
+use ftp_nat_common::{abi::kind, counter::Counter, gate::Opening, wire::addr::Port};
 use serde::Serialize;
 
 use super::{

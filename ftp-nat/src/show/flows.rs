@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ftp_nat_common::{
     abi::{Flow, flow_flag, side},
-    addr::Endpoint,
+    wire::addr::Endpoint,
 };
 use serde::Serialize;
 

@@ -2,7 +2,7 @@
 
 use ftp_nat_common::{
     abi::{Mapping, MappingKey, side},
-    addr::{Endpoint, Port},
+    wire::addr::{Endpoint, Port},
 };
 use serde::Serialize;
 
@@ -125,7 +125,7 @@ fn table(view: &View, all: &[(String, MappingKey, Mapping)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ftp_nat_common::addr::Addr;
+    use ftp_nat_common::wire::addr::Addr;
 
     #[test]
     fn the_peer_is_outside_whichever_way_the_connection_goes() {

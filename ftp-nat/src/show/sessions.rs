@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ftp_nat_common::{
     abi::{Session, kind, role, session_flag},
-    addr::Endpoint,
+    wire::addr::Endpoint,
 };
 use serde::Serialize;
 

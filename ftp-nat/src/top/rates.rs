@@ -131,7 +131,7 @@ fn push(history: &mut VecDeque<Rate>, rate: Rate, limit: usize) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use ftp_nat_common::{abi::Count, addr::Endpoint, counter::Counter};
+    use ftp_nat_common::{abi::Count, counter::Counter, wire::addr::Endpoint};
     use std::time::Instant;
 
     pub(in crate::top) fn sample(when: Instant, outward: u64) -> Sample {

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use ftp_nat_common::{
     abi::{Count, kind},
-    addr::Endpoint,
     counter::Counter,
+    wire::addr::Endpoint,
 };
 
 use crate::{

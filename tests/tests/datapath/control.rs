@@ -2,12 +2,12 @@
 
 use ftp_nat_common::{
     abi::{MappingKey, side},
-    addr::Port,
     counter::Counter::{
         self, ActiveOpened, DeniedBounce, DeniedPort, DeniedUnannounced, EditEqual, MappingUsed,
         PassedNoAddress, PassedNoRoute, PassedTtl, PassedUnasked, PassiveOpened, Remapped,
         Rewrote227, Rewrote229, SegmentCut, SessionOpened, Unchanged,
     },
+    wire::addr::Port,
 };
 
 use crate::{

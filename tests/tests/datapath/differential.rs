@@ -19,7 +19,7 @@ use std::{
 use ftp_nat_common::{
     abi::{Lines, LinesKey, Session},
     counter::Counter,
-    segment,
+    stream::segment,
 };
 
 use self::{connection::Connection, model::Model, random::Random};

@@ -3,8 +3,8 @@
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
     abi::{Event, cause, event, kind},
-    addr::{Addr, Endpoint, Port},
     counter::Counter,
+    wire::addr::{Addr, Endpoint, Port},
 };
 
 use crate::{

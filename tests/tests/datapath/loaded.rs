@@ -23,8 +23,8 @@ use ftp_nat_common::{
         Count, Event, Flow, FlowKey4, FlowKey6, Interface, Lines, LinesKey, Mapping, MappingKey,
         Ports, Publish, PublishKey, Session, Settings, interface_flag, map, mss, port, station,
     },
-    addr::{Addr, Port},
     counter::{COUNTERS, Counter},
+    wire::addr::{Addr, Port},
 };
 use ftp_nat_tests::lab::{LAN, Lab, WAN};
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};

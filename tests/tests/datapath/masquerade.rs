@@ -3,11 +3,11 @@
 
 use ftp_nat_common::{
     abi::{role, side},
-    addr::Addr,
     counter::Counter::{
         self, ActiveOpened, DeniedBounce, DeniedPort, EditAdjusted, MappingUsed, PassedNoAddress,
         Remapped, RewroteEprt, RewrotePort,
     },
+    wire::addr::Addr,
 };
 
 use crate::{

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ftp_nat_common::{
     abi::{Flow, FlowKey4, FlowKey6, Mapping, MappingKey, Publish, PublishKey, kind, side},
-    addr::{Addr, Endpoint, Port, PortPair},
+    wire::addr::{Addr, Endpoint, Port, PortPair},
 };
 
 use crate::{

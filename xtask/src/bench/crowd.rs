@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use aya::maps::{HashMap, MapData};
 use ftp_nat_common::{
     abi::{Flow, FlowKey4},
-    addr::{Port, PortPair},
+    wire::addr::{Port, PortPair},
 };
 
 use super::{

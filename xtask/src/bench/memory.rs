@@ -15,7 +15,7 @@ use aya::maps::{HashMap, Map, MapData};
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
     abi::{Mapping, MappingKey, Session as State, map},
-    addr::{Addr, Port},
+    wire::addr::{Addr, Port},
 };
 use ftp_nat_tests::lab::{Lab, WAN_ADDRESS};
 

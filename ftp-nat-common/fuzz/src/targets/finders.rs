@@ -1,10 +1,10 @@
 //! The finders against plain descriptions of what they find, and against what the gateway writes.
 
 use bytemuck::Zeroable as _;
-use ftp_nat_common::addr::{Addr, Port};
-use ftp_nat_common::extended::Extended;
-use ftp_nat_common::text::Text;
-use ftp_nat_common::tuple::SixNumbers;
+use ftp_nat_common::edit::text::Text;
+use ftp_nat_common::ftp::extended::Extended;
+use ftp_nat_common::ftp::host_port::SixNumbers;
+use ftp_nat_common::wire::addr::{Addr, Port};
 
 /// An address, a port, and where in the line they stand.
 type Found = (Addr, Port, usize, usize);

@@ -94,7 +94,7 @@ fn code(line: &[u8]) -> u16 {
 
 /// A line that was changed says, to a client that tries scanf at every place behind the code, what
 /// was opened.
-fn check(said: &[u8], heard: &[u8], public: ftp_nat_common::addr::Addr, publics: &[u16]) {
+fn check(said: &[u8], heard: &[u8], public: ftp_nat_common::wire::addr::Addr, publics: &[u16]) {
     let text = heard.escape_ascii().to_string();
     let [said, heard] = [said, heard].map(String::from_utf8_lossy);
     let told = scan_six(&heard, if code(heard.as_bytes()) == 0 { 0 } else { 4 });

@@ -3,9 +3,9 @@
 
 use crate::conversation::{masquerade, publish, publish_v6};
 use bytemuck::Zeroable;
+use ftp_nat_common::abi::direction;
 use ftp_nat_common::abi::{Lines, Session};
 use ftp_nat_common::host::{self, Limits, Recorder, Segment};
-use ftp_nat_common::inspect::direction;
 use std::collections::HashMap;
 
 /// Bytes that describe one segment.

@@ -3,7 +3,7 @@
 
 use crate::conversation::{masquerade, publish, publish_v6};
 use crate::tcp::{FAIR, Weather, Wire};
-use ftp_nat_common::edit::REMEMBERED;
+use ftp_nat_common::edit::edits::REMEMBERED;
 
 /// Bytes of the cuts' places.
 const CUTS: usize = 6;

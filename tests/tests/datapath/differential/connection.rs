@@ -1,9 +1,9 @@
 //! A conversation that both sides of the comparison follow.
 
 use ftp_nat_common::{
+    abi::direction,
     abi::{Lines, Session, kind},
     host::{Limits, Segment, acknowledge, pass},
-    inspect::direction,
 };
 
 use super::{

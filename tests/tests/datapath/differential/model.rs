@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use ftp_nat_common::{
     abi::{Mapping, MappingKey, PublishKey, Session, kind, role, session_flag, side},
-    addr::{Addr, Endpoint, Port},
     counter::Counter,
-    inspect::{Gate, Opening},
+    gate::{Gate, Opening},
+    wire::addr::{Addr, Endpoint, Port},
 };
 
 use super::random::Random;

@@ -1,6 +1,6 @@
 //! One direction of a conversation, as its sender sends it.
 
-use ftp_nat_common::{abi::Direction, seq::distance};
+use ftp_nat_common::{abi::Direction, wire::seq::distance};
 
 use super::random::Random;
 

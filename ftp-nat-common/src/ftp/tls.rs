@@ -7,10 +7,11 @@
 //! changes to TLS it left behind.
 
 use crate::abi::{Direction, Session, event};
+use crate::abi::{direction, direction_mut};
 use crate::counter::Counter;
-use crate::inspect::{Gate, Opening, direction, direction_mut};
-use crate::line;
-use crate::seq::distance;
+use crate::ftp::line;
+use crate::gate::{Gate, Opening};
+use crate::wire::seq::distance;
 use bytemuck::{Pod, Zeroable};
 
 /// The first bytes of a TLS handshake record, as a line's head.

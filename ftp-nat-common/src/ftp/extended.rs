@@ -3,7 +3,7 @@
 //! EPRT has all of it, a 229 reply usually `(|||port|)`, and some servers write the long form
 //! there too. Any character from 33 to 126 but a digit may be the delimiter.
 
-use crate::addr::{Addr, Port};
+use crate::wire::addr::{Addr, Port};
 use bytemuck::{Pod, Zeroable};
 
 /// Nothing is open.

@@ -1,6 +1,6 @@
 //! Writing announcements: `10,0,0,5,195,80` and `|2|2001:db8::1|50000|`.
 
-use crate::addr::{Addr, Port};
+use crate::wire::addr::{Addr, Port};
 use bytemuck::{Pod, Zeroable};
 
 /// Room of a [`Text`], a power of two.

@@ -5,7 +5,7 @@
 //! outside client's lines are made plain: what follows an IAC in front of a line and is no signal
 //! becomes NOP, and an IAC within a verb becomes a letter that makes it unknown.
 
-use super::Inspection;
+use super::parser::Inspection;
 use crate::abi::{Session, role};
 
 /// Interpret as command.
@@ -45,7 +45,7 @@ impl Inspection {
         let seq = self.seq.wrapping_sub(1);
         session.commands.edits.push(seq, 1, &self.text);
         self.edits += 1;
-        if self.edits >= super::EDITS_A_SEGMENT {
+        if self.edits >= super::parser::EDITS_A_SEGMENT {
             self.stop = 1;
         }
     }

@@ -18,10 +18,11 @@
 //! next, and again in front of its repetitions, until the receiver has acknowledged them.
 
 use crate::abi::{Direction, LINE_MAX, Session, direction_flag};
+use crate::abi::{direction, direction_mut};
 use crate::counter::Counter;
-use crate::edit::Edits;
-use crate::inspect::{Inspection, direction, direction_mut};
-use crate::seq::distance;
+use crate::edit::edits::Edits;
+use crate::ftp::parser::Inspection;
+use crate::wire::seq::distance;
 use bytemuck::Zeroable;
 
 /// What to do with a segment before its bytes are read.

@@ -1,11 +1,12 @@
 //! Lines that end: which command asks for what, and which reply answers it.
 
-use super::{Gate, Inspection, NOTHING, Opening, form_of, is_waiting};
+use super::parser::{Inspection, NOTHING, form_of, is_waiting};
 use crate::abi::{PIPELINED, Session, event, role};
-use crate::addr::Port;
 use crate::counter::Counter;
-use crate::line;
-use crate::seq::distance;
+use crate::ftp::line;
+use crate::gate::{Gate, Opening};
+use crate::wire::addr::Port;
+use crate::wire::seq::distance;
 
 impl Inspection {
     #[inline(never)]

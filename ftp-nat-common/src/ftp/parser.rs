@@ -3,97 +3,62 @@
 //! [`Inspection`] takes the bytes of one segment (behind the held start of a line, if there is
 //! one), knows each line by its first bytes, finds the announcement in it, asks the [`Gate`] to
 //! open what was announced, and notes the edit that rewrites it. It never looks at a packet: what
-//! is done with the segment follows from the edits and from [`crate::segment::finish`].
+//! is done with the segment follows from the edits and from [`crate::stream::segment::finish`].
 //!
 //! What may open something (the gate of the gate): a 227 or 229 at a true line start, as the
 //! answer to a PASV or EPSV that waits for one, outside any other multi-line reply; a PORT or
 //! EPRT that names the client's own address.
 
-mod announcement;
-mod dialogue;
-mod level;
-mod telnet;
-
-use crate::abi::{Direction, LINE_MAX, Session, direction_flag, role};
-use crate::addr::{Addr, Port};
+use crate::abi::{LINE_MAX, Session, direction_flag, role};
 use crate::counter::Counter;
-use crate::extended::Extended;
-use crate::line;
-use crate::text::{TEXT_MAX, Text};
-use crate::tls;
-use crate::tuple::SixNumbers;
+use crate::edit::text::{TEXT_MAX, Text};
+use crate::ftp::extended::Extended;
+use crate::ftp::host_port::SixNumbers;
+use crate::ftp::line;
+use crate::ftp::tls;
+use crate::gate::Gate;
+use crate::wire::addr::Port;
 use bytemuck::{Pod, Zeroable};
 
-/// What the protocol asks of whoever runs it: the datapath, or a test.
-pub trait Gate {
-    /// Lets the announced data connection in or out; gives the port under which the outside
-    /// reaches it, or why it may not be.
-    fn open(&mut self, session: &Session, opening: &Opening) -> Result<Port, Counter>;
-    /// Takes back what `open` gave: the same reply announced another port after it.
-    fn close(&mut self, session: &Session, opening: &Opening, public: Port);
-    /// Whether an inside address may be announced where the client's own is not known.
-    fn is_inside(&mut self, addr: &Addr) -> bool;
-    /// Counts a happening.
-    fn count(&mut self, counter: Counter);
-    /// Counts a happening and tells the operator: `what` of [`crate::abi::event`], about an announcement.
-    fn tell(&mut self, session: &Session, what: u8, counter: Counter, opening: &Opening);
-}
-
-/// An announced data connection.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Opening {
-    /// The announced address; none where the text gives none.
-    pub addr: Addr,
-    /// The announced port.
-    pub port: Port,
-    /// [`crate::abi::kind`].
-    pub kind: u8,
-    /// [`crate::abi::cause`].
-    pub cause: u8,
-    /// The port that it got outside; 0: none, or not known yet.
-    pub public: Port,
-}
-
 /// Nothing that matters is in this line.
-const NOTHING: u8 = 0;
+pub(super) const NOTHING: u8 = 0;
 /// It may hold `h1,h2,h3,h4,p1,p2`.
-const SIX: u8 = 1;
+pub(super) const SIX: u8 = 1;
 /// It may hold `|proto|addr|port|`.
-const EXTENDED: u8 = 2;
+pub(super) const EXTENDED: u8 = 2;
 
 /// What a byte may ask for.
-mod todo {
+pub(super) mod todo {
     /// An announcement was found.
-    pub(super) const FOUND: u16 = 1;
+    pub(in crate::ftp) const FOUND: u16 = 1;
     /// It was let through, and has to be written anew.
-    pub(super) const WRITE: u16 = 64;
+    pub(in crate::ftp) const WRITE: u16 = 64;
     /// Its new text has to find its place in the line.
-    pub(super) const INSERT: u16 = 128;
+    pub(in crate::ftp) const INSERT: u16 = 128;
     /// The line ends.
-    pub(super) const LINE_END: u16 = 2;
+    pub(in crate::ftp) const LINE_END: u16 = 2;
     /// The line begins with a code that announces an address.
-    pub(super) const ANNOUNCING_CODE: u16 = 4;
+    pub(in crate::ftp) const ANNOUNCING_CODE: u16 = 4;
     /// The line is too long to go on looking.
-    pub(super) const TOO_LONG: u16 = 8;
+    pub(in crate::ftp) const TOO_LONG: u16 = 8;
     /// The line begins with a verb that announces an address, but was let go.
-    pub(super) const UNREAD_VERB: u16 = 16;
+    pub(in crate::ftp) const UNREAD_VERB: u16 = 16;
     /// A TLS handshake begins.
-    pub(super) const HELLO: u16 = 32;
+    pub(in crate::ftp) const HELLO: u16 = 32;
     /// Telnet's escape stands where it hides a verb.
-    pub(super) const TELNET: u16 = 256;
+    pub(in crate::ftp) const TELNET: u16 = 256;
 }
 
 /// How many edits one segment may get: they must all be remembered until it is rewritten.
-const EDITS_A_SEGMENT: u16 = 3;
+pub(super) const EDITS_A_SEGMENT: u16 = 3;
 
 /// The state while one segment is read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Inspection {
-    six: SixNumbers,
-    extended: Extended,
-    text: Text,
+    pub(super) six: SixNumbers,
+    pub(super) extended: Extended,
+    pub(super) text: Text,
     /// The current line's head ([`mod@line`]).
     pub head: u64,
     /// The sender's sequence number of the next byte.
@@ -103,24 +68,24 @@ pub struct Inspection {
     /// Bytes of the current line so far; saturates.
     pub line_len: u16,
     /// What the line may hold.
-    candidate: u8,
+    pub(super) candidate: u8,
     /// 1: the line goes through as it is.
-    let_go: u8,
+    pub(super) let_go: u8,
     /// 1: these are the server's replies.
-    is_replies: u8,
+    pub(super) is_replies: u8,
     /// 1: no further byte may be read, the rest of the segment is not sent on.
     pub stop: u8,
     /// 1: what follows is TLS.
-    blind: u8,
+    pub(super) blind: u8,
     /// 1: the last byte, in front of a command, was telnet's IAC.
-    after_iac: u8,
+    pub(super) after_iac: u8,
     /// What the last byte asks for: [`mod@todo`].
-    todo: u16,
+    pub(super) todo: u16,
     /// Where in its line the argument of a PORT or EPRT begins; 0: not yet.
-    argument: u16,
+    pub(super) argument: u16,
     /// The public port that the announcement got.
-    public: Port,
-    edits: u16,
+    pub(super) public: Port,
+    pub(super) edits: u16,
     /// The current line's bytes, as far as it was read here and was not let go.
     pub line: [u8; LINE_MAX],
 }
@@ -382,7 +347,7 @@ impl Inspection {
 
 /// The form of address that a reply of this code announces.
 #[inline(always)]
-const fn form_of(code: u16) -> u8 {
+pub(super) const fn form_of(code: u16) -> u8 {
     match code {
         227 => SIX,
         229 => EXTENDED,
@@ -392,7 +357,7 @@ const fn form_of(code: u16) -> u8 {
 
 /// The form of address that a command of this head announces.
 #[inline(always)]
-const fn form_of_command(head: u64) -> u8 {
+pub(super) const fn form_of_command(head: u64) -> u8 {
     let (verb, behind) = line::verb(head);
     // Servers part words at any blank, not only at those of RFC 959.
     if behind.is_ascii_alphanumeric() {
@@ -414,28 +379,8 @@ const fn begins_command(byte: u8) -> bool {
 
 /// Whether a PASV or EPSV waits for its answer.
 #[inline(always)]
-const fn is_waiting(session: &Session) -> bool {
+pub(super) const fn is_waiting(session: &Session) -> bool {
     session.role == role::PUBLISH && session.asked.passive != session.answered.passive
-}
-
-/// One direction of a session.
-#[inline(always)]
-pub const fn direction(session: &Session, is_replies: u8) -> &Direction {
-    if is_replies != 0 {
-        &session.replies
-    } else {
-        &session.commands
-    }
-}
-
-/// One direction of a session.
-#[inline(always)]
-pub const fn direction_mut(session: &mut Session, is_replies: u8) -> &mut Direction {
-    if is_replies != 0 {
-        &mut session.replies
-    } else {
-        &mut session.commands
-    }
 }
 
 /// The lowest bit of each byte.

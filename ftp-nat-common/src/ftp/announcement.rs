@@ -1,13 +1,11 @@
 //! Acting on an announcement: may it be opened, and what does the other side hear instead?
 
-use super::{
-    Gate, Inspection, NOTHING, Opening, SIX, direction_mut, form_of, form_of_command, is_waiting,
-    todo,
-};
-use crate::abi::{Session, cause, event, kind, role};
-use crate::addr::Port;
+use super::parser::{Inspection, NOTHING, SIX, form_of, form_of_command, is_waiting, todo};
+use crate::abi::{Session, cause, direction_mut, event, kind, role};
 use crate::counter::Counter;
-use crate::line;
+use crate::ftp::line;
+use crate::gate::{Gate, Opening};
+use crate::wire::addr::Port;
 
 impl Inspection {
     /// A line that begins with 227 or 229: what follows counts, if somebody asked for it.

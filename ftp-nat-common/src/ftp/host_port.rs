@@ -4,7 +4,7 @@
 //! nothing; some put blanks behind the commas. The first run of exactly six numbers, all below
 //! 256 and with commas between them, is the announcement.
 
-use crate::addr::{Addr, Port};
+use crate::wire::addr::{Addr, Port};
 use bytemuck::{Pod, Zeroable};
 
 /// Between numbers: nothing of a tuple is open.

@@ -1,9 +1,9 @@
 //! Fitting a text of another length into its line, so that no sequence number moves.
 
-use super::Inspection;
+use super::parser::Inspection;
 use crate::abi::LINE_MAX;
-use crate::line;
-use crate::text::FRONT;
+use crate::edit::text::FRONT;
+use crate::ftp::line;
 
 /// The longest character of UTF-8, in bytes.
 const CHARACTER: u32 = 4;

@@ -1,0 +1,61 @@
+//! EVENTS: what the datapath reports to the daemon.
+
+use crate::wire::addr::{Addr, Endpoint};
+use bytemuck::{Pod, Zeroable};
+
+/// What an [`Event`] tells.
+pub mod event {
+    /// A session began.
+    pub const SESSION: u8 = 1;
+    /// A mapping was opened.
+    pub const OPENED: u8 = 2;
+    /// A mapping was used by the announced connection.
+    pub const USED: u8 = 3;
+    /// A mapping was opened on another port than the announced one.
+    pub const REMAPPED: u8 = 4;
+    /// A reply or command was rewritten.
+    pub const REWRITTEN: u8 = 5;
+    /// Something was denied; the reason is in [`super::Event::reason`].
+    pub const DENIED: u8 = 6;
+    /// Something was passed as it was; the reason is in [`super::Event::reason`].
+    pub const PASSED: u8 = 7;
+    /// The session is encrypted from here on.
+    pub const ENCRYPTED: u8 = 8;
+    /// The session is clear text again.
+    pub const CLEARED: u8 = 9;
+    /// A mapping ended that nobody had used; the daemon's own word.
+    pub const EXPIRED: u8 = 10;
+    /// A connection ended; the daemon's own word.
+    pub const ENDED: u8 = 11;
+}
+
+/// Something that an operator may want to know.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Event {
+    /// When, in jiffies.
+    pub time: u64,
+    /// [`event`].
+    pub what: u8,
+    /// [`kind`] of the connection it is about; 0: none.
+    pub kind: u8,
+    /// The number of the [`crate::counter::Counter`] that counted it.
+    pub reason: u16,
+    /// The session; 0: none.
+    pub session: u32,
+    /// The end outside.
+    pub peer: Endpoint,
+    /// The end behind the gateway.
+    pub inside: Endpoint,
+    /// The public address and port.
+    pub public: Endpoint,
+    /// The address that was announced, before it was rewritten; none: no announcement, or one
+    /// without an address.
+    pub announced: Addr,
+    /// The words that announced it: [`cause`]; 0: none did.
+    pub cause: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+}
+
+const _: () = assert!(size_of::<Event>() == 96);

@@ -1,0 +1,58 @@
+//! MAPPINGS: announced data connections that have not come yet.
+
+use crate::wire::addr::{Addr, Endpoint, Port};
+use bytemuck::{Pod, Zeroable};
+
+/// The pinhole's key: the first SYN of the announced connection, all but its source port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct MappingKey {
+    /// The SYN's source address: the peer that the connection was announced to.
+    pub src: Addr,
+    /// The SYN's destination address.
+    pub dst: Addr,
+    /// The SYN's destination port.
+    pub dport: Port,
+    /// Zero.
+    pub pad: u16,
+    /// [`side`].
+    pub side: u32,
+}
+
+/// An announced data connection that has not come yet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Mapping {
+    /// Inbound: where the connection goes. Outbound: what its source becomes (the port is kept if
+    /// it is free).
+    pub to: Endpoint,
+    /// The control connection that announced it.
+    pub session: u32,
+    /// [`kind`].
+    pub kind: u8,
+    /// [`cause`].
+    pub cause: u8,
+    /// Zero.
+    pub pad: [u8; 2],
+    /// Zero.
+    pub pad2: u32,
+    /// When it was opened, in jiffies.
+    pub born: u64,
+    /// When it ends, in jiffies.
+    pub expires: u64,
+}
+
+/// The words that announced a data connection.
+pub mod cause {
+    /// A reply to PASV: 227.
+    pub const PASV: u8 = 1;
+    /// A reply to EPSV: 229.
+    pub const EPSV: u8 = 2;
+    /// A PORT command.
+    pub const PORT: u8 = 3;
+    /// An EPRT command.
+    pub const EPRT: u8 = 4;
+}
+
+const _: () = assert!(size_of::<MappingKey>() == 40);
+const _: () = assert!(size_of::<Mapping>() == 48);

@@ -1,0 +1,30 @@
+//! PORTS: a byte for each TCP port.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Bits of one byte of the PORTS map, the one look that tells FTP from the rest.
+///
+/// The low six bits are the epoch of the last opening on that port, from 1; the daemon's sweep
+/// clears ports of old epochs that no flow uses.
+pub mod port {
+    /// A published control port.
+    pub const PUBLISHED: u8 = 0x80;
+    /// A control port of outside servers that our clients use.
+    pub const MASQUERADED: u8 = 0x40;
+    /// The epoch's bits.
+    pub const EPOCH: u8 = 0x3f;
+    /// Length of an epoch in seconds.
+    pub const EPOCH_SECONDS: u64 = 32;
+
+    /// The epoch of a moment.
+    #[inline(always)]
+    pub const fn epoch(jiffies: u64, hz: u32) -> u8 {
+        let hz = if hz == 0 { 1 } else { hz as u64 };
+        ((jiffies / (hz * EPOCH_SECONDS)) % EPOCH as u64) as u8 + 1
+    }
+}
+
+/// The PORTS map's one value: a byte a port, at its [`Port::place`].
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Ports(pub [u8; 65536]);

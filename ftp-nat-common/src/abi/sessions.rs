@@ -1,0 +1,171 @@
+//! SESSIONS: the state of control connections.
+
+use crate::edit::edits::Edits;
+use crate::wire::addr::{Addr, Endpoint, Port};
+use bytemuck::{Pod, Zeroable};
+
+/// Which side of the gateway the FTP server is on.
+pub mod role {
+    /// A server behind the gateway.
+    pub const PUBLISH: u8 = 1;
+    /// A client behind the gateway.
+    pub const MASQUERADE: u8 = 2;
+}
+
+/// Bits of [`Session::flags`].
+pub mod session_flag {
+    /// The server runs on this machine: openings need no translation.
+    pub const LOCAL: u8 = 1;
+    /// Anybody may use a pinhole.
+    pub const ANY_PEER: u8 = 2;
+    /// The kernel's own NAT translates the control connection.
+    pub const KERNEL_NAT: u8 = 4;
+}
+
+/// A control connection's mind.
+///
+/// Each field is written by one direction's packets alone, so that the two directions may run on
+/// two CPUs at once: [`Session::commands`] and [`Asked`] by the client's, [`Session::replies`] and
+/// [`Answered`] by the server's; but [`Direction::acked`] by those that acknowledge.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Session {
+    /// The end behind the gateway: the server (publish) or the client (masquerade).
+    pub inside: Endpoint,
+    /// The end outside.
+    pub outside: Endpoint,
+    /// The inside end as the outside sees it.
+    pub public: Endpoint,
+    /// The address that rewritten text announces.
+    pub advertise: Addr,
+    /// [`role`].
+    pub role: u8,
+    /// [`session_flag`].
+    pub flags: u8,
+    /// Lowest port that the server may announce; 0: any from 1024 up.
+    pub passive_first: u16,
+    /// Highest port that the server may announce.
+    pub passive_last: u16,
+    /// Zero.
+    pub pad: u16,
+    /// The publish entry's place in the configuration.
+    pub index: u32,
+    /// When the first SYN came, in jiffies.
+    pub born: u64,
+    /// What the client asked for.
+    pub asked: Asked,
+    /// What the server answered.
+    pub answered: Answered,
+    /// The client's direction.
+    pub commands: Direction,
+    /// The server's direction.
+    pub replies: Direction,
+}
+
+/// What the client asked for; written by its own packets only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Asked {
+    /// PASV and EPSV so far.
+    pub passive: u32,
+    /// Commands so far.
+    pub commands: u32,
+    /// AUTH so far.
+    pub auth: u32,
+    /// TLS handshakes that began without AUTH so far.
+    pub hellos: u32,
+    /// [`Asked::commands`] at PASV or EPSV number `n`, itself included, at place
+    /// `n % PIPELINED`.
+    pub passive_at: [u32; PIPELINED],
+}
+
+/// How many PASV and EPSV may wait for their answers at once and be told apart, a power of two.
+pub const PIPELINED: usize = 4;
+
+/// What the server answered; written by its own packets only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Answered {
+    /// How many of [`Asked::passive`] were answered: all means that no PASV waits.
+    pub passive: u32,
+    /// Final replies to commands so far (RFC 959 section 4.2), the greeting not counted.
+    pub replies: u32,
+    /// [`Asked::auth`] that was answered last.
+    pub auth: u32,
+    /// AUTH answered by 234 so far: see [`crate::tls`].
+    pub encrypted: u32,
+    /// The code of the multi-line reply that is under way; 0: none.
+    pub multiline: u16,
+    /// 1 once the greeting has come.
+    pub greeted: u16,
+    /// The server's port of the reply that is under way, already opened; 0: none.
+    pub opened_port: Port,
+    /// The public port that it got.
+    pub opened_public: Port,
+}
+
+/// Bits of [`Direction::flags`].
+pub mod direction_flag {
+    /// The initial sequence number is known: [`seen`](super::Direction::seen) means something.
+    pub const STARTED: u8 = 1;
+    /// The current line is let through as it is, up to its end.
+    pub const LET_GO: u8 = 2;
+    /// The last byte, in front of a command, was telnet's IAC.
+    pub const AFTER_IAC: u8 = 4;
+}
+
+/// One direction of a control connection: where its next line starts and what of it is held.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Direction {
+    /// Everything before this sequence number (the sender's own) has been inspected and sent on.
+    pub seen: u32,
+    /// How many bytes of an unfinished line are held: they stand in [`Lines`] at
+    /// [`crate::stream::segment::place`], their first sequence number is [`Direction::seen`].
+    pub held_len: u16,
+    /// Bytes of the current line before [`Direction::seen`]; saturates.
+    pub line_len: u16,
+    /// The first eight bytes of the current line in upper case, the first one highest; zeros where
+    /// it is shorter.
+    pub head: u64,
+    /// [`direction_flag`].
+    pub flags: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+    /// The sender's initial sequence number.
+    pub isn: u32,
+    /// Since when a line is held, in jiffies; 0: none.
+    pub held_since: u64,
+    /// Since when segments beyond a gap are dropped, in jiffies; 0: none.
+    pub gap_since: u64,
+    /// Bytes that the sender was told are delivered before they were:
+    /// [`crate::stream::segment::Owed`].
+    pub owed: u64,
+    /// Up to where the receiver has acknowledged, as the sender counts; written by the receiver's
+    /// packets.
+    pub acked: u32,
+    /// How many changes to TLS lie behind the clear text that is read: see [`crate::tls`].
+    pub cleared: u32,
+    /// What was changed, for retransmissions and for sequence numbers.
+    pub edits: Edits,
+}
+
+/// One direction of a session.
+#[inline(always)]
+pub const fn direction(session: &Session, is_replies: u8) -> &Direction {
+    if is_replies != 0 {
+        &session.replies
+    } else {
+        &session.commands
+    }
+}
+
+/// One direction of a session.
+#[inline(always)]
+pub const fn direction_mut(session: &mut Session, is_replies: u8) -> &mut Direction {
+    if is_replies != 0 {
+        &mut session.replies
+    } else {
+        &mut session.commands
+    }
+}

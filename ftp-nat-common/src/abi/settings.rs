@@ -1,0 +1,35 @@
+//! SETTINGS: what the daemon sets for the datapath.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Values of [`Settings::mss_clamp`]; others are a size in bytes.
+pub mod mss {
+    /// What fits the two interfaces that a connection goes through.
+    pub const AUTO: u16 = 0;
+    /// Whatever the ends say.
+    pub const OFF: u16 = 1;
+}
+
+/// What the daemon tells the datapath.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Settings {
+    /// Jiffies a second.
+    pub hz: u32,
+    /// The mark of translated packets that the stack forwards, for a firewall's rule.
+    pub mark: u32,
+    /// Grows whenever routes or MTUs change, never 0: flows look theirs up again.
+    pub route_epoch: u32,
+    /// Lowest port for a remap.
+    pub remap_first: u16,
+    /// Highest port for a remap.
+    pub remap_last: u16,
+    /// The largest TCP segment that redirected connections may agree on: [`mss`].
+    pub mss_clamp: u16,
+    /// Zero.
+    pub pad: [u16; 3],
+    /// How long an unused mapping lives, in jiffies.
+    pub mapping_timeout: u64,
+    /// How long an unfinished line is held, in jiffies.
+    pub hold_timeout: u64,
+}

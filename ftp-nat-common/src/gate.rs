@@ -1,0 +1,36 @@
+//! What the protocol asks of whoever runs it: the datapath, `ftp-nat inspect`, the fuzzer, a test.
+
+use crate::abi::Session;
+use crate::counter::Counter;
+use crate::wire::addr::{Addr, Port};
+
+/// Opens and closes pinholes, and reports what happened.
+pub trait Gate {
+    /// Lets the announced data connection in or out; gives the port under which the outside
+    /// reaches it, or why it may not be.
+    fn open(&mut self, session: &Session, opening: &Opening) -> Result<Port, Counter>;
+    /// Takes back what `open` gave: the same reply announced another port after it.
+    fn close(&mut self, session: &Session, opening: &Opening, public: Port);
+    /// Whether an inside address may be announced where the client's own is not known.
+    fn is_inside(&mut self, addr: &Addr) -> bool;
+    /// Counts a happening.
+    fn count(&mut self, counter: Counter);
+    /// Counts a happening and tells the operator: `what` of [`crate::abi::event`], about an announcement.
+    fn tell(&mut self, session: &Session, what: u8, counter: Counter, opening: &Opening);
+}
+
+/// An announced data connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// The announced address; none where the text gives none.
+    pub addr: Addr,
+    /// The announced port.
+    pub port: Port,
+    /// [`crate::abi::kind`].
+    pub kind: u8,
+    /// [`crate::abi::cause`].
+    pub cause: u8,
+    /// The port that it got outside; 0: none, or not known yet.
+    pub public: Port,
+}
