@@ -14,6 +14,7 @@ mod picture;
 mod progress;
 mod servers;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -65,6 +66,9 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Boot Debian's own kernels under qemu and run the tests there (as root)
+    #[command(after_help = vm::HELP)]
+    Vm(vm::Arguments),
     /// Check formatting, run clippy on every crate and rustdoc, with warnings denied
     Lint,
 }
@@ -90,6 +94,7 @@ fn main() -> ExitCode {
         Task::Picture => test::prepare_lab(&workspace, installing)
             .and_then(|tools| picture::take(&workspace, tools)),
         Task::Dist { check } => dist::run_all(&workspace, installing, check),
+        Task::Vm(arguments) => vm::run(&workspace, installing, &arguments),
         Task::Lint => lint::run_all(&workspace, installing),
     });
     match done {

@@ -5,7 +5,6 @@
 //! its checksums) and the counters that must move: all others must not.
 
 mod adjusting;
-mod budget;
 mod clamping;
 mod control;
 mod differential;

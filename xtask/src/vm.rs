@@ -1,0 +1,81 @@
+//! Debian's own kernels, booted under qemu over this machine's own files: the tests run there.
+
+mod initramfs;
+mod kernel;
+mod machine;
+mod report;
+mod scene;
+mod tests;
+
+use anyhow::bail;
+use clap::Args;
+
+pub(crate) use self::{kernel::Choice, scene::Scene};
+use self::{kernel::Kernel, machine::Machine, report::Report, tests::Tests};
+use crate::{
+    apt::{self, Installing},
+    progress::say,
+    test,
+    workspace::Workspace,
+};
+
+/// The programs that this needs, each with the package that has it.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
+    ("depmod", "kmod"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("xz", "xz-utils"),
+];
+
+/// What the help says below the options.
+pub(crate) const HELP: &str = "\
+A machine boots in about ten seconds by software emulation; KVM is not needed. Its root is this
+machine's, read by 9p, and what it writes is lost. Kernels are downloaded, not installed, into
+target/vm/kernels, and stay there: remove a kernel's folder to have the newest one. Logs are in
+target/vm/KERNEL. The last line says what passed.
+
+While the datapath changes: `cargo xtask vm --kernel 6.1 --scene load` builds the eBPF object and
+prints each program's instructions, as loaded and as verified, and how long that took.";
+
+/// What to boot, and what to run there.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Which of Debian's kernels; may be given several times
+    #[arg(long = "kernel", value_enum, default_value = "all")]
+    kernels: Vec<Choice>,
+    /// Which scenes; all of them unless given, may be given several times
+    #[arg(long = "scene", value_enum)]
+    scenes: Vec<Scene>,
+}
+
+/// Boots each kernel and runs the scenes in it, one after the other.
+pub(crate) fn run(
+    workspace: &Workspace,
+    installing: Installing,
+    arguments: &Arguments,
+) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the machine reads this one's files as root: run it with sudo");
+    }
+    apt::require_programs(workspace, installing, PROGRAMS, "virtual machines")?;
+    let mut scenes = arguments.scenes.clone();
+    if scenes.is_empty() {
+        scenes = Scene::all();
+    }
+    let tools = if scenes.iter().any(|scene| scene.needs_lab()) {
+        Some(test::prepare_lab(workspace, installing)?)
+    } else {
+        None
+    };
+    let tests = Tests::compile(workspace, installing, &scenes, tools.as_ref())?;
+    let mut report = Report::default();
+    for choice in kernel::chosen(&arguments.kernels) {
+        let kernel = Kernel::get(workspace, installing, choice)?;
+        say(&format!("Linux {}:", kernel.release));
+        let machine = Machine::prepare(workspace, &kernel)?;
+        report.add(&kernel, machine.run(&tests, &scenes)?);
+    }
+    report.print();
+    report.verdict()
+}

@@ -1,0 +1,226 @@
+//! Debian's kernels: which there are, downloaded and unpacked, not installed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+
+use crate::{
+    apt::{self, Installing},
+    command::{output, program, run},
+    progress::step,
+    workspace::Workspace,
+};
+
+/// A kernel as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Choice {
+    /// Debian 12's own
+    #[value(name = "6.1")]
+    V6_1,
+    /// The one that Debian 12 has beside it, Debian 13's
+    #[value(name = "6.12")]
+    V6_12,
+    /// The real-time variant of 6.1
+    #[value(name = "6.1-rt")]
+    V6_1Rt,
+    /// The real-time variant of 6.12
+    #[value(name = "6.12-rt")]
+    V6_12Rt,
+    /// Each of them
+    All,
+}
+
+impl Choice {
+    /// All kernels that can be named.
+    const KERNELS: [Self; 4] = [Self::V6_1, Self::V6_12, Self::V6_1Rt, Self::V6_12Rt];
+
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// What its packages' names begin and end with; between them is Debian's number of the version.
+    fn package(self) -> (&'static str, &'static str) {
+        match self {
+            Self::V6_1 | Self::All => ("linux-image-6.1.", "-amd64"),
+            Self::V6_12 => ("linux-image-6.12.", "-amd64"),
+            Self::V6_1Rt => ("linux-image-6.1.", "-rt-amd64"),
+            Self::V6_12Rt => ("linux-image-6.12.", "-rt-amd64"),
+        }
+    }
+}
+
+/// The kernels that were asked for, each once, `all` being what it says.
+pub(crate) fn chosen(asked: &[Choice]) -> Vec<Choice> {
+    if asked.contains(&Choice::All) {
+        return Choice::KERNELS.to_vec();
+    }
+    let mut kernels = asked.to_vec();
+    kernels.sort_unstable();
+    kernels.dedup();
+    kernels
+}
+
+/// A kernel and its modules, unpacked.
+pub(crate) struct Kernel {
+    /// What the command line calls it.
+    pub(crate) choice: Choice,
+    /// What it calls itself: `6.1.0-56-amd64`.
+    pub(crate) release: String,
+    /// The folder that has `boot` and `lib/modules`.
+    pub(crate) root: PathBuf,
+}
+
+impl Kernel {
+    /// The kernel that was unpacked before; else the newest that apt offers.
+    ///
+    /// # Errors
+    ///
+    /// When apt has none, or it may not be downloaded.
+    pub(crate) fn get(
+        workspace: &Workspace,
+        installing: Installing,
+        choice: Choice,
+    ) -> anyhow::Result<Self> {
+        let root = workspace.target.join("vm/kernels").join(choice.name());
+        if !root.is_dir() {
+            if installing == Installing::Forbidden {
+                bail!(
+                    "Linux {} is not unpacked in {}, and --no-install forbids downloading it",
+                    choice.name(),
+                    workspace.relative(&root)
+                );
+            }
+            apt::update_once(workspace);
+            let package = newest(choice)?;
+            step(
+                &format!(
+                    "unpacking into {} (nothing is installed): {package}",
+                    workspace.relative(&root)
+                ),
+                || download(&package, &root),
+            )?;
+        }
+        let release = only_entry(&root.join("lib/modules"))?;
+        Ok(Self {
+            choice,
+            release,
+            root,
+        })
+    }
+
+    /// The file that qemu boots.
+    pub(crate) fn image(&self) -> PathBuf {
+        self.root
+            .join("boot")
+            .join(format!("vmlinuz-{}", self.release))
+    }
+
+    /// The files of `modules` and of all that they need, in the order in which to load them.
+    pub(crate) fn modules(&self, modules: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+        let mut files: Vec<PathBuf> = Vec::new();
+        for module in modules {
+            // "insmod /.../virtio.ko", or "builtin virtio"
+            let plan = output(
+                program("modprobe")
+                    .args([
+                        "--show-depends",
+                        "--set-version",
+                        &self.release,
+                        "--dirname",
+                    ])
+                    .arg(&self.root)
+                    .arg(module),
+            )?;
+            let needed = plan
+                .lines()
+                .filter_map(|line| line.strip_prefix("insmod "))
+                .filter_map(|line| line.split_whitespace().next())
+                .map(PathBuf::from);
+            for file in needed {
+                if !files.contains(&file) {
+                    files.push(file);
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// The newest package of a kernel, by Debian's own order of versions.
+fn newest(choice: Choice) -> anyhow::Result<String> {
+    let (begin, end) = choice.package();
+    let names = output(program("apt-cache").args(["pkgnames", begin]))?;
+    let mut packages: Vec<(Vec<u32>, &str)> = names
+        .lines()
+        .filter_map(|name| {
+            let version = name.strip_prefix(begin)?.strip_suffix(end)?;
+            // "0-56" and "117+deb12"; a word in it is another variant: "0-56-cloud".
+            let words = version.split(['.', '-', '+']);
+            let (numbers, others): (Vec<_>, Vec<_>) =
+                words.partition(|word| word.parse::<u32>().is_ok());
+            others.iter().all(|word| word.starts_with("deb")).then(|| {
+                (
+                    numbers.iter().filter_map(|it| it.parse().ok()).collect(),
+                    name,
+                )
+            })
+        })
+        .collect();
+    packages.sort();
+    packages
+        .iter()
+        .rev()
+        .map(|(_, name)| (*name).to_owned())
+        // A name may be known only because another package mentions it.
+        .find(|name| apt::offers(name))
+        .with_context(|| {
+            format!("apt offers no package {begin}*{end}: Debian 12's sources have them")
+        })
+}
+
+/// Unpacks `package` into `root`, which appears only when it is complete.
+fn download(package: &str, root: &Path) -> anyhow::Result<()> {
+    let partial = root.with_extension("partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial)?;
+    }
+    fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
+    output(
+        program("apt-get")
+            .args(["-o", "Acquire::Retries=3", "download", package])
+            .current_dir(&partial),
+    )?;
+    let archive = partial.join(only_entry(&partial)?);
+    run(program("dpkg-deb")
+        .arg("--extract")
+        .arg(&archive)
+        .arg(&partial))?;
+    fs::remove_file(&archive)?;
+    let release = only_entry(&partial.join("lib/modules"))?;
+    run(program("depmod")
+        .arg("--basedir")
+        .arg(&partial)
+        .arg(&release))?;
+    fs::rename(&partial, root).with_context(|| format!("cannot make {}", root.display()))
+}
+
+/// The name of the one file or folder in `folder`.
+fn only_entry(folder: &Path) -> anyhow::Result<String> {
+    let entries: Vec<_> = fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .collect::<Result<_, _>>()?;
+    let [entry] = &entries[..] else {
+        bail!(
+            "{} has {} entries, not one",
+            folder.display(),
+            entries.len()
+        );
+    };
+    Ok(entry.file_name().to_string_lossy().into_owned())
+}

@@ -1,0 +1,214 @@
+//! One virtual machine: prepared, booted, watched, and gone.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use ftp_nat_tests::process::Running;
+
+use super::{
+    initramfs,
+    kernel::Kernel,
+    report::{Ended, Outcome},
+    scene::Scene,
+    tests::Tests,
+};
+use crate::{
+    command::program,
+    progress::{say, step},
+    workspace::Workspace,
+};
+
+/// What runs in the machine after the root is there.
+const MAIN: &str = include_str!("main.sh");
+
+/// How long a machine may take from power-on to its first scene, and from the last one's end to
+/// power-off.
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
+
+/// How often the shared folder is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A machine that can be booted.
+pub(super) struct Machine<'k> {
+    kernel: &'k Kernel,
+    /// What it has of its own: its archive, and the folder it shares with the machine.
+    folder: PathBuf,
+    initramfs: PathBuf,
+    /// Held while the machine exists: the folder is one machine's.
+    _lock: File,
+}
+
+impl<'k> Machine<'k> {
+    /// Makes what it boots from.
+    ///
+    /// # Errors
+    ///
+    /// When a machine of this kernel exists already in this checkout, or a program fails.
+    pub(super) fn prepare(workspace: &Workspace, kernel: &'k Kernel) -> anyhow::Result<Self> {
+        let machines = workspace.target.join("vm");
+        let folder = machines.join(kernel.choice.name());
+        let lock = File::create(machines.join(format!("{}.lock", kernel.choice.name())))?;
+        if lock.try_lock().is_err() {
+            bail!(
+                "another `cargo xtask vm` runs Linux {} in this checkout",
+                kernel.choice.name()
+            );
+        }
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(folder.join("shared"))?;
+        let initramfs = initramfs::make(&folder, kernel)?;
+        Ok(Self {
+            kernel,
+            folder,
+            initramfs,
+            _lock: lock,
+        })
+    }
+
+    /// Boots, runs `scenes` and powers off: how each ended. A scene that never began because the
+    /// machine hung or crashed has not passed.
+    ///
+    /// # Errors
+    ///
+    /// When qemu cannot be started, or the kernel does not come up.
+    pub(super) fn run(&self, tests: &Tests, scenes: &[Scene]) -> anyhow::Result<Vec<Outcome>> {
+        let shared = self.folder.join("shared");
+        let mut list = String::new();
+        for scene in scenes {
+            list.push_str(&format!(
+                "{} {} {}\n",
+                scene.name(),
+                scene.limit().as_secs(),
+                tests.command(*scene)?
+            ));
+        }
+        fs::write(shared.join("scenes"), list)?;
+        fs::write(
+            shared.join("main.sh"),
+            format!(
+                "VM_MODULES='{}'\n{MAIN}",
+                self.kernel.root.join("lib/modules").display()
+            ),
+        )?;
+        let mut qemu = Running::start(&mut self.qemu(&shared)?)?;
+        step("booting", || {
+            self.wait(&mut qemu, BOOT_LIMIT, || shared.join("booted").exists())
+        })?;
+        let mut outcomes = Vec::new();
+        for scene in scenes {
+            let exit = shared.join(format!("{}.exit", scene.name()));
+            let limit = scene.limit() + Duration::from_secs(30);
+            let start = Instant::now();
+            let ended = step(&format!("scene {}", scene.name()), || {
+                self.wait(&mut qemu, limit, || {
+                    fs::read_to_string(&exit).is_ok_and(|text| text.ends_with('\n'))
+                })
+            });
+            let log = fs::read_to_string(shared.join(format!("{}.log", scene.name())));
+            let log = log.unwrap_or_default();
+            let how = match &ended {
+                Ok(()) => match fs::read_to_string(&exit)?.trim() {
+                    "0" => Ended::Passed,
+                    "124" | "137" => Ended::Hung,
+                    _ => Ended::Failed,
+                },
+                Err(_) => Ended::Hung,
+            };
+            outcomes.push(Outcome {
+                scene: *scene,
+                ended: how,
+                took: start.elapsed(),
+                log,
+            });
+            if let Err(error) = ended {
+                say(&format!("{error:#}"));
+                return Ok(outcomes);
+            }
+        }
+        step("powering off", || {
+            let start = Instant::now();
+            while qemu.is_alive()? {
+                if start.elapsed() > BOOT_LIMIT {
+                    bail!("it does not power off");
+                }
+                thread::sleep(LOOK);
+            }
+            Ok(())
+        })?;
+        Ok(outcomes)
+    }
+
+    fn qemu(&self, shared: &Path) -> anyhow::Result<std::process::Command> {
+        let mut qemu = program("qemu-system-x86_64");
+        qemu.args(["-machine", "q35,accel=tcg", "-cpu", "max"])
+            .args(["-smp", "2", "-m", "3000"])
+            .args(["-nodefaults", "-no-user-config", "-display", "none"])
+            .arg("-no-reboot")
+            .arg("-kernel")
+            .arg(self.kernel.image())
+            .arg("-initrd")
+            .arg(&self.initramfs)
+            .args(["-append", "console=ttyS0 panic=-1 rdinit=/init"])
+            .arg("-serial")
+            .arg(format!("file:{}", self.console().display()))
+            .args([
+                "-fsdev",
+                "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
+            ])
+            .args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=root"])
+            .arg("-fsdev")
+            .arg(format!(
+                "local,id=vm,path={},security_model=none",
+                shared.to_str().context("a path that is not UTF-8")?
+            ))
+            .args(["-device", "virtio-9p-pci,fsdev=vm,mount_tag=vm"]);
+        Ok(qemu)
+    }
+
+    /// What the kernel says.
+    fn console(&self) -> PathBuf {
+        self.folder.join("console.log")
+    }
+
+    /// Waits until `done`, while the machine lives.
+    fn wait(
+        &self,
+        qemu: &mut Running,
+        limit: Duration,
+        done: impl Fn() -> bool,
+    ) -> anyhow::Result<()> {
+        let start = Instant::now();
+        loop {
+            if done() {
+                return Ok(());
+            }
+            if !qemu.is_alive()? {
+                bail!(
+                    "the machine ended: {}\n{}",
+                    qemu.log().trim(),
+                    self.last_words()
+                );
+            }
+            if start.elapsed() > limit {
+                bail!("nothing for {limit:?}:\n{}", self.last_words());
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// The end of what the kernel said, and where the rest is.
+    fn last_words(&self) -> String {
+        let console = fs::read(self.console()).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console);
+        let lines: Vec<_> = console.lines().collect();
+        let tail = lines[lines.len().saturating_sub(15)..].join("\n  ");
+        format!("  {tail}\n(all of it: {})", self.console().display())
+    }
+}

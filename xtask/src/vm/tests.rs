@@ -1,0 +1,92 @@
+//! The test programs, compiled here and run in the machines.
+
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
+
+use anyhow::{Context as _, bail};
+use ftp_nat_tests::tools::Tools;
+use serde_json::Value;
+
+use super::scene::Scene;
+use crate::{
+    apt::Installing,
+    build::OBJECT_VARIABLE,
+    command::{cargo, output},
+    ebpf,
+    progress::step,
+    workspace::Workspace,
+};
+
+/// Test programs by their names, and what they must find in their environment.
+pub(super) struct Tests {
+    programs: BTreeMap<String, PathBuf>,
+    variables: Vec<(String, PathBuf)>,
+}
+
+impl Tests {
+    /// Builds the eBPF object and compiles the test programs of `scenes`.
+    pub(super) fn compile(
+        workspace: &Workspace,
+        installing: Installing,
+        scenes: &[Scene],
+        tools: Option<&Tools>,
+    ) -> anyhow::Result<Self> {
+        let object = ebpf::build(workspace, installing, ebpf::Crate::Datapath)?;
+        let mut variables = vec![(OBJECT_VARIABLE.to_owned(), object)];
+        for (name, path) in tools.iter().flat_map(|tools| tools.variables()) {
+            variables.push((name.to_owned(), path.to_owned()));
+        }
+        let mut cargo = cargo();
+        cargo
+            .args(["test", "--no-run", "--quiet", "--locked"])
+            .args(["--package", "ftp-nat-tests", "--message-format", "json"])
+            .current_dir(&workspace.root)
+            .env("CARGO_TARGET_DIR", &workspace.target)
+            .envs(variables.iter().cloned());
+        let mut names: Vec<_> = scenes.iter().map(|scene| scene.program()).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in &names {
+            cargo.args(["--test", name]);
+        }
+        let messages = step("compiling the tests", || output(&mut cargo))?;
+        let programs: BTreeMap<_, _> = messages.lines().filter_map(executable).collect();
+        for name in names {
+            if !programs.contains_key(name) {
+                bail!("cargo compiled no test program {name}");
+            }
+        }
+        Ok(Self {
+            programs,
+            variables,
+        })
+    }
+
+    /// The shell command that runs a scene. Paths are quoted: a checkout may lie anywhere.
+    pub(super) fn command(&self, scene: Scene) -> anyhow::Result<String> {
+        let mut command = String::new();
+        for (name, path) in &self.variables {
+            write!(command, "{name}={} ", quoted(&path.display().to_string()))?;
+        }
+        let program = self.programs.get(scene.program()).context("not compiled")?;
+        write!(command, "{}", quoted(&program.display().to_string()))?;
+        for filter in scene.filters() {
+            write!(command, " {}", quoted(filter))?;
+        }
+        // One after the other: the machine is slow enough.
+        command.push_str(" --test-threads 1");
+        Ok(command)
+    }
+}
+
+/// The name and the file of a test program, from one of Cargo's messages.
+fn executable(message: &str) -> Option<(String, PathBuf)> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let file = message["executable"].as_str()?;
+    let name = message["target"]["name"].as_str()?;
+    Some((name.to_owned(), PathBuf::from(file)))
+}
+
+/// `word` as the shell reads it back.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
