@@ -1,316 +1,48 @@
-//! What the operator wants: the one typed form that arguments and configuration file both become.
+//! What the operator wants: the command line and the configuration file become one [`Config`].
 
+mod arguments;
 pub mod check;
 pub mod difference;
 pub mod example;
 pub mod file;
 pub mod flags;
+mod options;
+mod origin;
 pub mod value;
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::path::Path;
 
-use serde::Serialize;
-
-use self::value::{MssClamp, PortRange, Prefix, Public, Server};
-use crate::cli::RunArgs;
-
-/// Where the configuration is looked for when no `--config` names one.
-pub const DEFAULT_FILE: &str = "/etc/ftp-nat/ftp-nat.toml";
-
-/// Where pins live when nothing else is said.
-pub const DEFAULT_STATE_DIR: &str = "/sys/fs/bpf/ftp-nat";
-
-/// The mark of translated packets that the stack forwards: "ftp" in ASCII, so that it is
-/// recognised in a ruleset and unlikely to be somebody else's.
-pub const DEFAULT_MARK: u32 = 0x66_7470;
-
-/// Ports for a remap: above Linux' `ip_local_port_range` (32768-60999), out of which masquerading
-/// and the gateway's own connections take theirs.
-pub const DEFAULT_REMAP_PORTS: PortRange = PortRange {
-    first: 61000,
-    last: 65535,
-};
-
-/// Where a setting was made, so that whoever finds fault with it can name the place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Nowhere: it is the default.
-    Default,
-    /// On the command line, as written there.
-    Flag(String),
-    /// In the configuration file.
-    File {
-        /// The file's path.
-        file: Arc<str>,
-        /// The line, from 1.
-        line: usize,
-        /// The key, dotted.
-        key: String,
+pub use self::{
+    arguments::RunArgs,
+    options::{
+        Attach, Config, ControlNat, DEFAULT_FILE, DEFAULT_MARK, DEFAULT_REMAP_PORTS,
+        DEFAULT_STATE_DIR, Datapath, Lan, Limits, Masquerade, Peer, Publish, Timeouts,
     },
-}
+    origin::{Given, Place, Problem},
+};
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("configuration"),
-            Self::Flag(flag) => f.write_str(flag),
-            Self::File { file, line, key } if key.is_empty() => write!(f, "{file}:{line}"),
-            Self::File { file, line, key } => write!(f, "{file}:{line}: {key}"),
+/// Reads the file, if there is one to read, and lets the arguments have the last word.
+///
+/// # Errors
+///
+/// Every mistake that was found.
+pub fn assemble(args: &RunArgs) -> Result<Config, Vec<Problem>> {
+    let mut config = Config::default();
+    let mut problems = match &args.config {
+        Some(file) => file::apply(file, &mut config),
+        None if Path::new(DEFAULT_FILE).exists() => {
+            file::apply(Path::new(DEFAULT_FILE), &mut config)
         }
+        None => Vec::new(),
+    };
+    problems.extend(flags::apply(args, &mut config));
+    // What is missing because it was mistaken is not missing as well.
+    if problems.is_empty() {
+        problems = check::check(&config);
     }
-}
-
-/// A setting and where it was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Given<T> {
-    /// The setting.
-    pub value: T,
-    /// Where it was made.
-    pub place: Place,
-}
-
-/// A mistake in the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Where it is.
-    pub place: Place,
-    /// What is wrong and, where that is known, what would be right.
-    pub what: String,
-}
-
-impl Problem {
-    /// A mistake and its place.
-    pub fn new(place: &Place, what: impl Into<String>) -> Self {
-        Self {
-            place: place.clone(),
-            what: what.into(),
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
-    }
-}
-
-/// How inside interfaces are found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lan {
-    /// By the route to each server.
-    ByRoute,
-    /// Not at all: the WAN only, and the stack forwards.
-    None,
-    /// By name.
-    Named(Vec<Given<String>>),
-}
-
-/// How translated packets reach the other side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Datapath {
-    /// Redirected where the inside interface allows it, else through the stack.
-    #[default]
-    Auto,
-    /// Through the stack: firewall rules and connection tracking see them.
-    Stack,
-    /// Straight to the other interface.
-    Redirect,
-    /// The same, and data by XDP where the interfaces' drivers have it.
-    Xdp,
-}
-
-/// How programs are attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Attach {
-    /// By TCX where the kernel has it, else by a clsact filter.
-    #[default]
-    Auto,
-    /// By TCX (Linux 6.6).
-    Tcx,
-    /// By a clsact filter.
-    Clsact,
-}
-
-/// Who translates the control connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ControlNat {
-    /// ftp-nat itself: no netfilter rule is needed.
-    #[default]
-    Ebpf,
-    /// The kernel's own NAT: nftables, iptables, Docker.
-    Kernel,
-}
-
-/// Who may use a pinhole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Peer {
-    /// The client that holds the control connection.
-    #[default]
-    Same,
-    /// Anybody.
-    Any,
-}
-
-/// A server that clients outside reach through this gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Publish {
-    /// What clients dial.
-    pub public: Given<Public>,
-    /// Where the server is.
-    pub server: Given<Server>,
-    /// The address that replies announce, if not the public one.
-    pub advertise: Option<Given<IpAddr>>,
-    /// Who translates the control connection.
-    pub control_nat: ControlNat,
-    /// The server's own passive ports, if it has a range.
-    pub passive_ports: Option<PortRange>,
-    /// Who may use a pinhole.
-    pub peer: Peer,
-}
-
-/// Clients behind this gateway that reach servers outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Masquerade {
-    /// Their networks.
-    pub clients: Vec<Given<Prefix>>,
-    /// The control ports of the servers outside.
-    pub control_ports: Vec<u16>,
-}
-
-/// How long things live without being used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// An announced connection that does not come.
-    pub mapping: Duration,
-    /// A data connection without packets.
-    pub data_idle: Duration,
-    /// A control connection without packets.
-    pub control_idle: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            mapping: Duration::from_secs(60),
-            data_idle: Duration::from_secs(3600),
-            control_idle: Duration::from_secs(86400),
-        }
-    }
-}
-
-/// How much can be alive at once: the sizes of the kernel's tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections, control and data together, for each of IPv4 and IPv6.
-    pub connections: u32,
-    /// Control connections.
-    pub sessions: u32,
-    /// Announced connections that have not come yet.
-    pub mappings: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 131_072,
-            sessions: 32_768,
-            mappings: 65_536,
-        }
-    }
-}
-
-/// All of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The interfaces outside.
-    pub wan: Vec<Given<String>>,
-    /// The interfaces inside.
-    pub lan: Lan,
-    /// How packets go.
-    pub datapath: Datapath,
-    /// How programs are attached.
-    pub attach: Attach,
-    /// Where pins live.
-    pub state_dir: PathBuf,
-    /// The mark of translated packets that the stack forwards; 0: none.
-    pub mark: u32,
-    /// Ports for a remap.
-    pub remap_ports: PortRange,
-    /// The segment size that redirected connections may agree on.
-    pub mss_clamp: MssClamp,
-    /// Where metrics are served.
-    pub metrics_listen: Option<Given<SocketAddr>>,
-    /// The file that the audit trail is written to.
-    pub audit_log: Option<PathBuf>,
-    /// The servers published.
-    pub publish: Vec<Publish>,
-    /// The clients masqueraded.
-    pub masquerade: Vec<Masquerade>,
-    /// How long things live.
-    pub timeouts: Timeouts,
-    /// How much can be alive.
-    pub limits: Limits,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            wan: Vec::new(),
-            lan: Lan::ByRoute,
-            datapath: Datapath::default(),
-            attach: Attach::default(),
-            state_dir: DEFAULT_STATE_DIR.into(),
-            mark: DEFAULT_MARK,
-            remap_ports: DEFAULT_REMAP_PORTS,
-            mss_clamp: MssClamp::default(),
-            metrics_listen: None,
-            audit_log: None,
-            publish: Vec::new(),
-            masquerade: Vec::new(),
-            timeouts: Timeouts::default(),
-            limits: Limits::default(),
-        }
-    }
-}
-
-impl Config {
-    /// Reads the file, if there is one to read, and lets the arguments have the last word.
-    ///
-    /// # Errors
-    ///
-    /// Every mistake that was found.
-    pub fn assemble(args: &RunArgs) -> Result<Self, Vec<Problem>> {
-        let mut config = Self::default();
-        let mut problems = match &args.config {
-            Some(file) => file::apply(file, &mut config),
-            None if Path::new(DEFAULT_FILE).exists() => {
-                file::apply(Path::new(DEFAULT_FILE), &mut config)
-            }
-            None => Vec::new(),
-        };
-        problems.extend(flags::apply(args, &mut config));
-        // What is missing because it was mistaken is not missing as well.
-        if problems.is_empty() {
-            problems = check::check(&config);
-        }
-        if problems.is_empty() {
-            Ok(config)
-        } else {
-            Err(problems)
-        }
-    }
-
-    /// Whether packets may leave by redirect, which needs a program on the inside interface.
-    pub fn redirects(&self) -> bool {
-        self.datapath != Datapath::Stack && self.lan != Lan::None
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(problems)
     }
 }

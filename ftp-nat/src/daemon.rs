@@ -3,9 +3,12 @@
 mod answer;
 mod audit;
 mod event_log;
-pub mod hub;
+mod hub;
 mod keeper;
-pub mod sweeper;
+mod occurrence;
+mod ring;
+mod sweep;
+mod sweeper;
 mod watch;
 
 use std::{os::unix::net::UnixListener, sync::Arc, time::Duration};
@@ -20,25 +23,23 @@ use tokio::{
     time::{interval, sleep},
 };
 
-use self::keeper::Keeper;
+use self::{keeper::Keeper, ring::Ring, sweep::lifetime::Lifetimes};
 use crate::{
-    attach::{self, Changes},
-    cli::RunArgs,
-    clock::Clock,
-    config::{Config, Datapath},
-    events::Ring,
-    exit::Failure,
-    kernel,
-    lifetime::Lifetimes,
-    load, lock,
-    maps::{self, Maps},
+    config::{self, Config, Datapath, RunArgs},
+    datapath::{
+        attach::{self, Changes},
+        load,
+        maps::{self, Maps},
+        pins::{Gateway, Pins},
+    },
+    ipc::{
+        lock,
+        message::{Hello, Reloaded},
+    },
+    kernel::{bpffs, clock::Clock, network::Network, privileges, requirements},
     metrics,
-    network::Network,
-    pins::{Gateway, Pins},
+    output::failure::Failure,
     policy::{self, Obstacle, Policy},
-    privileges,
-    request::Reloaded,
-    state_dir,
 };
 
 /// A gateway that is loaded and attached.
@@ -58,11 +59,11 @@ struct Attached {
 ///
 /// Whatever keeps the gateway from running.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    let config = Config::assemble(args)
+    let config = config::assemble(args)
         .map_err(|problems| Failure::Usage(problems.iter().map(ToString::to_string).collect()))?;
     let network = Network::look(policy::destinations(&config), &policy::networks(&config))?;
     let policy = effective(&config, &network)?;
-    if let Some(missing) = kernel::missing_privileges() {
+    if let Some(missing) = requirements::missing_privileges() {
         return Err(anyhow!(missing).into());
     }
     let runtime = Builder::new_current_thread()
@@ -106,7 +107,7 @@ async fn serve(
         Some(given) => Some((given.value, metrics::http::listen(given.value)?)),
         None => None,
     };
-    let losses = Arc::<hub::Losses>::default();
+    let losses = Arc::<metrics::Losses>::default();
     let audit = config
         .audit_log
         .as_ref()
@@ -258,8 +259,8 @@ fn reload(keeper: &mut Keeper, hub: &hub::Hub) -> Reloaded {
 /// Loads and attaches; what was made is taken back when something fails.
 fn start(config: Config, network: &Network, policy: Policy) -> anyhow::Result<Attached> {
     let clock = Clock::of_this_kernel()?;
-    state_dir::prepare(&config.state_dir)?;
-    let is_private = state_dir::is_private(&config.state_dir);
+    bpffs::prepare(&config.state_dir)?;
+    let is_private = bpffs::is_private(&config.state_dir);
     if is_private {
         warn!(
             "{} is on a mount that only this process sees (`ip netns exec` makes such): its pins, \
@@ -376,8 +377,8 @@ fn choose(pins: &Pins, config: &Config) -> anyhow::Result<Gateway> {
     }
 }
 
-fn hello(config: &Config, gateway: &Gateway) -> lock::Hello {
-    lock::Hello {
+fn hello(config: &Config, gateway: &Gateway) -> Hello {
+    Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         gateway: gateway.name().to_owned(),
         state_dir: config.state_dir.display().to_string(),

@@ -27,8 +27,10 @@ use self::{
 };
 use crate::{
     cli::DoctorArgs,
-    exit::Failure,
-    show::{print, print_json},
+    output::{
+        failure::Failure,
+        print::{print, print_json},
+    },
 };
 
 /// A group of checks.

@@ -23,8 +23,10 @@ use self::{
 };
 use crate::{
     cli::{InspectArgs, InspectRole},
-    exit::Failure,
-    show::{print, print_json},
+    output::{
+        failure::Failure,
+        print::{print, print_json},
+    },
 };
 
 /// The control port of RFC 959.

@@ -7,13 +7,17 @@ use std::{
 
 use clap::Parser as _;
 use ftp_nat::{
-    check,
     cli::{Cli, Command},
-    completions, daemon, doctor,
-    exit::Failure,
-    inspect,
-    logging::{self, LogFormat},
-    man_pages, probe, reload, show, top, unload,
+    commands::{
+        check, completions, events, flows, man_pages, mappings, metrics, reload, sessions, status,
+        top, unload,
+    },
+    daemon, doctor, inspect,
+    output::{
+        failure::Failure,
+        logging::{self, LogFormat},
+    },
+    probe,
 };
 
 fn main() -> ExitCode {
@@ -26,13 +30,13 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Run(args) => daemon::run(args),
         Command::Check(args) => check::run(args),
-        Command::Status(args) => show::status::run(args),
-        Command::Sessions(args) => show::sessions::run(args),
-        Command::Mappings(args) => show::mappings::run(args),
-        Command::Flows(args) => show::flows::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Sessions(args) => sessions::run(args),
+        Command::Mappings(args) => mappings::run(args),
+        Command::Flows(args) => flows::run(args),
         Command::Top(args) => top::run(args),
-        Command::Metrics(args) => show::metrics::run(args),
-        Command::Events(args) => show::events::run(args),
+        Command::Metrics(args) => metrics::run(args),
+        Command::Events(args) => events::run(args),
         Command::Reload(args) => reload::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Probe(args) => probe::run(args, cli.verbose > 0),

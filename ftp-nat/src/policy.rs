@@ -14,14 +14,20 @@ use ftp_nat_common::{
 };
 
 use crate::{
-    attach::{Hook, Program},
-    clock::Clock,
     config::{
         self, Config, ControlNat, Datapath, Given, Lan, Peer, Place, Problem,
-        value::{self, Public, Server},
+        value::{Public, Server},
     },
-    maps::{Maps, Prefix},
-    network::{Link, Network, Route},
+    datapath::{
+        attach::Hook,
+        maps::{Maps, Prefix},
+        program::Program,
+    },
+    kernel::{
+        clock::Clock,
+        network::{Link, Network, Route},
+    },
+    model::prefix,
 };
 
 /// How long an unfinished line is held while its sender repeats it and its receiver does not answer
@@ -93,14 +99,14 @@ pub fn destinations(config: &Config) -> Vec<IpAddr> {
 }
 
 /// The networks of clients that a policy must find.
-pub fn networks(config: &Config) -> Vec<value::Prefix> {
+pub fn networks(config: &Config) -> Vec<prefix::Prefix> {
     let mut networks: Vec<_> = clients(config).map(|given| given.value).collect();
     networks.sort_unstable_by_key(|it| (it.address, it.bits));
     networks.dedup();
     networks
 }
 
-fn clients(config: &Config) -> impl Iterator<Item = &Given<value::Prefix>> {
+fn clients(config: &Config) -> impl Iterator<Item = &Given<prefix::Prefix>> {
     config.masquerade.iter().flat_map(|it| &it.clients)
 }
 
@@ -557,7 +563,7 @@ fn by_route<'n>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::RunArgs;
+    use crate::config::RunArgs;
 
     const WAN: u32 = 2;
     const LAN: u32 = 3;
@@ -721,7 +727,7 @@ mod tests {
 
     #[test]
     fn what_a_policy_says_is_in_the_tables_and_nothing_else() {
-        let Some(maps) = crate::maps::scratch(64) else {
+        let Some(maps) = crate::datapath::maps::scratch(64) else {
             return;
         };
         let both = Config {

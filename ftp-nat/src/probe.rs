@@ -31,8 +31,6 @@ use std::{
 };
 
 use anyhow::anyhow;
-
-use crate::{cli::ProbeArgs, exit::Failure};
 use limits::{Limits, since};
 use listing::Lister;
 use password::Login;
@@ -42,6 +40,8 @@ use session::{Door, Refusal, Session};
 use story::Story;
 use target::Target;
 use tls::Tls;
+
+use crate::{cli::ProbeArgs, output::failure::Failure};
 
 /// Probes a server.
 ///

@@ -3,7 +3,8 @@
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use super::{
-    Config, ControlNat, Given, Lan, Place, Problem,
+    options::{Config, ControlNat, Lan},
+    origin::{Given, Place, Problem},
     value::{Public, Server},
 };
 

@@ -3,7 +3,10 @@
 
 use std::{collections::HashMap, fmt::Display};
 
-use super::{Config, Lan, Masquerade, Publish, value::Public};
+use super::{
+    options::{Config, Lan, Masquerade, Publish},
+    value::Public,
+};
 
 /// What changes from one configuration to another, a line each.
 pub fn changes(old: &Config, new: &Config) -> Vec<String> {

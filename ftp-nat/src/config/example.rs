@@ -7,7 +7,7 @@ pub const TEXT: &str = include_str!("../../../packaging/ftp-nat.toml");
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, check, file};
+    use crate::config::{check, file, options::Config};
     use std::{collections::BTreeSet, fs, path::PathBuf};
 
     /// The example with every setting in force.

@@ -11,9 +11,12 @@ use toml::{
 };
 
 use super::{
-    Config, ControlNat, Datapath, Given, Lan, Masquerade, Peer, Place, Problem, Publish, check,
-    value::{self, MssClamp, PortRange, Prefix, Public, Server},
+    check,
+    options::{Config, ControlNat, Datapath, Lan, Masquerade, Peer, Publish},
+    origin::{Given, Place, Problem},
+    value::{self, MssClamp, PortRange, Public, Server},
 };
+use crate::model::prefix::Prefix;
 
 /// Reads the file into the configuration and gives what is wrong with it.
 pub fn apply(path: &Path, config: &mut Config) -> Vec<Problem> {

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use super::{
-    Config, ControlNat, Datapath, Given, Lan, Masquerade, Peer, Place, Problem, Publish,
+    arguments::RunArgs,
+    options::{Config, ControlNat, Datapath, Lan, Masquerade, Peer, Publish},
+    origin::{Given, Place, Problem},
     value::{self, MssClamp, PortRange, Public, Server},
 };
-use crate::cli::RunArgs;
 
 /// Puts the arguments into the configuration and gives what is wrong with them.
 pub fn apply(args: &RunArgs, config: &mut Config) -> Vec<Problem> {

@@ -18,11 +18,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Names, hub::Hub};
+use super::{Names, hub::Hub, occurrence::Told};
 use crate::{
-    events::{Record, Told},
-    lock::{self, Hello},
-    request::{REQUEST_MAX, Refused, Reloaded, Request},
+    ipc::{
+        lock,
+        message::{Hello, REQUEST_MAX, Refused, Reloaded, Request},
+    },
+    model::event::Record,
 };
 
 /// Conversations at a time; more wait.

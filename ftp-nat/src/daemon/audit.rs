@@ -19,8 +19,8 @@ use std::{
 use anyhow::Context as _;
 use log::{info, warn};
 
-use super::hub::Losses;
-use crate::events::{Record, Told};
+use super::occurrence::Told;
+use crate::{metrics::Losses, model::event::Record};
 
 /// Events that may wait for the disk.
 const WAITING: usize = 4096;

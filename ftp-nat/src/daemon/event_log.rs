@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use log::info;
 
-use crate::{
-    events::{Record, Told},
-    logging::JsonFields,
-};
+use super::occurrence::Told;
+use crate::{model::event::Record, output::logging::JsonFields};
 
 /// Lines a second; the rest is counted. The counters and the audit trail have them all.
 const MOST: u32 = 200;

@@ -6,39 +6,28 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Instant,
 };
 
 use ftp_nat_common::abi::Event;
 use tokio::sync::broadcast;
 
-use super::{audit::Audit, event_log::EventLog};
-use crate::{
-    clock::Clock,
-    events::{Ended, Told},
+use super::{
+    audit::Audit,
+    event_log::EventLog,
+    occurrence::{Ended, Told},
 };
+use crate::{kernel::clock::Clock, metrics::Losses};
 
 /// How many events are kept for who asks later.
 const KEPT: usize = 2048;
+
 /// And how many of those that strangers cause: they must not push out the others.
 const NOISE_KEPT: usize = 512;
+
 /// How far a follower may fall behind.
 const FOLLOWED: usize = 1024;
-
-/// Events that did not reach everybody.
-#[derive(Debug, Default)]
-pub struct Losses {
-    /// Not logged: there were too many.
-    pub log: AtomicU64,
-    /// Not told to a follower that was too slow.
-    pub followers: AtomicU64,
-    /// Not written to the audit log: the disk was full, or too slow.
-    pub audit: AtomicU64,
-}
 
 /// All that listen.
 #[derive(Debug)]

@@ -13,20 +13,19 @@ use jiff::Timestamp;
 use log::{debug, info, warn};
 use tokio::{sync::watch::Sender, task::JoinHandle};
 
+use super::sweep::lifetime::Lifetimes;
 use crate::{
-    attach::{self, Changes},
-    cli::RunArgs,
-    clock::Clock,
-    config::{Config, Datapath, Problem, difference},
-    flow::Key,
-    lifetime::Lifetimes,
-    maps::Maps,
+    config::{self, Config, Datapath, RunArgs, difference},
+    datapath::{
+        attach::{self, Changes},
+        maps::Maps,
+        pins::Gateway,
+    },
+    ipc::message::{Mistake, Reloaded},
+    kernel::{clock::Clock, network::Network, table::Table},
     metrics,
-    network::Network,
-    pins::Gateway,
+    model::flow::Key,
     policy::{self, Obstacle, Policy},
-    request::{Mistake, Reloaded},
-    table::Table,
 };
 
 /// Changes of the network come in bursts: one look serves all that come within this time.
@@ -222,7 +221,7 @@ impl Keeper {
     }
 
     fn try_reload(&mut self, reloaded: &mut Reloaded) -> Result<(), Refusal> {
-        let mut config = Config::assemble(&self.args)
+        let mut config = config::assemble(&self.args)
             .map_err(|problems| Refusal::Mistakes(problems.iter().map(Mistake::from).collect()))?;
         reloaded.needs_restart = difference::keep_what_stays(&self.config, &mut config);
         let (network, policy, obstacles) = self.look(&config)?;
@@ -333,26 +332,5 @@ fn tell(reloaded: &Reloaded) {
     }
     for warning in &reloaded.warnings {
         warn!("{warning}");
-    }
-}
-
-impl From<&Problem> for Mistake {
-    fn from(problem: &Problem) -> Self {
-        use crate::config::Place;
-        let (file, line, key) = match &problem.place {
-            Place::File { file, line, key } => (
-                Some(file.to_string()),
-                Some(*line),
-                Some(key.clone()).filter(|key| !key.is_empty()),
-            ),
-            Place::Flag(_) | Place::Default => (None, None, None),
-        };
-        Self {
-            file,
-            line,
-            key,
-            problem: problem.what.clone(),
-            text: problem.to_string(),
-        }
     }
 }

@@ -1,77 +1,27 @@
 //! The sweep's rhythm.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use log::{debug, warn};
 use tokio::{sync::watch::Receiver, task::spawn_blocking, time::sleep};
 
-use super::hub::Hub;
+use super::{
+    hub::Hub,
+    sweep::{Report, lifetime::Lifetimes, sweep},
+};
 use crate::{
-    clock::Clock,
-    flow::State,
-    lifetime::Lifetimes,
-    maps::Maps,
+    datapath::maps::Maps,
+    kernel::clock::Clock,
+    metrics::{Sweeps, Totals},
     policy::Policy,
-    sweep::{Report, sweep},
 };
 
 /// Rest between two sweeps.
 const REST: Duration = Duration::from_secs(5);
+
 /// And so many times what the last one took: sweeping a million flows takes half a second, and may
 /// take no more than a few hundredths of one CPU.
 const REST_FACTOR: u32 = 25;
-
-/// What all sweeps of this daemon have done together.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Totals {
-    /// Sweeps.
-    pub sweeps: u64,
-    /// The time they took.
-    pub took: Duration,
-    /// The time that the last one took.
-    pub last: Duration,
-    /// Connections that ended, by state.
-    pub ended: [u64; State::ALL.len()],
-    /// Mappings that nobody used in time.
-    pub mappings_expired: u64,
-    /// Mappings whose session ended.
-    pub mappings_dropped: u64,
-    /// Sessions that ended.
-    pub sessions: u64,
-}
-
-impl Totals {
-    fn add(&mut self, report: &Report) {
-        self.sweeps += 1;
-        self.took += report.took;
-        self.last = report.took;
-        for (total, ended) in self.ended.iter_mut().zip(report.ended) {
-            *total += ended;
-        }
-        self.mappings_expired += report.mappings_expired;
-        self.mappings_dropped += report.mappings_dropped;
-        self.sessions += report.sessions;
-    }
-}
-
-/// The totals, as the sweeper updates them and others read them.
-#[derive(Clone, Debug, Default)]
-pub struct Sweeps(Arc<Mutex<Totals>>);
-
-impl Sweeps {
-    /// What has been done so far.
-    pub fn totals(&self) -> Totals {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, report: &Report) {
-        let mut totals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        totals.add(report);
-    }
-}
 
 /// Sweeps from now on, the first time at once: there may be much that is overdue.
 pub(super) fn start(
@@ -98,7 +48,7 @@ pub(super) fn start(
             match swept {
                 Ok(Ok(report)) => {
                     tell(&report);
-                    totals.add(&report);
+                    totals.note(|totals| add(totals, &report));
                     rest = rest.max(report.took * REST_FACTOR);
                 }
                 Ok(Err(error)) => warn!("sweep: {error:#}"),
@@ -108,6 +58,19 @@ pub(super) fn start(
         }
     });
     sweeps
+}
+
+/// Adds what a sweep has done to the totals.
+fn add(totals: &mut Totals, report: &Report) {
+    totals.sweeps += 1;
+    totals.took += report.took;
+    totals.last = report.took;
+    for (total, ended) in totals.ended.iter_mut().zip(report.ended) {
+        *total += ended;
+    }
+    totals.mappings_expired += report.mappings_expired;
+    totals.mappings_dropped += report.mappings_dropped;
+    totals.sessions += report.sessions;
 }
 
 fn tell(report: &Report) {

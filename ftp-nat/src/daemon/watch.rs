@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::netlink;
+use crate::kernel::netlink;
 
 /// Hears of changes.
 pub(super) struct News(AsyncFd<netlink::News>);

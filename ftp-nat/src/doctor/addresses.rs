@@ -8,7 +8,7 @@ use super::{
     finding::{Cause, Findings},
     subject::{Service, Subject},
 };
-use crate::network::Link;
+use crate::kernel::network::Link;
 
 pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     for warning in &subject.policy.warnings {

@@ -3,7 +3,7 @@
 use ftp_nat_common::{abi::interface_flag, counter::Counter};
 
 use super::{finding::Findings, subject::Subject};
-use crate::{attach, show::human};
+use crate::{datapath::attach, output::human};
 
 /// From this share on a table is called nearly full, in percent.
 const NEARLY: u64 = 80;

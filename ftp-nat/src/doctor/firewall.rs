@@ -11,7 +11,7 @@ use super::{
     subject::{Service, Subject},
     system,
 };
-use crate::network::Route;
+use crate::kernel::network::Route;
 
 /// Services that are judged: with more of them, the rules are the same ones.
 const SERVICES_MAX: usize = 64;

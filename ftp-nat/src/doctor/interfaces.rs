@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ftp_nat_common::{abi::interface_flag, counter::Counter};
 
 use super::{ethtool, finding::Findings, kernel_routes, subject::Subject};
-use crate::{netlink::Netlink, network::Link};
+use crate::kernel::{netlink::Netlink, network::Link};
 
 /// `IFF_UP` and `IFF_LOWER_UP` of linux/if.h.
 const UP: u32 = 0x1;

@@ -2,7 +2,7 @@
 
 use std::{io, net::IpAddr};
 
-use crate::netlink::{Netlink, attributes, message, number, push_attribute};
+use crate::kernel::netlink::{Netlink, attributes, message, number, push_attribute};
 
 // `struct rtmsg` and its attributes (linux/rtnetlink.h).
 const ROUTE_INFO: usize = 12;

@@ -11,7 +11,7 @@ use aya::{
 use aya_obj::generated::bpf_func_id;
 
 use super::{finding::Findings, subject::Subject};
-use crate::{kernel, state_dir};
+use crate::kernel::{bpffs, requirements};
 
 /// What the datapath needs, and the kernel that first had it.
 const HELPERS: [(bpf_func_id, &str, &str); 4] = [
@@ -36,7 +36,7 @@ const MAPS: [(MapType, &str, &str); 2] = [
 
 /// Kernel and privileges.
 pub(super) fn kernel(findings: &mut Findings) {
-    if let Some(missing) = kernel::missing_privileges() {
+    if let Some(missing) = requirements::missing_privileges() {
         findings.error(
             "not-permitted",
             None,
@@ -45,7 +45,7 @@ pub(super) fn kernel(findings: &mut Findings) {
         );
         return;
     }
-    if let Some(old) = kernel::too_old() {
+    if let Some(old) = requirements::too_old() {
         findings.error("kernel-too-old", None, old, "boot a newer kernel");
     }
     for (helper, name, since) in HELPERS {
@@ -85,7 +85,7 @@ fn missing_feature(findings: &mut Findings, name: &str, since: &str) {
 /// The BPF file system.
 pub(super) fn pins(subject: &Subject, findings: &mut Findings) {
     let dir = &subject.state_dir;
-    if state_dir::is_private(dir) {
+    if bpffs::is_private(dir) {
         findings.error(
             "private-mount",
             None,
@@ -96,7 +96,7 @@ pub(super) fn pins(subject: &Subject, findings: &mut Findings) {
             ),
             "enter the namespace with `nsenter --net=/run/netns/NAME` instead",
         );
-    } else if !state_dir::is_on_bpf(dir) {
+    } else if !bpffs::is_on_bpf(dir) {
         findings.error(
             "no-bpf-file-system",
             None,

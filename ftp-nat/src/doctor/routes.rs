@@ -11,8 +11,10 @@ use super::{
     system,
 };
 use crate::{
-    netlink::Netlink,
-    network::{Link, Route},
+    kernel::{
+        netlink::Netlink,
+        network::{Link, Route},
+    },
     policy::Obstacle,
 };
 

@@ -4,12 +4,12 @@
 //! are neither true nor false, and what depends on one is not called certain: the doctor says only
 //! what is sure.
 
-pub(super) mod iptables;
-pub(super) mod nft;
-
 use std::{net::IpAddr, ops::RangeInclusive};
 
-use crate::config::value::Prefix;
+use crate::model::prefix::Prefix;
+
+pub(super) mod iptables;
+pub(super) mod nft;
 
 /// Chains that call each other may be nested so deep (the kernel's own limit is 16).
 const DEPTH: usize = 16;

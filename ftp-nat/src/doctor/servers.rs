@@ -21,7 +21,7 @@ use super::{
     kernel_routes,
     subject::{Service, Subject},
 };
-use crate::{netlink::Netlink, network::Route};
+use crate::kernel::{netlink::Netlink, network::Route};
 
 /// How long a connection may take: longer than the kernel looks for a neighbour (three seconds).
 const CONNECT: Duration = Duration::from_secs(4);

@@ -8,14 +8,14 @@ use std::{
 use ftp_nat_common::abi::{Publish, PublishKey, interface_flag, port, publish_flag};
 
 use crate::{
-    attach::{Hook, Program},
-    cli::{RunArgs, Selection},
-    config::{Config, DEFAULT_FILE, value::Prefix},
-    exit::Failure,
-    network::{Network, Route},
-    pins::Pins,
+    cli::Selection,
+    client::view::{Loaded, View},
+    config::{self, Config, DEFAULT_FILE, RunArgs},
+    datapath::{attach::Hook, pins::Pins, program::Program},
+    kernel::network::{Network, Route},
+    model::prefix::Prefix,
+    output::failure::Failure,
     policy::{self, Obstacle, Policy},
-    show::{Loaded, View},
 };
 
 /// A published server.
@@ -122,7 +122,7 @@ impl Subject {
     }
 
     fn configured(args: &RunArgs) -> Result<Self, Failure> {
-        let config = Config::assemble(args).map_err(|problems| {
+        let config = config::assemble(args).map_err(|problems| {
             Failure::Usage(problems.iter().map(ToString::to_string).collect())
         })?;
         let (destinations, networks) = (policy::destinations(&config), policy::networks(&config));
@@ -227,7 +227,7 @@ impl Subject {
     }
 
     /// The names of the interfaces in one role.
-    pub fn interfaces(&self, flag: u32) -> impl Iterator<Item = &crate::network::Link> {
+    pub fn interfaces(&self, flag: u32) -> impl Iterator<Item = &crate::kernel::network::Link> {
         self.policy
             .interfaces
             .iter()
@@ -255,7 +255,7 @@ fn selection(args: &RunArgs, wan: Vec<String>) -> Selection {
         state_dir: args
             .state_dir
             .clone()
-            .unwrap_or_else(|| crate::config::DEFAULT_STATE_DIR.into()),
+            .unwrap_or_else(|| config::DEFAULT_STATE_DIR.into()),
     }
 }
 

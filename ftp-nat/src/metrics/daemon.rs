@@ -1,17 +1,20 @@
 //! What only the running daemon can tell: its sweeps, its losses, its reloads, itself.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use jiff::Timestamp;
 
-use super::{Family, Kind, process};
-use crate::{
-    daemon::{hub::Losses, sweeper::Totals},
-    flow::State,
+use super::{
+    family::{Family, Kind},
+    process,
 };
+use crate::model::flow::State;
 
 /// What became of the configuration's reloads.
 #[derive(Debug)]
@@ -138,10 +141,56 @@ mod tests {
     fn a_reload_that_failed_keeps_the_time_of_the_last_that_did_not() {
         let reloads = Reloads::default();
         let (_, then) = reloads.last();
-        let later = then + std::time::Duration::from_secs(5);
+        let later = then + Duration::from_secs(5);
         reloads.note(false, later);
         assert_eq!(reloads.last(), (false, then));
         reloads.note(true, later);
         assert_eq!(reloads.last(), (true, later));
+    }
+}
+
+/// Events that did not reach everybody.
+#[derive(Debug, Default)]
+pub struct Losses {
+    /// Not logged: there were too many.
+    pub log: AtomicU64,
+    /// Not told to a follower that was too slow.
+    pub followers: AtomicU64,
+    /// Not written to the audit log: the disk was full, or too slow.
+    pub audit: AtomicU64,
+}
+
+/// What all sweeps of this daemon have done together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Sweeps.
+    pub sweeps: u64,
+    /// The time they took.
+    pub took: Duration,
+    /// The time that the last one took.
+    pub last: Duration,
+    /// Connections that ended, by state.
+    pub ended: [u64; State::ALL.len()],
+    /// Mappings that nobody used in time.
+    pub mappings_expired: u64,
+    /// Mappings whose session ended.
+    pub mappings_dropped: u64,
+    /// Sessions that ended.
+    pub sessions: u64,
+}
+
+/// The totals, as the sweeper updates them and others read them.
+#[derive(Clone, Debug, Default)]
+pub struct Sweeps(Arc<Mutex<Totals>>);
+
+impl Sweeps {
+    /// What has been done so far.
+    pub fn totals(&self) -> Totals {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes another sweep.
+    pub fn note(&self, change: impl FnOnce(&mut Totals)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -20,7 +20,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::Source;
+use super::source::Source;
 
 /// Connections at a time; more wait.
 const CONNECTIONS: usize = 16;

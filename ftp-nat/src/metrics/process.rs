@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::param::{clock_ticks_per_second, page_size};
 
-use super::{Family, Kind, Sample};
+use super::family::{Family, Kind, Sample};
 
 /// What /proc/self/stat tells (proc_pid_stat(5)): user and system time and the start, in ticks, the
 /// virtual size in bytes, the resident one in pages.

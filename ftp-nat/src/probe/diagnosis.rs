@@ -8,7 +8,7 @@ mod port;
 use serde::Serialize;
 
 use super::seen::{Mode, Seen, Verdict};
-use crate::cause::Cause;
+use crate::model::cause::Cause;
 
 /// What breaks FTP here: the six classic causes, in their order, and what else may be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -130,7 +130,7 @@ pub fn end(reply: Result<Reply, Trouble>, bytes: u64, start: Instant) -> Transfe
 /// What came of a listing, in words.
 #[must_use]
 pub fn outcome(transfer: &Transfer) -> String {
-    let bytes = crate::show::human::bytes(transfer.bytes);
+    let bytes = crate::output::human::bytes(transfer.bytes);
     match transfer.listing {
         Listing::Complete => format!("{} ({bytes})", transfer.reply),
         Listing::Stalled => format!("{bytes} came, then: {}", transfer.reply),

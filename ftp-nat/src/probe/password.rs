@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use crate::{cli::ProbeArgs, exit::Failure};
+use crate::{cli::ProbeArgs, output::failure::Failure};
 
 /// The environment variable with the password.
 const VARIABLE: &str = "FTP_NAT_PASSWORD";

@@ -12,7 +12,7 @@ use super::{
     story::{Line, Step, Story},
     target::Target,
 };
-use crate::show::print_json;
+use crate::output::print::print_json;
 
 /// The width of the verdict's lines.
 const WIDTH: usize = 96;

@@ -5,7 +5,7 @@ use std::{cell::RefCell, time::Instant};
 use serde::Serialize;
 
 use super::limits::since;
-use crate::show::print;
+use crate::output::print::print;
 
 /// So much of the conversation is kept.
 const DIALOGUE_KEPT: usize = 2000;

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::{Action, Base, Chain, Condition, Rule, Test};
-use crate::config::value::Prefix;
+use crate::model::prefix::Prefix;
 
 /// Modules whose options are understood below, or say nothing.
 const MODULES: [&str; 8] = [

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::{Action, Base, Chain, Condition, Rule, Test};
-use crate::config::value::Prefix;
+use crate::model::prefix::Prefix;
 
 /// Where something stands: family, table, name.
 type Place = (String, String, String);

@@ -1,0 +1,14 @@
+//! The commands, but for the large ones: those have rooms of their own.
+
+pub mod check;
+pub mod completions;
+pub mod events;
+pub mod flows;
+pub mod man_pages;
+pub mod mappings;
+pub mod metrics;
+pub mod reload;
+pub mod sessions;
+pub mod status;
+pub mod top;
+pub mod unload;

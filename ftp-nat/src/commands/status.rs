@@ -1,0 +1,433 @@
+//! `ftp-nat status`: what is attached and how much is alive.
+
+use std::fmt::Write as _;
+
+use aya::programs::ProgramInfo;
+use ftp_nat_common::{
+    abi::{LAYOUT, Publish, PublishKey, interface_flag, publish_flag},
+    counter::Counter,
+};
+use serde::Serialize;
+
+use crate::{
+    cli::ShowArgs,
+    client::view::{Loaded, View},
+    config::value::MssClamp,
+    datapath::attach::{self, Attachment, Kind},
+    kernel::network::Network,
+    output::{
+        columns::{Columns, Side},
+        failure::Failure,
+        human,
+        print::{print, print_json},
+        text::address,
+    },
+};
+
+/// All of it, as JSON has it.
+#[derive(Debug, Serialize)]
+struct Status {
+    version: &'static str,
+    layout: u32,
+    namespace: String,
+    gateways: Vec<GatewayStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct GatewayStatus {
+    name: String,
+    state_dir: String,
+    /// None while no daemon runs: the programs do without.
+    daemon: Option<DaemonStatus>,
+    interfaces: Vec<InterfaceStatus>,
+    programs: Vec<ProgramStatus>,
+    published: Vec<PublishStatus>,
+    sessions: Fill,
+    mappings: Fill,
+    connections: Connections,
+    settings: SettingsStatus,
+    counters: Vec<Counted>,
+}
+
+#[derive(Debug, Serialize)]
+struct DaemonStatus {
+    pid: u32,
+    /// None while it is starting.
+    version: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct InterfaceStatus {
+    /// None when it is gone.
+    name: Option<String>,
+    ifindex: u32,
+    role: &'static str,
+    mtu: u32,
+    ethernet: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct ProgramStatus {
+    name: &'static str,
+    interface: String,
+    attach: Kind,
+    id: u32,
+    /// As loaded: what the kernel runs.
+    instructions: Option<u32>,
+    /// That the verifier looked at, over all paths.
+    verified_instructions: Option<u32>,
+    jitted_bytes: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct PublishStatus {
+    public: Option<String>,
+    public_port: u16,
+    server: Option<String>,
+    server_port: u16,
+    local: bool,
+    advertise: Option<String>,
+    control_nat: &'static str,
+    passive_ports: Option<String>,
+    peer: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Fill {
+    count: u64,
+    limit: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Connections {
+    ipv4: Fill,
+    ipv6: Fill,
+}
+
+#[derive(Debug, Serialize)]
+struct SettingsStatus {
+    mark: u32,
+    remap_ports: String,
+    mss_clamp: String,
+    mapping_timeout: f64,
+    route_epoch: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Counted {
+    family: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    label: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    value: &'static str,
+    packets: u64,
+    bytes: Option<u64>,
+    #[serde(skip)]
+    help: &'static str,
+}
+
+/// Shows it.
+///
+/// # Errors
+///
+/// When no gateway is loaded, or it cannot be read.
+pub fn run(args: &ShowArgs) -> Result<(), Failure> {
+    let view = View::of(&args.selection)?;
+    let network = Network::look([], &[])?;
+    let gateways = view
+        .loaded
+        .iter()
+        .map(|loaded| gateway(&view, loaded, &network))
+        .collect::<anyhow::Result<_>>()?;
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        layout: LAYOUT,
+        namespace: view.namespace,
+        gateways,
+    };
+    if args.json {
+        print_json(&status)?;
+    } else {
+        print(&status.text())?;
+    }
+    Ok(())
+}
+
+fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<GatewayStatus> {
+    let Loaded {
+        gateway,
+        maps,
+        daemon,
+    } = loaded;
+    let settings = maps.settings()?;
+    let fill = |count: usize, limit: u32| Fill {
+        count: count as u64,
+        limit: limit.into(),
+    };
+    // A connection has two entries, one a direction.
+    let connections = |count: usize, limit: u32| Fill {
+        count: count.div_ceil(2) as u64,
+        limit: u64::from(limit / 2),
+    };
+    let mut interfaces: Vec<_> = maps
+        .interfaces
+        .all()?
+        .into_iter()
+        .map(|(ifindex, it)| InterfaceStatus {
+            name: network.numbered(ifindex).map(|link| link.name.clone()),
+            ifindex,
+            role: if it.flags & interface_flag::WAN != 0 {
+                "wan"
+            } else {
+                "lan"
+            },
+            mtu: it.mtu,
+            ethernet: it.flags & interface_flag::ETHERNET != 0,
+        })
+        .collect();
+    interfaces.sort_by_key(|it| (it.role == "lan", it.ifindex));
+    let mut published = maps.published.all()?;
+    // Those are only addresses.
+    published.retain(|(key, _)| key.port.number() != 0);
+    published.sort_by_key(|(_, entry)| entry.index);
+    Ok(GatewayStatus {
+        name: gateway.name().to_owned(),
+        state_dir: gateway.dir().display().to_string(),
+        daemon: daemon.as_ref().map(|daemon| DaemonStatus {
+            pid: daemon.holder.pid,
+            version: daemon.hello.as_ref().map(|hello| hello.version.clone()),
+        }),
+        interfaces,
+        programs: attach::attached(gateway, network)?
+            .iter()
+            .map(|it| program(loaded, it))
+            .collect(),
+        published: published
+            .iter()
+            .map(|(key, entry)| publish(key, entry))
+            .collect(),
+        sessions: fill(maps.sessions.count()?, maps.sessions.room()?),
+        mappings: fill(maps.mappings.count()?, maps.mappings.room()?),
+        connections: Connections {
+            ipv4: connections(maps.flows4.count()?, maps.flows4.room()?),
+            ipv6: connections(maps.flows6.count()?, maps.flows6.room()?),
+        },
+        settings: SettingsStatus {
+            mark: settings.mark,
+            remap_ports: format!("{}-{}", settings.remap_first, settings.remap_last),
+            mss_clamp: MssClamp::of(settings.mss_clamp).to_string(),
+            mapping_timeout: view.clock.time(settings.mapping_timeout).as_secs_f64(),
+            route_epoch: settings.route_epoch,
+        },
+        counters: counters(loaded)?,
+    })
+}
+
+fn program(loaded: &Loaded, it: &Attachment) -> ProgramStatus {
+    // The pinned one is the one that is attached, unless a new daemon is just taking over.
+    let info = ProgramInfo::from_pin(loaded.gateway.program(it.program))
+        .ok()
+        .filter(|info| info.id() == it.id);
+    ProgramStatus {
+        name: it.program.name(),
+        interface: it.interface.clone(),
+        attach: it.kind,
+        id: it.id,
+        instructions: info
+            .as_ref()
+            .and_then(ProgramInfo::size_translated)
+            .map(|bytes| bytes / INSTRUCTION),
+        verified_instructions: info
+            .as_ref()
+            .and_then(ProgramInfo::verified_instruction_count),
+        jitted_bytes: info.as_ref().map(ProgramInfo::size_jitted),
+    }
+}
+
+/// The size of a BPF instruction, in bytes.
+const INSTRUCTION: u32 = 8;
+
+fn publish(key: &PublishKey, entry: &Publish) -> PublishStatus {
+    let has = |flag| entry.flags & flag != 0;
+    PublishStatus {
+        public: address(key.addr),
+        public_port: key.port.number(),
+        server: address(entry.server.addr),
+        server_port: entry.server.port.number(),
+        local: has(publish_flag::LOCAL),
+        advertise: address(entry.advertise),
+        control_nat: if has(publish_flag::KERNEL_NAT) {
+            "kernel"
+        } else if has(publish_flag::LOCAL) {
+            "none"
+        } else {
+            "ebpf"
+        },
+        passive_ports: (entry.passive_first != 0)
+            .then(|| format!("{}-{}", entry.passive_first, entry.passive_last)),
+        peer: if has(publish_flag::ANY_PEER) {
+            "any"
+        } else {
+            "same"
+        },
+    }
+}
+
+fn counters(loaded: &Loaded) -> anyhow::Result<Vec<Counted>> {
+    let counts = loaded.maps.counters()?;
+    Ok(Counter::ALL
+        .iter()
+        .zip(counts)
+        .map(|(counter, count)| {
+            let description = counter.description();
+            Counted {
+                family: description.family,
+                label: description.label,
+                value: description.value,
+                packets: count.packets,
+                bytes: description.bytes.then_some(count.bytes),
+                help: description.help,
+            }
+        })
+        .collect())
+}
+
+impl Status {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (place, gateway) in self.gateways.iter().enumerate() {
+            if place > 0 {
+                text.push('\n');
+            }
+            gateway.write(&mut text, self);
+        }
+        text
+    }
+}
+
+impl GatewayStatus {
+    fn write(&self, text: &mut String, of: &Status) {
+        let _ = writeln!(
+            text,
+            "gateway {} in {}, ftp-nat {}, layout {}",
+            self.name, of.namespace, of.version, of.layout
+        );
+        let _ = match &self.daemon {
+            Some(daemon) if daemon.version.is_none() => {
+                writeln!(text, "daemon: process {} is starting", daemon.pid)
+            }
+            Some(daemon) => writeln!(text, "daemon: process {}", daemon.pid),
+            None => writeln!(
+                text,
+                "daemon: not running (the programs go on; nothing is swept or followed)"
+            ),
+        };
+        self.write_programs(text);
+        self.write_published(text);
+        text.push('\n');
+        for (what, fill) in [
+            ("sessions", &self.sessions),
+            ("mappings", &self.mappings),
+            ("connections, IPv4", &self.connections.ipv4),
+            ("connections, IPv6", &self.connections.ipv6),
+        ] {
+            let _ = writeln!(
+                text,
+                "{what:<18} {:>9} of {}",
+                human::count(fill.count),
+                human::count(fill.limit)
+            );
+        }
+        self.write_counters(text);
+    }
+
+    fn write_programs(&self, text: &mut String) {
+        let mut columns = Columns::new(&[
+            ("INTERFACE", Side::Left),
+            ("ROLE", Side::Left),
+            ("MTU", Side::Right),
+            ("PROGRAM", Side::Left),
+            ("BY", Side::Left),
+            ("ID", Side::Right),
+            ("INSNS", Side::Right),
+            ("VERIFIED", Side::Right),
+        ]);
+        let number = |number: Option<u32>| number.map_or("-".into(), |n| human::count(n.into()));
+        for program in &self.programs {
+            let interface = self
+                .interfaces
+                .iter()
+                .find(|it| it.name.as_deref() == Some(&program.interface));
+            columns.row(vec![
+                program.interface.clone(),
+                interface.map_or("-", |it| it.role).into(),
+                interface.map_or("-".into(), |it| it.mtu.to_string()),
+                program.name.into(),
+                program.attach.name().into(),
+                program.id.to_string(),
+                number(program.instructions),
+                number(program.verified_instructions),
+            ]);
+        }
+        if self.programs.is_empty() {
+            text.push_str("attached: nothing\n");
+        } else {
+            let _ = write!(text, "\n{}", columns.text());
+        }
+    }
+
+    fn write_published(&self, text: &mut String) {
+        if self.published.is_empty() {
+            return;
+        }
+        let mut columns = Columns::new(&[
+            ("PUBLIC", Side::Left),
+            ("SERVER", Side::Left),
+            ("ANNOUNCES", Side::Left),
+            ("NAT", Side::Left),
+            ("PASSIVE PORTS", Side::Left),
+        ]);
+        for it in &self.published {
+            let end = |address: &Option<String>, port: u16| {
+                let address = address.as_deref().unwrap_or("-");
+                if address.contains(':') {
+                    format!("[{address}]:{port}")
+                } else {
+                    format!("{address}:{port}")
+                }
+            };
+            columns.row(vec![
+                end(&it.public, it.public_port),
+                if it.local {
+                    "local".into()
+                } else {
+                    end(&it.server, it.server_port)
+                },
+                it.advertise.clone().unwrap_or_else(|| "-".into()),
+                it.control_nat.into(),
+                it.passive_ports.clone().unwrap_or_else(|| "any".into()),
+            ]);
+        }
+        let _ = write!(text, "\n{}", columns.text());
+    }
+
+    fn write_counters(&self, text: &mut String) {
+        let mut columns = Columns::new(&[
+            ("COUNT", Side::Right),
+            ("BYTES", Side::Right),
+            ("WHAT", Side::Left),
+        ]);
+        let mut any = false;
+        for it in self.counters.iter().filter(|it| it.packets > 0) {
+            any = true;
+            columns.row(vec![
+                human::count(it.packets),
+                it.bytes.map_or("-".into(), human::bytes),
+                it.help.into(),
+            ]);
+        }
+        if any {
+            let _ = write!(text, "\n{}", columns.text());
+        }
+    }
+}

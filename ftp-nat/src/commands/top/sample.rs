@@ -1,0 +1,172 @@
+//! What the maps hold at one moment.
+
+use std::time::Instant;
+
+use ftp_nat_common::{
+    abi::{Count, kind},
+    counter::Counter,
+    wire::addr::Endpoint,
+};
+
+use crate::{
+    client::{
+        connections, sessions,
+        view::{Loaded, View},
+    },
+    model::{connection::Connection, flow::kind_name, mapping},
+    output::text::end_text,
+};
+
+/// A data connection.
+#[derive(Clone, Debug)]
+pub(super) struct Transfer {
+    /// What identifies it, among all that were and will be.
+    pub id: Id,
+    pub kind: &'static str,
+    pub state: &'static str,
+    pub outside: String,
+    pub inside: String,
+    /// Bytes from outside.
+    pub inward: u64,
+    /// Bytes from inside.
+    pub outward: u64,
+    pub age: f64,
+}
+
+/// A connection's outside end, public end, and when it was made: ports are used again.
+pub(super) type Id = (Endpoint, Endpoint, u64);
+
+/// A control connection and what belongs to it.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub number: u32,
+    pub client: String,
+    pub server: String,
+    pub state: &'static str,
+    /// Live data connections.
+    pub data: u64,
+    pub age: f64,
+    pub idle: f64,
+}
+
+/// An announced connection that has not come.
+#[derive(Clone, Debug)]
+pub(super) struct Opening {
+    pub kind: &'static str,
+    pub peer: String,
+    pub public: String,
+    pub inside: String,
+    pub left: f64,
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub(super) struct Sample {
+    pub when: Instant,
+    /// The gateways' names, each with its daemon's process.
+    pub gateways: Vec<(String, Option<u32>)>,
+    pub transfers: Vec<Transfer>,
+    pub sessions: Vec<Session>,
+    pub openings: Vec<Opening>,
+    /// In the order of [`Counter::ALL`].
+    pub counts: Vec<Count>,
+    /// Live connections, and room for them.
+    pub connections: (u64, u64),
+}
+
+impl Sample {
+    /// What there is now.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn of(view: &View) -> anyhow::Result<Self> {
+        let mut sample = Self {
+            when: Instant::now(),
+            gateways: Vec::new(),
+            transfers: Vec::new(),
+            sessions: Vec::new(),
+            openings: Vec::new(),
+            counts: vec![Count::default(); Counter::ALL.len()],
+            connections: (0, 0),
+        };
+        for loaded in &view.loaded {
+            sample.add(view, loaded)?;
+        }
+        Ok(sample)
+    }
+
+    fn add(&mut self, view: &View, loaded: &Loaded) -> anyhow::Result<()> {
+        let maps = &loaded.maps;
+        let daemon = loaded.daemon.as_ref().map(|daemon| daemon.holder.pid);
+        self.gateways
+            .push((loaded.gateway.name().to_owned(), daemon));
+        let connections = connections::of(maps)?;
+        let room = u64::from(maps.flows4.room()?) + u64::from(maps.flows6.room()?);
+        self.connections.0 += connections.len() as u64;
+        // Two entries a connection.
+        self.connections.1 += room / 2;
+        let data = connections
+            .iter()
+            .filter(|it| it.common().kind != kind::CONTROL);
+        self.transfers.extend(data.map(|it| transfer(view, it)));
+        for it in sessions::with(loaded, &connections)? {
+            self.sessions.push(Session {
+                number: it.number,
+                client: end_text(it.client()),
+                server: end_text(it.server()),
+                state: it.state(),
+                data: it.traffic.data,
+                age: view.age(it.session.born),
+                idle: view.age(it.traffic.last_seen.max(it.session.born)),
+            });
+        }
+        for (key, mapping) in maps.mappings.all()? {
+            // Those that have expired only wait for the sweep.
+            if mapping.expires <= view.now {
+                continue;
+            }
+            let [peer, public, inside] = mapping::ends(&key, &mapping);
+            self.openings.push(Opening {
+                kind: kind_name(mapping.kind),
+                peer: if peer.addr.is_none() {
+                    "anybody".into()
+                } else {
+                    end_text(&peer)
+                },
+                public: end_text(&public),
+                inside: end_text(&inside),
+                left: view.left(mapping.expires),
+            });
+        }
+        for (sum, count) in self.counts.iter_mut().zip(maps.counters()?) {
+            sum.packets = sum.packets.wrapping_add(count.packets);
+            sum.bytes = sum.bytes.wrapping_add(count.bytes);
+        }
+        Ok(())
+    }
+
+    /// The sum of all counters of a family: packets and bytes.
+    pub fn family(&self, name: &str) -> Count {
+        let its = Counter::ALL.iter().zip(&self.counts);
+        its.filter(|(counter, _)| counter.description().family == name)
+            .fold(Count::default(), |sum, (_, count)| Count {
+                packets: sum.packets.wrapping_add(count.packets),
+                bytes: sum.bytes.wrapping_add(count.bytes),
+            })
+    }
+}
+
+fn transfer(view: &View, it: &Connection) -> Transfer {
+    let common = it.common();
+    Transfer {
+        id: (it.outside, it.public, common.born),
+        kind: kind_name(common.kind),
+        state: it.state().name(),
+        outside: end_text(&it.outside),
+        inside: end_text(&it.inside),
+        inward: it.inbound.bytes,
+        outward: it.outbound.bytes,
+        age: view.age(common.born),
+    }
+}

@@ -1,0 +1,221 @@
+//! What the operator wants: the one typed form that arguments and configuration file both become.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::{
+    origin::Given,
+    value::{MssClamp, PortRange, Public, Server},
+};
+use crate::model::prefix::Prefix;
+
+/// Where the configuration is looked for when no `--config` names one.
+pub const DEFAULT_FILE: &str = "/etc/ftp-nat/ftp-nat.toml";
+
+/// Where pins live when nothing else is said.
+pub const DEFAULT_STATE_DIR: &str = "/sys/fs/bpf/ftp-nat";
+
+/// The mark of translated packets that the stack forwards: "ftp" in ASCII, so that it is
+/// recognised in a ruleset and unlikely to be somebody else's.
+pub const DEFAULT_MARK: u32 = 0x66_7470;
+
+/// Ports for a remap: above Linux' `ip_local_port_range` (32768-60999), out of which masquerading
+/// and the gateway's own connections take theirs.
+pub const DEFAULT_REMAP_PORTS: PortRange = PortRange {
+    first: 61000,
+    last: 65535,
+};
+
+/// How inside interfaces are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lan {
+    /// By the route to each server.
+    ByRoute,
+    /// Not at all: the WAN only, and the stack forwards.
+    None,
+    /// By name.
+    Named(Vec<Given<String>>),
+}
+
+/// How translated packets reach the other side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Datapath {
+    /// Redirected where the inside interface allows it, else through the stack.
+    #[default]
+    Auto,
+    /// Through the stack: firewall rules and connection tracking see them.
+    Stack,
+    /// Straight to the other interface.
+    Redirect,
+    /// The same, and data by XDP where the interfaces' drivers have it.
+    Xdp,
+}
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Attach {
+    /// By TCX where the kernel has it, else by a clsact filter.
+    #[default]
+    Auto,
+    /// By TCX (Linux 6.6).
+    Tcx,
+    /// By a clsact filter.
+    Clsact,
+}
+
+/// Who translates the control connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ControlNat {
+    /// ftp-nat itself: no netfilter rule is needed.
+    #[default]
+    Ebpf,
+    /// The kernel's own NAT: nftables, iptables, Docker.
+    Kernel,
+}
+
+/// Who may use a pinhole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Peer {
+    /// The client that holds the control connection.
+    #[default]
+    Same,
+    /// Anybody.
+    Any,
+}
+
+/// A server that clients outside reach through this gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// What clients dial.
+    pub public: Given<Public>,
+    /// Where the server is.
+    pub server: Given<Server>,
+    /// The address that replies announce, if not the public one.
+    pub advertise: Option<Given<IpAddr>>,
+    /// Who translates the control connection.
+    pub control_nat: ControlNat,
+    /// The server's own passive ports, if it has a range.
+    pub passive_ports: Option<PortRange>,
+    /// Who may use a pinhole.
+    pub peer: Peer,
+}
+
+/// Clients behind this gateway that reach servers outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Masquerade {
+    /// Their networks.
+    pub clients: Vec<Given<Prefix>>,
+    /// The control ports of the servers outside.
+    pub control_ports: Vec<u16>,
+}
+
+/// How long things live without being used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// An announced connection that does not come.
+    pub mapping: Duration,
+    /// A data connection without packets.
+    pub data_idle: Duration,
+    /// A control connection without packets.
+    pub control_idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            mapping: Duration::from_secs(60),
+            data_idle: Duration::from_secs(3600),
+            control_idle: Duration::from_secs(86400),
+        }
+    }
+}
+
+/// How much can be alive at once: the sizes of the kernel's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections, control and data together, for each of IPv4 and IPv6.
+    pub connections: u32,
+    /// Control connections.
+    pub sessions: u32,
+    /// Announced connections that have not come yet.
+    pub mappings: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 131_072,
+            sessions: 32_768,
+            mappings: 65_536,
+        }
+    }
+}
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The interfaces outside.
+    pub wan: Vec<Given<String>>,
+    /// The interfaces inside.
+    pub lan: Lan,
+    /// How packets go.
+    pub datapath: Datapath,
+    /// How programs are attached.
+    pub attach: Attach,
+    /// Where pins live.
+    pub state_dir: PathBuf,
+    /// The mark of translated packets that the stack forwards; 0: none.
+    pub mark: u32,
+    /// Ports for a remap.
+    pub remap_ports: PortRange,
+    /// The segment size that redirected connections may agree on.
+    pub mss_clamp: MssClamp,
+    /// Where metrics are served.
+    pub metrics_listen: Option<Given<SocketAddr>>,
+    /// The file that the audit trail is written to.
+    pub audit_log: Option<PathBuf>,
+    /// The servers published.
+    pub publish: Vec<Publish>,
+    /// The clients masqueraded.
+    pub masquerade: Vec<Masquerade>,
+    /// How long things live.
+    pub timeouts: Timeouts,
+    /// How much can be alive.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            wan: Vec::new(),
+            lan: Lan::ByRoute,
+            datapath: Datapath::default(),
+            attach: Attach::default(),
+            state_dir: DEFAULT_STATE_DIR.into(),
+            mark: DEFAULT_MARK,
+            remap_ports: DEFAULT_REMAP_PORTS,
+            mss_clamp: MssClamp::default(),
+            metrics_listen: None,
+            audit_log: None,
+            publish: Vec::new(),
+            masquerade: Vec::new(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Whether packets may leave by redirect, which needs a program on the inside interface.
+    pub fn redirects(&self) -> bool {
+        self.datapath != Datapath::Stack && self.lan != Lan::None
+    }
+}

@@ -1,0 +1,66 @@
+//! Where a setting was made.
+
+use std::{fmt, sync::Arc};
+
+/// Where a setting was made, so that whoever finds fault with it can name the place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere: it is the default.
+    Default,
+    /// On the command line, as written there.
+    Flag(String),
+    /// In the configuration file.
+    File {
+        /// The file's path.
+        file: Arc<str>,
+        /// The line, from 1.
+        line: usize,
+        /// The key, dotted.
+        key: String,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("configuration"),
+            Self::Flag(flag) => f.write_str(flag),
+            Self::File { file, line, key } if key.is_empty() => write!(f, "{file}:{line}"),
+            Self::File { file, line, key } => write!(f, "{file}:{line}: {key}"),
+        }
+    }
+}
+
+/// A setting and where it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given<T> {
+    /// The setting.
+    pub value: T,
+    /// Where it was made.
+    pub place: Place,
+}
+
+/// A mistake in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it is.
+    pub place: Place,
+    /// What is wrong and, where that is known, what would be right.
+    pub what: String,
+}
+
+impl Problem {
+    /// A mistake and its place.
+    pub fn new(place: &Place, what: impl Into<String>) -> Self {
+        Self {
+            place: place.clone(),
+            what: what.into(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}

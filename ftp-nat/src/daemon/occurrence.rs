@@ -1,0 +1,158 @@
+//! Something that happened, with its number and the time of day.
+
+use ftp_nat_common::{
+    abi::{Event, event},
+    counter::Counter,
+    wire::addr::{Addr, Endpoint},
+};
+use jiff::Timestamp;
+use log::Level;
+
+use crate::{
+    kernel::clock::Clock,
+    model::{
+        event::{Record, cause_name, time_text, what_name},
+        flow::{State, kind_name},
+    },
+};
+
+/// How a connection ended, as the sweep found it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ended {
+    /// In which state.
+    pub state: State,
+    /// Bytes that came in, from the IP header on.
+    pub inbound: u64,
+    /// Bytes that went out.
+    pub outbound: u64,
+    /// Seconds from its first packet to its last.
+    pub seconds: f64,
+}
+
+/// Something that happened, its place among all that happened, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// Its number, from 1 when the daemon starts.
+    pub number: u64,
+    /// When it happened.
+    pub time: Timestamp,
+    /// What the datapath said, or the sweep.
+    pub event: Event,
+    /// How a connection ended, where it is about that.
+    pub ended: Option<Ended>,
+}
+
+impl Told {
+    /// An event that happened at its own time, which lies a little back.
+    pub fn new(number: u64, event: Event, ended: Option<Ended>, clock: &Clock) -> Self {
+        let ago = clock.between(event.time, clock.now());
+        let now = Timestamp::now();
+        Self {
+            number,
+            time: now.checked_sub(ago).unwrap_or(now),
+            event,
+            ended,
+        }
+    }
+
+    /// Whether there may be any number of it without anybody having been let in: what attackers and
+    /// strangers cause.
+    pub const fn is_noise(&self) -> bool {
+        matches!(self.event.what, event::DENIED | event::PASSED)
+    }
+
+    /// Whether it belongs into an audit trail: who was let in, and who was not.
+    pub const fn is_for_audit(&self) -> bool {
+        !matches!(self.event.what, event::PASSED | event::REWRITTEN)
+    }
+
+    /// How much it matters.
+    pub const fn level(&self) -> Level {
+        match self.event.what {
+            event::PASSED | event::REWRITTEN | event::ENDED => Level::Debug,
+            _ => Level::Info,
+        }
+    }
+}
+
+impl From<&Told> for Record {
+    fn from(told: &Told) -> Self {
+        let of = &told.event;
+        let word = |word: &str| Some(word.to_owned()).filter(|word| !word.is_empty());
+        let address = |addr: Addr| (!addr.is_none()).then(|| addr.to_string());
+        let port = |end: &Endpoint| Some(end.port.number()).filter(|number| *number != 0);
+        let gives_reason = matches!(of.what, event::DENIED | event::PASSED | event::REMAPPED);
+        let reason = Counter::ALL
+            .get(usize::from(of.reason))
+            .filter(|_| gives_reason)
+            .map(|counter| counter.description())
+            .map(|it| {
+                if it.value.is_empty() {
+                    it.family
+                } else {
+                    it.value
+                }
+            });
+        let ended = told.ended.as_ref();
+        Self {
+            time: time_text(told.time),
+            number: told.number,
+            event: what_name(of.what).to_owned(),
+            kind: (of.kind != 0).then(|| kind_name(of.kind).to_owned()),
+            cause: word(cause_name(of.cause)),
+            session: (of.session != 0).then(|| format!("{:08x}", of.session)),
+            peer: address(of.peer.addr),
+            peer_port: port(&of.peer),
+            public: address(of.public.addr),
+            public_port: port(&of.public),
+            inside: address(of.inside.addr),
+            inside_port: port(&of.inside),
+            announced: address(of.announced),
+            reason: reason.map(str::to_owned),
+            state: ended.map(|it| it.state.name().to_owned()),
+            inbound_bytes: ended.map(|it| it.inbound),
+            outbound_bytes: ended.map(|it| it.outbound),
+            seconds: ended.map(|it| (it.seconds * 1000.0).round() / 1000.0),
+            count: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ftp_nat_common::{
+        abi::{cause, kind},
+        wire::addr::Port,
+    };
+
+    #[test]
+    fn a_record_survives_the_way_through_json() {
+        let event = Event {
+            what: event::OPENED,
+            kind: kind::PASSIVE,
+            cause: cause::PASV,
+            session: 0xab,
+            peer: Endpoint::new(Addr::from_octets([192, 0, 2, 9]), Port::default()),
+            inside: Endpoint::new(Addr::from_octets([10, 0, 0, 5]), Port::new(50_000)),
+            public: Endpoint::new(Addr::from_octets([198, 51, 100, 1]), Port::new(61_000)),
+            ..Event::default()
+        };
+        let told = Told {
+            number: 7,
+            time: Timestamp::UNIX_EPOCH,
+            event,
+            ended: None,
+        };
+        let record = Record::from(&told);
+        let line = record.line();
+        assert_eq!(
+            line,
+            "{\"time\":\"1970-01-01T00:00:00.000Z\",\"number\":7,\"event\":\"opened\",\
+             \"kind\":\"passive\",\"cause\":\"227\",\"session\":\"000000ab\",\
+             \"peer\":\"192.0.2.9\",\"public\":\"198.51.100.1\",\"public_port\":61000,\
+             \"inside\":\"10.0.0.5\",\"inside_port\":50000}\n"
+        );
+        assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
+    }
+}

@@ -1,0 +1,10 @@
+//! The eBPF datapath as user space handles it: its object, programs, maps and pins, and where it is
+//! attached.
+
+pub mod attach;
+pub mod load;
+pub mod maps;
+pub mod object;
+pub mod pins;
+pub mod ports;
+pub mod program;

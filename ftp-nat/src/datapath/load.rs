@@ -1,0 +1,214 @@
+//! The datapath into the kernel: maps created or taken over, programs verified, all of it pinned.
+
+use std::{fs, thread};
+
+use anyhow::{Context as _, anyhow, bail};
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::ProgramArray,
+    programs::{ProgramError, SchedClassifier},
+};
+use ftp_nat_common::abi::{map, station};
+use log::{debug, warn};
+
+use super::{maps, object, pins::Gateway, program::Program};
+use crate::{config::Limits, kernel::requirements};
+
+/// The programs behind the entrances, and their places.
+const STATIONS: [(&str, u32); 2] = [("gateway", station::GATEWAY), ("icmp", station::ICMP)];
+
+/// Lines of the verifier's log that are shown: the reason is at the end.
+const LOG_TAIL: usize = 25;
+
+/// Loads the datapath and pins its maps and programs. Maps that are pinned already are taken over
+/// with all that is in them.
+///
+/// # Errors
+///
+/// What was refused and why. What was made by then stays: the caller removes a gateway that was
+/// not there before.
+pub fn load(
+    gateway: &Gateway,
+    limits: &Limits,
+    publishes: usize,
+    with_xdp: bool,
+) -> anyhow::Result<()> {
+    let sizes = sizes(limits, publishes);
+    for name in maps::names() {
+        if !gateway.map(name).exists() {
+            continue;
+        }
+        let pinned = maps::check(gateway, name)?;
+        if let Some((_, wanted)) = sizes.iter().find(|(sized, _)| *sized == name)
+            && pinned.max_entries() != *wanted
+        {
+            warn!(
+                "map {name} stays at room for {} entries, not {wanted}: its size can change only \
+                 after `ftp-nat unload`",
+                pinned.max_entries()
+            );
+        }
+    }
+    let mut loader = EbpfLoader::new();
+    // The object has no relocations against the kernel's own types.
+    loader.btf(None);
+    for name in maps::names() {
+        loader.map_pin_path(name, gateway.map(name));
+    }
+    for (name, entries) in &sizes {
+        loader.map_max_entries(name, *entries);
+    }
+    let mut ebpf = loader.load(object::ebpf_object()?).map_err(refused)?;
+    for name in maps::names() {
+        if ebpf.map(name).is_none() {
+            bail!("the eBPF object has no map {name}: it is not of this ftp-nat");
+        }
+        maps::check(gateway, name)?;
+    }
+    verify(&mut ebpf, with_xdp)?;
+    man(&mut ebpf)?;
+    for program in Program::ALL {
+        if with_xdp || !program.is_xdp() {
+            pin(gateway, named(&mut ebpf, program.name())?, program)?;
+        }
+    }
+    Ok(())
+}
+
+/// Loads all programs at once: each keeps a CPU busy with its verification.
+fn verify(ebpf: &mut Ebpf, with_xdp: bool) -> anyhow::Result<()> {
+    let loaded = thread::scope(|scope| {
+        let threads: Vec<_> = ebpf
+            .programs_mut()
+            .filter_map(|(name, program)| {
+                let thread = match program {
+                    aya::programs::Program::SchedClassifier(it) => scope.spawn(|| it.load()),
+                    aya::programs::Program::Xdp(it) if with_xdp => scope.spawn(|| it.load()),
+                    _ => return None,
+                };
+                Some((name, thread))
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|(name, thread)| match thread.join() {
+                Ok(result) => result.map_err(|error| rejected(name, error)),
+                Err(_) => Err(anyhow!("loading program {name} panicked")),
+            })
+            .collect::<Result<Vec<()>, _>>()
+    });
+    loaded.map(drop)
+}
+
+/// Puts the stations' programs in their places, behind entrances that may be at work already.
+fn man(ebpf: &mut Ebpf) -> anyhow::Result<()> {
+    for (name, place) in STATIONS {
+        let station: &SchedClassifier = (&*named(ebpf, name)?)
+            .try_into()
+            .with_context(|| format!("program {name} of the eBPF object is no classifier"))?;
+        let station = station.fd()?.try_clone()?;
+        let map = ebpf
+            .map_mut(map::STATIONS)
+            .context("the eBPF object has no map of stations")?;
+        ProgramArray::try_from(map)?
+            .set(place, &station, 0)
+            .with_context(|| format!("cannot put program {name} in its place"))?;
+    }
+    Ok(())
+}
+
+fn named<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut aya::programs::Program> {
+    ebpf.program_mut(name).with_context(|| {
+        format!("the eBPF object has no program {name}: it is not of this ftp-nat")
+    })
+}
+
+/// Entries of the maps that can be sized.
+fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 6] {
+    // A connection has two entries, one a direction.
+    let flows = limits.connections.saturating_mul(2);
+    // And so has what is kept of a session's lines.
+    let lines = limits.sessions.saturating_mul(2);
+    // Room for a reload with more of them, and for each to be there twice while addresses change.
+    let published = u32::try_from(publishes)
+        .unwrap_or(u32::MAX)
+        // And an entry for each address, beside that of each address and port.
+        .saturating_mul(4)
+        .max(16_384);
+    [
+        (map::FLOWS4, flows),
+        (map::FLOWS6, flows),
+        (map::MAPPINGS, limits.mappings),
+        (map::SESSIONS, limits.sessions),
+        (map::LINES, lines),
+        (map::PUBLISHED, published),
+    ]
+}
+
+fn pin(
+    gateway: &Gateway,
+    loaded: &mut aya::programs::Program,
+    program: Program,
+) -> anyhow::Result<()> {
+    let name = program.name();
+    if let Ok(info) = loaded.info() {
+        debug!(
+            "program {name}: number {}, {} bytes translated, {} instructions verified",
+            info.id(),
+            info.size_translated().unwrap_or(0),
+            info.verified_instruction_count().unwrap_or(0)
+        );
+    }
+    let path = gateway.program(program);
+    let mut next = path.as_os_str().to_owned();
+    next.push("+next");
+    drop(fs::remove_file(&next));
+    let tried = || format!("cannot pin program {name} as {}", path.display());
+    loaded.pin(&next).with_context(tried)?;
+    fs::rename(&next, &path).with_context(tried)
+}
+
+fn refused(error: EbpfError) -> anyhow::Error {
+    let why = requirements::why_refused();
+    anyhow::Error::new(error).context(format!("the kernel refused the datapath's maps{why}"))
+}
+
+/// The verifier's own words, but only their end: a whole log can be megabytes.
+fn rejected(name: &str, error: ProgramError) -> anyhow::Error {
+    let why = requirements::why_refused();
+    let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    else {
+        return anyhow::Error::new(error).context(format!("cannot load program {name}{why}"));
+    };
+    let log = verifier_log.to_string();
+    let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n  ");
+    let said = if tail.is_empty() {
+        String::new()
+    } else {
+        format!("; the end of the verifier's log:\n  {tail}")
+    };
+    anyhow!("the kernel refused program {name}: {io_error}{why}{said}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_takes_two_entries_and_publishes_leave_room() {
+        let limits = Limits {
+            connections: 10,
+            sessions: 5,
+            mappings: 7,
+        };
+        let sizes = sizes(&limits, 20_000);
+        assert!(sizes.contains(&(map::FLOWS4, 20)));
+        assert!(sizes.contains(&(map::SESSIONS, 5)));
+        assert!(sizes.contains(&(map::LINES, 10)));
+        assert!(sizes.contains(&(map::PUBLISHED, 80_000)));
+    }
+}

@@ -1,0 +1,350 @@
+//! The datapath's maps: what each must look like, and all of them opened.
+
+use std::{io, os::fd::AsFd as _, path::Path};
+
+use anyhow::{Context as _, bail};
+use aya::maps::{Map, MapData, MapInfo, MapType, PerCpuArray};
+use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use bytemuck::{Pod, Zeroable};
+use ftp_nat_common::{
+    abi::{
+        ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Lines, LinesKey, Mapping,
+        MappingKey, Ports, Publish, PublishKey, Session, Settings, map, station,
+    },
+    counter::COUNTERS,
+    wire::addr::{Addr, Endpoint},
+};
+
+use super::{pins::Gateway, ports::PortBytes};
+use crate::kernel::{bpf, table::Table};
+
+/// What a pinned map must be to be used: aya takes any pin of the right name for the right map.
+struct Spec {
+    name: &'static str,
+    kind: MapType,
+    key: usize,
+    value: usize,
+    flags: u32,
+    /// Entries, where it must have just so many.
+    entries: Option<u32>,
+}
+
+const fn table<K, V>(name: &'static str) -> Spec {
+    Spec {
+        name,
+        kind: MapType::Hash,
+        key: size_of::<K>(),
+        value: size_of::<V>(),
+        flags: BPF_F_NO_PREALLOC,
+        entries: None,
+    }
+}
+
+const fn array<V>(name: &'static str, kind: MapType, flags: u32, entries: usize) -> Spec {
+    Spec {
+        name,
+        kind,
+        key: size_of::<u32>(),
+        value: size_of::<V>(),
+        flags,
+        entries: Some(entries as u32),
+    }
+}
+
+const fn preallocated(spec: Spec) -> Spec {
+    Spec { flags: 0, ..spec }
+}
+
+/// All maps that are pinned.
+const SPECS: [Spec; 14] = [
+    preallocated(table::<FlowKey4, Flow>(map::FLOWS4)),
+    table::<FlowKey6, Flow>(map::FLOWS6),
+    preallocated(table::<MappingKey, Mapping>(map::MAPPINGS)),
+    table::<u32, Session>(map::SESSIONS),
+    table::<LinesKey, Lines>(map::LINES),
+    table::<PublishKey, Publish>(map::PUBLISHED),
+    Spec {
+        kind: MapType::LpmTrie,
+        ..table::<Prefix, u32>(map::INSIDE)
+    },
+    Spec {
+        kind: MapType::LruHash,
+        flags: 0,
+        ..table::<ClientKey, Endpoint>(map::CLIENTS)
+    },
+    table::<u32, Interface>(map::INTERFACES),
+    array::<Settings>(map::SETTINGS, MapType::Array, 0, 1),
+    array::<Ports>(map::PORTS, MapType::Array, BPF_F_MMAPABLE, 1),
+    array::<Count>(map::COUNTERS, MapType::PerCpuArray, 0, COUNTERS),
+    Spec {
+        name: map::STATIONS,
+        kind: MapType::ProgramArray,
+        key: size_of::<u32>(),
+        value: size_of::<u32>(),
+        flags: 0,
+        entries: Some(station::STATIONS),
+    },
+    Spec {
+        name: map::EVENTS,
+        kind: MapType::RingBuf,
+        key: 0,
+        value: 0,
+        flags: 0,
+        entries: None,
+    },
+];
+
+/// The names of all maps that are pinned.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    SPECS.iter().map(|spec| spec.name)
+}
+
+/// Whether a pinned map is what it must be.
+///
+/// # Errors
+///
+/// What is wrong with it, and what to do.
+pub fn check(gateway: &Gateway, name: &str) -> anyhow::Result<MapInfo> {
+    let spec = SPECS
+        .iter()
+        .find(|spec| spec.name == name)
+        .with_context(|| format!("there is no map {name}"))?;
+    let path = gateway.map(name);
+    let info = MapInfo::from_pin(&path)
+        .with_context(|| format!("cannot open the pinned map {}", path.display()))?;
+    let wrong = |what: &str, found: u64, wanted: u64| {
+        format!(
+            "the pinned map {} has {what} {found} where {wanted} is expected: another program, or \
+             an unreleased ftp-nat, made it; remove it with `ftp-nat unload`, which ends its \
+             connections",
+            path.display()
+        )
+    };
+    let kind = info.map_type()?;
+    if kind != spec.kind {
+        bail!(wrong("type", kind as u64, spec.kind as u64));
+    }
+    let mut sizes = vec![
+        ("keys of size", info.key_size(), spec.key as u32),
+        ("values of size", info.value_size(), spec.value as u32),
+        ("flags", info.map_flags(), spec.flags),
+    ];
+    if let Some(entries) = spec.entries {
+        sizes.push(("room for entries", info.max_entries(), entries));
+    }
+    for (what, found, wanted) in sizes {
+        if found != wanted {
+            bail!(wrong(what, found.into(), wanted.into()));
+        }
+    }
+    Ok(info)
+}
+
+/// All maps of a gateway, opened from their pins.
+pub struct Maps {
+    /// Flows over IPv4.
+    pub flows4: Table<FlowKey4, Flow>,
+    /// Flows over IPv6.
+    pub flows6: Table<FlowKey6, Flow>,
+    /// Announced connections.
+    pub mappings: Table<MappingKey, Mapping>,
+    /// Control connections.
+    pub sessions: Table<u32, Session>,
+    /// What is kept of their lines.
+    pub lines: Table<LinesKey, Lines>,
+    /// Published servers.
+    pub published: Table<PublishKey, Publish>,
+    /// Interfaces that the datapath is attached to.
+    pub interfaces: Table<u32, Interface>,
+    /// The masqueraded clients' networks.
+    pub inside: Inside,
+    /// The ports of FTP.
+    pub ports: PortBytes,
+    settings: Table<u32, Settings>,
+    counters: PerCpuArray<MapData, Count>,
+}
+
+impl Maps {
+    /// Opens them.
+    ///
+    /// # Errors
+    ///
+    /// When one is missing or not what it must be.
+    pub fn open(gateway: &Gateway) -> anyhow::Result<Self> {
+        let open = |name| {
+            check(gateway, name)?;
+            MapData::from_pin(gateway.map(name)).with_context(|| format!("cannot open map {name}"))
+        };
+        Ok(Self {
+            flows4: Table::new(open(map::FLOWS4)?),
+            flows6: Table::new(open(map::FLOWS6)?),
+            mappings: Table::new(open(map::MAPPINGS)?),
+            sessions: Table::new(open(map::SESSIONS)?),
+            lines: Table::new(open(map::LINES)?),
+            published: Table::new(open(map::PUBLISHED)?),
+            interfaces: Table::new(open(map::INTERFACES)?),
+            inside: Inside(open(map::INSIDE)?),
+            ports: PortBytes::of(&open(map::PORTS)?)?,
+            settings: Table::new(open(map::SETTINGS)?),
+            counters: typed(open(map::COUNTERS)?, map::COUNTERS)?,
+        })
+    }
+
+    /// The settings.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        let settings = self.settings.get(&0).context("cannot read the settings")?;
+        settings.context("there are no settings")
+    }
+
+    /// Sets the settings.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn set_settings(&self, settings: &Settings) -> anyhow::Result<()> {
+        self.settings
+            .set(&0, settings)
+            .context("cannot write the settings")
+    }
+
+    /// All counters, summed over the CPUs, in the order of [`ftp_nat_common::counter`].
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn counters(&self) -> anyhow::Result<Vec<Count>> {
+        (0..COUNTERS as u32)
+            .map(|number| {
+                let per_cpu = self
+                    .counters
+                    .get(&number, 0)
+                    .context("cannot read the counters")?;
+                Ok(per_cpu.iter().fold(Count::default(), |sum, count| Count {
+                    packets: sum.packets.wrapping_add(count.packets),
+                    bytes: sum.bytes.wrapping_add(count.bytes),
+                }))
+            })
+            .collect()
+    }
+}
+
+/// A network, as the INSIDE map has it: the kernel's `struct bpf_lpm_trie_key`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Prefix {
+    /// How many of the address' bits count; IPv4 starts at bit 96.
+    pub bits: u32,
+    /// Its first address.
+    pub address: Addr,
+}
+
+/// The masqueraded clients' networks: a trie, which the kernel does not read in batches.
+#[derive(Debug)]
+pub struct Inside(MapData);
+
+impl Inside {
+    /// All of them.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn all(&self) -> io::Result<Vec<Prefix>> {
+        let mut all: Vec<Prefix> = Vec::new();
+        let mut next = Prefix::default();
+        while bpf::next_key(self.0.fd().as_fd(), all.last(), &mut next)? {
+            all.push(next);
+        }
+        Ok(all)
+    }
+
+    /// Adds one.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn add(&self, prefix: &Prefix) -> io::Result<()> {
+        bpf::update(self.0.fd().as_fd(), prefix, &1_u32, 0)
+    }
+
+    /// Deletes one; whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn delete(&self, prefix: &Prefix) -> io::Result<bool> {
+        bpf::delete(self.0.fd().as_fd(), prefix)
+    }
+}
+
+fn typed<T: TryFrom<Map>>(map: MapData, name: &str) -> anyhow::Result<T>
+where
+    T::Error: std::error::Error + Send + Sync + 'static,
+{
+    let map = Map::from_map_data(map).with_context(|| format!("cannot open map {name}"))?;
+    T::try_from(map).with_context(|| format!("map {name} is not what it should be"))
+}
+
+/// Opens a ring buffer, to read its events.
+///
+/// # Errors
+///
+/// When it is missing or not what it must be.
+pub fn events(gateway: &Gateway) -> anyhow::Result<aya::maps::RingBuf<MapData>> {
+    check(gateway, map::EVENTS)?;
+    let path = gateway.map(map::EVENTS);
+    typed(open_data(&path)?, map::EVENTS)
+}
+
+fn open_data(path: &Path) -> anyhow::Result<MapData> {
+    MapData::from_pin(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// Maps of a test's own, in nobody's file system; none without the privileges to make them.
+#[cfg(test)]
+pub(crate) fn scratch(entries: u32) -> Option<Maps> {
+    use aya_obj::{
+        EbpfSectionKind,
+        maps::{LegacyMap, PinningType, bpf_map_def},
+    };
+    if crate::kernel::requirements::missing_privileges().is_some() {
+        eprintln!("skipped: making maps needs root");
+        return None;
+    }
+    let make = |name: &str| {
+        let spec = SPECS.iter().find(|spec| spec.name == name).unwrap();
+        let map = LegacyMap {
+            def: bpf_map_def {
+                map_type: spec.kind as u32,
+                key_size: spec.key as u32,
+                value_size: spec.value as u32,
+                max_entries: spec.entries.unwrap_or(entries),
+                map_flags: spec.flags,
+                id: 0,
+                pinning: PinningType::None,
+            },
+            inner_def: None,
+            section_index: 0,
+            section_kind: EbpfSectionKind::Maps,
+            symbol_index: None,
+            data: Vec::new(),
+        };
+        MapData::create(aya_obj::Map::Legacy(map), name, None).unwrap()
+    };
+    Some(Maps {
+        flows4: Table::new(make(map::FLOWS4)),
+        flows6: Table::new(make(map::FLOWS6)),
+        mappings: Table::new(make(map::MAPPINGS)),
+        sessions: Table::new(make(map::SESSIONS)),
+        lines: Table::new(make(map::LINES)),
+        published: Table::new(make(map::PUBLISHED)),
+        interfaces: Table::new(make(map::INTERFACES)),
+        inside: Inside(make(map::INSIDE)),
+        ports: PortBytes::of(&make(map::PORTS)).unwrap(),
+        settings: Table::new(make(map::SETTINGS)),
+        counters: typed(make(map::COUNTERS), map::COUNTERS).unwrap(),
+    })
+}

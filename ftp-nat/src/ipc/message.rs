@@ -1,0 +1,114 @@
+//! What a daemon and those who ask it write to each other: one JSON object a line.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Place, Problem};
+
+/// What a daemon tells whoever connects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Its version.
+    pub version: String,
+    /// Its gateway's name.
+    pub gateway: String,
+    /// Where its pins are, as it sees them.
+    pub state_dir: String,
+}
+
+/// The longest request, in bytes.
+pub const REQUEST_MAX: usize = 4096;
+
+/// A request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Read the configuration anew and put it into effect: one [`Reloaded`] comes back.
+    Reload,
+    /// The events of late, and with `follow` those to come: one [`crate::model::event::Record`] a line.
+    Events {
+        /// Whether to go on.
+        follow: bool,
+    },
+}
+
+/// A request that cannot be answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Why.
+    pub error: String,
+}
+
+/// A mistake in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mistake {
+    /// The file, where it stands in one.
+    pub file: Option<String>,
+    /// The line, from 1.
+    pub line: Option<usize>,
+    /// The key, dotted.
+    pub key: Option<String>,
+    /// What is wrong and what would be right.
+    pub problem: String,
+    /// All of it in one line.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub text: String,
+}
+
+impl From<&Problem> for Mistake {
+    fn from(problem: &Problem) -> Self {
+        let (file, line, key) = match &problem.place {
+            Place::File { file, line, key } => (
+                Some(file.to_string()),
+                Some(*line),
+                Some(key.clone()).filter(|key| !key.is_empty()),
+            ),
+            Place::Flag(_) | Place::Default => (None, None, None),
+        };
+        Self {
+            file,
+            line,
+            key,
+            problem: problem.what.clone(),
+            text: problem.to_string(),
+        }
+    }
+}
+
+/// What became of a reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Whether the new configuration is in effect; if not, the old one is, untouched.
+    pub applied: bool,
+    /// What has changed.
+    pub changed: Vec<String>,
+    /// What would have to change too, but can only with a restart, and how.
+    pub needs_restart: Vec<String>,
+    /// What works, but perhaps not as meant.
+    pub warnings: Vec<String>,
+    /// What is wrong with the configuration.
+    pub mistakes: Vec<Mistake>,
+    /// Why a right configuration was not put into effect.
+    pub failed: Option<String>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_words_of_json() {
+        for (request, text) in [
+            (Request::Reload, r#"{"request":"reload"}"#),
+            (
+                Request::Events { follow: true },
+                r#"{"request":"events","follow":true}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&request).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
+        }
+        assert!(serde_json::from_str::<Request>(r#"{"request":"format_disk"}"#).is_err());
+    }
+}

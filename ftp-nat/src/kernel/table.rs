@@ -1,0 +1,145 @@
+//! The kernel's hash maps as tables of typed keys and values.
+
+use std::{io, marker::PhantomData, os::fd::AsFd as _};
+
+use aya::maps::MapData;
+use bytemuck::Pod;
+
+use super::bpf::{self, Batch, Cursor};
+
+/// Memory for the elements that one system call reads: enough to make the call's cost vanish, and
+/// little beside what the daemon may take.
+const BATCH_BYTES: usize = 128 * 1024;
+
+/// A hash map.
+#[derive(Debug)]
+pub struct Table<K, V> {
+    map: MapData,
+    types: PhantomData<fn() -> (K, V)>,
+}
+
+impl<K: Pod, V: Pod> Table<K, V> {
+    /// The map as a table; that its sizes are right has been checked (see [`crate::datapath::maps`]).
+    pub(crate) fn new(map: MapData) -> Self {
+        Self {
+            map,
+            types: PhantomData,
+        }
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn get(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = V::zeroed();
+        let found = bpf::lookup(self.map.fd().as_fd(), key, &mut value)?;
+        Ok(found.then_some(value))
+    }
+
+    /// Sets a key's value.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said; `E2BIG` when the table is full.
+    pub fn set(&self, key: &K, value: &V) -> io::Result<()> {
+        bpf::update(self.map.fd().as_fd(), key, value, 0)
+    }
+
+    /// Sets a key's value unless it has one; whether it had none.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn add(&self, key: &K, value: &V) -> io::Result<bool> {
+        match bpf::update(self.map.fd().as_fd(), key, value, bpf::NO_EXIST) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a key; whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn delete(&self, key: &K) -> io::Result<bool> {
+        bpf::delete(self.map.fd().as_fd(), key)
+    }
+
+    /// Takes a key out and gives the very value that was taken.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn take(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = V::zeroed();
+        let found = bpf::take(self.map.fd().as_fd(), key, &mut value)?;
+        Ok(found.then_some(value))
+    }
+
+    /// Shows every element once; those that come or go meanwhile perhaps.
+    ///
+    /// The one way in which tables are read: what is measured to be faster goes here.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn each(&self, mut show: impl FnMut(&K, &V)) -> io::Result<()> {
+        let batch = BATCH_BYTES / (size_of::<K>() + size_of::<V>());
+        let mut keys = vec![K::zeroed(); batch];
+        let mut values = vec![V::zeroed(); batch];
+        let mut cursor = Cursor::default();
+        loop {
+            let fd = self.map.fd().as_fd();
+            let (count, last) = match bpf::lookup_batch(fd, &mut cursor, &mut keys, &mut values)? {
+                Batch::More(count) => (count, false),
+                Batch::Last(count) => (count, true),
+                Batch::TooSmall => {
+                    keys.resize(keys.len() * 2, K::zeroed());
+                    values.resize(values.len() * 2, V::zeroed());
+                    continue;
+                }
+            };
+            for (key, value) in keys.iter().zip(&values).take(count) {
+                show(key, value);
+            }
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// All elements.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn all(&self) -> io::Result<Vec<(K, V)>> {
+        let mut all = Vec::new();
+        self.each(|key, value| all.push((*key, *value)))?;
+        Ok(all)
+    }
+
+    /// How many elements there are, about.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn count(&self) -> io::Result<usize> {
+        let mut count = 0;
+        self.each(|_, _| count += 1)?;
+        Ok(count)
+    }
+
+    /// The elements that there is room for.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn room(&self) -> Result<u32, aya::maps::MapError> {
+        Ok(self.map.info()?.max_entries())
+    }
+}

@@ -1,0 +1,51 @@
+//! Where the metrics of a running daemon come from.
+
+use std::sync::Arc;
+
+use super::{
+    daemon::{self, Losses, Reloads, Sweeps},
+    datapath::families,
+    text::text,
+};
+use crate::datapath::maps::Maps;
+
+/// Where the daemon's metrics come from.
+#[derive(Clone)]
+pub struct Source {
+    maps: Arc<Maps>,
+    sweeps: Sweeps,
+    losses: Arc<Losses>,
+    reloads: Arc<Reloads>,
+}
+
+impl Source {
+    /// From these maps and sweeps.
+    pub fn new(maps: Arc<Maps>, sweeps: Sweeps, losses: Arc<Losses>) -> Self {
+        Self {
+            maps,
+            sweeps,
+            losses,
+            reloads: Arc::default(),
+        }
+    }
+
+    /// What became of the configuration's reloads.
+    pub fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
+    /// The metrics as text.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn text(&self) -> anyhow::Result<String> {
+        let mut all = families(&self.maps)?;
+        all.extend(daemon::families(
+            &self.sweeps.totals(),
+            &self.losses,
+            &self.reloads,
+        ));
+        text(&all)
+    }
+}

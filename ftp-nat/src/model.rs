@@ -1,0 +1,9 @@
+//! What the rest of the crate talks about: connections, mappings, events. No input or output.
+
+pub mod cause;
+pub mod connection;
+pub mod event;
+pub mod flow;
+pub mod mapping;
+pub mod prefix;
+pub mod sentence;
