@@ -6,26 +6,19 @@
 mod curl;
 mod ftplib;
 mod lftp;
+mod task;
 mod tnftp;
 mod wget;
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, net::SocketAddr};
 
+use self::task::{JOB_LIMIT, Task};
+pub use self::task::{Job, Mode, Target};
 use crate::{
     lab::Host,
     process::{self, Outcome},
     scratch::Scratch,
 };
-
-/// How long a client waits for a connection or a reply.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a client's whole job may take.
-const JOB_LIMIT: Duration = Duration::from_secs(60);
 
 /// An FTP client program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,52 +33,6 @@ pub enum Client {
     Wget,
     /// tnftp, the BSD systems' ftp.
     Tnftp,
-}
-
-/// How the data connection comes about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// The client connects where the 227 says.
-    Pasv,
-    /// The client connects to the port that the 229 says.
-    Epsv,
-    /// The server connects where PORT says.
-    Port,
-    /// The server connects where EPRT says.
-    Eprt,
-}
-
-/// The server as its client knows it.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// Where to connect to.
-    pub address: SocketAddr,
-    /// The user's name.
-    pub user: String,
-    /// The password.
-    pub password: String,
-    /// Whether to speak TLS (AUTH TLS), on the data connection too; any certificate is accepted.
-    pub tls: bool,
-}
-
-/// What a client shall do.
-#[derive(Clone, Copy, Debug)]
-pub enum Job<'a> {
-    /// Fetch the file of this path.
-    Fetch(&'a str),
-    /// Store a local file as this path.
-    Store(&'a Path, &'a str),
-    /// List this folder.
-    List(&'a str),
-}
-
-impl<'a> Job<'a> {
-    /// The path on the server.
-    fn path(&self) -> &'a str {
-        match self {
-            Self::Fetch(path) | Self::Store(_, path) | Self::List(path) => path,
-        }
-    }
 }
 
 /// What came of a job.
@@ -205,14 +152,4 @@ impl Client {
             Self::Tnftp => "tnftp",
         }
     }
-}
-
-/// All that a client's command line is made of.
-struct Task<'a> {
-    target: &'a Target,
-    mode: Mode,
-    job: Job<'a>,
-    /// Where the client puts what it fetched or listed.
-    output: PathBuf,
-    home: &'a Path,
 }

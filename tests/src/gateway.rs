@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::{
-    bpffs::PinFolder,
     namespace::Namespace,
     process::{self, Outcome, Running},
+    scratch::PinFolder,
     tools::Tools,
 };
 

@@ -8,7 +8,8 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    namespace::{Namespace, ip},
+    namespace::Namespace,
+    netns::ip,
     process::{self, Outcome},
     reaper,
 };

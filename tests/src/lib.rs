@@ -21,6 +21,7 @@ pub mod firewall;
 pub mod gateway;
 pub mod lab;
 pub mod namespace;
+pub mod netns;
 pub mod process;
 pub mod prometheus;
 mod reaper;

@@ -13,7 +13,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::namespace;
+use crate::{bpffs, netns};
 
 /// What this process made and has not removed yet.
 #[derive(Default)]
@@ -80,7 +80,7 @@ fn remove_all() {
     // Held to the end, so that nothing new is made meanwhile.
     let mut made = made();
     for name in std::mem::take(&mut made.namespaces) {
-        namespace::remove(&name);
+        netns::remove(&name);
     }
     for folder in std::mem::take(&mut made.folders) {
         drop(fs::remove_dir_all(folder));
@@ -88,15 +88,12 @@ fn remove_all() {
 }
 
 fn remove_stale() {
-    for name in namespace::list() {
+    for name in netns::list() {
         if owner(&name).is_some_and(is_dead) {
-            namespace::remove(&name);
+            netns::remove(&name);
         }
     }
-    for parent in [
-        std::env::temp_dir(),
-        PathBuf::from(crate::bpffs::MOUNT_POINT),
-    ] {
+    for parent in [std::env::temp_dir(), PathBuf::from(bpffs::MOUNT_POINT)] {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             let name = entry.file_name();
             if name.to_str().and_then(owner).is_some_and(is_dead) {
@@ -108,7 +105,7 @@ fn remove_stale() {
 
 /// The process that made something of this name, see [`unique_name`].
 fn owner(name: &str) -> Option<u32> {
-    let rest = name.strip_prefix(namespace::PREFIX)?;
+    let rest = name.strip_prefix(netns::PREFIX)?;
     rest.split('-').next()?.parse().ok()
 }
 
@@ -122,7 +119,7 @@ pub(crate) fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!(
         "{}{}-{}",
-        namespace::PREFIX,
+        netns::PREFIX,
         std::process::id(),
         NEXT.fetch_add(1, Ordering::Relaxed)
     )

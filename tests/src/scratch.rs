@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::Context as _;
 
-use crate::reaper;
+use crate::{
+    bpffs::{MOUNT_POINT, ensure_mounted},
+    reaper,
+};
 
 /// A folder in the system's place for temporary files, that everyone may read and that goes away
 /// with this value.
@@ -50,6 +53,37 @@ impl Scratch {
 }
 
 impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+        reaper::forget_folder(&self.0);
+    }
+}
+
+/// A folder for the pins of one gateway, that goes away with this value. The gateway makes it.
+#[derive(Debug)]
+pub struct PinFolder(PathBuf);
+
+impl PinFolder {
+    /// A path that nobody else has.
+    ///
+    /// # Errors
+    ///
+    /// When there is no BPF file system and none can be mounted.
+    pub fn new() -> anyhow::Result<Self> {
+        ensure_mounted()?;
+        let path = Path::new(MOUNT_POINT).join(reaper::unique_name());
+        reaper::adopt_folder(&path);
+        Ok(Self(path))
+    }
+
+    /// Where it is, or will be.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for PinFolder {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.0));
         reaper::forget_folder(&self.0);

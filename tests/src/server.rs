@@ -4,17 +4,17 @@
 //! are not installed: `cargo xtask` unpacks their packages under target/, and they run from there,
 //! with configuration files of their own and without touching /etc or the system's users.
 
+mod kind;
 mod proftpd;
 mod pure_ftpd;
 mod pyftpdlib;
+mod site;
 mod vsftpd;
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
-    ops::RangeInclusive,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -22,172 +22,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::{
-    client::Target,
-    lab::Host,
-    process::{self, Running},
-    scratch::Scratch,
-    tools::Tools,
-};
+use self::site::{PASSWORD, Site, USER};
+pub use self::{kind::Kind, site::Settings};
+use crate::{client::Target, lab::Host, process::Running};
 
 /// How long a server may take until it accepts connections.
 const START_LIMIT: Duration = Duration::from_secs(15);
-
-/// An FTP server program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// vsftpd: `227 Entering Passive Mode (...).`
-    Vsftpd,
-    /// ProFTPD: `227 Entering Passive Mode (...).`
-    Proftpd,
-    /// Pure-FTPd: `227 Entering Passive Mode (...)`, without the full stop.
-    PureFtpd,
-    /// pyftpdlib: `227 Entering passive mode (...).`
-    Pyftpdlib,
-}
-
-impl Kind {
-    /// All there are.
-    pub const ALL: [Self; 4] = [Self::Vsftpd, Self::Proftpd, Self::PureFtpd, Self::Pyftpdlib];
-
-    /// Its name, which is that of its folder too.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Vsftpd => "vsftpd",
-            Self::Proftpd => "proftpd",
-            Self::PureFtpd => "pure-ftpd",
-            Self::Pyftpdlib => "pyftpdlib",
-        }
-    }
-
-    /// The Debian packages to unpack into its folder, with the libraries that the machine lacks.
-    #[must_use]
-    pub fn packages(self) -> &'static [&'static str] {
-        match self {
-            Self::Vsftpd => &["vsftpd"],
-            Self::Proftpd => &["proftpd-core", "proftpd-mod-crypto"],
-            Self::PureFtpd => &["pure-ftpd", "pure-ftpd-common"],
-            Self::Pyftpdlib => &["python3-pyftpdlib"],
-        }
-    }
-
-    /// Whether the lab knows how to make it speak TLS. (What pyftpdlib needs for that fits Debian's
-    /// own Python only.)
-    #[must_use]
-    pub fn speaks_tls(self) -> bool {
-        self != Self::Pyftpdlib
-    }
-
-    /// Whether it can insist on TLS from the first byte on, or on resumed sessions.
-    #[must_use]
-    pub fn is_strict_about_tls(self) -> bool {
-        matches!(self, Self::Vsftpd | Self::Proftpd)
-    }
-
-    fn command(self, host: &Host, site: &Site, settings: &Settings) -> anyhow::Result<Command> {
-        match self {
-            Self::Vsftpd => vsftpd::command(host, site, settings),
-            Self::Proftpd => proftpd::command(host, site, settings),
-            Self::PureFtpd => pure_ftpd::command(host, site, settings),
-            Self::Pyftpdlib => pyftpdlib::command(host, site, settings),
-        }
-    }
-}
-
-/// The file with the certificate of who signs the servers' certificates.
-const AUTHORITY: &str = "authority.pem";
-
-/// Who may log in. Servers whose anonymous access needs a system user have an account of that name.
-const USER: &str = "anonymous";
-const PASSWORD: &str = "lab@example.net";
-
-/// What a test may want to be different from one server to another.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The control port.
-    pub port: u16,
-    /// The range of the passive ports; the server's own choice without.
-    pub passive_ports: Option<RangeInclusive<u16>>,
-    /// The address that the server announces in its 227, if not its own. With it vsftpd listens on
-    /// IPv4 only: on a socket for both families it announces 0.0.0.0 instead.
-    pub announce: Option<Ipv4Addr>,
-    /// Whether it offers AUTH TLS, with a certificate made for the occasion.
-    pub tls: bool,
-    /// Whether it speaks TLS from the first byte on instead: vsftpd and ProFTPD.
-    pub implicit_tls: bool,
-    /// Whether a data connection must resume the control connection's TLS session: vsftpd and
-    /// ProFTPD.
-    pub tls_resumption: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            port: 21,
-            passive_ports: None,
-            announce: None,
-            tls: false,
-            implicit_tls: false,
-            tls_resumption: false,
-        }
-    }
-}
-
-/// The folders of one server: what it serves, and its own files.
-#[derive(Debug)]
-pub(crate) struct Site {
-    scratch: Scratch,
-    certificate: Option<PathBuf>,
-}
-
-impl Site {
-    fn new(host: &Host, settings: &Settings) -> anyhow::Result<Self> {
-        let scratch = Scratch::new()?;
-        let mut site = Self {
-            certificate: None,
-            scratch,
-        };
-        for folder in [site.root(), site.downloads(), site.empty()] {
-            fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        }
-        fs::create_dir(site.uploads())?;
-        // Whichever user the server gives to its client may write here.
-        fs::set_permissions(site.uploads(), fs::Permissions::from_mode(0o777))?;
-        if settings.tls {
-            site.certificate = Some(make_certificate(host, &site.scratch)?);
-        }
-        Ok(site)
-    }
-
-    /// The server's `/`.
-    fn root(&self) -> PathBuf {
-        self.scratch.path().join("root")
-    }
-
-    fn downloads(&self) -> PathBuf {
-        self.root().join("download")
-    }
-
-    fn uploads(&self) -> PathBuf {
-        self.root().join("upload")
-    }
-
-    /// A folder that stays empty, for a server's chroot.
-    fn empty(&self) -> PathBuf {
-        self.scratch.path().join("empty")
-    }
-
-    /// Where the server writes its log, if it writes one.
-    fn log_file(&self) -> PathBuf {
-        self.scratch.path().join("server.log")
-    }
-
-    /// Key and certificate in one PEM file.
-    fn certificate(&self) -> Option<&Path> {
-        self.certificate.as_deref()
-    }
-}
 
 /// A running FTP server, which ends when this value is dropped.
 #[derive(Debug)]
@@ -213,7 +53,7 @@ impl FtpServer {
             bail!("the lab's {} knows AUTH TLS only", kind.name());
         }
         let site = Site::new(host, settings)?;
-        let mut process = Running::start(&mut kind.command(host, &site, settings)?)?;
+        let mut process = Running::start(&mut command(kind, host, &site, settings)?)?;
         let address = host.at(settings.port);
         let start = Instant::now();
         while let Err(error) = host.namespace.run(|| {
@@ -259,7 +99,7 @@ impl FtpServer {
     /// addresses; only servers with TLS have one.
     #[must_use]
     pub fn authority(&self) -> PathBuf {
-        self.site.scratch.path().join(AUTHORITY)
+        self.site.authority()
     }
 
     /// Offers a file as `/download/NAME`.
@@ -309,64 +149,12 @@ impl FtpServer {
     }
 }
 
-/// The folder that `kind` was unpacked into.
-fn folder(kind: Kind) -> anyhow::Result<PathBuf> {
-    let folder = Tools::get()?.servers.join(kind.name());
-    if !folder.is_dir() {
-        bail!("{} was not unpacked: use `cargo xtask test`", kind.name());
+/// The command that starts a server of this kind.
+fn command(kind: Kind, host: &Host, site: &Site, settings: &Settings) -> anyhow::Result<Command> {
+    match kind {
+        Kind::Vsftpd => vsftpd::command(host, site, settings),
+        Kind::Proftpd => proftpd::command(host, site, settings),
+        Kind::PureFtpd => pure_ftpd::command(host, site, settings),
+        Kind::Pyftpdlib => pyftpdlib::command(host, site, settings),
     }
-    Ok(folder)
-}
-
-/// A command for the program `path` of `kind`'s folder, with the libraries unpacked beside it.
-fn unpacked(kind: Kind, host: &Host, path: &str) -> anyhow::Result<Command> {
-    let folder = folder(kind)?;
-    let mut command = host.namespace.command(folder.join(path))?;
-    let mut libraries = Vec::new();
-    for parent in ["usr/lib", "lib"] {
-        for entry in fs::read_dir(folder.join(parent))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            // "x86_64-linux-gnu" on one machine, another triplet on the next.
-            if entry.file_name().to_string_lossy().contains("-linux-") {
-                libraries.push(entry.path());
-            }
-        }
-    }
-    command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
-    Ok(command)
-}
-
-/// Makes a key and a certificate for the host, in one file, and the authority that signed it.
-fn make_certificate(host: &Host, scratch: &Scratch) -> anyhow::Result<PathBuf> {
-    let path = |name: &str| scratch.path().join(name);
-    let request = |name: &str, key: &str| {
-        let mut command = Command::new("openssl");
-        command
-            .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
-            .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
-            .arg("-out")
-            .arg(path(name))
-            .arg("-keyout")
-            .arg(path(key));
-        command
-    };
-    let run = |command: &mut Command| {
-        process::run(command, Duration::from_secs(30))?.expect_success()?;
-        anyhow::Ok(())
-    };
-    run(request(AUTHORITY, "authority-key.pem").args(["-subj", "/CN=the lab"]))?;
-    run(request("certificate.pem", "key.pem")
-        .args(["-subj", "/CN=ftp.example.net"])
-        .arg("-CA")
-        .arg(path(AUTHORITY))
-        .arg("-CAkey")
-        .arg(path("authority-key.pem"))
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-addext"])
-        .arg(format!("subjectAltName=IP:{},IP:{}", host.v4, host.v6)))?;
-    let both = fs::read_to_string(path("certificate.pem"))? + &fs::read_to_string(path("key.pem"))?;
-    fs::write(path("certificate.pem"), both)?;
-    Ok(path("certificate.pem"))
 }

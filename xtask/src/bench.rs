@@ -10,6 +10,7 @@ mod machine;
 mod memory;
 mod ns;
 mod openings;
+mod options;
 mod packets;
 mod programs;
 mod results;
@@ -22,7 +23,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use ftp_nat_tests::tools::Tools;
 
-use self::{figure::Figure, results::Results};
+use self::{figure::Figure, options::Options, results::Results};
 use crate::{
     apt::{self, Installing},
     ebpf,
@@ -63,31 +64,6 @@ pub(crate) struct Arguments {
     /// Only see that everything can be measured, in seconds; the figures mean nothing
     #[arg(long)]
     smoke: bool,
-}
-
-/// What all groups know.
-pub(crate) struct Options {
-    runs: Option<u32>,
-    /// Small numbers of everything.
-    pub(crate) smoke: bool,
-    /// The benchmark's programs for the kernel.
-    pub(crate) object: Vec<u8>,
-}
-
-impl Options {
-    /// How often to measure, when so often suits the figure.
-    pub(crate) fn runs(&self, suits: u32) -> u32 {
-        self.runs.unwrap_or(if self.smoke { 1 } else { suits })
-    }
-
-    /// How many times something is repeated within a measurement.
-    pub(crate) fn turns(&self, suits: u32) -> u32 {
-        if self.smoke {
-            suits.div_ceil(100)
-        } else {
-            suits
-        }
-    }
 }
 
 /// Measures a group.

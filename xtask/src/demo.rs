@@ -4,25 +4,22 @@
 mod by_hand;
 mod clients;
 mod report;
+mod scene;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::bail;
 use ftp_nat_tests::{
     client::{Client, Job, Mode},
     firewall,
     gateway::Gateway,
-    lab::{Lab, WAN_ADDRESS},
+    lab::Lab,
     process,
-    server::{FtpServer, Kind, Settings},
+    server::FtpServer,
     tools::Tools,
 };
 
-/// What the client believes to be the server.
-const PUBLIC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(WAN_ADDRESS), 21);
-
-/// What ftp-nat is told.
-const RUN: [&str; 4] = ["--wan", "wan", "--publish", "198.51.100.1:21=10.0.0.5:21"];
+use self::scene::{PUBLIC, RUN, set_up};
 
 /// Runs all scenes.
 ///
@@ -97,15 +94,6 @@ fn show_events(gateway: &Gateway<'_>) -> anyhow::Result<()> {
     report::line("router", &format!("ftp-nat events: {} lines", lines.len()));
     report::block(&lines[..lines.len().min(FIRST)].join("\n"));
     Ok(())
-}
-
-fn set_up(firewall: Option<&str>) -> anyhow::Result<(Lab, FtpServer)> {
-    let lab = Lab::new()?;
-    if let Some(rules) = firewall {
-        lab.router.nft(rules)?;
-    }
-    let server = FtpServer::start(Kind::Vsftpd, lab.server(), &Settings::default())?;
-    Ok((lab, server))
 }
 
 /// What a user without ftp-nat sees.

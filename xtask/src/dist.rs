@@ -3,10 +3,11 @@
 mod check;
 mod debian;
 mod layout;
+mod reproducible;
 mod root;
 mod third_party;
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use anyhow::Context as _;
 
@@ -14,7 +15,7 @@ use self::{debian::Version, layout::Layout};
 use crate::{
     apt::{self, Installing},
     build,
-    command::{output, program, run},
+    command::{program, run},
     progress::{say, step},
     workspace::Workspace,
 };
@@ -65,30 +66,4 @@ fn lint(built: &debian::Built) -> anyhow::Result<()> {
             .args(["--fail-on", "error", "--info", "--tag-display-limit", "0"])
             .arg(&built.changes))
     })
-}
-
-/// The time that all files of a package carry: that of the last change, so that the same source
-/// gives the same package.
-fn epoch(workspace: &Workspace) -> anyhow::Result<u64> {
-    if let Ok(given) = std::env::var("SOURCE_DATE_EPOCH") {
-        return given.parse().context("SOURCE_DATE_EPOCH is no number");
-    }
-    let time =
-        output(
-            program("git")
-                .current_dir(&workspace.root)
-                .args(["log", "-1", "--format=%ct"]),
-        )
-        .context("SOURCE_DATE_EPOCH is not set, and git does not tell the last change")?;
-    time.trim().parse().context("git tells no time")
-}
-
-/// Files of a folder, sorted.
-fn files(folder: &std::path::Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = fs::read_dir(folder)
-        .with_context(|| format!("cannot read {}", folder.display()))?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    files.sort();
-    Ok(files)
 }

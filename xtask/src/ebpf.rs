@@ -7,13 +7,8 @@ use std::{env, path::PathBuf, process::Command};
 
 use anyhow::bail;
 
-pub(crate) use self::toolchain::Toolchain;
-use crate::{
-    apt::Installing,
-    command::{forget_compiler, run},
-    progress::step,
-    workspace::Workspace,
-};
+use self::toolchain::{TARGET, Toolchain};
+use crate::{apt::Installing, command::run, progress::step, workspace::Workspace};
 
 /// A crate that becomes an object for the kernel.
 #[derive(Clone, Copy)]
@@ -33,13 +28,6 @@ impl Crate {
         }
     }
 }
-
-/// The target of the kernel this machine would run: BPF has the byte order of its host.
-pub(crate) const TARGET: &str = if cfg!(target_endian = "little") {
-    "bpfel-unknown-none"
-} else {
-    "bpfeb-unknown-none"
-};
 
 /// Builds the object and gives its path.
 pub(crate) fn build(
@@ -140,10 +128,4 @@ fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| env::home_dir().map(|home| home.join(".cargo")))
-}
-
-/// A cargo command whose compiler only xtask chooses.
-fn own_compiler(mut command: Command) -> Command {
-    forget_compiler(&mut command);
-    command
 }

@@ -6,7 +6,8 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use ftp_nat_tests::{
     lab::{Lab, Plan},
-    namespace::{self, Namespace},
+    namespace::Namespace,
+    netns,
 };
 
 use crate::{
@@ -77,7 +78,7 @@ fn up(plan: Plan) -> anyhow::Result<()> {
 
 fn down() {
     for name in standing() {
-        namespace::remove(&name);
+        netns::remove(&name);
         say(&format!("removed {name}"));
     }
 }
@@ -98,7 +99,7 @@ fn exec(machine: &str, command: &[String]) -> anyhow::Result<()> {
 /// The namespaces of the lab that stays.
 fn standing() -> Vec<String> {
     let prefix = format!("{NAME}-");
-    let mut names = namespace::list();
+    let mut names = netns::list();
     names.retain(|name| name.starts_with(&prefix));
     names.sort();
     names

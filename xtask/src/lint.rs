@@ -1,5 +1,7 @@
 //! What a reviewer should never have to say: formatting, clippy, broken documentation.
 
+mod rooms;
+
 use crate::{
     apt::Installing,
     command::{cargo, run},
@@ -20,6 +22,7 @@ pub(crate) fn run_all(workspace: &Workspace, installing: Installing) -> anyhow::
     step("formatting", || {
         run(cargo().args(["fmt", "--all", "--check"]))
     })?;
+    step("rooms: no use goes up or round", || rooms::check(workspace))?;
     step("clippy of the workspace", || {
         run(cargo()
             .args([

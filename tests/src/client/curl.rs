@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{JOB_LIMIT, Job, Mode, PATIENCE, Task};
+use super::task::{JOB_LIMIT, Job, Mode, PATIENCE, Task};
 
 pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
     command

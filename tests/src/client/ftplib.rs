@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::{Job, Mode, PATIENCE, Task};
+use super::task::{Job, Mode, PATIENCE, Task};
 
 const SCRIPT: &str = include_str!("ftplib.py");
 

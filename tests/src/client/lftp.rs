@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{Job, Mode, PATIENCE, Task};
+use super::task::{Job, Mode, PATIENCE, Task};
 
 pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
     let target = task.target;

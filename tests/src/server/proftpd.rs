@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, process::Command};
 
-use super::{Kind, Settings, Site, folder, unpacked};
+use super::{
+    kind::{Kind, folder, unpacked},
+    site::{Settings, Site},
+};
 use crate::lab::Host;
 
 pub(super) fn command(host: &Host, site: &Site, settings: &Settings) -> anyhow::Result<Command> {

@@ -4,7 +4,10 @@ use std::{process::Command, time::Duration};
 
 use anyhow::Context as _;
 
-use super::{Kind, PASSWORD, Settings, Site, USER, unpacked};
+use super::{
+    kind::{Kind, unpacked},
+    site::{PASSWORD, Settings, Site, USER},
+};
 use crate::{lab::Host, process};
 
 pub(super) fn command(host: &Host, site: &Site, settings: &Settings) -> anyhow::Result<Command> {

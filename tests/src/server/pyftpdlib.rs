@@ -4,7 +4,10 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::{Kind, PASSWORD, Settings, Site, USER, folder};
+use super::{
+    kind::{Kind, folder},
+    site::{PASSWORD, Settings, Site, USER},
+};
 use crate::lab::Host;
 
 const SCRIPT: &str = include_str!("pyftpdlib.py");

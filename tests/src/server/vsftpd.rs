@@ -4,7 +4,10 @@ use std::{fmt::Write as _, process::Command};
 
 use anyhow::Context as _;
 
-use super::{Kind, Settings, Site, unpacked};
+use super::{
+    kind::{Kind, unpacked},
+    site::{Settings, Site},
+};
 use crate::lab::Host;
 
 pub(super) fn command(host: &Host, site: &Site, settings: &Settings) -> anyhow::Result<Command> {

@@ -79,7 +79,7 @@ fn the_audit_log_has_who_was_let_in_and_survives_its_rotation() {
 fn an_audit_log_that_cannot_be_opened_is_an_error_before_anything_is_attached() {
     let lab = Lab::new().unwrap();
     let mut command = lab.router.command(Tools::get().unwrap().binary).unwrap();
-    let pins = ftp_nat_tests::bpffs::PinFolder::new().unwrap();
+    let pins = ftp_nat_tests::scratch::PinFolder::new().unwrap();
     command
         .args(["run", "--config", "/dev/null", "--wan", "wan", "--publish"])
         .args([
@@ -126,7 +126,7 @@ fn a_full_disk_stops_no_packet_and_what_it_cost_is_told() {
     let server = vsftpd(lab.server(), CONTENT);
     let disk = TinyDisk::new();
     let (audit, log) = (disk.0.path().join("audit.jsonl"), disk.0.path().join("log"));
-    let pins = ftp_nat_tests::bpffs::PinFolder::new().unwrap();
+    let pins = ftp_nat_tests::scratch::PinFolder::new().unwrap();
     // Its log goes to the same disk.
     let mut command = lab.router.command("sh").unwrap();
     command

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ftp_nat_tests::{bpffs::PinFolder, lab::Lab, process::Running, tools::Tools};
+use ftp_nat_tests::{lab::Lab, process::Running, scratch::PinFolder, tools::Tools};
 use serde_json::Value;
 
 use crate::{CONTENT, ConfigFile, ONE_SERVER, fetch, vsftpd, wait_for};

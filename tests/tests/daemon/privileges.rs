@@ -14,9 +14,9 @@ use std::{
 };
 
 use ftp_nat_tests::{
-    bpffs::PinFolder,
     lab::Lab,
     process::{self, Running},
+    scratch::PinFolder,
     scratch::Scratch,
     tools::Tools,
 };

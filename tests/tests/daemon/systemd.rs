@@ -2,7 +2,9 @@
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
-use ftp_nat_tests::{bpffs::PinFolder, lab::Lab, process::Running, scratch::Scratch, tools::Tools};
+use ftp_nat_tests::{
+    lab::Lab, process::Running, scratch::PinFolder, scratch::Scratch, tools::Tools,
+};
 use rustix::process::Signal;
 
 use crate::{ConfigFile, ONE_SERVER};

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use ftp_nat_tests::{bpffs::PinFolder, gateway::Gateway, lab::Lab, process, tools::Tools};
+use ftp_nat_tests::{gateway::Gateway, lab::Lab, process, scratch::PinFolder, tools::Tools};
 
 use crate::{Examined, LIMIT, RUN, examine, examined, vsftpd};
 

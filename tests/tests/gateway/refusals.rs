@@ -10,12 +10,12 @@ use std::{
 };
 
 use ftp_nat_tests::{
-    bpffs::PinFolder,
     control::Control,
     firewall,
     gateway::Gateway,
     lab::Lab,
     process::{self, Outcome, Running},
+    scratch::PinFolder,
     scratch::Scratch,
     tools::Tools,
 };

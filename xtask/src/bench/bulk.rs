@@ -28,8 +28,8 @@ use ftp_nat_tests::{
 use rustix::fs::{MemfdFlags, memfd_create, sendfile};
 
 use super::{
-    Options,
     figure::Figure,
+    options::Options,
     scene::{Router, Scene, Settings, interfaces, offload},
     session::{Pair, Session},
 };

@@ -20,9 +20,9 @@ use ftp_nat_common::{
 use ftp_nat_tests::lab::{Lab, WAN_ADDRESS};
 
 use super::{
-    Options,
     crowd::{self, Flows},
     figure::Figure,
+    options::Options,
     programs::{
         layout::{flow_address, flow_port},
         pinned,

@@ -26,10 +26,10 @@ use ftp_nat_tests::{
 };
 
 use super::{
-    Options,
     crowd::{self, Flows},
     figure::Figure,
     frame::{self, PSH, SYN, SYN_OPTIONS, Tcp, words},
+    options::Options,
     programs::{
         self, Cell, Ran, classifier, last_cpu,
         layout::{FRAME, Plan, SMALL, flow_address, flow_port},

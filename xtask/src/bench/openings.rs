@@ -20,9 +20,9 @@ use aya::{
 use ftp_nat_tests::lab::{HOST_INTERFACE, Lab, WAN};
 
 use super::{
-    Options,
     figure::Figure,
     frame::{ACK, FIN, PSH, SYN, SYN_OPTIONS, Tcp, sum},
+    options::Options,
     packets::attach,
     programs::{
         self, Cell, last_cpu,

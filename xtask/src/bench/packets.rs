@@ -30,9 +30,9 @@ use ftp_nat_tests::{
 };
 
 use super::{
-    Options,
     figure::Figure,
     frame::{ACK, PSH, Tcp, words},
+    options::Options,
     programs::{
         self, Cell, last_cpu,
         layout::{SMALL, Shot, Wanted},

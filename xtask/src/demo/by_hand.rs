@@ -8,7 +8,7 @@ use ftp_nat_tests::{
     server::FtpServer,
 };
 
-use super::{PUBLIC, report};
+use super::{report, scene::PUBLIC};
 
 /// PASV, a look at the mapping, the data connection, a look at the flows.
 pub(super) fn passive(lab: &Lab, server: &FtpServer, gateway: &Gateway<'_>) -> anyhow::Result<()> {

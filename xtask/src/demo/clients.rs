@@ -10,7 +10,7 @@ use ftp_nat_tests::{
     server::FtpServer,
 };
 
-use super::{PUBLIC, report};
+use super::{report, scene::PUBLIC};
 use crate::command::{output, program};
 
 /// Enough for some thousand packets in each direction.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{files, layout::Layout};
+use super::{layout::Layout, reproducible::files};
 use crate::{
     command::{output, program},
     workspace::Workspace,

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{epoch, files, third_party};
+use super::{
+    reproducible::{epoch, files},
+    third_party,
+};
 use crate::{
     command::{output, program, run},
     workspace::Workspace,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::files;
+use super::reproducible::files;
 use crate::{
     command::{cargo, output},
     workspace::Workspace,

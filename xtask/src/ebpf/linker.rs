@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::Toolchain;
+use super::toolchain::Toolchain;
 use crate::{
     apt::{self, Installing},
     command::{cargo, run},

@@ -11,11 +11,17 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::{TARGET, own_compiler};
 use crate::{
     apt::{self, Installing},
-    command::{cargo, outer_cargo, output, program},
+    command::{cargo, forget_compiler, outer_cargo, output, program},
     workspace::Workspace,
+};
+
+/// The target of the kernel this machine would run: BPF has the byte order of its host.
+pub(super) const TARGET: &str = if cfg!(target_endian = "little") {
+    "bpfel-unknown-none"
+} else {
+    "bpfeb-unknown-none"
 };
 
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
@@ -195,4 +201,10 @@ fn nightly_has_sources() -> bool {
         root.join("lib/rustlib/src/rust/library/core/Cargo.toml")
             .exists()
     })
+}
+
+/// A cargo command whose compiler only xtask chooses.
+fn own_compiler(mut command: Command) -> Command {
+    forget_compiler(&mut command);
+    command
 }

@@ -1,0 +1,68 @@
+//! What a client is asked to do.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// How long a client waits for a connection or a reply.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client's whole job may take.
+pub(super) const JOB_LIMIT: Duration = Duration::from_secs(60);
+
+/// How the data connection comes about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The client connects where the 227 says.
+    Pasv,
+    /// The client connects to the port that the 229 says.
+    Epsv,
+    /// The server connects where PORT says.
+    Port,
+    /// The server connects where EPRT says.
+    Eprt,
+}
+
+/// The server as its client knows it.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Where to connect to.
+    pub address: SocketAddr,
+    /// The user's name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+    /// Whether to speak TLS (AUTH TLS), on the data connection too; any certificate is accepted.
+    pub tls: bool,
+}
+
+/// What a client shall do.
+#[derive(Clone, Copy, Debug)]
+pub enum Job<'a> {
+    /// Fetch the file of this path.
+    Fetch(&'a str),
+    /// Store a local file as this path.
+    Store(&'a Path, &'a str),
+    /// List this folder.
+    List(&'a str),
+}
+
+impl<'a> Job<'a> {
+    /// The path on the server.
+    pub(super) fn path(&self) -> &'a str {
+        match self {
+            Self::Fetch(path) | Self::Store(_, path) | Self::List(path) => path,
+        }
+    }
+}
+
+/// All that a client's command line is made of.
+pub(super) struct Task<'a> {
+    pub(super) target: &'a Target,
+    pub(super) mode: Mode,
+    pub(super) job: Job<'a>,
+    /// Where the client puts what it fetched or listed.
+    pub(super) output: PathBuf,
+    pub(super) home: &'a Path,
+}

@@ -1,0 +1,27 @@
+//! How thoroughly to measure.
+
+/// What all groups know.
+pub(crate) struct Options {
+    /// How often each figure is measured, if the user has said so.
+    pub(super) runs: Option<u32>,
+    /// Small numbers of everything.
+    pub(crate) smoke: bool,
+    /// The benchmark's programs for the kernel.
+    pub(crate) object: Vec<u8>,
+}
+
+impl Options {
+    /// How often to measure, when so often suits the figure.
+    pub(crate) fn runs(&self, suits: u32) -> u32 {
+        self.runs.unwrap_or(if self.smoke { 1 } else { suits })
+    }
+
+    /// How many times something is repeated within a measurement.
+    pub(crate) fn turns(&self, suits: u32) -> u32 {
+        if self.smoke {
+            suits.div_ceil(100)
+        } else {
+            suits
+        }
+    }
+}
