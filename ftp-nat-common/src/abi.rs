@@ -4,7 +4,8 @@
 //! Every type is `repr(C)` with its padding spelled out (bytemuck's `Pod` proves that none is
 //! left), and holds no enum, bool or Option: two different compilers build the two sides. Times
 //! are `jiffies64` (the kernel's tick counter, [`Settings::hz`] a second), because reading them
-//! costs a packet nothing. Byte order: [`Addr`] and [`Port`] lie as in a packet, all else is the
+//! costs a packet nothing. Byte order: [`Addr`](crate::wire::addr::Addr) and
+//! [`Port`](crate::wire::addr::Port) lie as in a packet, all else is the
 //! machine's own.
 
 mod clients;

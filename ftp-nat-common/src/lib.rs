@@ -1,10 +1,10 @@
 //! What the datapath and the daemon of ftp-nat share.
 //!
-//! The protocol half ([`mod@line`], [`mod@tuple`], [`extended`], [`text`], [`edit`], [`inspect`],
-//! [`segment`], [`tls`]) is the one source that runs in the kernel, in host tests, in the fuzzer
-//! and in `ftp-nat inspect`: it takes one byte at a time, never indexes with an unproven index and never
-//! panics, because the kernel's verifier would refuse it otherwise. The other half ([`abi`],
-//! [`counter`]) is the layout of every map that both sides touch.
+//! The protocol half ([`wire`], [`edit`], [`ftp`], [`stream`], [`gate`]) is the one source that runs
+//! in the kernel, in host tests, in the fuzzer and in `ftp-nat inspect`: it takes one byte at a
+//! time, never indexes with an unproven index and never panics, because the kernel's verifier would
+//! refuse it otherwise. The other half ([`abi`], [`counter`]) is the layout of every map that both
+//! sides touch.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_op_in_unsafe_fn)]
 

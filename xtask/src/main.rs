@@ -14,6 +14,7 @@ mod picture;
 mod progress;
 mod servers;
 mod test;
+mod tools;
 mod vm;
 mod workspace;
 
@@ -84,14 +85,15 @@ fn main() -> ExitCode {
         Task::Build => build::release(&workspace, installing).map(|binary| {
             progress::say(&format!("built {}", workspace.relative(&binary)));
         }),
-        Task::Demo => test::prepare_lab(&workspace, installing).and_then(demo::run),
-        Task::Compare => test::prepare_lab(&workspace, installing)
-            .and_then(|tools| compare::run(&workspace, tools)),
-        Task::Bench(arguments) => test::prepare_lab(&workspace, installing)
+        Task::Demo => tools::prepare(&workspace, installing).and_then(demo::run),
+        Task::Compare => {
+            tools::prepare(&workspace, installing).and_then(|tools| compare::run(&workspace, tools))
+        }
+        Task::Bench(arguments) => tools::prepare(&workspace, installing)
             .and_then(|tools| bench::run(&workspace, installing, tools, &arguments)),
         Task::Test { arguments } => test::run_all(&workspace, installing, &arguments),
         Task::Lab { task } => lab::run(&workspace, installing, task),
-        Task::Picture => test::prepare_lab(&workspace, installing)
+        Task::Picture => tools::prepare(&workspace, installing)
             .and_then(|tools| picture::take(&workspace, tools)),
         Task::Dist { check } => dist::run_all(&workspace, installing, check),
         Task::Vm(arguments) => vm::run(&workspace, installing, &arguments),

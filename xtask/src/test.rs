@@ -1,33 +1,15 @@
 //! Every test: of the crates, of the datapath, and of the whole in namespaces.
 
-use anyhow::bail;
-use ftp_nat_tests::tools::Tools;
-
 use crate::{
-    apt::{self, Installing},
+    apt::Installing,
     bench,
-    build::{self, OBJECT_VARIABLE},
+    build::OBJECT_VARIABLE,
     command::{cargo, run},
     ebpf,
     progress::step,
-    servers,
+    tools,
     workspace::Workspace,
 };
-
-/// Installs what the lab lacks, and builds what it runs.
-pub(crate) fn prepare_lab(workspace: &Workspace, installing: Installing) -> anyhow::Result<Tools> {
-    if !rustix::process::geteuid().is_root() {
-        bail!(
-            "the lab makes network namespaces and loads eBPF, which needs root \
-             (`cargo test` runs the tests that need none)"
-        );
-    }
-    apt::require_programs(workspace, installing, ftp_nat_tests::PROGRAMS, "the lab")?;
-    Ok(Tools {
-        servers: servers::unpack(workspace, installing)?,
-        binary: build::release(workspace, installing)?,
-    })
-}
 
 /// Runs the tests; `arguments` are those of `cargo test`, to choose some of them.
 pub(crate) fn run_all(
@@ -35,7 +17,7 @@ pub(crate) fn run_all(
     installing: Installing,
     arguments: &[String],
 ) -> anyhow::Result<()> {
-    let tools = prepare_lab(workspace, installing)?;
+    let tools = tools::prepare(workspace, installing)?;
     let chooses_packages = arguments
         .iter()
         .any(|word| word.starts_with("-p") || word.starts_with("--package"));

@@ -15,7 +15,7 @@ use self::{kernel::Kernel, machine::Machine, report::Report, tests::Tests};
 use crate::{
     apt::{self, Installing},
     progress::say,
-    test,
+    tools,
     workspace::Workspace,
 };
 
@@ -64,7 +64,7 @@ pub(crate) fn run(
         scenes = Scene::all();
     }
     let tools = if scenes.iter().any(|scene| scene.needs_lab()) {
-        Some(test::prepare_lab(workspace, installing)?)
+        Some(tools::prepare(workspace, installing)?)
     } else {
         None
     };

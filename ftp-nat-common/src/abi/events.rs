@@ -37,7 +37,7 @@ pub struct Event {
     pub time: u64,
     /// [`event`].
     pub what: u8,
-    /// [`kind`] of the connection it is about; 0: none.
+    /// [`kind`](super::kind) of the connection it is about; 0: none.
     pub kind: u8,
     /// The number of the [`crate::counter::Counter`] that counted it.
     pub reason: u16,
@@ -52,7 +52,7 @@ pub struct Event {
     /// The address that was announced, before it was rewritten; none: no announcement, or one
     /// without an address.
     pub announced: Addr,
-    /// The words that announced it: [`cause`]; 0: none did.
+    /// The words that announced it: [`cause`](super::cause); 0: none did.
     pub cause: u8,
     /// Zero.
     pub pad: [u8; 3],

@@ -86,7 +86,7 @@ pub struct Flow {
     pub macs: [u16; 6],
     /// When [`Flow::macs`] must be looked up again: the low half of jiffies.
     pub fresh_until: u32,
-    /// [`Settings::route_epoch`] when they were looked up; 0: never.
+    /// [`super::Settings::route_epoch`] when they were looked up; 0: never.
     pub route_epoch: u32,
     /// The control connection it belongs to.
     pub session: u32,

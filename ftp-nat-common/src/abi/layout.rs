@@ -6,31 +6,31 @@ pub const LAYOUT: u32 = 3;
 
 /// Names of the maps, as pinned and as declared by the datapath.
 pub mod map {
-    /// [`super::FlowKey4`] to [`super::Flow`].
+    /// [`crate::abi::FlowKey4`] to [`crate::abi::Flow`].
     pub const FLOWS4: &str = "FLOWS4";
-    /// [`super::FlowKey6`] to [`super::Flow`].
+    /// [`crate::abi::FlowKey6`] to [`crate::abi::Flow`].
     pub const FLOWS6: &str = "FLOWS6";
-    /// [`super::MappingKey`] to [`super::Mapping`].
+    /// [`crate::abi::MappingKey`] to [`crate::abi::Mapping`].
     pub const MAPPINGS: &str = "MAPPINGS";
-    /// Session number (`u32`) to [`super::Session`].
+    /// Session number (`u32`) to [`crate::abi::Session`].
     pub const SESSIONS: &str = "SESSIONS";
-    /// [`super::LinesKey`] to [`super::Lines`].
+    /// [`crate::abi::LinesKey`] to [`crate::abi::Lines`].
     pub const LINES: &str = "LINES";
-    /// [`super::PublishKey`] to [`super::Publish`].
+    /// [`crate::abi::PublishKey`] to [`crate::abi::Publish`].
     pub const PUBLISHED: &str = "PUBLISHED";
     /// Prefixes ([`crate::wire::addr::Addr`], IPv4 from bit 96 on) of the masqueraded clients.
     pub const INSIDE: &str = "INSIDE";
-    /// [`super::ClientKey`] to the client's own [`crate::wire::addr::Endpoint`].
+    /// [`crate::abi::ClientKey`] to the client's own [`crate::wire::addr::Endpoint`].
     pub const CLIENTS: &str = "CLIENTS";
-    /// Interface index (`u32`) to [`super::Interface`].
+    /// Interface index (`u32`) to [`crate::abi::Interface`].
     pub const INTERFACES: &str = "INTERFACES";
-    /// One [`super::Settings`].
+    /// One [`crate::abi::Settings`].
     pub const SETTINGS: &str = "SETTINGS";
-    /// One byte a port: see [`super::port`].
+    /// One byte a port: see [`crate::abi::port`].
     pub const PORTS: &str = "PORTS";
-    /// Per CPU, one [`super::Count`] for each [`crate::counter::Counter`].
+    /// Per CPU, one [`crate::abi::Count`] for each [`crate::counter::Counter`].
     pub const COUNTERS: &str = "COUNTERS";
-    /// Ring buffer of [`super::Event`].
+    /// Ring buffer of [`crate::abi::Event`].
     pub const EVENTS: &str = "EVENTS";
     /// The programs behind the entrances, by [`super::station`].
     pub const STATIONS: &str = "STATIONS";

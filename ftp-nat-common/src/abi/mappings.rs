@@ -15,7 +15,7 @@ pub struct MappingKey {
     pub dport: Port,
     /// Zero.
     pub pad: u16,
-    /// [`side`].
+    /// [`side`](super::side).
     pub side: u32,
 }
 
@@ -28,7 +28,7 @@ pub struct Mapping {
     pub to: Endpoint,
     /// The control connection that announced it.
     pub session: u32,
-    /// [`kind`].
+    /// [`kind`](super::kind).
     pub kind: u8,
     /// [`cause`].
     pub cause: u8,

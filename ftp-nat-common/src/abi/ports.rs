@@ -24,7 +24,7 @@ pub mod port {
     }
 }
 
-/// The PORTS map's one value: a byte a port, at its [`Port::place`].
+/// The PORTS map's one value: a byte a port, at its [`Port::place`](crate::wire::addr::Port::place).
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub struct Ports(pub [u8; 65536]);

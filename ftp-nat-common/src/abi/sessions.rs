@@ -92,7 +92,7 @@ pub struct Answered {
     pub replies: u32,
     /// [`Asked::auth`] that was answered last.
     pub auth: u32,
-    /// AUTH answered by 234 so far: see [`crate::tls`].
+    /// AUTH answered by 234 so far: see [`crate::ftp::tls`].
     pub encrypted: u32,
     /// The code of the multi-line reply that is under way; 0: none.
     pub multiline: u16,
@@ -120,7 +120,7 @@ pub mod direction_flag {
 pub struct Direction {
     /// Everything before this sequence number (the sender's own) has been inspected and sent on.
     pub seen: u32,
-    /// How many bytes of an unfinished line are held: they stand in [`Lines`] at
+    /// How many bytes of an unfinished line are held: they stand in [`Lines`](super::Lines) at
     /// [`crate::stream::segment::place`], their first sequence number is [`Direction::seen`].
     pub held_len: u16,
     /// Bytes of the current line before [`Direction::seen`]; saturates.
@@ -144,7 +144,7 @@ pub struct Direction {
     /// Up to where the receiver has acknowledged, as the sender counts; written by the receiver's
     /// packets.
     pub acked: u32,
-    /// How many changes to TLS lie behind the clear text that is read: see [`crate::tls`].
+    /// How many changes to TLS lie behind the clear text that is read: see [`crate::ftp::tls`].
     pub cleared: u32,
     /// What was changed, for retransmissions and for sequence numbers.
     pub edits: Edits,
