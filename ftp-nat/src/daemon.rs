@@ -11,7 +11,7 @@ mod sweep;
 mod sweeper;
 mod watch;
 
-use std::{os::unix::net::UnixListener, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use log::{info, warn};
@@ -458,6 +458,3 @@ impl Signals {
         }
     }
 }
-
-/// The sockets that hold the WAN interfaces' names.
-pub(crate) type Names = Vec<UnixListener>;

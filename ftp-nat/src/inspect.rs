@@ -10,6 +10,7 @@ mod direction;
 mod gate;
 mod packet;
 mod report;
+mod tally;
 
 use std::collections::BTreeSet;
 
@@ -20,6 +21,7 @@ use self::{
     control::Role,
     packet::Seen,
     report::Report,
+    tally::Tally,
 };
 use crate::{
     cli::{InspectArgs, InspectRole},
@@ -31,18 +33,6 @@ use crate::{
 
 /// The control port of RFC 959.
 const FTP: u16 = 21;
-
-/// What was seen besides control connections.
-#[derive(Debug, Default)]
-struct Tally {
-    packets: u64,
-    fragments: u64,
-    truncated: u64,
-    /// Link types that are not known here, by number.
-    unknown_links: BTreeSet<i32>,
-    first: Option<u64>,
-    last: u64,
-}
 
 /// Reads the capture and prints what the gateway would do.
 ///

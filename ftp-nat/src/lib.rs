@@ -3,31 +3,21 @@
 //! It sees no packet. It loads the datapath, gives it policy, ends what has lived too long and
 //! shows what happens.
 //!
-//! A module uses only those above it in this list.
-
-pub mod output;
-
-pub mod model;
-
-pub mod config;
+//! What each module is for, and which may use which, is in docs/rooms.toml: a module uses only
+//! those that stand below it there.
 
 pub mod cli;
-
-pub mod kernel;
-
-pub mod datapath;
-
-pub mod policy;
-
-pub mod metrics;
-
-pub mod ipc;
-
 pub mod client;
-
+pub mod commands;
+pub mod config;
 pub mod daemon;
+pub mod datapath;
 pub mod doctor;
 pub mod inspect;
+pub mod ipc;
+pub mod kernel;
+pub mod metrics;
+pub mod model;
+pub mod output;
+pub mod policy;
 pub mod probe;
-
-pub mod commands;

@@ -1,5 +1,6 @@
 //! What the rest of the crate talks about: connections, mappings, events. No input or output.
 
+pub mod address;
 pub mod cause;
 pub mod connection;
 pub mod event;

@@ -18,7 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Names, hub::Hub, occurrence::Told};
+use super::{hub::Hub, occurrence::Told};
 use crate::{
     ipc::{
         lock,
@@ -49,7 +49,7 @@ struct Answers {
 
 /// Answers on all of them, for as long as the process lives; gives the reloads that are asked for.
 pub(super) fn start(
-    names: Names,
+    names: Vec<std::os::unix::net::UnixListener>,
     hello: &Hello,
     hub: &Arc<Hub>,
 ) -> anyhow::Result<mpsc::Receiver<ReloadOrder>> {

@@ -1,14 +1,12 @@
 //! Public addresses: does this machine have them, and can clients use what is announced?
 
-use std::net::IpAddr;
-
 use ftp_nat_common::abi::interface_flag;
 
 use super::{
     finding::{Cause, Findings},
     subject::{Service, Subject},
 };
-use crate::kernel::network::Link;
+use crate::{kernel::network::Link, model::address::is_inner};
 
 pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     for warning in &subject.policy.warnings {
@@ -77,7 +75,7 @@ fn place(subject: &Subject, service: &Service, findings: &mut Findings) {
 /// What replies announce.
 fn announced(service: &Service, findings: &mut Findings) {
     let (public, advertise) = (service.public.ip(), service.advertise);
-    if is_private(advertise) {
+    if is_inner(advertise) {
         let what = if advertise == public {
             format!("{} is published", service.public)
         } else {
@@ -106,37 +104,5 @@ fn announced(service: &Service, findings: &mut Findings) {
                  {public}: `ftp-nat probe` from outside tells"
             ),
         );
-    }
-}
-
-/// Whether the address is of use in private networks only (RFC 1918, RFC 6598, RFC 4193).
-fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            v4.is_private() || v4.is_link_local() || (a == 100 && (64..128).contains(&b))
-        }
-        IpAddr::V6(v6) => v6.is_unique_local(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn private_addresses_are_known() {
-        for (ip, private) in [
-            ("10.1.2.3", true),
-            ("172.16.0.1", true),
-            ("172.32.0.1", false),
-            ("100.64.0.1", true),
-            ("100.128.0.1", false),
-            ("198.51.100.1", false),
-            ("fd00::1", true),
-            ("2001:db8::1", false),
-        ] {
-            assert_eq!(is_private(ip.parse().unwrap()), private, "{ip}");
-        }
     }
 }

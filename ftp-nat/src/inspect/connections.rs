@@ -7,9 +7,10 @@ use std::{
 
 use super::{
     control::{Control, Role},
-    gate::{Pinholes, is_private},
+    gate::Pinholes,
     packet::Tcp,
 };
+use crate::model::address::is_inner;
 
 /// What is taken for granted.
 #[derive(Clone, Debug)]
@@ -32,7 +33,7 @@ impl Assumptions {
     /// Which end the gateway is in front of.
     fn role(&self, client: IpAddr, server: IpAddr) -> Role {
         self.role.unwrap_or_else(|| {
-            if is_private(client) && !is_private(server) {
+            if is_inner(client) && !is_inner(server) {
                 Role::Masquerade
             } else {
                 Role::Publish
@@ -46,7 +47,7 @@ impl Assumptions {
         let same = |ip: &&IpAddr| ip.is_ipv4() == inside.is_ipv4();
         let given = self.public.iter().find(same).copied();
         given.unwrap_or_else(|| {
-            if is_private(inside) {
+            if is_inner(inside) {
                 EXAMPLE[usize::from(inside.is_ipv6())]
             } else {
                 inside

@@ -4,21 +4,23 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
-    abi::{Lines, Session, role},
-    abi::{direction, direction_mut},
+    abi::{Lines, Session, direction, direction_mut, role},
     counter::Counter,
     ftp::tls,
     host::{self, Limits, Segment},
     stream::segment,
-    wire::addr::{Addr, Endpoint, Port},
-    wire::seq::distance,
+    wire::{
+        addr::{Addr, Endpoint, Port},
+        seq::distance,
+    },
 };
 
 use super::{
     direction::Stream,
-    gate::{Doorman, Happening, Pinholes, is_private},
+    gate::{Doorman, Happening, Pinholes},
     packet::Tcp,
 };
+use crate::model::address::is_inner;
 
 /// What the gateway goes by; times are milliseconds here.
 const LIMITS: Limits = Limits {
@@ -116,7 +118,7 @@ impl Control {
         session.outside = end(outside);
         session.public = end(SocketAddr::new(public, inside.port()));
         session.advertise = session.public.addr;
-        if role == Role::Masquerade && !is_private(client.ip()) {
+        if role == Role::Masquerade && !is_inner(client.ip()) {
             // Captured behind the kernel's NAT: what is announced tells who the client is.
             session.inside = Endpoint::default();
         }

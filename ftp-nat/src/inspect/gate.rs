@@ -1,6 +1,6 @@
 //! The gate of an inspected session: opens as the datapath would, and notes what happened.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::collections::HashMap;
 
 use ftp_nat_common::{
     abi::{Session, kind, role},
@@ -8,6 +8,8 @@ use ftp_nat_common::{
     gate::{Gate, Opening},
     wire::addr::{Addr, Port},
 };
+
+use crate::model::address::is_inner;
 
 /// Where a port of a peer leads: the announced end.
 type Target = (Addr, Port);
@@ -84,7 +86,7 @@ impl Gate for Doorman<'_> {
     }
 
     fn is_inside(&mut self, addr: &Addr) -> bool {
-        is_private(addr.to_ip())
+        is_inner(addr.to_ip())
     }
 
     fn count(&mut self, counter: Counter) {
@@ -94,18 +96,5 @@ impl Gate for Doorman<'_> {
 
     fn tell(&mut self, _session: &Session, _what: u8, counter: Counter, opening: &Opening) {
         self.happenings.push(Happening::Counted(counter, *opening));
-    }
-}
-
-/// Whether an address is of a network behind some gateway: RFC 1918, RFC 6598, RFC 4193, and the
-/// machine's own.
-pub fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            let [first, second, ..] = ip.octets();
-            let is_shared = first == 100 && (64..128).contains(&second);
-            ip.is_private() || ip.is_loopback() || ip.is_link_local() || is_shared
-        }
-        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_loopback() || ip.is_unicast_link_local(),
     }
 }

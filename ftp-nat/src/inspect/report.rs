@@ -10,9 +10,10 @@ use ftp_nat_common::{abi::kind, counter::Counter, gate::Opening, wire::addr::Por
 use serde::Serialize;
 
 use super::{
-    Tally, connections,
+    connections,
     control::{Awaited, Control, Line, Role},
     gate::Happening,
+    tally::Tally,
 };
 
 /// A capture.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::{
-    diagnosis::{Fault, Finding, Side},
+    diagnosis::finding::{Fault, Finding, Side},
     seen::{Encryption, Mode, Seen},
     server::Program,
 };

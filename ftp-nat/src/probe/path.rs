@@ -15,8 +15,8 @@ use serde::Serialize;
 use super::{
     dial::{Reach, Way, dial},
     limits::Limits,
-    seen::is_inner,
 };
+use crate::model::address::is_inner;
 
 /// So many distances are tried at once.
 const AT_ONCE: u8 = 4;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytemuck::Zeroable as _;
-use ftp_nat_common::{ftp::extended::Extended, ftp::host_port::SixNumbers};
+use ftp_nat_common::ftp::{extended::Extended, host_port::SixNumbers};
 
 /// So many bytes of a line are kept; the rest of it is read and forgotten.
 const LINE_KEPT: usize = 2048;

@@ -6,7 +6,10 @@ use serde::Serialize;
 
 use super::{
     advice::{self, ENCRYPTED, Fix},
-    diagnosis::{Certainty, Finding, diagnose},
+    diagnosis::{
+        diagnose,
+        finding::{Certainty, Finding},
+    },
     seen::{Attempt, Encryption, Mode, Relation, Seen, Verdict},
     session::Refusal,
     story::{Line, Step, Story},
@@ -22,10 +25,10 @@ const WIDTH: usize = 96;
 struct Row {
     /// The number among the six causes.
     cause: Option<u8>,
-    name: super::diagnosis::Fault,
+    name: super::diagnosis::finding::Fault,
     text: &'static str,
     certainty: Certainty,
-    side: super::diagnosis::Side,
+    side: super::diagnosis::finding::Side,
     modes: Vec<Mode>,
     evidence: Vec<String>,
     fixes: Vec<Fix>,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 use super::{dial::Dial, path::Path, server::Server};
+use crate::model::address::{is_private, is_shared};
 
 /// How a data connection comes about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -109,34 +110,6 @@ impl Relation {
             Self::Other => "another address than the one dialled",
         }
     }
-}
-
-/// Whether an address is of a private network.
-#[must_use]
-pub fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_private(),
-        IpAddr::V6(v6) => v6.is_unique_local(),
-    }
-}
-
-/// Whether an address is of a provider's own network (RFC 6598).
-#[must_use]
-pub fn is_shared(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64,
-        IpAddr::V6(_) => false,
-    }
-}
-
-/// Whether an address can only be of an inner network.
-#[must_use]
-pub fn is_inner(address: IpAddr) -> bool {
-    let link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    is_private(address) || is_shared(address) || link_local || address.is_loopback()
 }
 
 /// What came of a listing over a data connection.

@@ -1,7 +1,10 @@
 //! An active mode that does not work.
 
-use super::{Certainty, Fault, Findings, Side};
-use crate::probe::seen::{Attempt, Listing, Seen, is_inner};
+use super::finding::{Certainty, Fault, Findings, Side};
+use crate::{
+    model::address::is_inner,
+    probe::seen::{Attempt, Listing, Seen},
+};
 
 pub(super) fn diagnose(seen: &Seen, attempt: &Attempt, findings: &mut Findings) {
     let Some(active) = &attempt.active else {

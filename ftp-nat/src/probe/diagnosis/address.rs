@@ -1,6 +1,6 @@
 //! An announced address that is not the one dialled.
 
-use super::{Certainty, Fault, Findings, Side};
+use super::finding::{Certainty, Fault, Findings, Side};
 use crate::probe::{
     reply::printable,
     seen::{Mode, Passive, Relation, Seen},

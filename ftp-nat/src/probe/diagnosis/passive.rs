@@ -1,6 +1,10 @@
 //! A passive mode that does not work.
 
-use super::{Certainty, Fault, Findings, Side, address, port};
+use super::{
+    address,
+    finding::{Certainty, Fault, Findings, Side},
+    port,
+};
 use crate::probe::{
     path::DataEnd,
     reply::printable,

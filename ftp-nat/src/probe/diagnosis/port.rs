@@ -1,10 +1,13 @@
 //! A data port at the right address that is not reached: by whose doing?
 
-use super::{Certainty, Fault, Findings, Side};
-use crate::probe::{
-    dial::{Dial, Reach},
-    path::{DataEnd, Path},
-    seen::{Mode, Seen, is_inner},
+use super::finding::{Certainty, Fault, Findings, Side};
+use crate::{
+    model::address::is_inner,
+    probe::{
+        dial::{Dial, Reach},
+        path::{DataEnd, Path},
+        seen::{Mode, Seen},
+    },
 };
 
 pub(super) fn diagnose(seen: &Seen, mode: Mode, dial: &Dial, findings: &mut Findings) {

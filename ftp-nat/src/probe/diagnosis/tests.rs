@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::*;
+use super::{finding::Finding, *};
 use crate::probe::{
     dial::{Dial, Reach},
     path::{Hop, Path},
-    seen::{Active, Attempt, Encryption, Listing, Passive, Relation, Transfer},
+    seen::{Active, Attempt, Encryption, Listing, Mode, Passive, Relation, Transfer},
     server::{Program, Server},
 };
 
