@@ -62,6 +62,12 @@ impl Control {
         Ok(self.stream.get_ref().local_addr()?)
     }
 
+    /// The connection itself.
+    #[must_use]
+    pub fn stream(&self) -> &TcpStream {
+        self.stream.get_ref()
+    }
+
     /// Sends `bytes` as they are. Each call is a segment of its own, as long as no earlier one
     /// waits for a retransmission.
     ///

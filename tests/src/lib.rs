@@ -12,6 +12,7 @@
 //!
 //! The lab needs root and the programs of [`PROGRAMS`]; `cargo xtask test` installs them.
 
+pub mod attack;
 pub mod behind;
 pub mod bpffs;
 pub mod capture;
@@ -20,6 +21,7 @@ pub mod control;
 pub mod firewall;
 pub mod gateway;
 pub mod lab;
+pub mod link;
 pub mod namespace;
 pub mod netns;
 pub mod process;

@@ -21,8 +21,10 @@ use aya::{
 use aya_obj::programs::XdpAttachType;
 use ftp_nat_common::abi::{Mapping, MappingKey, Session as State, flow_flag, map};
 use ftp_nat_tests::{
+    attack::numbers,
     gateway::Gateway,
     lab::{LAN, Lab, WAN, WAN_ADDRESS},
+    link::ifindex,
 };
 
 use super::{
@@ -35,7 +37,7 @@ use super::{
         layout::{FRAME, Plan, SMALL, flow_address, flow_port},
         loaded_xdp, pinned, run_tc, run_xdp, stay_on_cpu, take,
     },
-    scene::{Router, Scene, Settings, at, ifindex},
+    scene::{Router, Scene, Settings, at},
     session::{self, Session},
 };
 use crate::progress::say;
@@ -291,9 +293,9 @@ impl<'lab> Crowd<'lab> {
     fn make_packets(&mut self) -> anyhow::Result<()> {
         let (client, public) = session::ends(&self.data.client)?;
         let (server, _) = session::ends(&self.data.server)?;
-        let (seq, ack) = session::numbers(&self.data.client)?;
+        let (seq, ack) = numbers::next(&self.data.client)?;
         let control = session::ends(self.session.client())?;
-        let control_numbers = session::numbers(self.session.client())?;
+        let control_numbers = numbers::next(self.session.client())?;
         let stranger = SocketAddrV4::new(*client.ip(), 443);
         let payload = b"ten bytes.";
         // As sent by flow number 0; the others differ in their source only.

@@ -17,7 +17,10 @@ use aya::{
     maps::{Array, MapData},
     programs::{TestRun as _, TestRunAttrs, TestRunOptions},
 };
-use ftp_nat_tests::lab::{HOST_INTERFACE, Lab, WAN};
+use ftp_nat_tests::{
+    lab::{HOST_INTERFACE, Lab, WAN},
+    link::{ifindex, mac},
+};
 
 use super::{
     figure::Figure,
@@ -29,7 +32,7 @@ use super::{
         layout::{FRAME, Game, KICK, SESSIONS, Talk, Template, template},
         stay_on_cpu, take, xdp,
     },
-    scene::{Router, Scene, Settings, ifindex, mac},
+    scene::{Router, Scene, Settings},
     session::Session,
 };
 use crate::progress::say;

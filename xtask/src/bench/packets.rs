@@ -25,7 +25,9 @@ use aya::{
     programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode},
 };
 use ftp_nat_tests::{
+    attack::numbers,
     lab::{HOST_INTERFACE, LAN, Lab, WAN},
+    link::{ifindex, mac},
     namespace::Namespace,
 };
 
@@ -38,7 +40,7 @@ use super::{
         layout::{SMALL, Shot, Wanted},
         stay_on_cpu, take, xdp,
     },
-    scene::{Router, Scene, Settings, ifindex, mac},
+    scene::{Router, Scene, Settings},
     session::{self, Pair, Session},
 };
 use crate::progress::say;
@@ -110,7 +112,7 @@ impl<'lab> Range<'lab> {
         let data = session.data(&scene)?;
         let (client, public) = session::ends(&data.client)?;
         let (server, _) = session::ends(&data.server)?;
-        let (seq, ack) = session::numbers(&data.client)?;
+        let (seq, ack) = numbers::next(&data.client)?;
         let frame = shot(client, public, seq, ack);
         let from = &lab.client().namespace;
         let macs = [mac(&lab.router, WAN)?, mac(from, HOST_INTERFACE)?];

@@ -7,6 +7,7 @@ use ftp_nat_tests::{
     firewall,
     gateway::Gateway,
     lab::{HOST_INTERFACE, Host, LAN, LAN_ADDRESS, Lab, WAN, WAN_ADDRESS},
+    link::mac_text,
     namespace::Namespace,
     process,
     scratch::Scratch,
@@ -219,41 +220,6 @@ fn start<'lab>(
         }
     }
     Gateway::start(&lab.router, &arguments)
-}
-
-/// The hardware address of an interface.
-pub(crate) fn mac(namespace: &Namespace, interface: &str) -> anyhow::Result<[u8; 6]> {
-    let text = mac_text(namespace, interface)?;
-    let bytes: Result<Vec<u8>, _> = text.split(':').map(|b| u8::from_str_radix(b, 16)).collect();
-    bytes
-        .ok()
-        .and_then(|bytes| bytes.try_into().ok())
-        .with_context(|| format!("{interface} has no hardware address"))
-}
-
-fn mac_text(namespace: &Namespace, interface: &str) -> anyhow::Result<String> {
-    let link = link(namespace, interface)?;
-    Ok(link["address"].as_str().unwrap_or_default().to_owned())
-}
-
-/// The number of an interface.
-pub(crate) fn ifindex(namespace: &Namespace, interface: &str) -> anyhow::Result<u32> {
-    link(namespace, interface)?["ifindex"]
-        .as_u64()
-        .and_then(|number| u32::try_from(number).ok())
-        .with_context(|| format!("{interface} has no number"))
-}
-
-fn link(namespace: &Namespace, interface: &str) -> anyhow::Result<serde_json::Value> {
-    let answer = process::run(
-        namespace
-            .command("ip")?
-            .args(["-json", "link", "show", "dev", interface]),
-        Duration::from_secs(5),
-    )?
-    .expect_success()?;
-    let mut links: serde_json::Value = serde_json::from_slice(&answer.stdout)?;
-    Ok(links[0].take())
 }
 
 /// The address of a host as frames want it.

@@ -3,7 +3,6 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream},
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     time::Duration,
 };
 
@@ -131,61 +130,4 @@ pub(crate) fn ends(stream: &TcpStream) -> anyhow::Result<(SocketAddrV4, SocketAd
         (SocketAddr::V4(own), SocketAddr::V4(other)) => Ok((own, other)),
         _ => bail!("the lab's sessions are over IPv4"),
     }
-}
-
-/// The numbers that the next segment of a connection has: its own and the acknowledged one.
-///
-/// A packet made by hand must have them, because connection tracking takes no others. They are read
-/// in TCP's repair mode, which the connection leaves as if nothing had been.
-pub(crate) fn numbers(stream: &TcpStream) -> anyhow::Result<(u32, u32)> {
-    // linux/tcp.h
-    const REPAIR_ON: i32 = 1;
-    const REPAIR_OFF_QUIETLY: i32 = -1;
-    const RECEIVE_QUEUE: i32 = 1;
-    const SEND_QUEUE: i32 = 2;
-    let socket = stream.as_fd();
-    set(socket, libc::TCP_REPAIR, REPAIR_ON)?;
-    let read = |queue| {
-        set(socket, libc::TCP_REPAIR_QUEUE, queue)?;
-        get(socket, libc::TCP_QUEUE_SEQ)
-    };
-    let numbers = read(SEND_QUEUE).and_then(|seq| Ok((seq, read(RECEIVE_QUEUE)?)));
-    set(socket, libc::TCP_REPAIR, REPAIR_OFF_QUIETLY)?;
-    numbers
-}
-
-fn set(socket: BorrowedFd<'_>, option: i32, value: i32) -> anyhow::Result<()> {
-    // SAFETY: the kernel reads a whole i32.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            option,
-            (&raw const value).cast(),
-            size_of::<i32>() as u32,
-        )
-    };
-    if result != 0 {
-        return Err(std::io::Error::last_os_error()).context("cannot read TCP's numbers");
-    }
-    Ok(())
-}
-
-fn get(socket: BorrowedFd<'_>, option: i32) -> anyhow::Result<u32> {
-    let mut value = 0_u32;
-    let mut length = size_of::<u32>() as u32;
-    // SAFETY: the kernel writes at most `length` bytes to `value`, which is that long.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            option,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
-    };
-    if result != 0 {
-        return Err(std::io::Error::last_os_error()).context("cannot read TCP's numbers");
-    }
-    Ok(value)
 }
