@@ -2,7 +2,7 @@
 //! Debian's own tools write.
 
 use std::{
-    fs,
+    env, fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -53,9 +53,17 @@ pub(crate) fn build(
         layout.folder.join("ftp-nat.service"),
         debian.join("ftp-nat.service"),
     )?;
+    let maintainer = maintainer(workspace)?;
+    let control = debian.join("control");
+    let fields = fs::read_to_string(&control)?.replacen(
+        "\nSection:",
+        &format!("\nMaintainer: {maintainer}\nSection:"),
+        1,
+    );
+    fs::write(&control, fields)?;
     fs::write(
         debian.join("changelog"),
-        changelog(layout, version, &debian)?,
+        changelog(layout, version, &maintainer)?,
     )?;
 
     let log = output(
@@ -95,13 +103,26 @@ fn find(work: &Path, version: &Version) -> anyhow::Result<Built> {
     })
 }
 
-/// debian/changelog, from which dpkg takes version and date. What changed is in docs/changelog.md.
-fn changelog(layout: &Layout, version: &Version, debian: &Path) -> anyhow::Result<String> {
-    let control = fs::read_to_string(debian.join("control"))?;
-    let maintainer = control
-        .lines()
-        .find_map(|line| line.strip_prefix("Maintainer: "))
-        .context("packaging/debian/control names no maintainer")?;
+/// Who answers for the package, which Debian's policy wants to know: whoever builds it, named as
+/// for Debian's own tools by DEBFULLNAME and DEBEMAIL; otherwise the author of the last change.
+fn maintainer(workspace: &Workspace) -> anyhow::Result<String> {
+    let given = |name| env::var(name).ok().filter(|text| !text.is_empty());
+    if let (Some(name), Some(address)) = (given("DEBFULLNAME"), given("DEBEMAIL")) {
+        return Ok(format!("{name} <{address}>"));
+    }
+    let author = output(program("git").current_dir(&workspace.root).args([
+        "log",
+        "-1",
+        "--format=%an <%ae>",
+    ]))
+    .context(
+        "DEBFULLNAME and DEBEMAIL are not set, and git does not tell who made the last change",
+    )?;
+    Ok(author.trim().to_owned())
+}
+
+/// debian/changelog, from which dpkg takes version and date. What changed is in CHANGELOG.md.
+fn changelog(layout: &Layout, version: &Version, maintainer: &str) -> anyhow::Result<String> {
     let date = output(
         program("date")
             .args(["--utc", "--rfc-email", "--date"])

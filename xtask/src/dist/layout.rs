@@ -49,7 +49,12 @@ impl Layout {
         for unit in ["ftp-nat.service", "ftp-nat-state.service"] {
             layout.copy(&packaging.join(unit), unit)?;
         }
-        layout.copy(&workspace.root.join("README.md"), "README.md")?;
+        for document in ["README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE.md"] {
+            layout.copy(&workspace.root.join(document), document)?;
+        }
+        for licence in ["LICENSE-APACHE", "LICENSE-MIT", "LICENSE-GPL"] {
+            layout.copy(&workspace.root.join(licence), licence)?;
+        }
         for dashboard in files(&packaging.join("grafana"))? {
             let name = dashboard.file_name().context("a file has a name")?;
             layout.copy(&dashboard, Path::new("examples/grafana").join(name))?;
@@ -57,10 +62,6 @@ impl Layout {
         for document in files(&workspace.root.join("docs"))? {
             let name = document.file_name().context("a file has a name")?;
             layout.copy(&document, Path::new("docs").join(name))?;
-        }
-        for licence in files(&packaging.join("licences"))? {
-            let name = licence.file_name().context("a file has a name")?;
-            layout.copy(&licence, Path::new("licences").join(name))?;
         }
         fs::write(
             layout.folder.join("third-party.txt"),

@@ -1,6 +1,6 @@
 //! A room uses only the rooms below it, and no two files use each other.
 //!
-//! The rooms of a crate are its top-level modules; docs/rooms.toml lists them from top to bottom,
+//! The rooms of a crate are its top-level modules; xtask/rooms.toml lists them from top to bottom,
 //! a file of its own for each crate of the workspace. The crate's root (main.rs or lib.rs) stands
 //! above all of them. Two rules:
 //!
@@ -25,9 +25,9 @@ use self::imports::{Crate, Import, read_crate};
 use crate::workspace::Workspace;
 
 /// The list of rooms, from the workspace's root.
-const LIST: &str = "docs/rooms.toml";
+const LIST: &str = "xtask/rooms.toml";
 
-/// docs/rooms.toml: by the folder of the crate, as Cargo.toml names it.
+/// xtask/rooms.toml: by the folder of the crate, as Cargo.toml names it.
 type Lists = BTreeMap<String, List>;
 
 /// The rooms of one crate.
@@ -81,7 +81,7 @@ pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<()> {
             .map(|name| Path::new(folder).join("src").join(name))
             .into_iter()
             .find(|root| workspace.root.join(root).exists())
-            .with_context(|| format!("{folder}/src has neither main.rs nor lib.rs"))?;
+            .with_context(|| format!("{folder}/src has neither lib.rs nor main.rs"))?;
         let read = |path: &Path| fs::read_to_string(workspace.root.join(path)).ok();
         faults.extend(faults_of(folder, &list.rooms, &read_crate(&root, &read)?));
     }
@@ -259,7 +259,7 @@ mod tests {
             found,
             [
                 "bottom/part.rs:2: `super::super::top::T` uses top.rs: top stands above bottom in \
-                 docs/rooms.toml: what bottom needs of it belongs below both"
+                 xtask/rooms.toml: what bottom needs of it belongs below both"
             ]
         );
     }
@@ -324,9 +324,9 @@ mod tests {
         assert_eq!(
             found,
             [
-                "docs/rooms.toml: some-crate has no room gone: remove it",
-                "docs/rooms.toml: some-crate has a twice",
-                "docs/rooms.toml: some-crate has a room b: list it above all that it uses",
+                "xtask/rooms.toml: some-crate has no room gone: remove it",
+                "xtask/rooms.toml: some-crate has a twice",
+                "xtask/rooms.toml: some-crate has a room b: list it above all that it uses",
             ]
         );
     }
