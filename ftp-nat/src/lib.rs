@@ -3,7 +3,7 @@
 //! It sees no packet. It loads the datapath, gives it policy, ends what has lived too long and
 //! shows what happens.
 //!
-//! What each module is for, and which may use which, is in docs/rooms.toml: a module uses only
+//! What each module is for, and which may use which, is in xtask/rooms.toml: a module uses only
 //! those that stand below it there.
 
 pub mod cli;
