@@ -1,0 +1,122 @@
+//! Ending connections.
+
+use std::io;
+
+use ftp_nat_common::abi::{Event, Flow, event, side};
+
+use super::{lifetime::Lifetimes, pass::Pass};
+use crate::{
+    daemon::occurrence::Ended,
+    kernel::{clock::Clock, table::Table},
+    model::flow::{self, Key, State},
+};
+
+/// Ends the connections of one address family that are over, and notes what the others need.
+///
+/// # Errors
+///
+/// Those of [`Table`].
+pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io::Result<()> {
+    let (lifetimes, clock) = (pass.lifetimes, pass.clock);
+    let now = clock.now();
+    let mut suspects = Vec::new();
+    table.each(|key, flow| {
+        if lifetimes.suspicious(flow.kind, flow.tcp_flags, flow.last_seen, now) {
+            suspects.push(*key);
+        } else {
+            pass.alive.keep(key, flow);
+        }
+    })?;
+    for key in suspects {
+        // The other direction was a suspect too and is gone with this one.
+        let Some(flow) = table.get(&key)? else {
+            continue;
+        };
+        let other_key = flow::other_way(&key, &flow);
+        let other = table.get(&other_key)?;
+        let (inbound, outbound) = if flow.side() == side::INBOUND {
+            (key, other_key)
+        } else {
+            (other_key, key)
+        };
+        let state = state(&flow, other.as_ref());
+        if lifetimes.is_over(flow.kind, state, seen(&flow, other.as_ref()), clock.now())
+            && let Some((event, ended)) = end_both(table, lifetimes, clock, inbound, outbound)?
+        {
+            pass.report.ended[ended.state as usize] += 1;
+            (pass.publish)(&event, Some(ended));
+        } else {
+            pass.alive.keep(&key, &flow);
+        }
+    }
+    Ok(())
+}
+
+fn state(flow: &Flow, other: Option<&Flow>) -> State {
+    State::of(flow.tcp_flags, other.map_or(0, |other| other.tcp_flags))
+}
+
+/// When the last packet of either direction was seen, in ticks.
+fn seen(flow: &Flow, other: Option<&Flow>) -> u64 {
+    flow.last_seen.max(other.map_or(0, |other| other.last_seen))
+}
+
+/// Takes both directions out. The outbound one goes first and the inbound one, which is the lock
+/// on the public port, last; if either was used meanwhile, both are put back. Gives what has ended.
+pub(super) fn end_both<K: Key>(
+    table: &Table<K, Flow>,
+    lifetimes: &Lifetimes,
+    clock: &Clock,
+    inbound: K,
+    outbound: K,
+) -> io::Result<Option<(Event, Ended)>> {
+    let (out_flow, in_flow) = (table.take(&outbound)?, table.take(&inbound)?);
+    let Some(flow) = in_flow.as_ref().or(out_flow.as_ref()) else {
+        return Ok(None);
+    };
+    let other = in_flow.as_ref().and(out_flow.as_ref());
+    let state = state(flow, other);
+    let last = seen(flow, other);
+    if lifetimes.is_over(flow.kind, state, last, clock.now()) {
+        let key = if in_flow.is_some() {
+            &inbound
+        } else {
+            &outbound
+        };
+        let bytes = |flow: &Option<Flow>| flow.map_or(0, |flow| flow.bytes);
+        let ended = Ended {
+            state,
+            inbound: bytes(&in_flow),
+            outbound: bytes(&out_flow),
+            seconds: clock.between(flow.born, last).as_secs_f64(),
+        };
+        return Ok(Some((over(key, flow, last), ended)));
+    }
+    for (key, flow) in [(inbound, in_flow), (outbound, out_flow)] {
+        if let Some(flow) = flow {
+            table.add(&key, &flow)?;
+        }
+    }
+    Ok(None)
+}
+
+/// The event of a connection that has ended. `time` is that of its last packet, in ticks.
+fn over<K: Key>(key: &K, flow: &Flow, time: u64) -> Event {
+    let (peer, public) = flow::ends(key, flow);
+    let other = flow::other_way(key, flow);
+    let inside = if flow.side() == side::INBOUND {
+        other.source()
+    } else {
+        key.source()
+    };
+    Event {
+        time,
+        what: event::ENDED,
+        kind: flow.kind,
+        session: flow.session,
+        peer,
+        inside,
+        public,
+        ..Event::default()
+    }
+}

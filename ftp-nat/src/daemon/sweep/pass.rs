@@ -1,0 +1,42 @@
+//! One pass of the sweep: what it reads, what it has found so far, and who is told what has ended.
+
+use std::time::Duration;
+
+use ftp_nat_common::abi::Event;
+
+use super::{alive::Alive, lifetime::Lifetimes};
+use crate::{
+    daemon::occurrence::Ended, datapath::maps::Maps, kernel::clock::Clock, model::flow::State,
+};
+
+/// What a sweep saw and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Connections that ended, by state: see [`State::ALL`].
+    pub ended: [u64; State::ALL.len()],
+    /// Mappings that nobody used in time.
+    pub mappings_expired: u64,
+    /// Mappings whose session ended.
+    pub mappings_dropped: u64,
+    /// Sessions whose control connection is gone.
+    pub sessions: u64,
+    /// Ports that are of no interest any more.
+    pub ports: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Who is told what has ended: with its ends and, for a connection, how it ended.
+pub type Publish<'p> = dyn FnMut(&Event, Option<Ended>) + 'p;
+
+/// The pass.
+pub(super) struct Pass<'p> {
+    pub(super) maps: &'p Maps,
+    pub(super) lifetimes: &'p Lifetimes,
+    pub(super) clock: &'p Clock,
+    /// When it began, in ticks.
+    pub(super) now: u64,
+    pub(super) alive: Alive,
+    pub(super) report: Report,
+    pub(super) publish: &'p mut Publish<'p>,
+}

@@ -1,0 +1,70 @@
+//! Writing a policy to the datapath's tables.
+
+use std::collections::HashMap;
+
+use anyhow::Context as _;
+use ftp_nat_common::abi::port;
+
+use super::desired::Policy;
+use crate::{datapath::maps::Maps, kernel::clock::Clock};
+
+impl Policy {
+    /// Writes what differs from what the tables hold.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said.
+    pub fn apply(&self, maps: &Maps, clock: &Clock) -> anyhow::Result<()> {
+        self.mark_ports(maps, clock);
+        let tried = "cannot write the published servers";
+        let old: HashMap<_, _> = maps.published.all().context(tried)?.into_iter().collect();
+        let published = self.published_and_addresses();
+        for (key, entry) in &published {
+            if old.get(key) != Some(entry) {
+                maps.published.set(key, entry).context(tried)?;
+            }
+        }
+        for key in old.keys().filter(|key| !published.contains_key(key)) {
+            maps.published.delete(key).context(tried)?;
+        }
+        let tried = "cannot write the clients' networks";
+        let old = maps.inside.all().context(tried)?;
+        for prefix in &self.inside {
+            maps.inside.add(prefix).context(tried)?;
+        }
+        for prefix in old.iter().filter(|it| !self.inside.contains(it)) {
+            maps.inside.delete(prefix).context(tried)?;
+        }
+        let tried = "cannot write the interfaces";
+        let old = maps.interfaces.all().context(tried)?;
+        for (index, interface) in &self.interfaces {
+            maps.interfaces.set(index, interface).context(tried)?;
+        }
+        for (index, _) in old {
+            if !self.interfaces.contains_key(&index) {
+                maps.interfaces.delete(&index).context(tried)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the control ports' bits and clears those that are none any more. Sessions on such a
+    /// port go on, so it stays of interest as an announced one does: until the sweep finds that
+    /// nobody uses it. The datapath writes the same bytes without a lock, and once in a long while
+    /// that undoes a bit: so this is repeated with every sweep.
+    pub fn mark_ports(&self, maps: &Maps, clock: &Clock) {
+        const CONTROL: u8 = port::PUBLISHED | port::MASQUERADED;
+        for (number, bits) in &self.ports {
+            maps.ports.set_bits(*number, *bits);
+        }
+        for (number, byte) in maps.ports.marked() {
+            let wanted = self.ports.get(&number).copied().unwrap_or(0);
+            let surplus = byte & CONTROL & !wanted;
+            if surplus != 0 {
+                let epoch = port::epoch(clock.now(), clock.hz());
+                let fresh = byte & !surplus & !port::EPOCH | epoch;
+                maps.ports.replace(number, byte, fresh);
+            }
+        }
+    }
+}

@@ -1,0 +1,568 @@
+//! From the configuration and the network to a policy.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
+
+use ftp_nat_common::{
+    abi::{Publish, PublishKey, interface_flag, port, publish_flag},
+    wire::addr::{Addr, Endpoint, Port},
+};
+
+use super::{
+    desired::Policy,
+    interfaces::{lans, named},
+    obstacle::{Obstacle, no_interface},
+};
+use crate::{
+    config::{
+        self, Config, ControlNat, Datapath, Peer, Problem,
+        value::{Public, Server},
+    },
+    datapath::{maps::Prefix, program::Program},
+    kernel::network::{Link, Network},
+};
+
+impl Policy {
+    /// What the configuration means on this network, as far as it can be put into effect, and what
+    /// stands in the way of the rest.
+    pub fn derive(config: &Config, network: &Network) -> (Self, Vec<Obstacle>) {
+        let mut policy = Self::default();
+        let mut obstacles = Vec::new();
+        let wans = named(&config.wan, network, &mut obstacles);
+        let lans = lans(config, network, &wans, &mut obstacles);
+        let is_ethernet = |link: &&Link| link.ethernet;
+        for given in &config.wan {
+            let link = wans.iter().find(|link| link.name == given.value);
+            if let Some(link) = link.filter(|link| !link.ethernet) {
+                obstacles.push(Obstacle::NoEthernet(Problem::new(
+                    &given.place,
+                    format!(
+                        "{} has no Ethernet header (as PPP, tun and WireGuard have none): ftp-nat \
+                         cannot read its packets",
+                        link.name
+                    ),
+                )));
+            }
+        }
+        for link in wans.iter().filter(is_ethernet) {
+            policy.attach(link, Program::WanIngress);
+            policy.attach(link, Program::WanEgress);
+            if config.datapath == Datapath::Xdp {
+                policy.attach(link, Program::WanXdp);
+            }
+            policy.interface(link, interface_flag::WAN);
+        }
+        for link in lans.iter().filter(|link| !link.ethernet) {
+            policy.warnings.insert(format!(
+                "{} has no Ethernet header: connections through it go by the stack, and a firewall \
+                 has to let them pass",
+                link.name
+            ));
+        }
+        for link in lans.iter().filter(is_ethernet) {
+            policy.attach(link, Program::LanIngress);
+            if config.datapath == Datapath::Xdp {
+                policy.attach(link, Program::LanXdp);
+            }
+            policy.interface(link, interface_flag::LAN);
+        }
+        for (index, publish) in config.publish.iter().enumerate() {
+            policy.publish(index, publish, network, &mut obstacles);
+        }
+        for masquerade in &config.masquerade {
+            policy.masquerade(masquerade);
+        }
+        policy.warnings.extend(strangers(config, network));
+        (policy, obstacles)
+    }
+
+    fn masquerade(&mut self, masquerade: &config::Masquerade) {
+        for number in &masquerade.control_ports {
+            *self.ports.entry(*number).or_default() |= port::MASQUERADED;
+        }
+        for clients in &masquerade.clients {
+            let clients = clients.value;
+            let first = if clients.address.is_ipv4() { 96 } else { 0 };
+            self.inside.insert(Prefix {
+                bits: first + u32::from(clients.bits),
+                address: Addr::from(clients.address),
+            });
+        }
+    }
+
+    fn publish(
+        &mut self,
+        index: usize,
+        publish: &config::Publish,
+        network: &Network,
+        obstacles: &mut Vec<Obstacle>,
+    ) {
+        for public in self.public_ends(publish, network, obstacles) {
+            let (server, local) = match publish.server.value {
+                Server::Behind(server) => (server, false),
+                Server::Local => (public, true),
+            };
+            let advertise = publish.advertise.as_ref().map(|given| given.value);
+            let range = publish.passive_ports;
+            let mut flags = 0;
+            for (set, flag) in [
+                (local, publish_flag::LOCAL),
+                (
+                    publish.control_nat == ControlNat::Kernel,
+                    publish_flag::KERNEL_NAT,
+                ),
+                (publish.peer == Peer::Any, publish_flag::ANY_PEER),
+            ] {
+                if set {
+                    flags |= flag;
+                }
+            }
+            let key = PublishKey {
+                addr: Addr::from(public.ip()),
+                port: Port::new(public.port()),
+                pad: 0,
+            };
+            let entry = Publish {
+                server: endpoint(server),
+                advertise: Addr::from(advertise.unwrap_or(public.ip())),
+                flags,
+                passive_first: range.map_or(0, |range| range.first),
+                passive_last: range.map_or(0, |range| range.last),
+                pad: 0,
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+            };
+            if self.published.contains_key(&key) {
+                self.warnings.insert(format!(
+                    "{} is {public} now, which is published already: this entry has no effect",
+                    publish.public.value
+                ));
+                continue;
+            }
+            self.published.insert(key, entry);
+            // A reply carries the server's own port, until it is translated.
+            for number in [public.port(), server.port()] {
+                *self.ports.entry(number).or_default() |= port::PUBLISHED;
+            }
+        }
+    }
+
+    /// The addresses that clients dial; none while the interface that has them has none.
+    fn public_ends(
+        &mut self,
+        publish: &config::Publish,
+        network: &Network,
+        obstacles: &mut Vec<Obstacle>,
+    ) -> Vec<SocketAddr> {
+        let (name, number) = match &publish.public.value {
+            Public::Address(address) => {
+                return vec![*address];
+            }
+            Public::Interface { name, port } => (name, *port),
+        };
+        let Some(link) = network.named(name) else {
+            obstacles.push(no_interface(name, &publish.public.place, network));
+            return Vec::new();
+        };
+        let families: &[bool] = match (publish.server.value, &publish.advertise) {
+            (Server::Behind(server), _) => &[server.is_ipv4()],
+            (Server::Local, Some(advertise)) => &[advertise.value.is_ipv4()],
+            (Server::Local, None) => &[true, false],
+        };
+        let ends: Vec<_> = families
+            .iter()
+            .filter_map(|v4| network.address_of(link.index, *v4))
+            .map(|ip| SocketAddr::new(ip, number))
+            .collect();
+        if ends.is_empty() {
+            self.warnings.insert(format!(
+                "{name} has no address yet: {} will be published when it gets one",
+                publish.server.value
+            ));
+        }
+        ends
+    }
+}
+
+/// A warning of public addresses that are not this machine's, which is well where they are routed
+/// here. There may be thousands.
+pub(super) fn strangers(config: &Config, network: &Network) -> Option<String> {
+    const NAMED: usize = 5;
+    let strangers: BTreeSet<IpAddr> = config
+        .publish
+        .iter()
+        .filter_map(|publish| match &publish.public.value {
+            Public::Address(address) => Some(address.ip()),
+            Public::Interface { .. } => None,
+        })
+        .filter(|ip| !network.has(*ip))
+        .collect();
+    let named: Vec<_> = strangers
+        .iter()
+        .take(NAMED)
+        .map(ToString::to_string)
+        .collect();
+    let named = named.join(", ");
+    match strangers.len() {
+        0 => None,
+        1 => Some(format!(
+            "{named} is no address of this machine: its packets must be routed here all the same"
+        )),
+        count => {
+            let more = match count.saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            Some(format!(
+                "{named}{more} are no addresses of this machine: their packets must be routed here \
+                 all the same"
+            ))
+        }
+    }
+}
+
+pub(super) fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint::new(Addr::from(address.ip()), Port::new(address.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap, HashSet};
+
+    use super::*;
+    use crate::{
+        config::{Place, RunArgs},
+        kernel::{clock::Clock, network::Route},
+    };
+
+    const WAN: u32 = 2;
+    const LAN: u32 = 3;
+
+    fn network() -> Network {
+        network_of(true, true)
+    }
+
+    /// Whether its interfaces have Ethernet headers.
+    fn network_of(wan: bool, lan: bool) -> Network {
+        Network::default()
+            .with_link(WAN, "wan", wan)
+            .with_link(LAN, "lan", lan)
+            .with_address(WAN, "198.51.100.1")
+            .with_address(LAN, "10.0.0.1")
+            .with_route("10.0.0.5", Route::Through(LAN))
+    }
+
+    fn config(publishes: &[&str], lan: &[&str]) -> Config {
+        let strings = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+        let args = RunArgs {
+            wan: vec!["wan".into()],
+            lan: strings(lan),
+            publish: strings(publishes),
+            ..RunArgs::default()
+        };
+        let mut config = Config::default();
+        assert_eq!(config::flags::apply(&args, &mut config), []);
+        config
+    }
+
+    fn derive(publish: &str, network: &Network) -> (Policy, Vec<String>) {
+        let (policy, obstacles) = Policy::derive(&config(&[publish], &[]), network);
+        (policy, obstacles.iter().map(ToString::to_string).collect())
+    }
+
+    fn hooks(policy: &Policy) -> Vec<(&str, Program)> {
+        let hooks = policy.hooks.iter();
+        hooks
+            .map(|hook| (hook.link.name.as_str(), hook.program))
+            .collect()
+    }
+
+    fn key(ip: &str, port: u16) -> PublishKey {
+        let addr = Addr::from(ip.parse::<IpAddr>().unwrap());
+        PublishKey {
+            addr,
+            port: Port::new(port),
+            pad: 0,
+        }
+    }
+
+    const BOTH_WAN: [(&str, Program); 2] =
+        [("wan", Program::WanIngress), ("wan", Program::WanEgress)];
+
+    #[test]
+    fn the_inside_interface_is_the_one_that_leads_to_the_server() {
+        let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:2121", &network());
+        assert_eq!(obstacles, [""; 0]);
+        assert_eq!(
+            hooks(&policy),
+            [BOTH_WAN[0], BOTH_WAN[1], ("lan", Program::LanIngress)]
+        );
+        let flags = policy
+            .interfaces
+            .iter()
+            .map(|(index, it)| (*index, it.flags));
+        assert_eq!(
+            flags.collect::<Vec<_>>(),
+            [
+                (WAN, interface_flag::WAN | interface_flag::ETHERNET),
+                (LAN, interface_flag::LAN | interface_flag::ETHERNET),
+            ]
+        );
+        let entry = policy.published[&key("198.51.100.1", 21)];
+        assert_eq!(entry.server.to_string(), "10.0.0.5:2121");
+        assert_eq!(entry.advertise.to_string(), "198.51.100.1");
+        // A reply carries the server's own port.
+        assert_eq!(policy.ports.keys().copied().collect::<Vec<_>>(), [21, 2121]);
+        assert!(policy.warnings.is_empty());
+    }
+
+    #[test]
+    fn without_an_inside_interface_the_stack_forwards() {
+        for config in [
+            config(&["198.51.100.1:21=10.0.0.5:21"], &["none"]),
+            Config {
+                datapath: Datapath::Stack,
+                ..config(&["198.51.100.1:21=10.0.0.5:21"], &["lan"])
+            },
+        ] {
+            let (policy, obstacles) = Policy::derive(&config, &network());
+            assert_eq!(obstacles, []);
+            assert_eq!(hooks(&policy), BOTH_WAN);
+        }
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_behind_this_gateway_is_refused() {
+        let here = network().with_route("10.0.0.5", Route::Here);
+        let outside = network().with_route("10.0.0.5", Route::Through(WAN));
+        let nowhere = network().with_route("10.0.0.5", Route::None);
+        for (network, named) in [
+            (here, "this machine itself"),
+            (outside, "leaves by wan, which is a WAN interface"),
+            (nowhere, "there is no route to the server 10.0.0.5"),
+        ] {
+            let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
+            assert!(obstacles[0].contains(named), "{obstacles:?}");
+            assert_eq!(hooks(&policy), BOTH_WAN);
+        }
+    }
+
+    fn masquerading(networks: &[&str]) -> Config {
+        let args = RunArgs {
+            wan: vec!["wan".into()],
+            masquerade: networks.iter().map(ToString::to_string).collect(),
+            ..RunArgs::default()
+        };
+        let mut config = Config::default();
+        assert_eq!(config::flags::apply(&args, &mut config), []);
+        config
+    }
+
+    #[test]
+    fn masqueraded_clients_are_known_by_their_networks_and_found_behind_them() {
+        let config = masquerading(&["10.0.0.0/8", "10.0.0.0/8:2121"]);
+        let network = network()
+            .with_link(4, "far", true)
+            .with_way("10.0.0.0/8", WAN)
+            .with_way("10.0.0.0/8", LAN)
+            .with_way("10.0.0.0/8", 4);
+        let (policy, obstacles) = Policy::derive(&config, &network);
+        assert_eq!(obstacles, []);
+        let lans: Vec<_> = hooks(&policy).into_iter().skip(BOTH_WAN.len()).collect();
+        assert_eq!(
+            lans,
+            [("lan", Program::LanIngress), ("far", Program::LanIngress)]
+        );
+        assert_eq!(
+            policy.ports.into_iter().collect::<Vec<_>>(),
+            [(21, port::MASQUERADED), (2121, port::MASQUERADED)]
+        );
+        let only = Prefix {
+            bits: 96 + 8,
+            address: Addr::from_octets([10, 0, 0, 0]),
+        };
+        assert_eq!(policy.inside, HashSet::from([only]));
+    }
+
+    #[test]
+    fn clients_that_only_the_wan_leads_to_are_not_inside() {
+        let network = network().with_way("10.0.0.0/8", WAN);
+        let (_, obstacles) = Policy::derive(&masquerading(&["10.0.0.0/8"]), &network);
+        assert_eq!(
+            obstacles[0].to_string(),
+            "--masquerade 10.0.0.0/8: there is no route to 10.0.0.0/8 but by the WAN: add one, or \
+             name the clients' interface with --lan"
+        );
+    }
+
+    #[test]
+    fn what_a_policy_says_is_in_the_tables_and_nothing_else() {
+        let maps = crate::datapath::maps::scratch(64);
+        let both = Config {
+            masquerade: masquerading(&["10.0.0.0/24:2121", "2001:db8::/32:2121"]).masquerade,
+            ..config(&["198.51.100.1:21=10.0.0.5:990"], &[])
+        };
+        let other = config(&["198.51.100.1:2100=10.0.0.5:21"], &["none"]);
+        let clock = Clock::of_this_kernel().unwrap();
+        for config in [&both, &other, &both] {
+            let (policy, _) = Policy::derive(config, &network());
+            policy.apply(&maps, &clock).unwrap();
+            let published = maps
+                .published
+                .all()
+                .unwrap()
+                .into_iter()
+                .collect::<HashMap<_, _>>();
+            // And each of their addresses without a port.
+            assert_eq!(published, policy.published_and_addresses());
+            assert_eq!(published.len(), 2);
+            let interfaces = maps
+                .interfaces
+                .all()
+                .unwrap()
+                .into_iter()
+                .collect::<BTreeMap<_, _>>();
+            assert_eq!(interfaces, policy.interfaces);
+            let inside = maps
+                .inside
+                .all()
+                .unwrap()
+                .into_iter()
+                .collect::<HashSet<_>>();
+            assert_eq!(inside, policy.inside);
+            let control = port::PUBLISHED | port::MASQUERADED;
+            let marked = maps.ports.marked().into_iter();
+            let marked = marked.map(|(number, byte)| (number, byte & control));
+            assert_eq!(
+                marked.filter(|(_, bits)| *bits != 0).collect::<Vec<_>>(),
+                policy.ports.clone().into_iter().collect::<Vec<_>>()
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_file_names_is_waited_for_and_what_an_argument_names_is_not() {
+        let flag = Place::Flag("--wan eth9".into());
+        let file = Place::File {
+            file: "f.toml".into(),
+            line: 2,
+            key: "gateway.wan".into(),
+        };
+        for (place, awaited) in [(flag, false), (file, true)] {
+            assert_eq!(
+                no_interface("eth9", &place, &network()).is_awaited(),
+                awaited
+            );
+            assert!(!Obstacle::Mistake(Problem::new(&place, "no")).is_awaited());
+        }
+    }
+
+    #[test]
+    fn an_interface_that_is_not_there_is_named_with_those_that_are() {
+        let (_, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &Network::default());
+        assert!(
+            obstacles[0].contains("--wan wan: there is no interface wan"),
+            "{obstacles:?}"
+        );
+        let (_, obstacles) = derive("eth9:21=10.0.0.5:21", &network());
+        assert!(
+            obstacles[0].contains("no interface eth9: there are lan, wan"),
+            "{obstacles:?}"
+        );
+    }
+
+    #[test]
+    fn an_interfaces_address_is_published_as_long_as_it_has_it() {
+        let (policy, _) = derive("wan:21=10.0.0.5:21", &network());
+        assert!(policy.published.contains_key(&key("198.51.100.1", 21)));
+        let without = Network::default()
+            .with_link(WAN, "wan", true)
+            .with_link(LAN, "lan", true)
+            .with_route("10.0.0.5", Route::Through(LAN));
+        let (policy, obstacles) = derive("wan:21=10.0.0.5:21", &without);
+        assert!(policy.published.is_empty() && obstacles.is_empty());
+        assert!(
+            policy
+                .warnings
+                .iter()
+                .any(|it| it.contains("wan has no address yet"))
+        );
+    }
+
+    #[test]
+    fn a_local_server_is_its_own_public_end_in_each_family() {
+        let network = network().with_address(WAN, "2001:db8::1");
+        let (policy, obstacles) = derive("wan:21=local", &network);
+        assert_eq!(obstacles, [""; 0]);
+        for ip in ["198.51.100.1", "2001:db8::1"] {
+            let entry = policy.published[&key(ip, 21)];
+            assert_eq!(entry.flags, publish_flag::LOCAL);
+            assert_eq!(entry.server.addr.to_string(), ip);
+        }
+        assert_eq!(hooks(&policy), BOTH_WAN);
+    }
+
+    #[test]
+    fn two_entries_for_one_address_are_noticed() {
+        let config = config(
+            &["198.51.100.1:21=10.0.0.5:21", "wan:21=10.0.0.5:2121"],
+            &[],
+        );
+        let (policy, _) = Policy::derive(&config, &network());
+        assert_eq!(policy.published.len(), 1);
+        assert_eq!(policy.published[&key("198.51.100.1", 21)].index, 0);
+        assert!(
+            policy
+                .warnings
+                .iter()
+                .any(|it| it.contains("published already"))
+        );
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_works_but_is_mentioned() {
+        let (policy, _) = derive("203.0.113.9:21=10.0.0.5:21", &network());
+        assert_eq!(policy.published.len(), 1);
+        assert!(
+            policy
+                .warnings
+                .iter()
+                .any(|it| it.contains("no address of this machine"))
+        );
+    }
+
+    #[test]
+    fn a_route_that_is_away_for_a_moment_keeps_its_hook() {
+        let (old, _) = derive("198.51.100.1:21=10.0.0.5:21", &network());
+        let away = network().with_route("10.0.0.5", Route::None);
+        let (mut policy, _) = derive("198.51.100.1:21=10.0.0.5:21", &away);
+        assert!(old.has_inside_beside(&policy));
+        let mut unneeded = policy.clone();
+        unneeded.keep_inside(&old, &away, |_| false);
+        assert_eq!(unneeded, policy);
+        policy.keep_inside(&old, &away, |_| true);
+        assert!(!old.has_inside_beside(&policy));
+        assert_eq!(policy, old);
+    }
+
+    #[test]
+    fn a_wan_without_ethernet_is_refused() {
+        let network = network_of(false, true);
+        let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
+        assert_eq!(obstacles.len(), 1);
+        assert!(obstacles[0].contains("wan has no Ethernet header"));
+        assert_eq!(hooks(&policy), [("lan", Program::LanIngress)]);
+    }
+
+    #[test]
+    fn an_inside_without_ethernet_is_left_to_the_stack() {
+        let network = network_of(true, false);
+        let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
+        assert_eq!(obstacles, [""; 0]);
+        assert_eq!(hooks(&policy), BOTH_WAN);
+        assert!(!policy.interfaces.contains_key(&LAN));
+        let said = policy.warnings.first().unwrap();
+        assert!(said.contains("lan has no Ethernet header"), "{said}");
+    }
+}

@@ -1,0 +1,93 @@
+//! The desired state: what the datapath's tables should hold and where its programs should be.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use ftp_nat_common::{
+    abi::{Interface, Publish, PublishKey, interface_flag},
+    wire::addr::Port,
+};
+
+use crate::{
+    datapath::{attach::Hook, maps::Prefix, program::Program},
+    kernel::network::{Link, Network},
+};
+
+/// What the datapath is to know and where it is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Where programs must be.
+    pub hooks: Vec<Hook>,
+    /// The INTERFACES map.
+    pub interfaces: BTreeMap<u32, Interface>,
+    /// The PUBLISHED map.
+    pub published: HashMap<PublishKey, Publish>,
+    /// The INSIDE map.
+    pub inside: HashSet<Prefix>,
+    /// The control ports' bits of the PORTS map.
+    pub ports: BTreeMap<u16, u8>,
+    /// What works, but perhaps not as meant.
+    pub warnings: BTreeSet<String>,
+}
+
+impl Policy {
+    pub(super) fn attach(&mut self, link: &Link, program: Program) {
+        self.hooks.push(Hook {
+            link: link.clone(),
+            program,
+        });
+    }
+
+    pub(super) fn interface(&mut self, link: &Link, flag: u32) {
+        let ethernet = if link.ethernet {
+            interface_flag::ETHERNET
+        } else {
+            0
+        };
+        let entry = self.interfaces.entry(link.index).or_default();
+        entry.flags |= flag | ethernet;
+        entry.mtu = link.mtu;
+    }
+
+    /// Keeps those inside hooks of an earlier policy that are on interfaces which are still there
+    /// and `needed`.
+    pub fn keep_inside(&mut self, old: &Self, network: &Network, needed: impl Fn(u32) -> bool) {
+        for hook in &old.hooks {
+            let index = hook.link.index;
+            if hook.program.is_inside()
+                && !self.has(hook.program, index)
+                && needed(index)
+                && let Some(link) = network.numbered(index)
+            {
+                self.attach(link, hook.program);
+                self.interface(link, interface_flag::LAN);
+            }
+        }
+    }
+
+    /// Whether it has inside hooks that another policy has not.
+    pub fn has_inside_beside(&self, other: &Self) -> bool {
+        self.hooks
+            .iter()
+            .any(|hook| hook.program.is_inside() && !other.has(hook.program, hook.link.index))
+    }
+
+    pub(super) fn has(&self, program: Program, index: u32) -> bool {
+        self.hooks
+            .iter()
+            .any(|hook| hook.program == program && hook.link.index == index)
+    }
+
+    /// The PUBLISHED map: an entry for each published end, and one without a port for each of
+    /// their addresses, by which the datapath knows what a SYN to an unannounced port was after.
+    pub fn published_and_addresses(&self) -> HashMap<PublishKey, Publish> {
+        let mut all = self.published.clone();
+        for key in self.published.keys() {
+            let address = PublishKey {
+                port: Port::new(0),
+                ..*key
+            };
+            all.insert(address, Publish::default());
+        }
+        all
+    }
+}

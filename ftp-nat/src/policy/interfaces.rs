@@ -1,0 +1,105 @@
+//! Which interfaces a configuration means.
+
+use std::net::SocketAddr;
+
+use super::{
+    destinations::{clients, servers},
+    obstacle::{Obstacle, no_interface},
+};
+use crate::{
+    config::{self, Config, Given, Lan, Problem},
+    kernel::network::{Link, Network, Route},
+};
+
+pub(super) fn named(
+    names: &[Given<String>],
+    network: &Network,
+    obstacles: &mut Vec<Obstacle>,
+) -> Vec<Link> {
+    let mut links = Vec::new();
+    for name in names {
+        match network.named(&name.value) {
+            Some(link) => links.push(link.clone()),
+            None => obstacles.push(no_interface(&name.value, &name.place, network)),
+        }
+    }
+    links
+}
+
+pub(super) fn lans(
+    config: &Config,
+    network: &Network,
+    wans: &[Link],
+    obstacles: &mut Vec<Obstacle>,
+) -> Vec<Link> {
+    if !config.redirects() {
+        return Vec::new();
+    }
+    let mut lans: Vec<Link> = Vec::new();
+    match &config.lan {
+        Lan::None => {}
+        Lan::Named(names) => lans = named(names, network, obstacles),
+        Lan::ByRoute => {
+            for (publish, server) in servers(config) {
+                match by_route(server, publish, network, wans) {
+                    Ok(link) if lans.contains(link) => {}
+                    Ok(link) => lans.push(link.clone()),
+                    Err(obstacle) => obstacles.push(obstacle),
+                }
+            }
+            for clients in clients(config) {
+                // A default route leads to everything, but not to the inside.
+                let ways = network.ways_to(&clients.value);
+                let ways: Vec<_> = ways.filter(|link| !wans.contains(link)).collect();
+                if ways.is_empty() {
+                    obstacles.push(Obstacle::NoRoute(Problem::new(
+                        &clients.place,
+                        format!(
+                            "there is no route to {} but by the WAN: add one, or name the \
+                             clients' interface with --lan",
+                            clients.value
+                        ),
+                    )));
+                }
+                for link in ways {
+                    if !lans.contains(link) {
+                        lans.push(link.clone());
+                    }
+                }
+            }
+        }
+    }
+    lans
+}
+
+pub(super) fn by_route<'n>(
+    server: SocketAddr,
+    publish: &config::Publish,
+    network: &'n Network,
+    wans: &[Link],
+) -> Result<&'n Link, Obstacle> {
+    let ip = server.ip();
+    let problem = |what: String| Problem::new(&publish.server.place, what);
+    let link = match network.route(ip) {
+        Route::Through(index) => network.numbered(index),
+        Route::Here => {
+            return Err(Obstacle::Mistake(problem(format!(
+                "{ip} is this machine itself: a server here is `local`"
+            ))));
+        }
+        Route::None => None,
+    };
+    let Some(link) = link else {
+        return Err(Obstacle::NoRoute(problem(format!(
+            "there is no route to the server {ip}: add one, or name its interface with --lan"
+        ))));
+    };
+    if wans.contains(link) {
+        return Err(Obstacle::NoRoute(problem(format!(
+            "the route to the server {ip} leaves by {}, which is a WAN interface: check the route, \
+             or name the server's own interface with --lan",
+            link.name
+        ))));
+    }
+    Ok(link)
+}

@@ -1,0 +1,25 @@
+//! The SETTINGS map.
+
+use ftp_nat_common::abi::Settings;
+
+use crate::{config::Config, kernel::clock::Clock};
+
+/// How long an unfinished line is held while its sender repeats it and its receiver does not answer
+/// keep-alives. Long enough for five lost packets in a row: a sender repeats after 0.2 s, and then
+/// after twice the time each.
+const HOLD: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The settings for the datapath.
+pub fn settings(config: &Config, clock: &Clock, route_epoch: u32) -> Settings {
+    Settings {
+        hz: clock.hz(),
+        mark: config.mark,
+        route_epoch,
+        remap_first: config.remap_ports.first,
+        remap_last: config.remap_ports.last,
+        mss_clamp: config.mss_clamp.number(),
+        pad: [0; 3],
+        mapping_timeout: clock.ticks(config.timeouts.mapping),
+        hold_timeout: clock.ticks(HOLD),
+    }
+}
