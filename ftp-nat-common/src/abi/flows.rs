@@ -1,6 +1,6 @@
 //! FLOWS4 and FLOWS6: one entry for each direction of a connection.
 
-use crate::wire::addr::{Addr, Port, PortPair};
+use crate::wire::addr::{Addr, Endpoint, Port, PortPair};
 use bytemuck::{Pod, Zeroable};
 
 /// Which way a packet goes through the gateway.
@@ -123,3 +123,61 @@ impl Flow {
 const _: () = assert!(size_of::<FlowKey4>() == 12);
 const _: () = assert!(size_of::<FlowKey6>() == 36);
 const _: () = assert!(size_of::<Flow>() == 96);
+
+/// A flow's key, of either family.
+pub trait FlowKey: Copy {
+    /// Whether this is IPv4's.
+    const V4: bool;
+    /// The key of a connection's packets from `src` to `dst`.
+    fn new(src: &Endpoint, dst: &Endpoint) -> Self;
+    /// Where its packets come from.
+    fn source(&self) -> Endpoint;
+    /// Where they go to.
+    fn destination(&self) -> Endpoint;
+}
+
+impl FlowKey for FlowKey4 {
+    const V4: bool = true;
+
+    #[inline(always)]
+    fn new(src: &Endpoint, dst: &Endpoint) -> Self {
+        Self {
+            src: src.addr.v4(),
+            dst: dst.addr.v4(),
+            ports: PortPair::new(src.port, dst.port),
+        }
+    }
+
+    #[inline(always)]
+    fn source(&self) -> Endpoint {
+        Endpoint::new(Addr::from_v4(self.src), self.ports.source())
+    }
+
+    #[inline(always)]
+    fn destination(&self) -> Endpoint {
+        Endpoint::new(Addr::from_v4(self.dst), self.ports.destination())
+    }
+}
+
+impl FlowKey for FlowKey6 {
+    const V4: bool = false;
+
+    #[inline(always)]
+    fn new(src: &Endpoint, dst: &Endpoint) -> Self {
+        Self {
+            src: src.addr,
+            dst: dst.addr,
+            ports: PortPair::new(src.port, dst.port),
+        }
+    }
+
+    #[inline(always)]
+    fn source(&self) -> Endpoint {
+        Endpoint::new(self.src, self.ports.source())
+    }
+
+    #[inline(always)]
+    fn destination(&self) -> Endpoint {
+        Endpoint::new(self.dst, self.ports.destination())
+    }
+}

@@ -27,9 +27,33 @@ use bytemuck::Zeroable;
 
 /// What to do with a segment before its bytes are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// [`PASS`], [`DROP`] or [`INSPECT`].
-    pub verdict: u8,
+#[repr(u32)]
+pub enum Plan {
+    /// Nothing in it is new.
+    Pass = 0,
+    /// It must not be sent on now; its sender repeats it.
+    Drop = 1,
+    /// Its bytes must be read.
+    Inspect = 2,
+}
+
+impl Plan {
+    /// From its number.
+    #[inline(always)]
+    pub const fn of(number: u32) -> Self {
+        match number {
+            0 => Self::Pass,
+            1 => Self::Drop,
+            _ => Self::Inspect,
+        }
+    }
+}
+
+/// A [`Plan`], and where the segment's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Whether it is read.
+    pub verdict: Plan,
     /// Kept bytes that come in front of the payload.
     pub merge: u32,
     /// Which half of [`crate::abi::Lines`] they are in.
@@ -38,13 +62,6 @@ pub struct Plan {
     /// where a line was let go of which the sender has repeated only the start.
     pub skip: u32,
 }
-
-/// Nothing in it is new.
-pub const PASS: u8 = 0;
-/// It must not be sent on now.
-pub const DROP: u8 = 1;
-/// Its bytes must be read.
-pub const INSPECT: u8 = 2;
 
 /// What to do with a segment after its bytes were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +163,16 @@ pub fn start(direction: &mut Direction, isn: u32) {
     direction.flags |= direction_flag::STARTED;
 }
 
+/// Notes the direction's initial sequence number from a SYN with `len` bytes of data, which are not
+/// read (RFC 7413). A SYN that was seen before changes nothing.
+#[inline(always)]
+pub fn start_by_syn(direction: &mut Direction, isn: u32, len: u32) {
+    if direction.flags & direction_flag::STARTED == 0 || direction.isn != isn {
+        start(direction, isn);
+        direction.seen = direction.seen.wrapping_add(len);
+    }
+}
+
 /// What to do with `len` bytes from `seq`, and whether something is to be counted. `last`: nothing
 /// follows them (FIN).
 ///
@@ -159,9 +186,9 @@ pub fn plan(
     last: bool,
     now: u64,
     timeout: u64,
-) -> (Plan, Option<Counter>) {
-    let mut plan = Plan {
-        verdict: PASS,
+) -> (Planned, Option<Counter>) {
+    let mut plan = Planned {
+        verdict: Plan::Pass,
         merge: 0,
         from: 0,
         skip: 0,
@@ -182,15 +209,15 @@ pub fn plan(
         }
         let counter = beyond_a_gap(direction, seq, now, timeout);
         plan.verdict = if matches!(counter, Counter::GapDropped) {
-            DROP
+            Plan::Drop
         } else {
-            INSPECT
+            Plan::Inspect
         };
         return (plan, Some(counter));
     }
     direction.gap_since = 0;
     if distance(seq.wrapping_add(len), direction.seen) > 0 {
-        plan.verdict = INSPECT;
+        plan.verdict = Plan::Inspect;
         plan.skip = ahead.wrapping_neg() as u32;
     }
     (plan, None)

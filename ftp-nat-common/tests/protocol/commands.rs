@@ -394,6 +394,7 @@ fn telnet_commands_hide_no_verb() {
                     seq: first_seq.wrapping_add(at as u32),
                     payload: payload.to_vec(),
                     fin: false,
+                    ..ftp_nat_common::host::Segment::default()
                 };
                 if let Some(sent) = it.pass(false, &segment) {
                     let bytes = sent.payload.into_iter().enumerate();

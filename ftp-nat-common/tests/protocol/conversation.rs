@@ -186,6 +186,7 @@ impl Conversation {
                 seq: self.next[usize::from(is_replies)],
                 payload: rest.to_vec(),
                 fin: false,
+                ..Segment::default()
             };
             let sent = self.pass(is_replies, &segment).expect("held");
             assert!(!sent.payload.is_empty(), "held: {heard:?}");

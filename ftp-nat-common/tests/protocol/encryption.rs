@@ -121,6 +121,7 @@ fn a_repetition_from_before_is_no_return_to_clear_text() {
             seq: seq[usize::from(is_replies)],
             payload: text.into(),
             fin: false,
+            ..Segment::default()
         };
         assert_eq!(it.pass(is_replies, &again), Some(again));
     }
@@ -140,6 +141,7 @@ fn edits_outlive_the_handshake() {
         seq,
         payload: b"PORT 192,168,1,7,195,80\r\n".to_vec(),
         fin: false,
+        ..Segment::default()
     };
     let sent = it.pass(false, &again).unwrap();
     assert_eq!(sent.payload, b"PORT 203,0,113,10,195,80\r\n");

@@ -41,6 +41,7 @@ impl Way {
             seq: self.first.wrapping_add_signed(at),
             payload: text.into(),
             fin,
+            ..Segment::default()
         };
         let sent = self.it.pass(self.is_replies, &segment)?;
         assert!(fin || !sent.fin);
@@ -337,6 +338,7 @@ fn commands_behind_telnet_signals_are_held_from_their_own_start() {
             seq: way.first,
             payload: b"\xff\xf4\xff\xf2PO".to_vec(),
             fin: false,
+            ..Segment::default()
         },
     );
     assert_eq!(way.sent(4, "PO"), at(3, ""));

@@ -338,6 +338,7 @@ impl Wire {
                 seq: end.first.wrapping_add(from as u32),
                 payload: end.out[from..to].to_vec(),
                 fin: end.closed && to == end.out.len(),
+                ..Segment::default()
             },
         };
         self.throw(packet);
@@ -432,6 +433,7 @@ impl Wire {
                     seq: heard.first.wrapping_add(sent as u32),
                     payload: Vec::new(),
                     fin: false,
+                    ..Segment::default()
                 },
             };
             self.throw(answer);

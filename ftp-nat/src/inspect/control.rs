@@ -171,6 +171,7 @@ impl Control {
             seq: tcp.seq,
             payload: tcp.payload.clone(),
             fin: tcp.fin,
+            ..Segment::default()
         };
         if !self.streams[side].is_started() {
             // The capture began later than the connection.

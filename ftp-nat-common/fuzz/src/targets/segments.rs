@@ -83,6 +83,7 @@ impl Scene {
             seq: self.firsts[side].wrapping_add(from as u32),
             payload: text[from..to].to_vec(),
             fin,
+            ..Segment::default()
         };
         self.sent[side] = self.sent[side].max(to as u32);
         let passed = host::pass(

@@ -209,6 +209,7 @@ impl Connection {
             seq: packet.seq,
             payload: packet.payload.clone(),
             fin: packet.flags & FIN != 0,
+            ..Segment::default()
         };
         let limits = Limits {
             timeout: NEVER,

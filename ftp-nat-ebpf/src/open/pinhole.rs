@@ -1,12 +1,10 @@
 //! Opening what a control connection announces.
 
-use crate::control::Scratch;
-use crate::count;
-use crate::interest;
-use crate::kernel::{jiffies, repeat};
-use crate::mapping::{TRIES, random_port};
-use crate::maps;
-use crate::publish;
+use super::port_search::{TRIES, random_port};
+use super::session::is_inside;
+use crate::kernel::helpers::{jiffies, repeat};
+use crate::state::scratch::{self, Pinhole};
+use crate::state::{counters, maps, ports};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use ftp_nat_common::abi::{
     Mapping, MappingKey, PublishKey, Session, Settings, event, kind, port, role, session_flag, side,
@@ -15,79 +13,91 @@ use ftp_nat_common::counter::Counter;
 use ftp_nat_common::gate::{Gate, Opening};
 use ftp_nat_common::wire::addr::{Addr, Endpoint, Port};
 
-/// The one who opens, for one session.
+/// Opens and closes pinholes for one session, and reports what happens in it.
 #[derive(Clone, Copy)]
-pub struct Doorman {
+pub struct Pinholes {
     /// The session's number.
     pub session: u32,
 }
 
-/// The port is ours now.
-const GIVEN: u32 = 0;
-/// Somebody has it.
-const TAKEN: u32 = 1;
-/// The map is full.
-const FULL: u32 = 2;
-
-/// The search for a public port. It lies in the scratch memory, as the mapping that it is for.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Search {
-    key: MappingKey,
-    answer: u32,
+/// How the try for a port ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Try {
+    /// The pinhole is open.
+    Opened = 0,
+    /// The port is in use by another mapping or a control connection.
+    Taken = 1,
+    /// The table is full.
+    Full = 2,
 }
 
-/// Searches for a port, from the one in the scratch memory's key on; gives how it ended.
+impl Try {
+    /// From its number.
+    #[inline(always)]
+    const fn of(number: u32) -> Self {
+        match number {
+            0 => Self::Opened,
+            1 => Self::Taken,
+            _ => Self::Full,
+        }
+    }
+}
+
+/// Searches for a port, from the one in the memory's key on; gives [`Try`].
+///
+/// A global function: the verifier checks it once and by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ftp_nat_search() -> u32 {
-    let Some(mut scratch) = maps::SCRATCH.get_ptr_mut(0) else {
-        return FULL;
-    };
-    repeat(TRIES, &mut scratch, ask);
-    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-    unsafe { (*scratch).search.answer }
+extern "C" fn ftp_nat_search(part: *mut Pinhole) -> u32 {
+    if part.is_null() {
+        return Try::Full as u32;
+    }
+    let mut part = part;
+    repeat(TRIES, &mut part, try_port);
+    // SAFETY: the caller's part of the scratch memory; the loop is over.
+    unsafe { (*part).tried }
 }
 
-/// Asks for the port in the search's key; the next try takes another. 1 ends the loop.
-unsafe extern "C" fn ask(_index: u64, scratch: *mut *mut Scratch) -> i64 {
+/// Tries the port in the key; the next turn takes another. 1 ends the loop.
+unsafe extern "C" fn try_port(_index: u64, part: *mut *mut Pinhole) -> i64 {
     let Some(settings) = maps::SETTINGS.get(0) else {
         return 1;
     };
-    // SAFETY: `repeat` hands over what `ftp_nat_search` has: this CPU's own scratch.
-    let scratch = unsafe { &mut **scratch };
-    let search = &mut scratch.search;
-    search.answer = ask_once(&search.key, &scratch.mapping);
-    if search.answer != TAKEN {
+    // SAFETY: `repeat` hands over what `ftp_nat_search` has.
+    let part = unsafe { &mut **part };
+    let tried = open_on(&part.key, &part.mapping);
+    part.tried = tried as u32;
+    if tried != Try::Taken {
         return 1;
     }
-    search.key.dport = random_port(settings);
+    part.key.dport = random_port(settings);
     0
 }
 
 #[inline(always)]
-fn ask_once(key: &MappingKey, mapping: &Mapping) -> u32 {
+fn open_on(key: &MappingKey, mapping: &Mapping) -> Try {
     // Most ports are no control port of anybody: that is known at a glance.
-    if interest::marks(key.dport) & port::PUBLISHED != 0 {
+    if ports::marks(key.dport) & port::PUBLISHED != 0 {
         let published = PublishKey {
             addr: key.dst,
             port: key.dport,
             pad: 0,
         };
         if maps::PUBLISHED.get_ptr(published).is_some() {
-            return TAKEN;
+            return Try::Taken;
         }
     }
     match maps::MAPPINGS.insert(key, mapping, u64::from(BPF_NOEXIST)) {
-        Ok(()) => return GIVEN,
-        // -EEXIST
+        Ok(()) => return Try::Opened,
+        // EEXIST: there is an entry of this key.
         Err(-17) => {}
-        Err(_) => return FULL,
+        Err(_) => return Try::Full,
     }
     let Some(there) = maps::MAPPINGS.get_ptr(key) else {
-        return TAKEN;
+        return Try::Taken;
     };
-    // SAFETY: a map's entry stays in its place while a program runs.
+    // SAFETY: the entry stays in its place while the program runs.
     let there = unsafe { &*there };
     // The same end announced again, or an announcement that nobody came for in time.
     let free = there.to == mapping.to || jiffies() > there.expires;
@@ -96,13 +106,13 @@ fn ask_once(key: &MappingKey, mapping: &Mapping) -> u32 {
             .insert(key, mapping, u64::from(BPF_ANY))
             .is_ok()
     {
-        GIVEN
+        Try::Opened
     } else {
-        TAKEN
+        Try::Taken
     }
 }
 
-impl Doorman {
+impl Pinholes {
     /// The pinhole for connections from outside to a public port.
     #[inline(always)]
     fn key(session: &Session, public: Port) -> MappingKey {
@@ -136,31 +146,31 @@ impl Doorman {
 
     /// Lets connections from outside in: on the announced port if the peer has that free.
     ///
-    /// The scratch memory comes as a pointer, because the search writes to it as well: through a
-    /// reference, the compiler would take the port that was wanted for the one that was found.
+    /// The memory comes as a pointer, because the search writes to it as well: through a reference,
+    /// the compiler would take the port that was wanted for the one that was found.
     #[inline(always)]
     fn open_inbound(
         &self,
-        scratch: *mut Scratch,
+        part: *mut Pinhole,
         session: &Session,
         wanted: Port,
         hz: u32,
     ) -> Result<Port, Counter> {
-        // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+        // SAFETY: see `scratch`; no reference to it is alive while the search runs.
         unsafe {
-            (*scratch).search.key = Self::key(session, wanted);
-            (*scratch).search.answer = TAKEN;
+            (*part).key = Self::key(session, wanted);
+            (*part).tried = Try::Taken as u32;
         }
-        match ftp_nat_search() {
-            GIVEN => {
-                // SAFETY: as above.
-                let public = unsafe { (*scratch).search.key.dport };
-                interest::note(public, hz);
-                interest::note(wanted, hz);
+        match Try::of(ftp_nat_search(part)) {
+            Try::Opened => {
+                // SAFETY: as above; the search is over.
+                let public = unsafe { (*part).key.dport };
+                ports::mark(public, hz);
+                ports::mark(wanted, hz);
                 Ok(public)
             }
-            FULL => Err(Counter::PassedMapFull),
-            _ => Err(Counter::DeniedNoPort),
+            Try::Full => Err(Counter::PassedMapFull),
+            Try::Taken => Err(Counter::DeniedNoPort),
         }
     }
 
@@ -186,7 +196,7 @@ impl Doorman {
         {
             return Err(Counter::PassedMapFull);
         }
-        interest::note(opening.port, hz);
+        ports::mark(opening.port, hz);
         Ok(opening.port)
     }
 
@@ -194,12 +204,12 @@ impl Doorman {
     #[inline(never)]
     fn event(&self, session: &Session, happening: u32, opening: &Opening, public: Port) {
         let counter = happening & 0xffff;
-        count::add_number(counter, 0);
-        count::tell(|told| {
+        counters::add_number(counter, 0);
+        counters::tell(|told| {
             told.what = (happening >> 16) as u8;
             told.kind = opening.kind;
             told.reason = counter as u16;
-            count::about(told, session, self.session);
+            counters::about(told, session, self.session);
             told.announced = opening.addr;
             told.cause = opening.cause;
             if opening.cause == 0 {
@@ -225,20 +235,18 @@ fn happening(what: u8, counter: Counter) -> u32 {
     u32::from(what) << 16 | counter as u32
 }
 
-impl Gate for Doorman {
+impl Gate for Pinholes {
     #[inline(never)]
     fn open(&mut self, session: &Session, opening: &Opening) -> Result<Port, Counter> {
         if session.flags & session_flag::LOCAL != 0 {
             // Nothing is translated on the way to this machine's own server.
             return Ok(opening.port);
         }
-        let (Some(scratch), Some(settings)) = (maps::SCRATCH.get_ptr_mut(0), maps::SETTINGS.get(0))
-        else {
+        let (Some(part), Some(settings)) = (scratch::pinhole(), maps::SETTINGS.get(0)) else {
             return Err(Counter::PassedMapFull);
         };
-        // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other. Nobody
-        // else writes to its mapping here.
-        let mapping = unsafe { &mut (*scratch).mapping };
+        // SAFETY: see `scratch`; the search does not write to the mapping.
+        let mapping = unsafe { &mut (*part).mapping };
         let passive = opening.kind == kind::PASSIVE;
         let outward = !passive && session.role == role::PUBLISH;
         let to = if outward {
@@ -252,7 +260,7 @@ impl Gate for Doorman {
         let result = if outward {
             self.open_outbound(mapping, session, opening, settings.hz)
         } else {
-            self.open_inbound(scratch, session, opening.port, settings.hz)
+            self.open_inbound(part, session, opening.port, settings.hz)
         };
         let Ok(public) = result else { return result };
         let shown = if outward { Port(0) } else { public };
@@ -280,12 +288,12 @@ impl Gate for Doorman {
 
     #[inline(always)]
     fn is_inside(&mut self, addr: &Addr) -> bool {
-        publish::is_inside(addr)
+        is_inside(addr)
     }
 
     #[inline(always)]
     fn count(&mut self, counter: Counter) {
-        count::add(counter, 0);
+        counters::add(counter, 0);
     }
 
     #[inline(always)]

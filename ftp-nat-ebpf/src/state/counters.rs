@@ -1,7 +1,7 @@
-//! Counting verdicts and telling about them.
+//! Counters, and events for the daemon.
 
-use crate::kernel::jiffies;
-use crate::maps;
+use super::maps;
+use crate::kernel::helpers::jiffies;
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use bytemuck::Zeroable;
 use ftp_nat_common::abi::{Event, Session};
@@ -17,7 +17,7 @@ pub fn add(counter: Counter, bytes: u32) {
 #[inline(always)]
 pub fn add_number(counter: u32, bytes: u32) {
     if let Some(count) = maps::COUNTERS.get_ptr_mut(counter) {
-        // SAFETY: this CPU's own slot; programs on one CPU do not interrupt each other.
+        // SAFETY: this CPU's own slot: see `scratch`.
         unsafe {
             (*count).packets += 1;
             (*count).bytes += u64::from(bytes);
@@ -49,15 +49,16 @@ pub fn tell(fill: impl FnOnce(&mut Event)) {
 /// the daemon looks again until the tick is over.
 #[inline(always)]
 fn wakeup(now: u64) -> u64 {
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
+    let Some(woken) = maps::WOKEN.get_ptr_mut(0) else {
         return BPF_RB_FORCE_WAKEUP.into();
     };
-    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-    let woken = unsafe { &mut (*scratch).woken };
-    if *woken == now {
-        return BPF_RB_NO_WAKEUP.into();
+    // SAFETY: this CPU's own slot: see `scratch`.
+    unsafe {
+        if *woken == now {
+            return BPF_RB_NO_WAKEUP.into();
+        }
+        *woken = now;
     }
-    *woken = now;
     BPF_RB_FORCE_WAKEUP.into()
 }
 

@@ -1,11 +1,11 @@
 //! Control connections: the SYN that begins a session.
 
-use crate::control::{Scratch, Syn};
-use crate::count;
-use crate::flow::create;
-use crate::gateway::Hook;
-use crate::kernel::{Skb, jiffies, random};
-use crate::maps;
+use super::connection::create;
+use crate::kernel::helpers::{jiffies, random};
+use crate::kernel::hook::Hook;
+use crate::kernel::skb::Skb;
+use crate::state::scratch::{Opening, Syn};
+use crate::state::{counters, maps};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::maps::lpm_trie::Key;
 use ftp_nat_common::abi::{
@@ -18,19 +18,16 @@ use ftp_nat_common::wire::addr::{Addr, Endpoint};
 
 /// A client's SYN to a published control address.
 #[inline(never)]
-pub fn publish(skb: &Skb, hook: Hook) -> bool {
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
-        return false;
-    };
-    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-    let (syn, session) = unsafe { (&(*scratch).syn, &mut (*scratch).session) };
+pub fn publish(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
+    // SAFETY: see `scratch`: two fields that lie apart, to which no other reference is alive.
+    let (syn, session) = unsafe { (&(*part).syn, &mut (*part).session) };
     let public = &syn.destination;
     let wanted = PublishKey {
         addr: public.addr,
         port: public.port,
         pad: 0,
     };
-    // SAFETY: a map's entry stays in its place while a program runs.
+    // SAFETY: the entry stays in its place while the program runs.
     let Some(found) = (unsafe { maps::PUBLISHED.get(wanted) }) else {
         return false;
     };
@@ -53,18 +50,15 @@ pub fn publish(skb: &Skb, hook: Hook) -> bool {
     session.passive_first = found.passive_first;
     session.passive_last = found.passive_last;
     session.index = found.index;
-    begin(skb, hook, scratch)
+    begin(skb, hook, part)
 }
 
 /// A SYN of an inside client to an outside server's control port, before the kernel's own NAT: its
 /// own address is noted for [`masquerade`].
 #[inline(never)]
-pub(crate) fn note_client() {
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
-        return;
-    };
-    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-    let syn = unsafe { &(*scratch).syn };
+pub(crate) fn note_client(part: *mut Opening) {
+    // SAFETY: see `scratch`.
+    let syn = unsafe { &(*part).syn };
     if is_inside(&syn.source.addr) {
         let _ = maps::CLIENTS.insert(client_key(syn), syn.source, u64::from(BPF_ANY));
     }
@@ -72,12 +66,9 @@ pub(crate) fn note_client() {
 
 /// The same SYN at the WAN, translated by the kernel's own NAT: we read the connection.
 #[inline(never)]
-pub(crate) fn masquerade(skb: &Skb, hook: Hook) -> bool {
-    let Some(scratch) = maps::SCRATCH.get_ptr_mut(0) else {
-        return false;
-    };
-    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-    let (syn, session) = unsafe { (&(*scratch).syn, &mut (*scratch).session) };
+pub(crate) fn masquerade(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
+    // SAFETY: see `scratch`: two fields that lie apart, to which no other reference is alive.
+    let (syn, session) = unsafe { (&(*part).syn, &mut (*part).session) };
     session.inside = match maps::CLIENTS.get_ptr(client_key(syn)) {
         // SAFETY: the entry may be reused while it is read, by another client at worst: then the
         // announced address is not its own, and nothing opens.
@@ -92,7 +83,7 @@ pub(crate) fn masquerade(skb: &Skb, hook: Hook) -> bool {
     session.passive_first = 0;
     session.passive_last = 0;
     session.index = 0;
-    begin(skb, hook, scratch)
+    begin(skb, hook, part)
 }
 
 #[inline(always)]
@@ -111,9 +102,9 @@ pub(crate) fn is_inside(addr: &Addr) -> bool {
 
 /// Makes the session that lies in the scratch memory, and the flows of its control connection.
 #[inline(always)]
-fn begin(skb: &Skb, hook: Hook, scratch: *mut Scratch) -> bool {
-    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-    let session = unsafe { &mut (*scratch).session };
+fn begin(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
+    // SAFETY: see `scratch`; no other reference to it is alive.
+    let session = unsafe { &mut (*part).session };
     session.pad = 0;
     session.born = jiffies();
     session.asked = Asked::default();
@@ -121,7 +112,7 @@ fn begin(skb: &Skb, hook: Hook, scratch: *mut Scratch) -> bool {
     segment::reset(&mut session.commands);
     segment::reset(&mut session.replies);
     // SAFETY: as above.
-    segment::start(&mut session.commands, unsafe { (*scratch).syn.seq });
+    segment::start(&mut session.commands, unsafe { (*part).syn.seq });
     // Complete, and too large to be passed by value.
     let session = &*session;
     let mut number = random() | 1;
@@ -137,12 +128,12 @@ fn begin(skb: &Skb, hook: Hook, scratch: *mut Scratch) -> bool {
         tries += 1;
     }
     if tries == 4 {
-        count::add(Counter::PassedMapFull, 0);
+        counters::add(Counter::PassedMapFull, 0);
         return false;
     }
     let no_nat = session.flags & (session_flag::KERNEL_NAT | session_flag::LOCAL) != 0;
     // SAFETY: as above.
-    let connection = unsafe { &mut (*scratch).connection };
+    let connection = unsafe { &mut (*part).connection };
     connection.outside = session.outside;
     connection.public = session.public;
     connection.inside = session.inside;
@@ -150,17 +141,17 @@ fn begin(skb: &Skb, hook: Hook, scratch: *mut Scratch) -> bool {
     connection.kind = kind::CONTROL;
     connection.flags = if no_nat { flow_flag::NO_NAT } else { 0 };
     connection.server_inside = u8::from(session.role == role::PUBLISH);
-    if !create(skb, hook, false) {
+    if !create(skb, hook, part, false) {
         let _ = maps::SESSIONS.remove(number);
-        count::add(Counter::PassedMapFull, 0);
+        counters::add(Counter::PassedMapFull, 0);
         return false;
     }
-    count::add(Counter::SessionOpened, 0);
-    count::tell(|told| {
+    counters::add(Counter::SessionOpened, 0);
+    counters::tell(|told| {
         told.what = event::SESSION;
         told.kind = kind::CONTROL;
         told.reason = Counter::SessionOpened as u16;
-        count::about(told, session, number);
+        counters::about(told, session, number);
     });
     true
 }

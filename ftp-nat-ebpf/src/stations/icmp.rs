@@ -4,32 +4,18 @@
 //! An error quotes the start of the packet that it is about, as its sender saw that: so the quoted
 //! addresses, port and checksums are translated as well (RFC 5508 section 4.2).
 
-use crate::count;
-use crate::flow;
-use crate::gateway::{Hook, NEXT};
-use crate::interest::{IPV4, TRANSLATED};
-use crate::kernel::{Skb, redirect_by_route};
-use crate::maps;
-use crate::packet::{IP, Ipv4, Ipv6, TCP, tcp};
-use crate::translate::{ONE_HOP, ONE_HOP_V6};
+use crate::forward::translate::{ONE_HOP, ONE_HOP_V6};
+use crate::kernel::hook::{Hook, NEXT};
+use crate::kernel::route::redirect_by_route;
+use crate::kernel::skb::{Skb, TRANSLATED};
+use crate::packet::headers::{IP, IPV4, Ipv4, Ipv6, TCP};
+use crate::packet::icmp::HEADER;
+use crate::state::{counters, flows, maps};
 use ftp_nat_common::abi::{Flow, flow_flag};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::{Addr, Endpoint, Port};
 use ftp_nat_common::wire::checksum::{apply, difference, fold, of_addr};
-
-/// Length of the ICMP header of errors: the quoted packet stands behind it.
-const HEADER: u32 = 8;
-
-/// Whether an ICMP message is an error: for IPv4 unreachable, time exceeded or parameter problem
-/// (RFC 792), for IPv6 one of RFC 4443's four.
-#[inline(always)]
-pub fn is_error(skb: &Skb, v4: bool, at: u32) -> bool {
-    match skb.load::<u8>(at) {
-        Some(kind) if v4 => kind == 3 || kind == 11 || kind == 12,
-        Some(kind) => (1..=4).contains(&kind),
-        None => false,
-    }
-}
+use ftp_nat_common::wire::tcp::offset;
 
 /// An error and the start of the packet that it quotes.
 struct Quote {
@@ -119,7 +105,7 @@ fn quote6(skb: &Skb) -> Option<Quote> {
 #[inline(always)]
 fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
     // The quoted packet went the other way: its destination is where this direction's come from.
-    let Some(flow) = flow::find(&quote.destination, &quote.source, hook.side()) else {
+    let Some(flow) = flows::find(&quote.destination, &quote.source, hook.side()) else {
         return NEXT;
     };
     // SAFETY: a map's entry stays in its place while a program runs.
@@ -136,10 +122,10 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
     if !inner::<V4>(skb, quote, flow, inbound)
         || !outer::<V4>(skb, quote, flow, inbound, redirected)
     {
-        count::add(Counter::PassedNoRoom, 0);
+        counters::add(Counter::PassedNoRoom, 0);
         return NEXT;
     }
-    count::add(
+    counters::add(
         if inbound {
             Counter::IcmpInbound
         } else {
@@ -184,7 +170,7 @@ fn inner<const V4: bool>(skb: &Skb, quote: &Quote, flow: &Flow, inbound: bool) -
         return false;
     }
     // Eight bytes of the transport header are certain, more are usual.
-    let check = quote.tcp + tcp::CHECKSUM;
+    let check = quote.tcp + offset::CHECKSUM;
     if let Some(old) = skb.load::<u16>(check) {
         let both = u64::from(flow.addr_diff) + u64::from(flow.port_diff);
         let new = apply(old, fold(both));

@@ -5,12 +5,13 @@
 //! and port differences separately: an unfinished checksum covers the addresses only. The rest is
 //! written straight into the packet.
 
-use crate::flow::Net;
-use crate::kernel::Skb;
-use crate::packet::{IP, Ipv4, Ipv6, Packet, tcp};
+use crate::kernel::skb::Skb;
+use crate::packet::headers::{IP, Ipv4, Ipv6};
+use crate::packet::segment::{Headers, Packet};
 use ftp_nat_common::abi::{Flow, side};
 use ftp_nat_common::wire::addr::PortPair;
 use ftp_nat_common::wire::checksum::{apply, fold};
+use ftp_nat_common::wire::tcp::offset;
 
 /// What a word changes by whose first byte counts down by one: an IPv4 header's time to live.
 pub const ONE_HOP: u16 = 0xfeff_u16.to_be();
@@ -20,18 +21,18 @@ pub const ONE_HOP_V6: u16 = 0xfffe_u16.to_be();
 /// Translates the packet; `forwarded`: it does not go through the stack, which would count its
 /// time to live down.
 #[inline(always)]
-pub fn translate<N: Net>(
+pub fn translate<N: Headers>(
     skb: &Skb,
     packet: &Packet<N>,
     flow: &Flow,
     side: u32,
     forwarded: bool,
 ) -> bool {
-    let check = packet.tcp + tcp::CHECKSUM;
+    let check = packet.tcp + offset::CHECKSUM;
     if !skb.add_to_checksum(check, flow.addr_diff, true) {
         return false;
     }
-    // 0xffff is zero's other face: the port is kept.
+    // 0 and 0xffff are both zero in ones' complement: the port is kept.
     if flow.port_diff != 0 && flow.port_diff != 0xffff {
         if !skb.add_to_checksum(check, flow.port_diff, false) {
             return false;
@@ -54,8 +55,8 @@ pub fn translate<N: Net>(
 
 /// Straight into the packet where they nearly always are, behind an IP header without options.
 #[inline(always)]
-fn write_ports<N: Net>(skb: &Skb, packet: &Packet<N>, ports: PortPair) -> bool {
-    let usual = IP as usize + N::HEADER;
+fn write_ports<N: Headers>(skb: &Skb, packet: &Packet<N>, ports: PortPair) -> bool {
+    let usual = IP as usize + N::LEN;
     if packet.tcp as usize != usual {
         return skb.store(packet.tcp, &ports);
     }

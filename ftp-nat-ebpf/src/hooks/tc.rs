@@ -1,23 +1,16 @@
-//! The entrances: the one look that tells FTP from the rest, before anything else is done.
+//! TC's hooks: the first look, which tells FTP from the rest before anything else is done.
 
-use crate::count;
-use crate::gateway::{Hook, NEXT};
-use crate::icmp;
-use crate::kernel::{Skb, jiffies};
-use crate::maps;
-use crate::packet::{self, Carries, IP, Reach, tcp};
+use crate::kernel::hook::{Hook, NEXT};
+use crate::kernel::skb::{Skb, TRANSLATED};
+use crate::packet::headers::{IP, IPV4, IPV6};
+use crate::packet::icmp;
+use crate::packet::reach::{self, Carries, Reach};
+use crate::state::{counters, maps, ports};
 use aya_ebpf::programs::TcContext;
-use ftp_nat_common::abi::{PublishKey, port, station};
+use ftp_nat_common::abi::{PublishKey, station};
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::wire::addr::{Addr, Port, PortPair};
-
-/// The note on a packet that was translated already and only passes the WAN's egress hook.
-pub const TRANSLATED: u32 = 0xf7a7;
-
-/// IPv4's EtherType, as it lies in the packet.
-pub const IPV4: u32 = 0x0800_u16.to_be() as u32;
-/// IPv6's.
-const IPV6: u32 = 0x86dd_u16.to_be() as u32;
+use ftp_nat_common::wire::addr::{Addr, Port};
+use ftp_nat_common::wire::tcp::flag;
 
 /// A packet comes to a hook: what may be of FTP goes on to a station, which decides; all else goes
 /// its way. Gives TC's verdict.
@@ -31,15 +24,15 @@ pub fn enter(ctx: &TcContext, hook: Hook) -> i32 {
     let skb = Skb::new(ctx);
     let protocol = skb.protocol();
     let reach = if protocol == IPV4 {
-        packet::reach4(&skb)
+        reach::reach4(&skb)
     } else if protocol == IPV6 {
-        packet::reach6(&skb)
+        reach::reach6(&skb)
     } else {
         return NEXT;
     };
     let to = match reach.carries {
         Carries::Tcp => {
-            if of(reach.ports) == 0 {
+            if ports::marks_of_pair(reach.ports) == 0 {
                 if hook == Hook::WanIngress {
                     unannounced(&skb, protocol == IPV4, reach);
                 }
@@ -64,7 +57,7 @@ pub fn enter(ctx: &TcContext, hook: Hook) -> i32 {
         }
         // The VLAN's own interface has its own hooks.
         Some(_) => {
-            count::add(Counter::PassedVlan, skb.len().wrapping_sub(IP));
+            counters::add(Counter::PassedVlan, skb.len().wrapping_sub(IP));
             return NEXT;
         }
     }
@@ -74,7 +67,7 @@ pub fn enter(ctx: &TcContext, hook: Hook) -> i32 {
     } else {
         go_on(ctx, station::ICMP);
     }
-    count::add(Counter::PassedNoStation, skb.len().wrapping_sub(IP));
+    counters::add(Counter::PassedNoStation, skb.len().wrapping_sub(IP));
     NEXT
 }
 
@@ -91,20 +84,11 @@ fn go_on(ctx: &TcContext, station: u32) {
     core::hint::black_box(());
 }
 
-/// What is known of a packet's ports: 0, it is none of ours; else the marks of both.
-#[inline(always)]
-pub fn of(ports: PortPair) -> u8 {
-    let Some(known) = maps::PORTS.get(0) else {
-        return 0;
-    };
-    known.0[ports.source().place()] | known.0[ports.destination().place()]
-}
-
 /// A packet on ports that are none of ours. A SYN to a published address may come to a port that
 /// its sender took for an announced one: counted, so that an operator sees it.
 #[inline(always)]
 fn unannounced(skb: &Skb, v4: bool, reach: Reach) {
-    if reach.flags & (tcp::SYN | tcp::ACK_FLAG) != tcp::SYN {
+    if reach.flags & (flag::SYN | flag::ACK) != flag::SYN {
         return;
     }
     // Below lie the services of the gateway itself.
@@ -112,7 +96,7 @@ fn unannounced(skb: &Skb, v4: bool, reach: Reach) {
         return;
     }
     if is_published(skb, v4) {
-        count::add(Counter::DeniedUnannounced, skb.len().wrapping_sub(IP));
+        counters::add(Counter::DeniedUnannounced, skb.len().wrapping_sub(IP));
     }
 }
 
@@ -131,25 +115,4 @@ fn is_published(skb: &Skb, v4: bool) -> bool {
         pad: 0,
     };
     maps::PUBLISHED.get_ptr(key).is_some()
-}
-
-/// The marks of one port.
-#[inline(always)]
-pub fn marks(port: Port) -> u8 {
-    maps::PORTS.get(0).map_or(0, |known| known.0[port.place()])
-}
-
-/// Makes packets on this port interesting from now on. The daemon forgets it when no flow has used
-/// it for long.
-#[inline(always)]
-pub fn note(of: Port, hz: u32) {
-    let Some(known) = maps::PORTS.get_ptr_mut(0) else {
-        return;
-    };
-    // SAFETY: the map's value is that large; single bytes are written whole, and a lost race only
-    // loses to the same epoch.
-    unsafe {
-        let mark = &mut (*known).0[of.place()];
-        *mark = (*mark & !port::EPOCH) | port::epoch(jiffies(), hz);
-    }
 }

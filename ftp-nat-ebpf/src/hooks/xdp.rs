@@ -1,17 +1,17 @@
-//! The fast path of data connections: XDP sees their packets before the stack has made anything of
-//! them.
+//! XDP's hooks: the fast path of data connections, whose packets it sees before the stack has made
+//! anything of them.
 //!
 //! It takes what needs no thought: a plain TCP segment of a flow that TC has opened, whose next hop
 //! TC has looked up within the last second. All else passes, and meets TC.
 
-use crate::count;
-use crate::flow::Net;
-use crate::forward::is_fresh;
-use crate::gateway::{Hook, note};
-use crate::interest;
-use crate::kernel::{Frame, redirect};
-use crate::packet::{IP, Ipv4, Ipv6, TCP, Tcp, tcp};
-use crate::translate::{header4, header6};
+use crate::forward::send::is_fresh;
+use crate::forward::translate::{header4, header6};
+use crate::kernel::frame::Frame;
+use crate::kernel::hook::Hook;
+use crate::kernel::route::redirect;
+use crate::packet::headers::{IP, Ipv4, Ipv6, TCP, Tcp};
+use crate::state::flows::{self, Table};
+use crate::state::{counters, ports};
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::programs::XdpContext;
 use bytemuck::{Pod, Zeroable};
@@ -19,6 +19,7 @@ use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, flow_flag, kind, side};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::{Addr, PortPair};
 use ftp_nat_common::wire::checksum::{apply, fold, of_addr};
+use ftp_nat_common::wire::tcp::flag;
 
 /// EtherTypes, as they lie in the frame.
 const IPV4: u16 = 0x0800_u16.to_be();
@@ -70,7 +71,7 @@ pub fn enter(ctx: &XdpContext, hook: Hook) -> u32 {
 #[inline(always)]
 fn ipv4(frame: &Frame, hook: Hook) -> Option<u32> {
     let Headers4 { ip, tcp, .. } = *frame.view::<Headers4>()?;
-    if ip.protocol != TCP || interest::of(tcp.ports) == 0 {
+    if ip.protocol != TCP || ports::marks_of_pair(tcp.ports) == 0 {
         return None;
     }
     // Options and fragments are TC's.
@@ -83,7 +84,9 @@ fn ipv4(frame: &Frame, hook: Hook) -> Option<u32> {
         ports: tcp.ports,
     };
     let total = u32::from(u16::from_be(ip.total));
-    let flow = take(frame, hook, &key, total, ip.ttl, tcp.flags)?;
+    let entry = take(frame, hook, &key, total, ip.ttl, tcp.flags)?;
+    // SAFETY: the entry stays in its place while the program runs.
+    let flow = unsafe { &*entry };
     let addresses = u64::from(ip.src) + u64::from(ip.dst);
     if is_unfinished(
         &tcp,
@@ -100,13 +103,13 @@ fn ipv4(frame: &Frame, hook: Hook) -> Option<u32> {
         headers.ip = ip;
         headers.tcp = tcp;
     });
-    changed.then(|| send(flow, hook, &tcp, total))
+    changed.then(|| send(entry, hook, &tcp, total))
 }
 
 #[inline(always)]
 fn ipv6(frame: &Frame, hook: Hook) -> Option<u32> {
     let Headers6 { ip, tcp, .. } = *frame.view::<Headers6>()?;
-    if ip.next != TCP || interest::of(tcp.ports) == 0 {
+    if ip.next != TCP || ports::marks_of_pair(tcp.ports) == 0 {
         return None;
     }
     let key = FlowKey6 {
@@ -116,7 +119,9 @@ fn ipv6(frame: &Frame, hook: Hook) -> Option<u32> {
     };
     let len = u32::from(u16::from_be(ip.len));
     let total = len + size_of::<Ipv6>() as u32;
-    let flow = take(frame, hook, &key, total, ip.hop_limit, tcp.flags)?;
+    let entry = take(frame, hook, &key, total, ip.hop_limit, tcp.flags)?;
+    // SAFETY: the entry stays in its place while the program runs.
+    let flow = unsafe { &*entry };
     let addresses = of_addr(&ip.src, false) + of_addr(&ip.dst, false);
     if is_unfinished(&tcp, addresses, len) {
         return None;
@@ -129,27 +134,27 @@ fn ipv6(frame: &Frame, hook: Hook) -> Option<u32> {
         headers.ip = ip;
         headers.tcp = tcp;
     });
-    changed.then(|| send(flow, hook, &tcp, total))
+    changed.then(|| send(entry, hook, &tcp, total))
 }
 
 /// The flow of a packet that XDP may send.
 #[inline(always)]
-fn take<N: Net>(
+fn take<N: Table>(
     frame: &Frame,
     hook: Hook,
     key: &N,
     total: u32,
     ttl: u8,
     flags: u8,
-) -> Option<&'static mut Flow> {
-    // SAFETY: a map's entry stays in its place while a program runs; a direction's
-    // packets seldom run on two CPUs, and what that loses are counts.
-    let flow = unsafe { &mut *key.find(hook.side())? };
+) -> Option<*mut Flow> {
+    let entry = key.find(hook.side())?;
+    // SAFETY: the entry stays in its place while the program runs.
+    let flow = unsafe { &*entry };
     let fits = total <= flow.out_mtu && total.wrapping_add(IP) <= frame.len() && ttl > 1;
     let plain = flow.kind != kind::CONTROL
         && flow.flags & (flow_flag::XDP | flow_flag::NO_NAT) == flow_flag::XDP
-        && flags & (tcp::SYN | tcp::FIN | tcp::RST) == 0;
-    (fits && plain && is_fresh(flow)).then_some(flow)
+        && flags & (flag::SYN | flag::FIN | flag::RST) == 0;
+    (fits && plain && is_fresh(flow)).then_some(entry)
 }
 
 /// Whether a checksum covers only the pseudo header so far (CHECKSUM_PARTIAL), so that the hardware,
@@ -176,9 +181,9 @@ fn segment(tcp: &mut Tcp, flow: &Flow, hook: Hook) {
 }
 
 #[inline(always)]
-fn send(flow: &mut Flow, hook: Hook, tcp: &Tcp, total: u32) -> u32 {
-    note(flow, tcp.flags, u32::from_be(tcp.ack), total);
-    count::add(
+fn send(flow: *mut Flow, hook: Hook, tcp: &Tcp, total: u32) -> u32 {
+    flows::note(flow, tcp.flags, u32::from_be(tcp.ack), total);
+    counters::add(
         if hook == Hook::WanIngress {
             Counter::InboundXdp
         } else {
@@ -186,5 +191,6 @@ fn send(flow: &mut Flow, hook: Hook, tcp: &Tcp, total: u32) -> u32 {
         },
         total,
     );
-    redirect(flow.out_ifindex) as u32
+    // SAFETY: the entry stays in its place while the program runs.
+    redirect(unsafe { (*flow).out_ifindex }) as u32
 }

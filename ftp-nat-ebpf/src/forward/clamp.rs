@@ -1,38 +1,24 @@
 //! The segment size that a redirected connection agrees on: its SYNs bypass the firewall's rule for
 //! that, and the ICMP errors of a path that is narrower further on are often lost.
 
-use crate::control::Scratch;
-use crate::count;
-use crate::flow::Net;
-use crate::kernel::{Skb, repeat};
-use crate::maps;
-use crate::packet::{IP, Packet, tcp};
+use crate::kernel::helpers::repeat;
+use crate::kernel::skb::Skb;
+use crate::packet::headers::IP;
+use crate::packet::segment::{Headers, Packet};
+use crate::state::scratch::{self, Clamping};
+use crate::state::{counters, maps};
 use ftp_nat_common::abi::{Flow, mss};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::checksum::difference;
+use ftp_nat_common::wire::tcp::offset;
 
 /// The option of the maximum segment size (RFC 9293 section 3.2), and its length.
 const MSS: [u8; 2] = [2, 4];
 
-/// Where the walk through a SYN's options is.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Clamping {
-    /// Where the next option starts.
-    at: u32,
-    /// Where the options end.
-    end: u32,
-    /// The largest segment to allow.
-    most: u32,
-    /// Where the segment size stands; 0: not found.
-    found: u32,
-}
-
 /// Cuts the segment size that a SYN offers; false: the packet could not be written to.
 #[inline(always)]
-pub fn clamp<N: Net>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
-    let (Some(scratch), Some(settings)) = (maps::SCRATCH.get_ptr_mut(0), maps::SETTINGS.get(0))
-    else {
+pub fn clamp<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
+    let (Some(walk), Some(settings)) = (scratch::clamping(), maps::SETTINGS.get(0)) else {
         return true;
     };
     let most = match settings.mss_clamp {
@@ -45,27 +31,27 @@ pub fn clamp<N: Net>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
         }
         size => u32::from(size),
     };
-    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
+    // SAFETY: see `scratch`.
     unsafe {
-        (*scratch).clamping = Clamping {
-            at: packet.tcp + tcp::OPTIONS,
+        *walk = Clamping {
+            at: packet.tcp + offset::OPTIONS,
             end: packet.payload,
             most,
             found: 0,
         };
     }
-    let check = packet.tcp + tcp::CHECKSUM;
-    shrink(skb, scratch, check)
+    let check = packet.tcp + offset::CHECKSUM;
+    shrink(skb, walk, check)
 }
 
 /// Finds the option and writes the size over it.
 #[inline(never)]
-fn shrink(skb: &Skb, scratch: *mut Scratch, check: u32) -> bool {
-    let mut walk = Walk { skb, scratch };
+fn shrink(skb: &Skb, clamping: *mut Clamping, check: u32) -> bool {
+    let mut walk = Walk { skb, clamping };
     // As many options as fit into 40 bytes.
     repeat(40, &mut walk, step);
-    // SAFETY: this CPU's own scratch; programs on one CPU do not interrupt each other.
-    let clamping = unsafe { &(*scratch).clamping };
+    // SAFETY: see `scratch`; the loop is over.
+    let clamping = unsafe { &*clamping };
     if clamping.found == 0 {
         return true;
     }
@@ -81,7 +67,7 @@ fn shrink(skb: &Skb, scratch: *mut Scratch, check: u32) -> bool {
     if clamping.found.wrapping_sub(check) % 2 == 1 {
         change = change.swap_bytes();
     }
-    count::add(Counter::MssClamped, 0);
+    counters::add(Counter::MssClamped, 0);
     skb.store(clamping.found, &new) && skb.add_to_checksum(check, change, false)
 }
 
@@ -89,13 +75,13 @@ fn shrink(skb: &Skb, scratch: *mut Scratch, check: u32) -> bool {
 #[repr(C)]
 struct Walk<'a> {
     skb: &'a Skb,
-    scratch: *mut Scratch,
+    clamping: *mut Clamping,
 }
 
 /// One option; 1 ends the loop.
 unsafe extern "C" fn step(_index: u64, walk: *mut Walk<'_>) -> i64 {
     // SAFETY: `repeat` hands over what `shrink` has; the scratch outlives the loop.
-    let (skb, clamping) = unsafe { ((*walk).skb, &mut (*(*walk).scratch).clamping) };
+    let (skb, clamping) = unsafe { ((*walk).skb, &mut *(*walk).clamping) };
     if clamping.at < IP || clamping.at.wrapping_add(4) > clamping.end {
         return 1;
     }

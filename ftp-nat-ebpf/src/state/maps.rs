@@ -16,8 +16,6 @@ use ftp_nat_common::abi::{
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
 
-use crate::control::Scratch;
-
 /// Entries of the maps that hold flows, two a connection. The daemon sets the real sizes when it
 /// loads the object.
 const FLOWS: u32 = 1 << 19;
@@ -85,9 +83,9 @@ pub(crate) static COUNTERS: PerCpuArray<Count> =
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 19, 0);
 
-/// A CPU's scratch memory: the stack has 512 bytes.
+/// When this CPU woke the daemon last for an event, in jiffies.
 #[map]
-pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static WOKEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// The programs behind the entrances.
 #[map]

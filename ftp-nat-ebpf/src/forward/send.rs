@@ -1,0 +1,202 @@
+//! Sending a translated packet on.
+
+use crate::kernel::helpers::jiffies;
+use crate::kernel::hook::{DROP, Hook, NEXT};
+use crate::kernel::route::{redirect, redirect_by_route, redirect_to, route};
+use crate::kernel::skb::{Skb, TRANSLATED};
+use crate::packet::headers::{IP, IPV4, Ipv4, Ipv6};
+use crate::packet::segment::{Headers, Packet};
+use crate::state::{counters, maps, scratch};
+use ftp_nat_common::abi::{Flow, Interface, flow_flag, interface_flag};
+use ftp_nat_common::counter::Counter;
+use ftp_nat_common::wire::addr::Addr;
+
+/// How a packet leaves.
+#[derive(Clone, Copy)]
+pub enum Way {
+    /// Straight to the other interface.
+    Redirect,
+    /// Through the stack.
+    Stack,
+}
+
+impl Way {
+    /// Whether it leaves straight.
+    #[inline(always)]
+    pub fn is_redirect(self) -> bool {
+        matches!(self, Self::Redirect)
+    }
+}
+
+/// How this packet leaves. What cannot be redirected goes to the stack, which sends the ICMP error
+/// that is due: before its forward chain, so no rule of a firewall has a say in it. `counts`: it is
+/// counted so; a control segment is looked at twice.
+#[inline(always)]
+pub fn way<N: Headers>(
+    skb: &Skb,
+    hook: Hook,
+    packet: &Packet<N>,
+    flow: &Flow,
+    counts: bool,
+) -> Way {
+    if flow.out_ifindex == 0 || hook == Hook::WanEgress {
+        return Way::Stack;
+    }
+    if packet.ttl <= 1 {
+        if counts {
+            counters::add(Counter::PassedTtl, packet.total);
+        }
+        return Way::Stack;
+    }
+    // A super-packet is sent as segments of this size.
+    let segment = skb.gso_size();
+    let longest = if segment == 0 {
+        packet.total
+    } else {
+        packet.payload - IP + segment
+    };
+    if longest > flow.out_mtu {
+        if counts {
+            counters::add(Counter::PassedTooBig, packet.total);
+        }
+        return Way::Stack;
+    }
+    Way::Redirect
+}
+
+/// Sends it; gives TC's verdict.
+#[inline(always)]
+pub fn forward<N: Headers>(
+    skb: &Skb,
+    hook: Hook,
+    packet: &Packet<N>,
+    entry: *mut Flow,
+    way: Way,
+) -> i32 {
+    // SAFETY: the entry stays in its place while the program runs.
+    let flow = unsafe { &*entry };
+    let inbound = hook == Hook::WanIngress;
+    if way.is_redirect() {
+        counters::add(
+            if inbound {
+                Counter::InboundRedirected
+            } else {
+                Counter::OutboundRedirected
+            },
+            packet.total,
+        );
+        if !inbound {
+            // It comes by the WAN's egress hook, translated already.
+            skb.set_note(TRANSLATED);
+        }
+        if is_fresh(flow) {
+            return if skb.change::<[u16; 6]>(0, |macs| *macs = flow.macs) {
+                redirect(flow.out_ifindex)
+            } else {
+                DROP
+            };
+        }
+        return refresh(skb, entry, inbound);
+    }
+    counters::add(
+        if inbound {
+            Counter::InboundStack
+        } else {
+            Counter::OutboundStack
+        },
+        packet.total,
+    );
+    if let Some(settings) = maps::SETTINGS.get(0) {
+        skb.add_mark(settings.mark);
+    }
+    NEXT
+}
+
+/// An interface that flows may be redirected through in this role ([`interface_flag`]); None: they
+/// may not.
+#[inline(always)]
+pub fn redirectable(ifindex: u32, role: u32) -> Option<&'static Interface> {
+    // SAFETY: a map's entry stays in its place while a program runs.
+    let interface = unsafe { maps::INTERFACES.get(ifindex) }?;
+    let wanted = role | interface_flag::ETHERNET;
+    (interface.flags & wanted == wanted).then_some(interface)
+}
+
+/// Whether the flow's next hop was looked up within the last second, and by today's routes.
+#[inline(always)]
+pub fn is_fresh(flow: &Flow) -> bool {
+    let epoch = maps::SETTINGS.get(0).map_or(0, |it| it.route_epoch);
+    let left = flow.fresh_until.wrapping_sub(jiffies() as u32);
+    flow.route_epoch == epoch && (left as i32) > 0
+}
+
+/// Looks the way of the translated packet up again, for it and for those of the next second. The
+/// packet itself goes by the stack's neighbour, which so learns that it is in use, and asks for it
+/// when it must.
+#[inline(never)]
+fn refresh(skb: &Skb, flow: *mut Flow, inbound: bool) -> i32 {
+    // SAFETY: the entry stays in its place while the program runs.
+    let out_ifindex = unsafe { (*flow).out_ifindex };
+    let (Some(part), Some(settings)) = (scratch::route(), maps::SETTINGS.get(0)) else {
+        return redirect_by_route(out_ifindex);
+    };
+    // SAFETY: see `scratch`.
+    let scratch::Route { hop, ends } = unsafe { &mut *part };
+    if !addresses(skb, ends) {
+        return redirect_by_route(out_ifindex);
+    }
+    // A reply leaves by the WAN that its connection came by, as long as there is a way.
+    let found = if inbound {
+        route(skb, &ends[0], &ends[1], 0, hop)
+    } else {
+        route(skb, &ends[0], &ends[1], out_ifindex, hop) || route(skb, &ends[0], &ends[1], 0, hop)
+    };
+    let role = if inbound {
+        interface_flag::LAN
+    } else {
+        interface_flag::WAN
+    };
+    let exit = if found {
+        redirectable(hop.ifindex, role)
+    } else {
+        None
+    };
+    let Some(exit) = exit else {
+        counters::add(Counter::PassedNoRoute, 0);
+        return redirect_by_route(out_ifindex);
+    };
+    // SAFETY: the entry stays in its place while the program runs. Two packets that do this at once
+    // write the same; a reader in between may send one packet to the old next hop.
+    unsafe {
+        (*flow).out_ifindex = hop.ifindex;
+        (*flow).out_mtu = exit.mtu;
+        if exit.flags & interface_flag::XDP != 0 {
+            (*flow).flags |= flow_flag::XDP;
+        } else {
+            (*flow).flags &= !flow_flag::XDP;
+        }
+        if hop.is_resolved != 0 {
+            (*flow).macs = hop.macs;
+            (*flow).route_epoch = settings.route_epoch;
+            (*flow).fresh_until = (jiffies() as u32).wrapping_add(settings.hz);
+        }
+    }
+    redirect_to(hop)
+}
+
+/// The packet's addresses, source first.
+#[inline(always)]
+fn addresses(skb: &Skb, ends: &mut [Addr; 2]) -> bool {
+    if skb.protocol() == IPV4 {
+        let Some(ip) = skb.view::<Ipv4>(IP as usize) else {
+            return false;
+        };
+        *ends = [Addr::from_v4(ip.src), Addr::from_v4(ip.dst)];
+    } else {
+        let Some(ip) = skb.view::<Ipv6>(IP as usize) else {
+            return false;
+        };
+        *ends = [Addr(ip.src), Addr(ip.dst)];
+    }
+    true
+}

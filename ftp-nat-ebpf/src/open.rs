@@ -1,0 +1,8 @@
+//! Opening connections: control connections by their SYN, data connections by what announced them.
+
+pub mod connection;
+pub mod mapping;
+pub mod pinhole;
+pub mod port_search;
+pub mod session;
+pub mod syn;

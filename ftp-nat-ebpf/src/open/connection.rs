@@ -1,0 +1,250 @@
+//! The two flows of a connection: where they leave, and their entries.
+
+use crate::forward::send::{is_fresh, redirectable};
+use crate::kernel::helpers::jiffies;
+use crate::kernel::hook::Hook;
+use crate::kernel::route::route;
+use crate::kernel::skb::{Context, Skb};
+use crate::state::scratch::{Connection, Opening, Path};
+use crate::state::{counters, flows, maps};
+use ftp_nat_common::abi::{Flow, flow_flag, interface_flag, kind, side};
+use ftp_nat_common::counter::Counter;
+use ftp_nat_common::wire::addr::{Endpoint, Port};
+use ftp_nat_common::wire::checksum::{difference, of_addr};
+
+impl Path {
+    /// By the stack.
+    const STACK: Self = Self::through(0, 0);
+
+    /// Through this interface; the first packet asks for its neighbour.
+    #[inline(always)]
+    const fn through(ifindex: u32, mtu: u32) -> Self {
+        Self {
+            ifindex,
+            mtu,
+            macs: [0; 6],
+            fresh_until: 0,
+            route_epoch: 0,
+            flags: 0,
+        }
+    }
+
+    /// Where this flow's packets leave.
+    #[inline(always)]
+    fn of(flow: &Flow) -> Self {
+        Self {
+            ifindex: flow.out_ifindex,
+            mtu: flow.out_mtu,
+            macs: flow.macs,
+            fresh_until: flow.fresh_until,
+            route_epoch: flow.route_epoch,
+            flags: u32::from(flow.flags & flow_flag::XDP),
+        }
+    }
+
+    /// Lets this flow's packets leave there.
+    #[inline(always)]
+    fn give(&self, flow: &mut Flow) {
+        flow.out_ifindex = self.ifindex;
+        flow.out_mtu = self.mtu;
+        flow.macs = self.macs;
+        flow.fresh_until = self.fresh_until;
+        flow.route_epoch = self.route_epoch;
+        flow.flags |= self.flags as u8;
+    }
+}
+
+/// Sets where the connection's directions leave: both by redirect, or neither, so that the stack
+/// sees all of it or nothing.
+#[inline(never)]
+fn route_both(skb: &Skb, hook: Hook, part: &mut Opening) -> bool {
+    let here = skb.ifindex();
+    let (inwards, outwards) = match hook {
+        Hook::WanIngress => (0, here),
+        Hook::LanIngress => (here, 0),
+        Hook::WanEgress => return false,
+    };
+    let (connection, hop) = (&part.connection, &mut part.hop);
+    if !route(
+        skb,
+        &connection.outside.addr,
+        &connection.inside.addr,
+        inwards,
+        hop,
+    ) {
+        return false;
+    }
+    let Some(exit) = redirectable(hop.ifindex, interface_flag::LAN) else {
+        return false;
+    };
+    part.inward = Path::through(hop.ifindex, exit.mtu);
+    if !route(
+        skb,
+        &connection.public.addr,
+        &connection.outside.addr,
+        outwards,
+        hop,
+    ) {
+        return false;
+    }
+    let Some(exit) = redirectable(hop.ifindex, interface_flag::WAN) else {
+        return false;
+    };
+    part.outward = Path::through(hop.ifindex, exit.mtu);
+    true
+}
+
+/// The same from the control connection, if that goes between the same hosts and has been found its
+/// way within the last second: most data connections follow a reply at once.
+#[inline(never)]
+fn follow_control(part: &mut Opening) -> bool {
+    let connection = &part.connection;
+    if connection.kind == kind::CONTROL {
+        return false;
+    }
+    let Some(session) = maps::SESSIONS.get_ptr(connection.session) else {
+        return false;
+    };
+    // SAFETY: the entry stays in its place while the program runs.
+    let session = unsafe { &*session };
+    if session.outside.addr != connection.outside.addr
+        || session.public.addr != connection.public.addr
+        || session.inside.addr != connection.inside.addr
+    {
+        return false;
+    }
+    let Some(inbound) = flows::find(&session.outside, &session.public, side::INBOUND) else {
+        return false;
+    };
+    let Some(outbound) = flows::find(&session.inside, &session.outside, side::OUTBOUND) else {
+        return false;
+    };
+    // SAFETY: as above.
+    let (inbound, outbound) = unsafe { (&*inbound, &*outbound) };
+    if inbound.out_ifindex == 0 || !is_fresh(inbound) || !is_fresh(outbound) {
+        return false;
+    }
+    part.inward = Path::of(inbound);
+    part.outward = Path::of(outbound);
+    true
+}
+
+/// Finds out where the connection's directions leave: `inward` and `outward` of the memory.
+///
+/// A global function: the verifier checks it once and by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_find_paths(context: Context, hook: u32, part: *mut Opening) -> u32 {
+    let hook = Hook::of(hook);
+    // SAFETY: the caller's part of the scratch memory, to which no other reference is alive.
+    let Some(part) = (unsafe { part.as_mut() }) else {
+        return 0;
+    };
+    let no_nat = part.connection.flags & flow_flag::NO_NAT != 0;
+    let may_be_redirected = !no_nat && hook != Hook::WanEgress;
+    if may_be_redirected && (follow_control(part) || route_both(&Skb::of(context), hook, part)) {
+        return 1;
+    }
+    part.inward = Path::STACK;
+    part.outward = Path::STACK;
+    if may_be_redirected {
+        counters::add(Counter::PassedNoRoute, 0);
+    }
+    0
+}
+
+/// Makes both flows of the connection in the memory. The inbound one comes first: it is the lock on
+/// the public port. With `fresh` it must not exist yet; otherwise it replaces an old one. False:
+/// it exists, or there is no room.
+#[inline(always)]
+pub(crate) fn create(skb: &Skb, hook: Hook, part: *mut Opening, fresh: bool) -> bool {
+    // One beside the other and not within: a chain of calls has 512 bytes of stack.
+    ftp_nat_find_paths(skb.context(), hook as u32, part);
+    ftp_nat_create(part, u32::from(fresh)) != 0
+}
+
+/// A global function: the verifier checks it once and by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_create(part: *mut Opening, fresh: u32) -> u32 {
+    // SAFETY: the caller's part of the scratch memory, to which no other reference is alive.
+    match unsafe { part.as_mut() } {
+        Some(part) => u32::from(make(part, fresh != 0)),
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn make(part: &mut Opening, fresh: bool) -> bool {
+    let Opening {
+        connection,
+        flow,
+        inward,
+        outward,
+        ..
+    } = part;
+    let connection: &Connection = connection;
+    let no_nat = connection.flags & flow_flag::NO_NAT != 0;
+    let seen_inside = if no_nat {
+        &connection.public
+    } else {
+        &connection.inside
+    };
+    let now = jiffies();
+    // An IPv4 address lies in the last word, behind words that both addresses share.
+    let inside_sum = of_addr(&connection.inside.addr.0, false);
+    let public_sum = of_addr(&connection.public.addr.0, false);
+    flow.to = connection.inside.addr;
+    flow.port = connection.inside.port;
+    flow.kind = connection.kind;
+    flow.flags = connection.flags;
+    flow.addr_diff = difference(public_sum, inside_sum);
+    flow.port_diff = port_difference(connection.public.port, connection.inside.port);
+    flow.session = connection.session;
+    flow.tcp_flags = 0;
+    flow.acked = 0;
+    flow.pad = [0; 3];
+    flow.born = now;
+    flow.last_seen = now;
+    flow.packets = 0;
+    flow.bytes = 0;
+    if connection.kind == kind::CONTROL && connection.server_inside == 0 {
+        flow.flags |= flow_flag::REPLIES;
+    }
+    inward.give(flow);
+    let (outside, public) = (&connection.outside, &connection.public);
+    if !flows::insert_new(outside, public, flow) && (fresh || !replace_old(outside, public, flow)) {
+        return false;
+    }
+    flow.to = connection.public.addr;
+    flow.port = connection.public.port;
+    flow.flags = connection.flags | flow_flag::OUTBOUND;
+    if connection.kind == kind::CONTROL && connection.server_inside != 0 {
+        flow.flags |= flow_flag::REPLIES;
+    }
+    flow.addr_diff = difference(inside_sum, public_sum);
+    flow.port_diff = port_difference(connection.inside.port, connection.public.port);
+    outward.give(flow);
+    if !flows::replace(seen_inside, &connection.outside, flow) {
+        flows::remove(&connection.outside, &connection.public);
+        return false;
+    }
+    true
+}
+
+/// Puts the inbound flow in the place of an old connection's, whose outbound one ends.
+#[inline(never)]
+fn replace_old(outside: &Endpoint, public: &Endpoint, flow: &Flow) -> bool {
+    let Some(old) = flows::find(outside, public, side::INBOUND) else {
+        return false;
+    };
+    // SAFETY: the entry stays in its place while the program runs.
+    let old_end = unsafe { Endpoint::new((*old).to, (*old).port) };
+    flows::remove(&old_end, outside);
+    flows::replace(outside, public, flow)
+}
+
+#[inline(always)]
+fn port_difference(from: Port, to: Port) -> u16 {
+    difference(u64::from(from.0), u64::from(to.0))
+}

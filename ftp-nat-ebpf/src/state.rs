@@ -1,0 +1,7 @@
+//! What outlives a packet, and a CPU's scratch memory.
+
+pub mod counters;
+pub mod flows;
+pub mod maps;
+pub mod ports;
+pub mod scratch;

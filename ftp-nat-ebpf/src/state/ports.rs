@@ -1,0 +1,36 @@
+//! Port marks: a byte for each TCP port, which tells FTP from the rest at one look.
+
+use super::maps;
+use crate::kernel::helpers::jiffies;
+use ftp_nat_common::abi::port;
+use ftp_nat_common::wire::addr::{Port, PortPair};
+
+/// The marks ([`port`]) of a packet's two ports together; 0: no packet on them is of FTP.
+#[inline(always)]
+pub fn marks_of_pair(ports: PortPair) -> u8 {
+    let Some(known) = maps::PORTS.get(0) else {
+        return 0;
+    };
+    known.0[ports.source().place()] | known.0[ports.destination().place()]
+}
+
+/// The marks of one port.
+#[inline(always)]
+pub fn marks(port: Port) -> u8 {
+    maps::PORTS.get(0).map_or(0, |known| known.0[port.place()])
+}
+
+/// Marks a port as one that flows use from now on. The daemon's sweep takes the mark away when no
+/// flow has used it for long.
+#[inline(always)]
+pub fn mark(of: Port, hz: u32) {
+    let Some(known) = maps::PORTS.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: the map's value is that large; single bytes are written whole, and a lost race only
+    // loses to the same epoch.
+    unsafe {
+        let mark = &mut (*known).0[of.place()];
+        *mark = (*mark & !port::EPOCH) | port::epoch(jiffies(), hz);
+    }
+}
