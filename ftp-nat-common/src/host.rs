@@ -6,64 +6,19 @@
 
 mod medium;
 mod recorder;
+mod segment;
 
 pub use self::recorder::{Happening, Recorder};
+pub use self::segment::{Limits, Segment};
 
 use self::medium::Vectors;
 use crate::abi::{Lines, Session, direction_mut};
 use crate::gate::Gate;
 use crate::stream::driver::{self, Verdict};
-use crate::stream::segment;
-use crate::wire::tcp::flag;
-use std::vec::Vec;
-
-/// A segment of one direction.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Segment {
-    /// Its sequence number.
-    pub seq: u32,
-    /// Its bytes.
-    pub payload: Vec<u8>,
-    /// Whether it ends the stream.
-    pub fin: bool,
-    /// Whether it starts the stream.
-    pub syn: bool,
-    /// Whether it resets the connection.
-    pub rst: bool,
-    /// Its acknowledgement number, if that counts.
-    pub ack: Option<u32>,
-}
-
-impl Segment {
-    /// Its TCP flags.
-    fn flags(&self) -> u8 {
-        let mut flags = 0;
-        for (is_set, flag) in [
-            (self.fin, flag::FIN),
-            (self.syn, flag::SYN),
-            (self.rst, flag::RST),
-            (self.ack.is_some(), flag::ACK),
-        ] {
-            if is_set {
-                flags |= flag;
-            }
-        }
-        flags
-    }
-}
-
-/// What a gateway goes by, besides its sessions.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// How long an unfinished line is held, in the unit of the time that [`pass`] is told.
-    pub timeout: u64,
-    /// The longest payload that may leave: a longer one is cut, and the sender repeats the rest.
-    pub payload: usize,
-}
 
 /// Sends `segment` through the gateway at time `now`: gives what leaves it, if anything does.
 ///
-/// `session` must be one that saw the connection's start ([`segment::start`]), or it takes the
+/// `session` must be one that saw the connection's start ([`crate::stream::segment::start`]), or it takes the
 /// first segment of each direction for one. `lines` keeps what is not sent on yet: the client's
 /// lines, and the server's.
 pub fn pass<G: Gate>(
@@ -84,5 +39,5 @@ pub fn pass<G: Gate>(
 
 /// The acknowledgement number that the sender of a direction gets when its receiver sends `ack`.
 pub fn acknowledge(session: &mut Session, is_replies: bool, ack: u32) -> u32 {
-    segment::acknowledge(direction_mut(session, is_replies as u8), ack)
+    crate::stream::segment::acknowledge(direction_mut(session, is_replies as u8), ack)
 }

@@ -1,6 +1,6 @@
 //! A segment in vectors.
 
-use super::{Limits, Segment};
+use super::segment::{Limits, Segment};
 use crate::abi::{LINE_MAX, Lines, Session, direction};
 use crate::ftp::parser::Inspection;
 use crate::ftp::tls::PlainText;

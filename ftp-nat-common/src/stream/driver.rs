@@ -94,7 +94,7 @@ pub struct Cursor {
     pub next: u32,
 }
 
-/// How a segment's payload is written: [`Medium::fit`].
+/// How a segment's payload is written: [`Steps::fit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Fit {

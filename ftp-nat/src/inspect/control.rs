@@ -266,6 +266,7 @@ impl Control {
                 seq: from,
                 payload: piece[skip..].to_vec(),
                 fin,
+                ..Segment::default()
             };
             let mut gate = Doorman {
                 pinholes,
