@@ -1,5 +1,6 @@
 //! What a reviewer should never have to say: formatting, clippy, broken documentation.
 
+mod dependencies;
 mod rooms;
 
 use crate::{
@@ -35,6 +36,7 @@ pub(crate) fn run_all(workspace: &Workspace, installing: Installing) -> anyhow::
             .args(["--exclude", "ftp-nat-ebpf", "--", "--deny", "warnings"]))
     })?;
     ebpf::clippy(workspace, installing)?;
+    dependencies::check(workspace, installing)?;
     step("documentation", || {
         run(cargo()
             .args(["doc", "--quiet", "--locked", "--no-deps", "--workspace"])

@@ -1,18 +1,13 @@
 //! bpf-linker, which makes one BPF object of LLVM bitcode.
 
-use std::{
-    env,
-    fs::{self, File},
-    path::{Path, PathBuf},
-};
+use std::{env, path::PathBuf};
 
 use anyhow::{Context as _, bail};
 
 use super::toolchain::Toolchain;
 use crate::{
     apt::{self, Installing},
-    command::{cargo, run},
-    progress::step,
+    cargo_tools::CargoTool,
     workspace::Workspace,
 };
 
@@ -29,13 +24,14 @@ pub(crate) fn find_or_build(
     installing: Installing,
     toolchain: &Toolchain,
 ) -> anyhow::Result<PathBuf> {
-    let tools = workspace.tools();
-    let linker = tools.join("bin/bpf-linker");
-    let stamp = tools.join("bpf-linker.stamp");
-    let wanted = format!("bpf-linker {VERSION}, LLVM {}\n", toolchain.llvm());
-    let is_built = || linker.exists() && fs::read_to_string(&stamp).is_ok_and(|s| s == wanted);
-    if is_built() {
-        return Ok(linker);
+    let variant = format!("LLVM {}", toolchain.llvm());
+    let linker = CargoTool {
+        name: "bpf-linker",
+        version: VERSION,
+        variant: &variant,
+    };
+    if let Some(program) = linker.find(workspace) {
+        return Ok(program);
     }
 
     let major = toolchain.llvm_major();
@@ -54,41 +50,16 @@ pub(crate) fn find_or_build(
         apt::require(workspace, installing, &[&package], "bpf-linker")?;
     }
 
-    fs::create_dir_all(&tools).with_context(|| format!("cannot make {}", tools.display()))?;
-    // Two xtasks at once build it once.
-    let lock = File::create(tools.join("bpf-linker.lock"))?;
-    lock.lock()
-        .context("cannot lock target/tools/bpf-linker.lock")?;
-    if !is_built() {
-        step(
-            &format!("building bpf-linker {VERSION} for LLVM {major} (once, into target/tools)"),
-            || install(&tools, &prefix, major),
-        )?;
-        fs::write(&stamp, &wanted)?;
-    }
-    Ok(linker)
-}
-
-fn install(tools: &Path, prefix: &Path, major: &str) -> anyhow::Result<()> {
-    let mut path = vec![prefix.join("bin")];
-    path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-    let mut cargo = cargo();
-    cargo
-        .args(["install", "--quiet", "--locked", "--force", "bpf-linker"])
-        .args(["--version", VERSION, "--no-default-features"])
-        .args(["--features", &format!("llvm-{major}")])
-        .arg("--root")
-        .arg(tools)
-        // The workspace's own target directory is locked while something builds there.
-        .arg("--target-dir")
-        .arg(tools.join("build"))
-        // Not from the checkout: its .cargo/config.toml is none of the linker's business.
-        .current_dir(tools)
-        .env("LLVM_PREFIX", prefix)
-        .env("PATH", env::join_paths(path)?);
-    run(&mut cargo)?;
-    // A few hundred megabytes that nothing needs again.
-    fs::remove_dir_all(tools.join("build")).context("cannot remove the linker's build files")
+    linker.find_or_build(workspace, |cargo| {
+        let mut path = vec![prefix.join("bin")];
+        path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+        cargo
+            .arg("--no-default-features")
+            .args(["--features", &format!("llvm-{major}")])
+            .env("LLVM_PREFIX", &prefix)
+            .env("PATH", env::join_paths(path)?);
+        Ok(())
+    })
 }
 
 /// A machine without a matching llvm-N-dev can have a released bpf-linker with LLVM inside.
