@@ -18,7 +18,7 @@ pub use self::{
         Attach, Config, ControlNat, DEFAULT_FILE, DEFAULT_MARK, DEFAULT_REMAP_PORTS,
         DEFAULT_STATE_DIR, Datapath, Lan, Limits, Masquerade, Peer, Publish, Timeouts,
     },
-    origin::{Given, Place, Problem},
+    origin::{Origin, Problem, Spanned},
 };
 
 /// Reads the file, if there is one to read, and lets the arguments have the last word.

@@ -2,14 +2,14 @@
 
 mod answer;
 mod audit;
+mod event_bus;
 mod event_log;
-mod hub;
-mod keeper;
+mod network_changes;
 mod occurrence;
+mod reconciler;
 mod ring;
 mod sweep;
 mod sweeper;
-mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use tokio::{
     time::{interval, sleep},
 };
 
-use self::{keeper::Keeper, ring::Ring, sweep::lifetime::Lifetimes};
+use self::{reconciler::Reconciler, ring::Ring, sweep::lifetime::Lifetimes};
 use crate::{
     config::{self, Config, Datapath, RunArgs},
     datapath::{
@@ -61,7 +61,7 @@ struct Attached {
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = config::assemble(args)
         .map_err(|problems| Failure::Usage(problems.iter().map(ToString::to_string).collect()))?;
-    let network = Network::look(policy::destinations(&config), &policy::networks(&config))?;
+    let network = Network::read(policy::destinations(&config), &policy::networks(&config))?;
     let policy = effective(&config, &network)?;
     if let Some(missing) = requirements::missing_privileges() {
         return Err(anyhow!(missing).into());
@@ -104,7 +104,7 @@ async fn serve(
     let trust = lock::Trust::of(&config.state_dir);
     let names = lock::take(config.wan.iter().map(|wan| wan.value.as_str()), trust)?;
     let listener = match &config.metrics_listen {
-        Some(given) => Some((given.value, metrics::http::listen(given.value)?)),
+        Some(address) => Some((address.value, metrics::http::listen(address.value)?)),
         None => None,
     };
     let losses = Arc::<metrics::Losses>::default();
@@ -114,7 +114,7 @@ async fn serve(
         .map(|file| audit::Audit::open(file, Arc::clone(&losses)))
         .transpose()?;
     let mut signals = Signals::listen()?;
-    let mut news = watch::News::listen()?;
+    let mut changes = network_changes::NetworkChanges::listen()?;
     let Attached {
         config,
         gateway,
@@ -131,8 +131,8 @@ async fn serve(
     for warning in &policy.warnings {
         warn!("{warning}");
     }
-    let hub = Arc::new(hub::Hub::new(clock, audit, Arc::clone(&losses)));
-    let said = policy.warnings.clone();
+    let bus = Arc::new(event_bus::EventBus::new(clock, audit, Arc::clone(&losses)));
+    let reported = policy.warnings.clone();
     let (policies, _) = latest::channel(Arc::new(policy));
     let (lifetimes, _) = latest::channel(Lifetimes::new(&config.timeouts, &clock));
     let sweeps = sweeper::start(
@@ -140,15 +140,15 @@ async fn serve(
         policies.subscribe(),
         lifetimes.subscribe(),
         clock,
-        Arc::clone(&hub),
+        Arc::clone(&bus),
     );
     let source = metrics::Source::new(Arc::clone(&maps), sweeps, losses);
-    let mut orders = answer::start(names, &hello(&config, &gateway), &hub)?;
+    let mut orders = answer::start(names, &hello(&config, &gateway), &bus)?;
     let (end, ended) = oneshot::channel::<()>();
-    let telling = tokio::spawn(tell(ring, Arc::clone(&hub), ended));
+    let publishing = tokio::spawn(publish_events(ring, Arc::clone(&bus), ended));
     ready(&config, &gateway, &network)?;
     trim();
-    let mut keeper = Keeper {
+    let mut reconciler = Reconciler {
         args,
         config,
         gateway,
@@ -156,17 +156,26 @@ async fn serve(
         clock,
         policies,
         lifetimes,
-        metrics: keeper::Scraped::start(source, listener),
-        said,
-        took: Duration::ZERO,
-        lingering: false,
+        metrics: reconciler::Scraped::start(source, listener),
+        reported,
+        last_duration: Duration::ZERO,
+        has_leftovers: false,
     };
-    let stopped = run_until_told(&mut keeper, &mut news, &mut signals, &mut orders, &hub).await;
+    let stopped = run_until_stopped(
+        &mut reconciler,
+        &mut changes,
+        &mut signals,
+        &mut orders,
+        &bus,
+    )
+    .await;
     drop(end);
-    telling.await.context("the teller of events failed")?;
+    publishing
+        .await
+        .context("the task that publishes events failed")?;
     stopped?;
     notify(&[NotifyState::Stopping]);
-    if let Some(audit) = hub.audit() {
+    if let Some(audit) = bus.audit() {
         audit.finish();
     }
     if is_private {
@@ -180,58 +189,62 @@ async fn serve(
     Ok(())
 }
 
-/// Tells the datapath's events, to the last one that happens before the end.
-async fn tell(mut ring: Ring, hub: Arc<hub::Hub>, mut ended: oneshot::Receiver<()>) {
+/// Publishes the datapath's events until `ended` is dropped, and then those that the ring still holds.
+async fn publish_events(
+    mut ring: Ring,
+    bus: Arc<event_bus::EventBus>,
+    mut ended: oneshot::Receiver<()>,
+) {
     loop {
         tokio::select! {
-            next = ring.next(|event| hub.tell(event, None)) => if let Err(error) = next {
-                warn!("no more events are told: {error:#}");
+            next = ring.next(|event| bus.publish(event, None)) => if let Err(error) = next {
+                warn!("no more events are occurrence: {error:#}");
                 return;
             },
             // Its other end is dropped.
             _ = &mut ended => break,
         }
     }
-    ring.drain(|event| hub.tell(event, None));
+    ring.drain(|event| bus.publish(event, None));
 }
 
 /// How often what waits for old connections is looked at.
-const TIDY: Duration = Duration::from_secs(5);
+const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Does what signals, clients and the network ask for, until a signal asks to stop.
-async fn run_until_told(
-    keeper: &mut Keeper,
-    news: &mut watch::News,
+async fn run_until_stopped(
+    reconciler: &mut Reconciler,
+    changes: &mut network_changes::NetworkChanges,
     signals: &mut Signals,
     orders: &mut mpsc::Receiver<answer::ReloadOrder>,
-    hub: &hub::Hub,
+    bus: &event_bus::EventBus,
 ) -> anyhow::Result<()> {
     // Twice as often as systemd wants to hear of us.
     let watchdog = sd_notify::watchdog_enabled();
-    let mut alive = interval(watchdog.map_or(TIDY, |patience| patience / 2));
-    let mut tidy = interval(TIDY);
+    let mut alive = interval(watchdog.map_or(PRUNE_INTERVAL, |patience| patience / 2));
+    let mut prune = interval(PRUNE_INTERVAL);
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Heard::Stop(signal) => {
+                Signalled::Stop(signal) => {
                     info!("stopping: {signal}");
                     return Ok(());
                 }
-                Heard::Reload => drop(reload(keeper, hub)),
+                Signalled::Reload => drop(reload(reconciler, bus)),
             },
             Some(order) = orders.recv() => {
                 // Whoever asked may have gone.
-                drop(order.send(reload(keeper, hub)));
+                drop(order.send(reload(reconciler, bus)));
             }
-            heard = news.wait() => {
+            heard = changes.wait() => {
                 heard.context("lost sight of the network")?;
-                sleep(keeper.settle()).await;
-                news.drain().await.context("lost sight of the network")?;
-                keeper.follow_network();
+                sleep(reconciler.debounce()).await;
+                changes.drain().await.context("lost sight of the network")?;
+                reconciler.reconcile_network();
             }
-            _ = tidy.tick() => {
-                keeper.tidy();
-                hub.sum_up();
+            _ = prune.tick() => {
+                reconciler.prune();
+                bus.flush_summary();
             }
             _ = alive.tick() => {
                 if watchdog.is_some() {
@@ -243,13 +256,13 @@ async fn run_until_told(
 }
 
 /// Reads the configuration anew, and tells systemd (sd_notify(3)).
-fn reload(keeper: &mut Keeper, hub: &hub::Hub) -> Reloaded {
+fn reload(reconciler: &mut Reconciler, bus: &event_bus::EventBus) -> Reloaded {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(_) => notify(&[NotifyState::Reloading]),
     }
-    let reloaded = keeper.reload();
-    if let Some(audit) = hub.audit() {
+    let reloaded = reconciler.reload();
+    if let Some(audit) = bus.audit() {
         audit.reopen();
     }
     notify(&[NotifyState::Ready]);
@@ -301,7 +314,7 @@ fn start(config: Config, network: &Network, policy: Policy) -> anyhow::Result<At
                 if let Err(error) = gateway.remove() {
                     warn!("{error:#}");
                 }
-                pins.tidy();
+                pins.prune();
             }
             Err(error)
         }
@@ -322,7 +335,7 @@ fn bring_up(
     load::load(gateway, &config.limits, policy.published.len(), with_xdp)?;
     let maps = Maps::open(gateway)?;
     remove_other_versions(config, pins)?;
-    attach::refuse_strangers(gateway, network, &policy.hooks)?;
+    attach::refuse_foreign_programs(gateway, network, &policy.hooks)?;
     let epoch = maps.settings()?.route_epoch.wrapping_add(1).max(1);
     maps.set_settings(&policy::settings(config, clock, epoch))?;
     policy.apply(&maps, clock)?;
@@ -348,13 +361,13 @@ fn remove_other_versions(config: &Config, pins: &Pins) -> anyhow::Result<()> {
         attach::detach_all(&old)?;
         old.remove()?;
     }
-    pins.tidy();
+    pins.prune();
     Ok(())
 }
 
 /// The gateway that has been loaded for one of the WAN interfaces, or a new one.
 fn choose(pins: &Pins, config: &Config) -> anyhow::Result<Gateway> {
-    let wants = |wan: &String| config.wan.iter().any(|given| given.value == *wan);
+    let wants = |wan: &String| config.wan.iter().any(|configured| configured.value == *wan);
     let mut found: Vec<_> = pins
         .gateways()?
         .into_iter()
@@ -428,7 +441,7 @@ fn trim() {
 }
 
 /// What a signal asks for.
-enum Heard {
+enum Signalled {
     Stop(&'static str),
     Reload,
 }
@@ -450,11 +463,11 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Heard {
+    async fn next(&mut self) -> Signalled {
         tokio::select! {
-            _ = self.terminate.recv() => Heard::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Heard::Stop("SIGINT"),
-            _ = self.reload.recv() => Heard::Reload,
+            _ = self.terminate.recv() => Signalled::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Signalled::Stop("SIGINT"),
+            _ = self.reload.recv() => Signalled::Reload,
         }
     }
 }

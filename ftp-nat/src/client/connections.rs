@@ -20,7 +20,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// When a table cannot be read: see [`Table::each`].
 pub fn of(maps: &Maps) -> anyhow::Result<Vec<Connection>> {
     let mut connections = joined(&maps.flows4)?;
     connections.extend(joined(&maps.flows6)?);

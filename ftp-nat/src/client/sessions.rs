@@ -73,7 +73,7 @@ impl Shown {
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// When the sessions cannot be read: see [`crate::kernel::table::Table::each`].
 pub fn with(loaded: &Loaded, connections: &[Connection]) -> anyhow::Result<Vec<Shown>> {
     let traffic = traffic(connections);
     let sessions = loaded.maps.sessions.all()?;

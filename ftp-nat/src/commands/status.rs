@@ -133,7 +133,7 @@ struct Counted {
 /// When no gateway is loaded, or it cannot be read.
 pub fn run(args: &ShowArgs) -> Result<(), Failure> {
     let view = View::of(&args.selection)?;
-    let network = Network::look([], &[])?;
+    let network = Network::read([], &[])?;
     let gateways = view
         .loaded
         .iter()

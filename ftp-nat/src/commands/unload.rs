@@ -55,7 +55,7 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
     for gateway in gateways {
         remove(&gateway, Trust::of(pins.state_dir()))?;
     }
-    pins.tidy();
+    pins.prune();
     Ok(())
 }
 

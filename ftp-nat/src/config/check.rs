@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use super::{
     options::{Config, ControlNat, Lan},
-    origin::{Given, Place, Problem},
+    origin::{Origin, Problem, Spanned},
     value::{Public, Server},
 };
 
@@ -38,11 +38,11 @@ pub fn check(config: &Config) -> Vec<Problem> {
         .collect();
     if let Some(first_too_many) = prefixes.get(PREFIXES_MAX) {
         let what = format!("is one network too many: there is room for {PREFIXES_MAX}");
-        problems.push(Problem::new(&first_too_many.place, what));
+        problems.push(Problem::new(&first_too_many.origin, what));
     }
     if config.publish.is_empty() && config.masquerade.is_empty() {
         problems.push(Problem::new(
-            &Place::Default,
+            &Origin::Default,
             "nothing to do: publish a server with --publish PUBLIC=SERVER or [[publish]], or serve \
              clients with --masquerade NET or [[masquerade]]",
         ));
@@ -53,11 +53,11 @@ pub fn check(config: &Config) -> Vec<Problem> {
 fn interfaces(config: &Config, problems: &mut Vec<Problem>) {
     if config.wan.is_empty() {
         problems.push(Problem::new(
-            &Place::Default,
+            &Origin::Default,
             "no WAN interface: name it with --wan IF or gateway.wan",
         ));
     }
-    let lan: &[Given<String>] = match &config.lan {
+    let lan: &[Spanned<String>] = match &config.lan {
         Lan::Named(names) => names,
         Lan::ByRoute | Lan::None => &[],
     };
@@ -70,7 +70,7 @@ fn interfaces(config: &Config, problems: &mut Vec<Problem>) {
             } else {
                 format!("{} cannot be WAN and LAN at once", name.value)
             };
-            problems.push(Problem::new(&name.place, what));
+            problems.push(Problem::new(&name.origin, what));
         }
     }
 }
@@ -79,10 +79,10 @@ fn publishes(config: &Config, problems: &mut Vec<Problem>) {
     let mut seen: HashMap<&Public, String> = HashMap::new();
     for publish in &config.publish {
         let public = &publish.public;
-        let mut fault = |place: &Place, what: String| problems.push(Problem::new(place, what));
+        let mut fault = |origin: &Origin, what: String| problems.push(Problem::new(origin, what));
         if let Some(before) = seen.insert(&public.value, publish.server.value.to_string()) {
             fault(
-                &public.place,
+                &public.origin,
                 format!("{} is already published, for {before}", public.value),
             );
         }
@@ -93,7 +93,7 @@ fn publishes(config: &Config, problems: &mut Vec<Problem>) {
         if let (Public::Address(address), Some(server)) = (&public.value, server) {
             if address.is_ipv4() != server.is_ipv4() {
                 fault(
-                    &publish.server.place,
+                    &publish.server.origin,
                     format!(
                         "{address} is {} and {server} is {}: translation between the two is not \
                          possible",
@@ -103,7 +103,7 @@ fn publishes(config: &Config, problems: &mut Vec<Problem>) {
                 );
             } else if *address == server && publish.control_nat == ControlNat::Ebpf {
                 fault(
-                    &publish.server.place,
+                    &publish.server.origin,
                     format!(
                         "{server} is its own public address: nothing to translate (a server on \
                          this machine is `local`)"
@@ -120,7 +120,7 @@ fn publishes(config: &Config, problems: &mut Vec<Problem>) {
             && advertise.value.is_ipv4() != v4
         {
             fault(
-                &advertise.place,
+                &advertise.origin,
                 format!(
                     "{} is not of the same family as {}",
                     advertise.value, public.value

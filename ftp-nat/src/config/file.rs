@@ -5,15 +5,12 @@
 
 use std::{fs, net::IpAddr, ops::Range, path::Path, str::FromStr, sync::Arc};
 
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
-};
+use toml::de::{DeTable, DeValue};
 
 use super::{
     check,
     options::{Config, ControlNat, Datapath, Lan, Masquerade, Peer, Publish},
-    origin::{Given, Place, Problem},
+    origin::{Origin, Problem, Spanned},
     value::{self, MssClamp, PortRange, Public, Server},
 };
 use crate::model::prefix::Prefix;
@@ -24,7 +21,7 @@ pub fn apply(path: &Path, config: &mut Config) -> Vec<Problem> {
     match fs::read_to_string(path) {
         Ok(text) => parse(&file, &text, config),
         Err(error) => vec![Problem::new(
-            &Place::Flag(format!("--config {file}")),
+            &Origin::Flag(format!("--config {file}")),
             format!("cannot be read: {error}"),
         )],
     }
@@ -38,8 +35,8 @@ pub(super) fn parse(file: &Arc<str>, text: &str, config: &mut Config) -> Vec<Pro
     };
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        let place = reader.place(error.span().unwrap_or_default(), "");
-        reader.problem(&place, error.message());
+        let origin = reader.origin(error.span().unwrap_or_default(), "");
+        reader.problem(&origin, error.message());
     }
     // What follows a syntax error may be anything: its faults would only hide the real one.
     if errors.is_empty() {
@@ -58,31 +55,31 @@ struct Reader {
 /// One table of the document; keys are taken out as they are understood.
 struct Section<'t> {
     name: String,
-    keys: Vec<(&'t str, Range<usize>, &'t Spanned<DeValue<'t>>)>,
+    keys: Vec<(&'t str, Range<usize>, &'t toml::Spanned<DeValue<'t>>)>,
     known: Vec<&'static str>,
 }
 
 /// A value, where it stands and under what key.
 struct Item<'t> {
     value: &'t DeValue<'t>,
-    place: Place,
+    origin: Origin,
 }
 
 impl Reader {
-    fn place(&self, span: Range<usize>, key: &str) -> Place {
-        Place::File {
+    fn origin(&self, span: Range<usize>, key: &str) -> Origin {
+        Origin::File {
             file: Arc::clone(&self.file),
             line: self.line_ends.partition_point(|end| *end < span.start) + 1,
             key: key.to_owned(),
         }
     }
 
-    fn problem(&mut self, place: &Place, what: impl Into<String>) {
-        self.problems.push(Problem::new(place, what));
+    fn problem(&mut self, origin: &Origin, what: impl Into<String>) {
+        self.problems.push(Problem::new(origin, what));
     }
 
-    fn keep<T>(&mut self, place: &Place, result: Result<T, String>) -> Option<T> {
-        result.map_err(|what| self.problem(place, what)).ok()
+    fn keep<T>(&mut self, origin: &Origin, result: Result<T, String>) -> Option<T> {
+        result.map_err(|what| self.problem(origin, what)).ok()
     }
 
     fn document<'t>(&mut self, table: &'t DeTable<'t>, config: &mut Config) {
@@ -135,7 +132,7 @@ impl Reader {
             let needs_inside = matches!(config.datapath, Datapath::Redirect | Datapath::Xdp);
             if needs_inside && config.lan == Lan::None {
                 self.problem(
-                    &item.place,
+                    &item.origin,
                     format!(
                         "{} needs a program on the inside interface, and lan is \"none\"",
                         item.value.as_str().unwrap_or_default()
@@ -148,7 +145,7 @@ impl Reader {
                 DeValue::Integer(_) => self.integer(&item),
                 _ => self.string(&item).and_then(|text| {
                     let mark = value::mark(text);
-                    self.keep(&item.place, mark)
+                    self.keep(&item.origin, mark)
                 }),
             };
             config.mark = mark.unwrap_or_default();
@@ -163,7 +160,7 @@ impl Reader {
                 DeValue::Integer(_) => self.integer(&item).map(|it| it.to_string()),
                 _ => self.string(&item).map(str::to_owned),
             };
-            let clamp = given.and_then(|text| self.keep(&item.place, text.parse::<MssClamp>()));
+            let clamp = given.and_then(|text| self.keep(&item.origin, text.parse::<MssClamp>()));
             config.mss_clamp = clamp.unwrap_or_default();
         }
         if let Some(item) = self.take(&mut section, "metrics_listen")
@@ -172,7 +169,7 @@ impl Reader {
             let address = text
                 .parse()
                 .map_err(|_| format!("{text:?} is not ADDR:PORT"));
-            config.metrics_listen = self.given(&item, address);
+            config.metrics_listen = self.with_origin(&item, address);
         }
         if let Some(item) = self.take(&mut section, "audit_log")
             && let Some(text) = self.string(&item)
@@ -181,23 +178,23 @@ impl Reader {
                 config.audit_log = Some(text.into());
             } else {
                 let what = format!("{text:?} is no absolute path, such as /var/log/ftp-nat/{text}");
-                self.problem(&item.place, what);
+                self.problem(&item.origin, what);
             }
         }
         self.finish(section);
     }
 
-    fn publish<'t>(&mut self, place: Place, mut section: Section<'t>) -> Option<Publish> {
+    fn publish<'t>(&mut self, origin: Origin, mut section: Section<'t>) -> Option<Publish> {
         let before = self.problems.len();
         let public = self
             .take(&mut section, "public")
-            .map(|item| self.parsed_given::<Public>(&item));
+            .map(|item| self.parsed_with_origin::<Public>(&item));
         let server = self
             .take(&mut section, "server")
-            .map(|item| self.parsed_given::<Server>(&item));
+            .map(|item| self.parsed_with_origin::<Server>(&item));
         for (key, missing) in [("public", public.is_none()), ("server", server.is_none())] {
             if missing {
-                self.problem(&place, format!("`{key}` is missing"));
+                self.problem(&origin, format!("`{key}` is missing"));
             }
         }
         let advertise = self.take(&mut section, "advertise").and_then(|item| {
@@ -206,7 +203,7 @@ impl Reader {
                 .parse::<IpAddr>()
                 .map_err(|_| format!("{text:?} is not an IP address"))
                 .and_then(value::usable);
-            self.given(&item, address)
+            self.with_origin(&item, address)
         });
         let control_nat = self.take(&mut section, "control_nat").and_then(|item| {
             let choices = [("ebpf", ControlNat::Ebpf), ("kernel", ControlNat::Kernel)];
@@ -232,20 +229,20 @@ impl Reader {
         })
     }
 
-    fn masquerade<'t>(&mut self, place: &Place, mut section: Section<'t>) -> Masquerade {
+    fn masquerade<'t>(&mut self, origin: &Origin, mut section: Section<'t>) -> Masquerade {
         let clients = match self.take(&mut section, "clients") {
             Some(item) => {
                 let list = self.list(&item);
                 if list.is_empty() {
-                    self.problem(&item.place, "names nobody: list the clients' networks");
+                    self.problem(&item.origin, "names nobody: list the clients' networks");
                 }
                 list.iter()
-                    .filter_map(|item| self.parsed_given::<Prefix>(item))
+                    .filter_map(|item| self.parsed_with_origin::<Prefix>(item))
                     .collect()
             }
             None => {
                 self.problem(
-                    place,
+                    origin,
                     "`clients` is missing: the networks behind this gateway, such as \
                      [\"192.168.0.0/16\"]",
                 );
@@ -259,7 +256,7 @@ impl Reader {
                 .filter_map(|item| {
                     let number: u32 = self.integer(item)?;
                     let port = value::port_number(&number.to_string());
-                    self.keep(&item.place, port)
+                    self.keep(&item.origin, port)
                 })
                 .collect(),
             None => vec![21],
@@ -288,7 +285,7 @@ impl Reader {
         ] {
             if let Some(item) = self.take(&mut section, key)
                 && let Some(seconds) = self.integer(&item)
-                && let Some(checked) = self.keep(&item.place, checked(seconds))
+                && let Some(checked) = self.keep(&item.origin, checked(seconds))
             {
                 *timeout = checked;
             }
@@ -305,7 +302,7 @@ impl Reader {
         ] {
             if let Some(item) = self.take(&mut section, key)
                 && let Some(entries) = self.integer(&item)
-                && let Some(checked) = self.keep(&item.place, check::limit(entries))
+                && let Some(checked) = self.keep(&item.origin, check::limit(entries))
             {
                 *limit = checked;
             }
@@ -313,12 +310,12 @@ impl Reader {
         self.finish(section);
     }
 
-    fn interfaces<'t>(&mut self, item: &Item<'t>) -> Vec<Given<String>> {
+    fn interfaces<'t>(&mut self, item: &Item<'t>) -> Vec<Spanned<String>> {
         self.list(item)
             .iter()
             .filter_map(|item| {
                 let name = value::interface(self.string(item)?);
-                self.given(item, name)
+                self.with_origin(item, name)
             })
             .collect()
     }
@@ -330,7 +327,7 @@ impl Reader {
         let (_, _, value) = section.keys.swap_remove(found);
         Some(Item {
             value: value.get_ref(),
-            place: self.place(value.span(), &section.dotted(key)),
+            origin: self.origin(value.span(), &section.dotted(key)),
         })
     }
 
@@ -338,7 +335,7 @@ impl Reader {
     fn finish<'t>(&mut self, mut section: Section<'t>) {
         let left = std::mem::take(&mut section.keys);
         for (key, span, _) in left {
-            let place = self.place(span, &section.dotted(key));
+            let origin = self.origin(span, &section.dotted(key));
             let nearest = section
                 .known
                 .iter()
@@ -349,13 +346,13 @@ impl Reader {
                 Some((_, known)) => format!("unknown key; did you mean `{known}`?"),
                 None => format!("unknown key; known are {}", section.known.join(", ")),
             };
-            self.problem(&place, what);
+            self.problem(&origin, what);
         }
     }
 
     fn wrong_type<'t>(&mut self, item: &Item<'t>, wanted: &str) {
         let what = format!("must be {wanted}, not {}", item.value.type_str());
-        self.problem(&item.place, what);
+        self.problem(&item.origin, what);
     }
 
     fn string<'t>(&mut self, item: &Item<'t>) -> Option<&'t str> {
@@ -372,9 +369,9 @@ impl Reader {
             return None;
         };
         let parsed = u32::from_str_radix(number.as_str(), number.radix());
-        let place = &item.place;
+        let origin = &item.origin;
         self.keep(
-            place,
+            origin,
             parsed.map_err(|_| format!("{} is out of range", number.as_str())),
         )
     }
@@ -387,26 +384,26 @@ impl Reader {
         table
     }
 
-    /// The tables of an array of tables (`[[key]]`), each with its place.
+    /// The tables of an array of tables (`[[key]]`), each with its origin.
     fn tables<'t>(
         &mut self,
         section: &mut Section<'t>,
         key: &'static str,
-    ) -> Vec<(&'t DeTable<'t>, Place)> {
+    ) -> Vec<(&'t DeTable<'t>, Origin)> {
         let Some(item) = self.take(section, key) else {
             return Vec::new();
         };
         let Some(array) = item.value.as_array() else {
             let what = format!("must be written [[{key}]], once for each entry");
-            self.problem(&item.place, what);
+            self.problem(&item.origin, what);
             return Vec::new();
         };
         let mut tables = Vec::new();
         for entry in array.iter() {
-            let place = self.place(entry.span(), key);
+            let origin = self.origin(entry.span(), key);
             match entry.get_ref().as_table() {
-                Some(table) => tables.push((table, place)),
-                None => self.problem(&place, "must be a table"),
+                Some(table) => tables.push((table, origin)),
+                None => self.problem(&origin, "must be a table"),
             }
         }
         tables
@@ -414,7 +411,7 @@ impl Reader {
 
     /// The members of an array; a value alone counts as an array of one.
     fn list<'t>(&mut self, item: &Item<'t>) -> Vec<Item<'t>> {
-        let Place::File { key, .. } = &item.place else {
+        let Origin::File { key, .. } = &item.origin else {
             return Vec::new();
         };
         match item.value.as_array() {
@@ -422,12 +419,12 @@ impl Reader {
                 .iter()
                 .map(|value| Item {
                     value: value.get_ref(),
-                    place: self.place(value.span(), key),
+                    origin: self.origin(value.span(), key),
                 })
                 .collect(),
             None => vec![Item {
                 value: item.value,
-                place: item.place.clone(),
+                origin: item.origin.clone(),
             }],
         }
     }
@@ -438,26 +435,33 @@ impl Reader {
         if found.is_none() {
             let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
             let what = format!("{text:?} is not one of {}", names.join(", "));
-            self.problem(&item.place, what);
+            self.problem(&item.origin, what);
         }
         found.map(|(_, value)| *value)
     }
 
     fn parsed<'t, T: FromStr<Err = String>>(&mut self, item: &Item<'t>) -> Option<T> {
         let text = self.string(item)?;
-        self.keep(&item.place, text.parse())
+        self.keep(&item.origin, text.parse())
     }
 
-    fn parsed_given<'t, T: FromStr<Err = String>>(&mut self, item: &Item<'t>) -> Option<Given<T>> {
+    fn parsed_with_origin<'t, T: FromStr<Err = String>>(
+        &mut self,
+        item: &Item<'t>,
+    ) -> Option<Spanned<T>> {
         let text = self.string(item)?;
-        self.given(item, text.parse())
+        self.with_origin(item, text.parse())
     }
 
-    fn given<'t, T>(&mut self, item: &Item<'t>, result: Result<T, String>) -> Option<Given<T>> {
-        let value = self.keep(&item.place, result)?;
-        Some(Given {
+    fn with_origin<'t, T>(
+        &mut self,
+        item: &Item<'t>,
+        result: Result<T, String>,
+    ) -> Option<Spanned<T>> {
+        let value = self.keep(&item.origin, result)?;
+        Some(Spanned {
             value,
-            place: item.place.clone(),
+            origin: item.origin.clone(),
         })
     }
 }
@@ -536,7 +540,7 @@ connections = 1_000_000
         );
         assert_eq!(problems, [""; 0]);
         assert_eq!(config.wan[0].value, "eth0");
-        assert_eq!(config.wan[0].place.to_string(), "f.toml:3: gateway.wan");
+        assert_eq!(config.wan[0].origin.to_string(), "f.toml:3: gateway.wan");
         assert_eq!(config.mark, 16);
         let publish = &config.publish[0];
         assert_eq!(publish.control_nat, ControlNat::Kernel);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{
     arguments::RunArgs,
     options::{Config, ControlNat, Datapath, Lan, Masquerade, Peer, Publish},
-    origin::{Given, Place, Problem},
+    origin::{Origin, Problem, Spanned},
     value::{self, MssClamp, PortRange, Public, Server},
 };
 
@@ -74,9 +74,9 @@ pub fn apply(args: &RunArgs, config: &mut Config) -> Vec<Problem> {
         let address = text
             .parse::<SocketAddr>()
             .map_err(|_| format!("{text:?} is not ADDR:PORT"));
-        config.metrics_listen = problems.keep(flag.clone(), address).map(|value| Given {
+        config.metrics_listen = problems.keep(flag.clone(), address).map(|value| Spanned {
             value,
-            place: Place::Flag(flag),
+            origin: Origin::Flag(flag),
         });
     }
     if let Some(file) = &args.audit_log {
@@ -116,7 +116,7 @@ struct Problems(Vec<Problem>);
 
 impl Problems {
     fn add(&mut self, flag: impl Into<String>, what: impl Into<String>) {
-        self.0.push(Problem::new(&Place::Flag(flag.into()), what));
+        self.0.push(Problem::new(&Origin::Flag(flag.into()), what));
     }
 
     fn keep<T>(&mut self, flag: String, result: Result<T, String>) -> Option<T> {
@@ -124,15 +124,15 @@ impl Problems {
     }
 }
 
-fn interfaces(flag: &str, names: &[String], problems: &mut Problems) -> Vec<Given<String>> {
+fn interfaces(flag: &str, names: &[String], problems: &mut Problems) -> Vec<Spanned<String>> {
     names
         .iter()
         .filter_map(|name| {
             let flag = format!("{flag} {name}");
             let value = problems.keep(flag.clone(), value::interface(name))?;
-            Some(Given {
+            Some(Spanned {
                 value,
-                place: Place::Flag(flag),
+                origin: Origin::Flag(flag),
             })
         })
         .collect()
@@ -140,9 +140,9 @@ fn interfaces(flag: &str, names: &[String], problems: &mut Problems) -> Vec<Give
 
 fn masquerade(text: &str) -> Result<Masquerade, String> {
     let (value, port) = value::clients(text)?;
-    let place = Place::Flag(format!("--masquerade {text}"));
+    let origin = Origin::Flag(format!("--masquerade {text}"));
     Ok(Masquerade {
-        clients: vec![Given { value, place }],
+        clients: vec![Spanned { value, origin }],
         control_ports: vec![port],
     })
 }
@@ -151,15 +151,15 @@ fn publish(text: &str) -> Result<Publish, String> {
     let (public, server) = text
         .split_once('=')
         .ok_or("has no `=`: write PUBLIC=SERVER, such as 203.0.113.10:21=10.0.0.5:21")?;
-    let place = Place::Flag(format!("--publish {text}"));
+    let origin = Origin::Flag(format!("--publish {text}"));
     Ok(Publish {
-        public: Given {
+        public: Spanned {
             value: public.parse::<Public>()?,
-            place: place.clone(),
+            origin: origin.clone(),
         },
-        server: Given {
+        server: Spanned {
             value: server.parse::<Server>()?,
-            place,
+            origin,
         },
         advertise: None,
         control_nat: ControlNat::default(),

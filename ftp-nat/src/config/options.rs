@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    origin::Given,
+    origin::Spanned,
     value::{MssClamp, PortRange, Public, Server},
 };
 use crate::model::prefix::Prefix;
@@ -39,7 +39,7 @@ pub enum Lan {
     /// Not at all: the WAN only, and the stack forwards.
     None,
     /// By name.
-    Named(Vec<Given<String>>),
+    Named(Vec<Spanned<String>>),
 }
 
 /// How translated packets reach the other side.
@@ -95,11 +95,11 @@ pub enum Peer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {
     /// What clients dial.
-    pub public: Given<Public>,
+    pub public: Spanned<Public>,
     /// Where the server is.
-    pub server: Given<Server>,
+    pub server: Spanned<Server>,
     /// The address that replies announce, if not the public one.
-    pub advertise: Option<Given<IpAddr>>,
+    pub advertise: Option<Spanned<IpAddr>>,
     /// Who translates the control connection.
     pub control_nat: ControlNat,
     /// The server's own passive ports, if it has a range.
@@ -112,7 +112,7 @@ pub struct Publish {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masquerade {
     /// Their networks.
-    pub clients: Vec<Given<Prefix>>,
+    pub clients: Vec<Spanned<Prefix>>,
     /// The control ports of the servers outside.
     pub control_ports: Vec<u16>,
 }
@@ -163,7 +163,7 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The interfaces outside.
-    pub wan: Vec<Given<String>>,
+    pub wan: Vec<Spanned<String>>,
     /// The interfaces inside.
     pub lan: Lan,
     /// How packets go.
@@ -179,7 +179,7 @@ pub struct Config {
     /// The segment size that redirected connections may agree on.
     pub mss_clamp: MssClamp,
     /// Where metrics are served.
-    pub metrics_listen: Option<Given<SocketAddr>>,
+    pub metrics_listen: Option<Spanned<SocketAddr>>,
     /// The file that the audit trail is written to.
     pub audit_log: Option<PathBuf>,
     /// The servers published.

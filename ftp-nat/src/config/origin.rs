@@ -1,10 +1,10 @@
-//! Where a setting was made.
+//! Where a setting was made, and mistakes that name it.
 
 use std::{fmt, sync::Arc};
 
-/// Where a setting was made, so that whoever finds fault with it can name the place.
+/// Where a setting was made, so that whoever finds fault with it can say where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Origin {
     /// Nowhere: it is the default.
     Default,
     /// On the command line, as written there.
@@ -20,7 +20,7 @@ pub enum Place {
     },
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("configuration"),
@@ -31,29 +31,29 @@ impl fmt::Display for Place {
     }
 }
 
-/// A setting and where it was made.
+/// A setting with its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Given<T> {
+pub struct Spanned<T> {
     /// The setting.
     pub value: T,
     /// Where it was made.
-    pub place: Place,
+    pub origin: Origin,
 }
 
 /// A mistake in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Where it is.
-    pub place: Place,
+    pub origin: Origin,
     /// What is wrong and, where that is known, what would be right.
     pub what: String,
 }
 
 impl Problem {
-    /// A mistake and its place.
-    pub fn new(place: &Place, what: impl Into<String>) -> Self {
+    /// A mistake of this origin.
+    pub fn new(origin: &Origin, what: impl Into<String>) -> Self {
         Self {
-            place: place.clone(),
+            origin: origin.clone(),
             what: what.into(),
         }
     }
@@ -61,6 +61,6 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
+        write!(f, "{}: {}", self.origin, self.what)
     }
 }

@@ -18,7 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{hub::Hub, occurrence::Told};
+use super::{event_bus::EventBus, occurrence::Occurrence};
 use crate::{
     ipc::{
         lock,
@@ -42,7 +42,7 @@ pub(super) type ReloadOrder = oneshot::Sender<Reloaded>;
 #[derive(Clone)]
 struct Answers {
     greeting: Arc<str>,
-    hub: Arc<Hub>,
+    bus: Arc<EventBus>,
     reloads: mpsc::Sender<ReloadOrder>,
     conversations: Arc<Semaphore>,
 }
@@ -51,14 +51,14 @@ struct Answers {
 pub(super) fn start(
     names: Vec<std::os::unix::net::UnixListener>,
     hello: &Hello,
-    hub: &Arc<Hub>,
+    bus: &Arc<EventBus>,
 ) -> anyhow::Result<mpsc::Receiver<ReloadOrder>> {
     let mut greeting = serde_json::to_string(hello).context("cannot write the greeting")?;
     greeting.push('\n');
     let (reloads, orders) = mpsc::channel(1);
     let answers = Answers {
         greeting: greeting.into(),
-        hub: Arc::clone(hub),
+        bus: Arc::clone(bus),
         reloads,
         conversations: Arc::new(Semaphore::new(CONVERSATIONS)),
     };
@@ -139,7 +139,7 @@ impl Answers {
         writer: &mut OwnedWriteHalf,
         follow: bool,
     ) {
-        let (past, mut live) = self.hub.listen();
+        let (past, mut live) = self.bus.listen();
         for chunk in past.chunks(AT_ONCE) {
             if !write(writer, &lines(chunk)).await {
                 return;
@@ -158,14 +158,14 @@ impl Answers {
                 Ok(first) => {
                     let mut batch = vec![first];
                     while batch.len() < AT_ONCE
-                        && let Ok(told) = live.try_recv()
+                        && let Ok(occurrence) = live.try_recv()
                     {
-                        batch.push(told);
+                        batch.push(occurrence);
                     }
                     lines(&batch)
                 }
                 Err(RecvError::Lagged(missed)) => {
-                    let losses = &self.hub.losses().followers;
+                    let losses = &self.bus.losses().followers;
                     losses.fetch_add(missed, std::sync::atomic::Ordering::Relaxed);
                     Record::lost(missed).line()
                 }
@@ -206,9 +206,9 @@ fn line<T: serde::Serialize>(of: &T) -> String {
     line
 }
 
-fn lines(events: &[Told]) -> String {
+fn lines(events: &[Occurrence]) -> String {
     events
         .iter()
-        .map(|told| Record::from(told).line())
+        .map(|occurrence| Record::from(occurrence).line())
         .collect()
 }

@@ -19,7 +19,7 @@ use std::{
 use anyhow::Context as _;
 use log::{info, warn};
 
-use super::occurrence::Told;
+use super::occurrence::Occurrence;
 use crate::{metrics::Losses, model::event::Record};
 
 /// Events that may wait for the disk.
@@ -32,7 +32,7 @@ const COMPLAINTS: Duration = Duration::from_secs(60);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 enum Order {
-    Write(Told),
+    Write(Occurrence),
     Reopen,
     Finish(SyncSender<()>),
 }
@@ -84,8 +84,8 @@ impl Audit {
     }
 
     /// Has an event written.
-    pub(super) fn write(&self, told: Told) {
-        if let Err(TrySendError::Full(_)) = self.orders.try_send(Order::Write(told)) {
+    pub(super) fn write(&self, occurrence: Occurrence) {
+        if let Err(TrySendError::Full(_)) = self.orders.try_send(Order::Write(occurrence)) {
             // The gap in the numbers shows where.
             self.losses.audit.fetch_add(1, Ordering::Relaxed);
         }
@@ -131,7 +131,7 @@ impl Writer {
             let mut after = None;
             for order in std::iter::once(first).chain(orders.try_iter().take(AT_ONCE)) {
                 match order {
-                    Order::Write(told) => batch.push(told),
+                    Order::Write(occurrence) => batch.push(occurrence),
                     other => {
                         after = Some(other);
                         break;
@@ -147,7 +147,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: &[Told]) {
+    fn write(&mut self, batch: &[Occurrence]) {
         if batch.is_empty() {
             return;
         }
@@ -155,8 +155,8 @@ impl Writer {
         if self.lost > 0 {
             text.push_str(&Record::lost(self.lost).line());
         }
-        for told in batch {
-            text.push_str(&Record::from(told).line());
+        for occurrence in batch {
+            text.push_str(&Record::from(occurrence).line());
         }
         match self.append(text.as_bytes()) {
             Ok(()) => {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use log::info;
 
-use super::occurrence::Told;
+use super::occurrence::Occurrence;
 use crate::{model::event::Record, output::logging::JsonFields};
 
 /// Lines a second; the rest is counted. The counters and the audit trail have them all.
@@ -21,15 +21,15 @@ pub(super) struct EventLog {
 
 impl EventLog {
     /// Writes an event, or leaves it out; whether it was not left out for want of room.
-    pub(super) fn write(&mut self, told: &Told) -> bool {
-        let level = told.level();
+    pub(super) fn write(&mut self, occurrence: &Occurrence) -> bool {
+        let level = occurrence.level();
         if !log::log_enabled!(level) {
             return true;
         }
         if !self.allows(Instant::now()) {
             return false;
         }
-        let record = Record::from(told);
+        let record = Record::from(occurrence);
         let fields = match serde_json::to_value(&record) {
             Ok(serde_json::Value::Object(fields)) => JsonFields(fields),
             _ => JsonFields(serde_json::Map::new()),
@@ -46,7 +46,7 @@ impl EventLog {
     }
 
     /// Says how many events were left out, once that second is over.
-    pub(super) fn sum_up(&mut self, now: Instant) {
+    pub(super) fn flush_summary(&mut self, now: Instant) {
         if self.since.is_none_or(|since| now - since >= SECOND) {
             if self.left_out > 0 {
                 info!("{} more events were not logged", self.left_out);
@@ -59,7 +59,7 @@ impl EventLog {
     }
 
     fn allows(&mut self, now: Instant) -> bool {
-        self.sum_up(now);
+        self.flush_summary(now);
         if self.written < MOST {
             self.written += 1;
             return true;

@@ -1,4 +1,12 @@
-//! Something that happened, with its number and the time of day.
+//! An event on its way through the daemon.
+//!
+//! An event has three forms, one for each part of its way:
+//!
+//! - [`Event`]: what the datapath writes to the ring, or the sweep makes. Numbers only, its time in
+//!   the kernel's ticks.
+//! - [`Occurrence`]: an event that the event bus has given a number and the time of day. It is
+//!   `Copy`, so that keeping and passing on thousands costs no allocation.
+//! - [`Record`]: the JSON object that followers, the audit log and the log get. Made last.
 
 use ftp_nat_common::{
     abi::{Event, event},
@@ -29,21 +37,21 @@ pub struct Ended {
     pub seconds: f64,
 }
 
-/// Something that happened, its place among all that happened, and when.
+/// An event with its number and the time of day.
 #[derive(Clone, Copy, Debug)]
-pub struct Told {
+pub struct Occurrence {
     /// Its number, from 1 when the daemon starts.
     pub number: u64,
-    /// When it happened.
+    /// When it happened, in UTC.
     pub time: Timestamp,
-    /// What the datapath said, or the sweep.
+    /// What happened.
     pub event: Event,
     /// How a connection ended, where it is about that.
     pub ended: Option<Ended>,
 }
 
-impl Told {
-    /// An event that happened at its own time, which lies a little back.
+impl Occurrence {
+    /// Gives an event a number and the time of day, from its time in ticks.
     pub fn new(number: u64, event: Event, ended: Option<Ended>, clock: &Clock) -> Self {
         let ago = clock.between(event.time, clock.now());
         let now = Timestamp::now();
@@ -55,8 +63,7 @@ impl Told {
         }
     }
 
-    /// Whether there may be any number of it without anybody having been let in: what attackers and
-    /// strangers cause.
+    /// Whether clients that were never let in can cause any number of it.
     pub const fn is_noise(&self) -> bool {
         matches!(self.event.what, event::DENIED | event::PASSED)
     }
@@ -66,7 +73,7 @@ impl Told {
         !matches!(self.event.what, event::PASSED | event::REWRITTEN)
     }
 
-    /// How much it matters.
+    /// The level at which it is logged.
     pub const fn level(&self) -> Level {
         match self.event.what {
             event::PASSED | event::REWRITTEN | event::ENDED => Level::Debug,
@@ -75,9 +82,9 @@ impl Told {
     }
 }
 
-impl From<&Told> for Record {
-    fn from(told: &Told) -> Self {
-        let of = &told.event;
+impl From<&Occurrence> for Record {
+    fn from(occurrence: &Occurrence) -> Self {
+        let of = &occurrence.event;
         let word = |word: &str| Some(word.to_owned()).filter(|word| !word.is_empty());
         let address = |addr: Addr| (!addr.is_none()).then(|| addr.to_string());
         let port = |end: &Endpoint| Some(end.port.number()).filter(|number| *number != 0);
@@ -93,10 +100,10 @@ impl From<&Told> for Record {
                     it.value
                 }
             });
-        let ended = told.ended.as_ref();
+        let ended = occurrence.ended.as_ref();
         Self {
-            time: time_text(told.time),
-            number: told.number,
+            time: time_text(occurrence.time),
+            number: occurrence.number,
             event: what_name(of.what).to_owned(),
             kind: (of.kind != 0).then(|| kind_name(of.kind).to_owned()),
             cause: word(cause_name(of.cause)),
@@ -138,13 +145,13 @@ mod tests {
             public: Endpoint::new(Addr::from_octets([198, 51, 100, 1]), Port::new(61_000)),
             ..Event::default()
         };
-        let told = Told {
+        let occurrence = Occurrence {
             number: 7,
             time: Timestamp::UNIX_EPOCH,
             event,
             ended: None,
         };
-        let record = Record::from(&told);
+        let record = Record::from(&occurrence);
         let line = record.line();
         assert_eq!(
             line,

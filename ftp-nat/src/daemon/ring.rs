@@ -34,7 +34,7 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// When the ring cannot be waited for: `ENOMEM`, or `ENOSPC` at the limit of epoll watches.
     pub fn new(ring: RingBuf<MapData>) -> anyhow::Result<Self> {
         // SAFETY: the descriptor is that of the map in `ring`, which stays open as long as it.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
@@ -49,7 +49,7 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// When the runtime is shutting down.
     pub async fn next(&mut self, mut show: impl FnMut(&Event)) -> anyhow::Result<()> {
         if self.until.is_none() {
             let mut ready = self

@@ -6,7 +6,7 @@ use log::{debug, warn};
 use tokio::{sync::watch::Receiver, task::spawn_blocking, time::sleep};
 
 use super::{
-    hub::Hub,
+    event_bus::EventBus,
     sweep::{Report, lifetime::Lifetimes, sweep},
 };
 use crate::{
@@ -29,7 +29,7 @@ pub(super) fn start(
     policies: Receiver<Arc<Policy>>,
     lifetimes: Receiver<Lifetimes>,
     clock: Clock,
-    hub: Arc<Hub>,
+    bus: Arc<EventBus>,
 ) -> Sweeps {
     let sweeps = Sweeps::default();
     let totals = sweeps.clone();
@@ -39,15 +39,15 @@ pub(super) fn start(
             let (maps, policy) = (Arc::clone(&maps), Arc::clone(&policies.borrow()));
             // With a million flows it takes a while: the other tasks go on.
             let lifetimes = *lifetimes.borrow();
-            let hub = Arc::clone(&hub);
+            let bus = Arc::clone(&bus);
             let swept = spawn_blocking(move || {
-                let mut tell = |event: &_, ended| hub.tell(event, ended);
+                let mut tell = |event: &_, ended| bus.publish(event, ended);
                 sweep(&maps, &policy, &lifetimes, &clock, &mut tell)
             })
             .await;
             match swept {
                 Ok(Ok(report)) => {
-                    tell(&report);
+                    log_sweep(&report);
                     totals.note(|totals| add(totals, &report));
                     rest = rest.max(report.took * REST_FACTOR);
                 }
@@ -73,7 +73,7 @@ fn add(totals: &mut Totals, report: &Report) {
     totals.sessions += report.sessions;
 }
 
-fn tell(report: &Report) {
+fn log_sweep(report: &Report) {
     let idle = Report {
         took: report.took,
         ..Report::default()

@@ -30,7 +30,8 @@ pub use self::hook::{Attachment, Hook, Kind};
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// When a pin cannot be opened (`EPERM`: no CAP_BPF) or the filters of an interface cannot be
+/// listed.
 pub fn attached(gateway: &Gateway, network: &Network) -> anyhow::Result<Vec<Attachment>> {
     let mut found = Vec::new();
     for (interface, program) in gateway.hooks(Folder::Links) {
@@ -68,7 +69,7 @@ pub fn attached(gateway: &Gateway, network: &Network) -> anyhow::Result<Vec<Atta
 /// # Errors
 ///
 /// Which programs those are, and what to do about them.
-pub fn refuse_strangers(
+pub fn refuse_foreign_programs(
     gateway: &Gateway,
     network: &Network,
     wanted: &[Hook],
@@ -223,7 +224,7 @@ fn detach(gateway: &Gateway, kind: Kind, interface: &str, program: Program) -> a
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// When the INTERFACES map cannot be read or written: see [`crate::kernel::table::Table`].
 pub fn mark_fast(
     gateway: &Gateway,
     network: &Network,
@@ -261,7 +262,7 @@ pub fn mark_fast(
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// `EPERM`: no CAP_NET_ADMIN. The message says which program could not be detached.
 pub fn detach_all(gateway: &Gateway) -> anyhow::Result<usize> {
     let mut count = 0;
     for folder in [Folder::Links, Folder::Filters] {

@@ -14,8 +14,9 @@ use log::{debug, warn};
 use super::{maps, object, pins::Gateway, program::Program};
 use crate::{config::Limits, kernel::requirements};
 
-/// The programs behind the entrances, and their places.
-const STATIONS: [(&str, u32); 2] = [("gateway", station::GATEWAY), ("icmp", station::ICMP)];
+/// The tail-call targets: name of the program, index in the program array.
+const TAIL_CALL_TARGETS: [(&str, u32); 2] =
+    [("gateway", station::GATEWAY), ("icmp", station::ICMP)];
 
 /// Lines of the verifier's log that are shown: the reason is at the end.
 const LOG_TAIL: usize = 25;
@@ -66,7 +67,7 @@ pub fn load(
         maps::check(gateway, name)?;
     }
     verify(&mut ebpf, with_xdp)?;
-    man(&mut ebpf)?;
+    set_tail_call_targets(&mut ebpf)?;
     for program in Program::ALL {
         if with_xdp || !program.is_xdp() {
             pin(gateway, named(&mut ebpf, program.name())?, program)?;
@@ -100,19 +101,20 @@ fn verify(ebpf: &mut Ebpf, with_xdp: bool) -> anyhow::Result<()> {
     loaded.map(drop)
 }
 
-/// Puts the stations' programs in their places, behind entrances that may be at work already.
-fn man(ebpf: &mut Ebpf) -> anyhow::Result<()> {
-    for (name, place) in STATIONS {
-        let station: &SchedClassifier = (&*named(ebpf, name)?)
+/// Enters the tail-call targets into the program array. The programs at the hooks may be attached
+/// already.
+fn set_tail_call_targets(ebpf: &mut Ebpf) -> anyhow::Result<()> {
+    for (name, index) in TAIL_CALL_TARGETS {
+        let target: &SchedClassifier = (&*named(ebpf, name)?)
             .try_into()
             .with_context(|| format!("program {name} of the eBPF object is no classifier"))?;
-        let station = station.fd()?.try_clone()?;
+        let target = target.fd()?.try_clone()?;
         let map = ebpf
             .map_mut(map::STATIONS)
-            .context("the eBPF object has no map of stations")?;
+            .context("the eBPF object has no program array")?;
         ProgramArray::try_from(map)?
-            .set(place, &station, 0)
-            .with_context(|| format!("cannot put program {name} in its place"))?;
+            .set(index, &target, 0)
+            .with_context(|| format!("cannot enter program {name} into the program array"))?;
     }
     Ok(())
 }

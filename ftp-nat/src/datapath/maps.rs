@@ -194,7 +194,7 @@ impl Maps {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `EPERM`: no CAP_BPF.
     pub fn settings(&self) -> anyhow::Result<Settings> {
         let settings = self.settings.get(&0).context("cannot read the settings")?;
         settings.context("there are no settings")
@@ -204,7 +204,7 @@ impl Maps {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `EPERM`: no CAP_BPF.
     pub fn set_settings(&self, settings: &Settings) -> anyhow::Result<()> {
         self.settings
             .set(&0, settings)
@@ -215,7 +215,7 @@ impl Maps {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `EPERM`: no CAP_BPF.
     pub fn counters(&self) -> anyhow::Result<Vec<Count>> {
         (0..COUNTERS as u32)
             .map(|number| {
@@ -251,7 +251,7 @@ impl Inside {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `EPERM`: no CAP_BPF.
     pub fn all(&self) -> io::Result<Vec<Prefix>> {
         let mut all: Vec<Prefix> = Vec::new();
         let mut next = Prefix::default();
@@ -265,7 +265,7 @@ impl Inside {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `ENOSPC`: the trie is full. `ENOMEM`: no memory for an entry. `EPERM`: no CAP_BPF.
     pub fn add(&self, prefix: &Prefix) -> io::Result<()> {
         bpf::update(self.0.fd().as_fd(), prefix, &1_u32, 0)
     }
@@ -274,7 +274,7 @@ impl Inside {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `EPERM`: no CAP_BPF. A missing network is no error.
     pub fn delete(&self, prefix: &Prefix) -> io::Result<bool> {
         bpf::delete(self.0.fd().as_fd(), prefix)
     }

@@ -146,7 +146,7 @@ impl Pins {
     }
 
     /// Removes the folders that hold nothing any more.
-    pub fn tidy(&self) {
+    pub fn prune(&self) {
         // Whichever is not empty stays.
         for version in self.versions() {
             drop(fs::remove_dir(self.dir(&version)));
@@ -176,7 +176,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `EACCES`: the folder belongs to another user. `ENOSPC`: no inodes left.
     pub fn create(&self) -> anyhow::Result<()> {
         for folder in ["maps", "programs", "links", "filters", "qdiscs"] {
             let dir = self.dir.join(folder);
@@ -189,7 +189,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `EACCES`: the folder belongs to another user.
     pub fn remove(&self) -> anyhow::Result<()> {
         bpffs::remove(&self.dir).with_context(|| format!("cannot remove {}", self.dir.display()))
     }

@@ -29,7 +29,7 @@ impl PortBytes {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `ENOMEM`: no address space. `EINVAL`: the map was made without BPF_F_MMAPABLE.
     pub(crate) fn of(map: &MapData) -> anyhow::Result<Self> {
         // SAFETY: a new mapping at a place of the kernel's choice overlays nothing.
         let memory = unsafe {

@@ -21,7 +21,7 @@ pub(super) fn check(subject: &Subject, findings: &mut Findings) {
             ),
             "start it: `systemctl start ftp-nat`, or `ftp-nat run`",
         );
-        strangers(subject, findings);
+        foreign_programs(subject, findings);
         return;
     };
     match &loaded.daemon {
@@ -44,7 +44,7 @@ pub(super) fn check(subject: &Subject, findings: &mut Findings) {
         Some(_) => {}
     }
     hooks(subject, findings);
-    strangers(subject, findings);
+    foreign_programs(subject, findings);
     differences(subject, findings);
     if let Err(error) = fill(subject, findings) {
         findings.unread("the tables", &error);
@@ -89,14 +89,14 @@ fn hooks(subject: &Subject, findings: &mut Findings) {
 }
 
 /// Another translator on the same interfaces.
-fn strangers(subject: &Subject, findings: &mut Findings) {
+fn foreign_programs(subject: &Subject, findings: &mut Findings) {
     let gateway = match (&subject.loaded, subject.pins()) {
         (Some(loaded), _) => loaded.gateway.clone(),
         (None, Ok(pins)) => pins.gateway(&subject.name),
         (None, Err(error)) => return findings.unread("other gateways", &error),
     };
     let hooks = &subject.policy.hooks;
-    if let Err(error) = attach::refuse_strangers(&gateway, &subject.network, hooks) {
+    if let Err(error) = attach::refuse_foreign_programs(&gateway, &subject.network, hooks) {
         findings.error(
             "second-translator",
             None,

@@ -126,7 +126,7 @@ impl Subject {
             Failure::Usage(problems.iter().map(ToString::to_string).collect())
         })?;
         let (destinations, networks) = (policy::destinations(&config), policy::networks(&config));
-        let network = Network::look(destinations, &networks)?;
+        let network = Network::read(destinations, &networks)?;
         let (policy, obstacles) = Policy::derive(&config, &network);
         let wans: Vec<_> = config.wan.iter().map(|wan| wan.value.clone()).collect();
         let view = match View::of(&Selection {
@@ -175,7 +175,7 @@ impl Subject {
                 Prefix::of(ip, u8::try_from(bits).unwrap_or(u8::MAX))
             })
             .collect();
-        let network = Network::look(servers, &clients)?;
+        let network = Network::read(servers, &clients)?;
         let settings = maps.settings()?;
         let mut policy = Policy {
             interfaces: maps.interfaces.all()?.into_iter().collect(),

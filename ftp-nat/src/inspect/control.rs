@@ -17,7 +17,7 @@ use ftp_nat_common::{
 
 use super::{
     direction::Stream,
-    gate::{Doorman, Happening, Pinholes},
+    gate::{Decision, Pinholes, RecordingGate},
     packet::Tcp,
 };
 use crate::model::address::is_inner;
@@ -59,16 +59,16 @@ pub struct Line {
     /// In how many segments it came.
     pub segments: u32,
     /// What happened because of it.
-    pub happenings: Vec<Happening>,
+    pub decisions: Vec<Decision>,
 }
 
 /// An announced connection that was let through, and whether it came.
 #[derive(Clone, Copy, Debug)]
 pub struct Awaited {
-    /// The line, and which of its happenings.
+    /// The line, and which of its decisions.
     pub line: usize,
-    /// Its place in the line's happenings.
-    pub happening: usize,
+    /// Its place in the line's decisions.
+    pub decision: usize,
     /// The announced address, if any, and port.
     to: (Option<IpAddr>, u16),
     /// How many nanoseconds later it came; none: not at all.
@@ -98,7 +98,7 @@ pub struct Control {
     /// The client's and the server's.
     streams: [Stream; 2],
     early: [Vec<Segment>; 2],
-    happenings: [Vec<Happening>; 2],
+    decisions: [Vec<Decision>; 2],
 }
 
 impl Control {
@@ -135,7 +135,7 @@ impl Control {
             kept: Box::new([Lines::zeroed(); 2]),
             streams: [Stream::default(), Stream::default()],
             early: [Vec::new(), Vec::new()],
-            happenings: [Vec::new(), Vec::new()],
+            decisions: [Vec::new(), Vec::new()],
         }
     }
 
@@ -215,7 +215,7 @@ impl Control {
         }
     }
 
-    /// Sends a segment through the gateway, a line at a time, so that each line's happenings are
+    /// Sends a segment through the gateway, a line at a time, so that each line's decisions are
     /// known.
     fn feed(&mut self, is_replies: bool, segment: &Segment, time: u64, pinholes: &mut Pinholes) {
         let side = usize::from(is_replies);
@@ -268,9 +268,9 @@ impl Control {
                 fin,
                 ..Segment::default()
             };
-            let mut gate = Doorman {
+            let mut gate = RecordingGate {
                 pinholes,
-                happenings: &mut self.happenings[side],
+                decisions: &mut self.decisions[side],
             };
             let sent = host::pass(
                 &mut self.session,
@@ -312,12 +312,12 @@ impl Control {
     fn end_line(&mut self, is_replies: bool, is_unfinished: bool, time: u64) {
         let side = usize::from(is_replies);
         let (said, arrives, is_fragment, segments) = self.streams[side].end_line();
-        let happenings = std::mem::take(&mut self.happenings[side]);
-        for (place, happening) in happenings.iter().enumerate() {
-            if let Happening::Opened(opening, _) = happening {
+        let decisions = std::mem::take(&mut self.decisions[side]);
+        for (place, decision) in decisions.iter().enumerate() {
+            if let Decision::Opened(opening, _) = decision {
                 self.awaited.push(Awaited {
                     line: self.lines.len(),
-                    happening: place,
+                    decision: place,
                     to: (
                         (!opening.addr.is_none()).then(|| opening.addr.to_ip()),
                         opening.port.number(),
@@ -334,7 +334,7 @@ impl Control {
             is_fragment,
             is_unfinished,
             segments,
-            happenings,
+            decisions,
         });
     }
 
@@ -343,9 +343,9 @@ impl Control {
         let side = usize::from(is_replies);
         self.lost += self.early[side].len() as u64;
         self.early[side].clear();
-        let has_news = self.happenings[side]
+        let has_news = self.decisions[side]
             .iter()
-            .any(|it| !matches!(it, Happening::Counted(Counter::PassedEncrypted, _)));
+            .any(|it| !matches!(it, Decision::Counted(Counter::PassedEncrypted, _)));
         if !self.streams[side].line.is_empty() || has_news {
             self.end_line(is_replies, true, time);
         }

@@ -45,7 +45,7 @@ impl Pinholes {
 
 /// Something that the protocol asked of its gate, or told it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum Decision {
     /// A data connection would be let through, under this public port.
     Opened(Opening, Port),
     /// That is taken back.
@@ -55,11 +55,11 @@ pub enum Happening {
 }
 
 /// The gate.
-pub struct Doorman<'a> {
+pub struct RecordingGate<'a> {
     /// The capture's pinholes.
     pub pinholes: &'a mut Pinholes,
     /// What happened.
-    pub happenings: &'a mut Vec<Happening>,
+    pub decisions: &'a mut Vec<Decision>,
 }
 
 /// Whose connection an opening lets through: the address that it must come from, or go to.
@@ -67,7 +67,7 @@ pub fn peer(session: &Session) -> Addr {
     session.outside.addr
 }
 
-impl Gate for Doorman<'_> {
+impl Gate for RecordingGate<'_> {
     fn open(&mut self, session: &Session, opening: &Opening) -> Result<Port, Counter> {
         let is_inbound = (opening.kind == kind::PASSIVE) == (session.role == role::PUBLISH);
         let public = if is_inbound {
@@ -76,13 +76,13 @@ impl Gate for Doorman<'_> {
         } else {
             opening.port
         };
-        self.happenings.push(Happening::Opened(*opening, public));
+        self.decisions.push(Decision::Opened(*opening, public));
         Ok(public)
     }
 
     fn close(&mut self, session: &Session, _opening: &Opening, public: Port) {
         self.pinholes.close(peer(session), public);
-        self.happenings.push(Happening::Closed(public));
+        self.decisions.push(Decision::Closed(public));
     }
 
     fn is_inside(&mut self, addr: &Addr) -> bool {
@@ -90,11 +90,11 @@ impl Gate for Doorman<'_> {
     }
 
     fn count(&mut self, counter: Counter) {
-        self.happenings
-            .push(Happening::Counted(counter, Opening::default()));
+        self.decisions
+            .push(Decision::Counted(counter, Opening::default()));
     }
 
     fn tell(&mut self, _session: &Session, _what: u8, counter: Counter, opening: &Opening) {
-        self.happenings.push(Happening::Counted(counter, *opening));
+        self.decisions.push(Decision::Counted(counter, *opening));
     }
 }

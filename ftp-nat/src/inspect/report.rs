@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{
     connections,
     control::{Awaited, Control, Line, Role},
-    gate::Happening,
+    gate::Decision,
     tally::Tally,
 };
 
@@ -39,12 +39,12 @@ struct Session {
     encrypted_segments: u64,
     /// Segments behind a gap of the capture.
     lost_segments: u64,
-    lines: Vec<Told>,
+    lines: Vec<LineReport>,
 }
 
 /// A line.
 #[derive(Debug, Serialize)]
-struct Told {
+struct LineReport {
     /// Seconds since the capture's first packet.
     time: f64,
     from: &'static str,
@@ -210,28 +210,28 @@ fn session(control: &Control, start: u64) -> Session {
     }
 }
 
-fn told(control: &Control, line: &Line, awaited: &[&Awaited], start: u64) -> Told {
+fn told(control: &Control, line: &Line, awaited: &[&Awaited], start: u64) -> LineReport {
     let mut notes = Vec::new();
     let mut is_held = false;
-    for (place, happening) in line.happenings.iter().enumerate() {
-        match happening {
-            Happening::Opened(opening, public) => {
-                let came = awaited.iter().find(|it| it.happening == place);
+    for (place, decision) in line.decisions.iter().enumerate() {
+        match decision {
+            Decision::Opened(opening, public) => {
+                let came = awaited.iter().find(|it| it.decision == place);
                 let came = came.and_then(|it| it.came);
                 notes.push(opened(control, opening, *public, came));
             }
-            Happening::Closed(port) => notes.push(Note {
+            Decision::Closed(port) => notes.push(Note {
                 what: "closed",
                 reason: None,
                 text: format!("closes {port} again: the reply's last word counts"),
                 opening: None,
             }),
-            Happening::Counted(Counter::LineHeld, _) => is_held = true,
-            Happening::Counted(Counter::PassedTooLong, _) => {
+            Decision::Counted(Counter::LineHeld, _) => is_held = true,
+            Decision::Counted(Counter::PassedTooLong, _) => {
                 is_held = false;
                 notes.extend(note(Counter::PassedTooLong, &Opening::default(), line));
             }
-            Happening::Counted(counter, opening) => notes.extend(note(*counter, opening, line)),
+            Decision::Counted(counter, opening) => notes.extend(note(*counter, opening, line)),
         }
     }
     if is_held {
@@ -253,7 +253,7 @@ fn told(control: &Control, line: &Line, awaited: &[&Awaited], start: u64) -> Tol
     let said = shown(&line.said, line);
     // What never ended did not arrive whole either.
     let differs = !line.is_unfinished && line.said != line.arrives;
-    Told {
+    LineReport {
         time: seconds(line.time.saturating_sub(start)),
         from: if line.is_reply { "server" } else { "client" },
         line: said,

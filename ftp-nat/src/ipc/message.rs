@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Place, Problem};
+use crate::config::{Origin, Problem};
 
 /// What a daemon tells whoever connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,13 +56,13 @@ pub struct Mistake {
 
 impl From<&Problem> for Mistake {
     fn from(problem: &Problem) -> Self {
-        let (file, line, key) = match &problem.place {
-            Place::File { file, line, key } => (
+        let (file, line, key) = match &problem.origin {
+            Origin::File { file, line, key } => (
                 Some(file.to_string()),
                 Some(*line),
                 Some(key.clone()).filter(|key| !key.is_empty()),
             ),
-            Place::Flag(_) | Place::Default => (None, None, None),
+            Origin::Flag(_) | Origin::Default => (None, None, None),
         };
         Self {
             file,

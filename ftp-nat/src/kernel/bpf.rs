@@ -75,7 +75,7 @@ fn found(result: io::Result<()>) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// `EPERM`: no CAP_BPF, or the map may not be read. A missing key is no error.
 pub fn lookup<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &mut V) -> io::Result<bool> {
     let mut attr = element(map.as_fd(), key);
     bpf_element(&mut attr).__bindgen_anon_1.value = to(value);
@@ -86,7 +86,8 @@ pub fn lookup<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &mut V) -> io::Res
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// `EPERM`: no CAP_BPF. `ENOTSUPP` (524) or `EINVAL`: the kernel is older than Linux 5.14. A
+/// missing key is no error.
 pub fn take<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &mut V) -> io::Result<bool> {
     let mut attr = element(map.as_fd(), key);
     bpf_element(&mut attr).__bindgen_anon_1.value = to(value);
@@ -97,7 +98,8 @@ pub fn take<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &mut V) -> io::Resul
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// `E2BIG`: the map is full. `EEXIST`: `flags` is [`NO_EXIST`] and the key is there. `ENOMEM`: no
+/// memory for an entry (maps without preallocation). `EPERM`: no CAP_BPF.
 pub fn update<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &V, flags: u64) -> io::Result<()> {
     let mut attr = element(map.as_fd(), key);
     let fields = bpf_element(&mut attr);
@@ -110,7 +112,7 @@ pub fn update<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &V, flags: u64) ->
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// `EPERM`: no CAP_BPF. A missing key is no error.
 pub fn delete<K: Pod>(map: impl AsFd, key: &K) -> io::Result<bool> {
     let mut attr = element(map.as_fd(), key);
     found(call(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr))
@@ -120,7 +122,7 @@ pub fn delete<K: Pod>(map: impl AsFd, key: &K) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// `EPERM`: no CAP_BPF. The end of the map is no error.
 pub fn next_key<K: Pod>(map: impl AsFd, after: Option<&K>, next: &mut K) -> io::Result<bool> {
     let mut attr = empty();
     let fields = bpf_element(&mut attr);
@@ -153,7 +155,7 @@ pub enum Batch {
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// `EPERM`: no CAP_BPF. `EINVAL`: the kernel is older than Linux 5.6.
 pub fn lookup_batch<K: Pod, V: Pod>(
     map: impl AsFd,
     cursor: &mut Cursor,
@@ -200,7 +202,7 @@ pub struct InterfaceLink {
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// `EBADF` or `EINVAL`: the descriptor is no link.
 pub fn interface_link(link: impl AsFd) -> io::Result<Option<InterfaceLink>> {
     // SAFETY: a plain C struct, for which all zeroes is valid.
     let mut info: bpf_link_info = unsafe { zeroed() };
@@ -231,7 +233,8 @@ pub fn interface_link(link: impl AsFd) -> io::Result<Option<InterfaceLink>> {
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// `EPERM`: no CAP_BPF. `EOPNOTSUPP`: a link of this type cannot be detached. A link whose
+/// interface is gone (`ENOLINK`) is no error.
 pub fn detach_link(link: impl AsFd) -> io::Result<bool> {
     let mut attr = empty();
     attr.link_detach.link_fd = raw(link.as_fd());
@@ -247,7 +250,8 @@ pub fn detach_link(link: impl AsFd) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// `ENOENT`: no pin there. `EPERM`: no CAP_BPF. `EACCES`: no permission for the pin, or the file
+/// is not on a BPF file system.
 pub fn open_pin(path: &std::path::Path) -> io::Result<std::os::fd::OwnedFd> {
     use std::os::{fd::FromRawFd as _, unix::ffi::OsStrExt as _};
     let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;

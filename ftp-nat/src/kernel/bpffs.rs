@@ -136,7 +136,7 @@ pub fn seen_by(pid: u32, dir: &Path) -> PathBuf {
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// `EACCES`: the folder belongs to another user. `EBUSY`: something is mounted in it.
 pub fn remove(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

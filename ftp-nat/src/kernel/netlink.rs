@@ -145,12 +145,12 @@ impl Netlink {
 
 /// A socket that hears of changes to links, addresses and routes.
 #[derive(Debug)]
-pub(crate) struct News {
+pub(crate) struct Changes {
     socket: OwnedFd,
     buffer: Vec<u8>,
 }
 
-impl News {
+impl Changes {
     pub(crate) fn open() -> io::Result<Self> {
         let socket = socket_with(
             AddressFamily::NETLINK,
@@ -180,13 +180,13 @@ impl News {
     }
 }
 
-impl AsFd for News {
+impl AsFd for Changes {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-impl std::os::fd::AsRawFd for News {
+impl std::os::fd::AsRawFd for Changes {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
         self.socket.as_raw_fd()
     }

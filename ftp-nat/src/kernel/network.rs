@@ -64,7 +64,7 @@ impl Network {
     /// # Errors
     ///
     /// When the kernel does not answer.
-    pub fn look(
+    pub fn read(
         destinations: impl IntoIterator<Item = IpAddr>,
         networks: &[Prefix],
     ) -> anyhow::Result<Self> {
@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn every_namespace_has_a_loopback_interface() {
-        let network = Network::look(["127.0.0.1".parse().unwrap()], &[]).unwrap();
+        let network = Network::read(["127.0.0.1".parse().unwrap()], &[]).unwrap();
         let lo = network.named("lo").unwrap();
         assert_eq!(network.numbered(lo.index), Some(lo));
         assert!(lo.ethernet);

@@ -31,7 +31,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `EPERM`: no CAP_BPF. A missing key is no error.
     pub fn get(&self, key: &K) -> io::Result<Option<V>> {
         let mut value = V::zeroed();
         let found = bpf::lookup(self.map.fd().as_fd(), key, &mut value)?;
@@ -42,7 +42,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     ///
     /// # Errors
     ///
-    /// What the kernel said; `E2BIG` when the table is full.
+    /// `E2BIG`: the table is full. `ENOMEM`: no memory for an entry. `EPERM`: no CAP_BPF.
     pub fn set(&self, key: &K, value: &V) -> io::Result<()> {
         bpf::update(self.map.fd().as_fd(), key, value, 0)
     }
@@ -51,7 +51,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// As [`Self::set`]; a key that is there is no error.
     pub fn add(&self, key: &K, value: &V) -> io::Result<bool> {
         match bpf::update(self.map.fd().as_fd(), key, value, bpf::NO_EXIST) {
             Ok(()) => Ok(true),
@@ -64,7 +64,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `EPERM`: no CAP_BPF. A missing key is no error.
     pub fn delete(&self, key: &K) -> io::Result<bool> {
         bpf::delete(self.map.fd().as_fd(), key)
     }
@@ -73,7 +73,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `EPERM`: no CAP_BPF. A missing key is no error.
     pub fn take(&self, key: &K) -> io::Result<Option<V>> {
         let mut value = V::zeroed();
         let found = bpf::take(self.map.fd().as_fd(), key, &mut value)?;
@@ -86,7 +86,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `EPERM`: no CAP_BPF. `ENOMEM`: no memory for the kernel's copy of a bucket.
     pub fn each(&self, mut show: impl FnMut(&K, &V)) -> io::Result<()> {
         let batch = BATCH_BYTES / (size_of::<K>() + size_of::<V>());
         let mut keys = vec![K::zeroed(); batch];
@@ -116,7 +116,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// As [`Self::each`].
     pub fn all(&self) -> io::Result<Vec<(K, V)>> {
         let mut all = Vec::new();
         self.each(|key, value| all.push((*key, *value)))?;
@@ -127,7 +127,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// As [`Self::each`].
     pub fn count(&self) -> io::Result<usize> {
         let mut count = 0;
         self.each(|_, _| count += 1)?;
@@ -138,7 +138,7 @@ impl<K: Pod, V: Pod> Table<K, V> {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// `EPERM`: no CAP_BPF.
     pub fn room(&self) -> Result<u32, aya::maps::MapError> {
         Ok(self.map.info()?.max_entries())
     }

@@ -46,7 +46,7 @@ const FAMILIES: [(&str, &str); 9] = [
 ///
 /// # Errors
 ///
-/// What the kernel said.
+/// When a table cannot be read: see [`Table::each`].
 pub fn families(maps: &Maps) -> anyhow::Result<Vec<Family>> {
     let mut families = vec![
         Family::new(

@@ -38,7 +38,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// When a table cannot be read: see [`crate::kernel::table::Table::each`].
     pub fn text(&self) -> anyhow::Result<String> {
         let mut all = families(&self.maps)?;
         all.extend(daemon::families(

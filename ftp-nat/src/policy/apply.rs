@@ -13,7 +13,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// When a table cannot be read or written: `E2BIG` when one is full, `EPERM` without CAP_BPF.
     pub fn apply(&self, maps: &Maps, clock: &Clock) -> anyhow::Result<()> {
         self.mark_ports(maps, clock);
         let tried = "cannot write the published servers";

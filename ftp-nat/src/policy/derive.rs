@@ -33,11 +33,11 @@ impl Policy {
         let wans = named(&config.wan, network, &mut obstacles);
         let lans = lans(config, network, &wans, &mut obstacles);
         let is_ethernet = |link: &&Link| link.ethernet;
-        for given in &config.wan {
-            let link = wans.iter().find(|link| link.name == given.value);
+        for wan in &config.wan {
+            let link = wans.iter().find(|link| link.name == wan.value);
             if let Some(link) = link.filter(|link| !link.ethernet) {
                 obstacles.push(Obstacle::NoEthernet(Problem::new(
-                    &given.place,
+                    &wan.origin,
                     format!(
                         "{} has no Ethernet header (as PPP, tun and WireGuard have none): ftp-nat \
                          cannot read its packets",
@@ -74,7 +74,7 @@ impl Policy {
         for masquerade in &config.masquerade {
             policy.masquerade(masquerade);
         }
-        policy.warnings.extend(strangers(config, network));
+        policy.warnings.extend(unowned_addresses(config, network));
         (policy, obstacles)
     }
 
@@ -104,7 +104,7 @@ impl Policy {
                 Server::Behind(server) => (server, false),
                 Server::Local => (public, true),
             };
-            let advertise = publish.advertise.as_ref().map(|given| given.value);
+            let advertise = publish.advertise.as_ref().map(|advertise| advertise.value);
             let range = publish.passive_ports;
             let mut flags = 0;
             for (set, flag) in [
@@ -162,7 +162,7 @@ impl Policy {
             Public::Interface { name, port } => (name, *port),
         };
         let Some(link) = network.named(name) else {
-            obstacles.push(no_interface(name, &publish.public.place, network));
+            obstacles.push(no_interface(name, &publish.public.origin, network));
             return Vec::new();
         };
         let families: &[bool] = match (publish.server.value, &publish.advertise) {
@@ -187,9 +187,9 @@ impl Policy {
 
 /// A warning of public addresses that are not this machine's, which is well where they are routed
 /// here. There may be thousands.
-pub(super) fn strangers(config: &Config, network: &Network) -> Option<String> {
+pub(super) fn unowned_addresses(config: &Config, network: &Network) -> Option<String> {
     const NAMED: usize = 5;
-    let strangers: BTreeSet<IpAddr> = config
+    let unowned: BTreeSet<IpAddr> = config
         .publish
         .iter()
         .filter_map(|publish| match &publish.public.value {
@@ -198,13 +198,13 @@ pub(super) fn strangers(config: &Config, network: &Network) -> Option<String> {
         })
         .filter(|ip| !network.has(*ip))
         .collect();
-    let named: Vec<_> = strangers
+    let named: Vec<_> = unowned
         .iter()
         .take(NAMED)
         .map(ToString::to_string)
         .collect();
     let named = named.join(", ");
-    match strangers.len() {
+    match unowned.len() {
         0 => None,
         1 => Some(format!(
             "{named} is no address of this machine: its packets must be routed here all the same"
@@ -232,7 +232,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Place, RunArgs},
+        config::{Origin, RunArgs},
         kernel::{clock::Clock, network::Route},
     };
 
@@ -443,18 +443,18 @@ mod tests {
 
     #[test]
     fn what_a_file_names_is_waited_for_and_what_an_argument_names_is_not() {
-        let flag = Place::Flag("--wan eth9".into());
-        let file = Place::File {
+        let flag = Origin::Flag("--wan eth9".into());
+        let file = Origin::File {
             file: "f.toml".into(),
             line: 2,
             key: "gateway.wan".into(),
         };
-        for (place, awaited) in [(flag, false), (file, true)] {
+        for (origin, awaited) in [(flag, false), (file, true)] {
             assert_eq!(
-                no_interface("eth9", &place, &network()).is_awaited(),
+                no_interface("eth9", &origin, &network()).is_awaited(),
                 awaited
             );
-            assert!(!Obstacle::Mistake(Problem::new(&place, "no")).is_awaited());
+            assert!(!Obstacle::Mistake(Problem::new(&origin, "no")).is_awaited());
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    config::{self, Config, Given, value::Server},
+    config::{self, Config, Spanned, value::Server},
     model::prefix,
 };
 
@@ -17,13 +17,13 @@ pub fn destinations(config: &Config) -> Vec<IpAddr> {
 
 /// The networks of clients that a policy must find.
 pub fn networks(config: &Config) -> Vec<prefix::Prefix> {
-    let mut networks: Vec<_> = clients(config).map(|given| given.value).collect();
+    let mut networks: Vec<_> = clients(config).map(|network| network.value).collect();
     networks.sort_unstable_by_key(|it| (it.address, it.bits));
     networks.dedup();
     networks
 }
 
-pub(super) fn clients(config: &Config) -> impl Iterator<Item = &Given<prefix::Prefix>> {
+pub(super) fn clients(config: &Config) -> impl Iterator<Item = &Spanned<prefix::Prefix>> {
     config.masquerade.iter().flat_map(|it| &it.clients)
 }
 

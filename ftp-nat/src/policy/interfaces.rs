@@ -7,12 +7,12 @@ use super::{
     obstacle::{Obstacle, no_interface},
 };
 use crate::{
-    config::{self, Config, Given, Lan, Problem},
+    config::{self, Config, Lan, Problem, Spanned},
     kernel::network::{Link, Network, Route},
 };
 
 pub(super) fn named(
-    names: &[Given<String>],
+    names: &[Spanned<String>],
     network: &Network,
     obstacles: &mut Vec<Obstacle>,
 ) -> Vec<Link> {
@@ -20,7 +20,7 @@ pub(super) fn named(
     for name in names {
         match network.named(&name.value) {
             Some(link) => links.push(link.clone()),
-            None => obstacles.push(no_interface(&name.value, &name.place, network)),
+            None => obstacles.push(no_interface(&name.value, &name.origin, network)),
         }
     }
     links
@@ -53,7 +53,7 @@ pub(super) fn lans(
                 let ways: Vec<_> = ways.filter(|link| !wans.contains(link)).collect();
                 if ways.is_empty() {
                     obstacles.push(Obstacle::NoRoute(Problem::new(
-                        &clients.place,
+                        &clients.origin,
                         format!(
                             "there is no route to {} but by the WAN: add one, or name the \
                              clients' interface with --lan",
@@ -79,7 +79,7 @@ pub(super) fn by_route<'n>(
     wans: &[Link],
 ) -> Result<&'n Link, Obstacle> {
     let ip = server.ip();
-    let problem = |what: String| Problem::new(&publish.server.place, what);
+    let problem = |what: String| Problem::new(&publish.server.origin, what);
     let link = match network.route(ip) {
         Route::Through(index) => network.numbered(index),
         Route::Here => {

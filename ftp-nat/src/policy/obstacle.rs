@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    config::{Place, Problem},
+    config::{Origin, Problem},
     kernel::network::Network,
 };
 
@@ -34,7 +34,7 @@ impl Obstacle {
     /// Whether it is waited for to go away: a configuration file is read at a time when interfaces
     /// and routes may not be up yet, but who names them on a command line means those that are.
     pub const fn is_awaited(&self) -> bool {
-        let in_file = matches!(self.problem().place, Place::File { .. });
+        let in_file = matches!(self.problem().origin, Origin::File { .. });
         in_file && !matches!(self, Self::Mistake(_) | Self::NoEthernet(_))
     }
 }
@@ -45,7 +45,7 @@ impl fmt::Display for Obstacle {
     }
 }
 
-pub(super) fn no_interface(name: &str, place: &Place, network: &Network) -> Obstacle {
+pub(super) fn no_interface(name: &str, origin: &Origin, network: &Network) -> Obstacle {
     let mut there: Vec<_> = network.names().filter(|name| *name != "lo").collect();
     there.sort_unstable();
     there.truncate(12);
@@ -55,7 +55,7 @@ pub(super) fn no_interface(name: &str, place: &Place, network: &Network) -> Obst
         format!("there are {}", there.join(", "))
     };
     Obstacle::NoInterface(Problem::new(
-        place,
+        origin,
         format!("there is no interface {name}: {hint}"),
     ))
 }

@@ -79,7 +79,7 @@ impl Sample {
     ///
     /// # Errors
     ///
-    /// What the kernel said.
+    /// When a table cannot be read: see [`crate::kernel::table::Table::each`].
     pub fn of(view: &View) -> anyhow::Result<Self> {
         let mut sample = Self {
             when: Instant::now(),

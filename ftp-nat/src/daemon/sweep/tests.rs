@@ -47,11 +47,11 @@ impl Scene {
     }
 
     fn sweep(&self) -> Report {
-        self.sweep_and_tell().0
+        self.sweep_and_collect().0
     }
 
-    fn sweep_and_tell(&self) -> (Report, Vec<(Event, Option<Ended>)>) {
-        let mut told = Vec::new();
+    fn sweep_and_collect(&self) -> (Report, Vec<(Event, Option<Ended>)>) {
+        let mut published = Vec::new();
         let (maps, policy) = (&self.maps, &self.policy);
         let report = sweep(
             maps,
@@ -59,10 +59,10 @@ impl Scene {
             &self.lifetimes,
             &self.clock,
             &mut |event, ended| {
-                told.push((*event, ended));
+                published.push((*event, ended));
             },
         );
-        (report.unwrap(), told)
+        (report.unwrap(), published)
     }
 
     /// Makes a connection to the public port, and gives its keys.
@@ -218,9 +218,9 @@ fn what_has_ended_is_told_with_its_ends_and_its_last_packet() {
         silent: [20, 30],
         ..DATA
     });
-    let (_, told) = scene.sweep_and_tell();
-    let [(event, Some(ended))] = told[..] else {
-        panic!("{told:?}");
+    let (_, published) = scene.sweep_and_collect();
+    let [(event, Some(ended))] = published[..] else {
+        panic!("{published:?}");
     };
     let expected = Event {
         time: scene.ago(20),
@@ -300,9 +300,9 @@ fn a_mapping_goes_half_a_minute_after_its_end() {
     let scene = Scene::new();
     scene.session(1, 5);
     let keys = [0, 20, 40].map(|ago| scene.announce(50_000 + ago, 1, scene.ago(ago.into())));
-    let (report, told) = scene.sweep_and_tell();
-    let [(event, None)] = told[..] else {
-        panic!("{told:?}");
+    let (report, published) = scene.sweep_and_collect();
+    let [(event, None)] = published[..] else {
+        panic!("{published:?}");
     };
     assert_eq!((event.what, event.session), (event::EXPIRED, 1));
     assert_eq!(event.public, end([198, 51, 100, 1], 50_040));

@@ -230,7 +230,7 @@ fn qdisc(link: &Link) -> anyhow::Result<Option<String>> {
 /// Removes the filter, its pin, and the qdisc if it was ours and nobody else uses it.
 pub(super) fn detach(gateway: &Gateway, interface: &str, program: Program) -> anyhow::Result<()> {
     let pin = gateway.hook(Folder::Filters, interface, program);
-    let network = Network::look([], &[])?;
+    let network = Network::read([], &[])?;
     if let Some(link) = network.named(interface) {
         if let Some(filter) = find(&pin, link, program)? {
             // Dropping the link removes the filter, but would keep an error to itself.

@@ -56,7 +56,7 @@ fn try_to_attach(gateway: &Gateway, hook: &Hook, pin: &Path) -> anyhow::Result<b
     Ok(true)
 }
 
-/// What the kernel said, in an operator's words.
+/// Why the kernel attached nothing, in an operator's words.
 fn refused(error: ProgramError) -> anyhow::Error {
     let number = match &error {
         ProgramError::SyscallError(error) => error.io_error.raw_os_error(),

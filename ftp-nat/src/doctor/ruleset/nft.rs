@@ -9,7 +9,7 @@ use super::{Action, Base, Chain, Condition, Rule, Test};
 use crate::model::prefix::Prefix;
 
 /// Where something stands: family, table, name.
-type Place = (String, String, String);
+type Origin = (String, String, String);
 
 /// All chains of a ruleset.
 pub(in crate::doctor) fn parse(text: &str) -> anyhow::Result<Vec<Chain>> {
@@ -32,14 +32,14 @@ pub(in crate::doctor) fn parse(text: &str) -> anyhow::Result<Vec<Chain>> {
 #[derive(Default)]
 struct Reader {
     chains: Vec<Chain>,
-    by_place: HashMap<Place, usize>,
+    by_place: HashMap<Origin, usize>,
     /// Elements of named sets and maps.
-    sets: HashMap<Place, Vec<Value>>,
+    sets: HashMap<Origin, Vec<Value>>,
     /// Types of helper objects.
-    helpers: HashMap<Place, String>,
+    helpers: HashMap<Origin, String>,
 }
 
-fn place(object: &Value, name: &str) -> Place {
+fn place(object: &Value, name: &str) -> Origin {
     (
         text(object, "family"),
         text(object, "table"),
@@ -99,7 +99,7 @@ impl Reader {
     }
 
     /// A rule of nftables may hold several verdicts, by a map: each becomes a rule of its own.
-    fn rules(&self, chain: &Place, statements: &[Value]) -> Vec<Rule> {
+    fn rules(&self, chain: &Origin, statements: &[Value]) -> Vec<Rule> {
         let mut conditions = Vec::new();
         let mut rules = Vec::new();
         for statement in statements {
@@ -138,7 +138,7 @@ impl Reader {
         rules
     }
 
-    fn helper(&self, chain: &Place, name: &Value) -> String {
+    fn helper(&self, chain: &Origin, name: &Value) -> String {
         let name = name.as_str().unwrap_or_default();
         let its = (chain.0.clone(), chain.1.clone(), name.to_owned());
         self.helpers
@@ -147,7 +147,7 @@ impl Reader {
             .unwrap_or_else(|| name.to_owned())
     }
 
-    fn condition(&self, chain: &Place, body: &Value) -> Condition {
+    fn condition(&self, chain: &Origin, body: &Value) -> Condition {
         let operator = body["op"].as_str().unwrap_or_default();
         let values = self.values(chain, &body["right"]);
         let test = match (operator, values) {
@@ -162,7 +162,7 @@ impl Reader {
     }
 
     /// The values that a right side stands for; none for what cannot be told.
-    fn values(&self, chain: &Place, right: &Value) -> Option<Vec<Value>> {
+    fn values(&self, chain: &Origin, right: &Value) -> Option<Vec<Value>> {
         let values = match right {
             Value::String(name) if name.starts_with('@') => {
                 let its = (chain.0.clone(), chain.1.clone(), name[1..].to_owned());
@@ -183,7 +183,7 @@ impl Reader {
         Some(values.into_iter().map(plain).collect())
     }
 
-    fn vmap(&self, chain: &Place, conditions: &[Condition], body: &Value) -> Vec<Rule> {
+    fn vmap(&self, chain: &Origin, conditions: &[Condition], body: &Value) -> Vec<Rule> {
         let with = |test, action| Rule {
             conditions: [
                 conditions,

@@ -1,4 +1,5 @@
-//! Keeping the gateway up to its configuration and its network, as both change.
+//! The reconciler: brings the datapath to what the configuration means on the network as it is now,
+//! whenever either changes.
 
 use std::{
     collections::BTreeSet,
@@ -28,15 +29,17 @@ use crate::{
     policy::{self, Obstacle, Policy},
 };
 
-/// Changes of the network come in bursts: one look serves all that come within this time.
-const SETTLE: Duration = Duration::from_millis(100);
-/// And so many times what the last look took: thousands of routes take a while to look up.
-const SETTLE_FACTOR: u32 = 10;
+/// How long after a first change of the network the reconciler waits for more: changes come in
+/// bursts.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// At least so many times the duration of the last reconciliation: thousands of routes take a while
+/// to look up.
+const DEBOUNCE_FACTOR: u32 = 10;
 /// Changes that are logged; a client of `reload` is told all of them.
 const LOGGED: usize = 20;
 
 /// The configuration in effect, and all that depends on it.
-pub(super) struct Keeper {
+pub(super) struct Reconciler {
     pub(super) args: RunArgs,
     pub(super) config: Config,
     pub(super) gateway: Gateway,
@@ -45,12 +48,12 @@ pub(super) struct Keeper {
     pub(super) policies: Sender<Arc<Policy>>,
     pub(super) lifetimes: Sender<Lifetimes>,
     pub(super) metrics: Scraped,
-    /// What has been said once is not repeated with every change of a route.
-    pub(super) said: BTreeSet<String>,
-    /// How long the last look took.
-    pub(super) took: Duration,
+    /// The warnings of the last reconciliation, so that each is logged once.
+    pub(super) reported: BTreeSet<String>,
+    /// How long the last reconciliation took.
+    pub(super) last_duration: Duration,
     /// Whether programs stay on interfaces only for the connections that still use them.
-    pub(super) lingering: bool,
+    pub(super) has_leftovers: bool,
 }
 
 /// Where metrics are served, and by whom.
@@ -96,18 +99,18 @@ impl From<anyhow::Error> for Refusal {
     }
 }
 
-impl Keeper {
+impl Reconciler {
     /// How long to let a burst of changes pass.
-    pub(super) fn settle(&self) -> Duration {
-        SETTLE.max(self.took * SETTLE_FACTOR)
+    pub(super) fn debounce(&self) -> Duration {
+        DEBOUNCE.max(self.last_duration * DEBOUNCE_FACTOR)
     }
 
     /// Brings the datapath up to a network that has changed, or may have.
-    pub(super) fn follow_network(&mut self) {
+    pub(super) fn reconcile_network(&mut self) {
         let started = Instant::now();
         let old = Arc::clone(&self.policies.borrow());
         let followed = self
-            .look(&self.config)
+            .derive_policy(&self.config)
             .and_then(|(network, policy, obstacles)| {
                 let mut complaints = complaints(&policy, &obstacles);
                 let changed = policy != *old;
@@ -121,10 +124,10 @@ impl Keeper {
             });
         match followed {
             Ok((policy, complaints, changed)) => {
-                for complaint in complaints.difference(&self.said) {
+                for complaint in complaints.difference(&self.reported) {
                     warn!("{complaint}");
                 }
-                self.said = complaints;
+                self.reported = complaints;
                 if changed {
                     info!("the network has changed: the policy follows");
                     self.policies.send_replace(Arc::new(policy));
@@ -132,13 +135,13 @@ impl Keeper {
             }
             Err(error) => warn!("cannot follow a change of the network: {error:#}"),
         }
-        self.took = started.elapsed();
+        self.last_duration = started.elapsed();
     }
 
     /// Looks at the network and derives what the configuration means there now. Programs that are
     /// wanted no more stay where connections still depend on them.
-    fn look(&self, config: &Config) -> anyhow::Result<(Network, Policy, Vec<Obstacle>)> {
-        let network = Network::look(policy::destinations(config), &policy::networks(config))?;
+    fn derive_policy(&self, config: &Config) -> anyhow::Result<(Network, Policy, Vec<Obstacle>)> {
+        let network = Network::read(policy::destinations(config), &policy::networks(config))?;
         let (mut policy, obstacles) = Policy::derive(config, &network);
         let old = self.policies.borrow();
         // A route that is away for a moment takes no program off its interface.
@@ -183,16 +186,16 @@ impl Keeper {
     }
 
     /// Takes programs off interfaces that only old connections needed, once those are gone. And
-    /// whether an interface sends XDP's frames depends on its other end, of which no news comes.
-    pub(super) fn tidy(&mut self) {
-        if self.lingering || self.config.datapath == Datapath::Xdp {
-            self.follow_network();
-            self.lingering = self.lingers();
+    /// whether an interface sends XDP's frames depends on its other end, of which no changes comes.
+    pub(super) fn prune(&mut self) {
+        if self.has_leftovers || self.config.datapath == Datapath::Xdp {
+            self.reconcile_network();
+            self.has_leftovers = self.leftovers_remain();
         }
     }
 
-    fn lingers(&self) -> bool {
-        let wanted = Network::look(
+    fn leftovers_remain(&self) -> bool {
+        let wanted = Network::read(
             policy::destinations(&self.config),
             &policy::networks(&self.config),
         );
@@ -216,7 +219,7 @@ impl Keeper {
             .reloads()
             .note(reloaded.applied, Timestamp::now());
         reloaded.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tell(&reloaded);
+        log_reload(&reloaded);
         reloaded
     }
 
@@ -224,7 +227,7 @@ impl Keeper {
         let mut config = config::assemble(&self.args)
             .map_err(|problems| Refusal::Mistakes(problems.iter().map(Mistake::from).collect()))?;
         reloaded.needs_restart = difference::keep_what_stays(&self.config, &mut config);
-        let (network, policy, obstacles) = self.look(&config)?;
+        let (network, policy, obstacles) = self.derive_policy(&config)?;
         let fatal: Vec<_> = obstacles.iter().filter(|it| !it.is_awaited()).collect();
         if !fatal.is_empty() {
             let mistakes = fatal.iter().map(|it| Mistake::from(it.problem()));
@@ -232,7 +235,7 @@ impl Keeper {
         }
         self.has_room(&policy)?;
         // Whatever can be refused is tried before anything changes.
-        let wanted = config.metrics_listen.as_ref().map(|given| given.value);
+        let wanted = config.metrics_listen.as_ref().map(|address| address.value);
         let listener = match wanted {
             Some(address) if self.metrics.address() != wanted => {
                 Some((address, metrics::http::listen(address)?))
@@ -252,14 +255,14 @@ impl Keeper {
             self.metrics.move_to(listener);
         }
         reloaded.changed = difference::changes(&self.config, &config);
-        self.said = complaints(&policy, &obstacles);
-        self.said.extend(slow);
-        reloaded.warnings = self.said.iter().cloned().collect();
+        self.reported = complaints(&policy, &obstacles);
+        self.reported.extend(slow);
+        reloaded.warnings = self.reported.iter().cloned().collect();
         self.lifetimes
             .send_replace(Lifetimes::new(&config.timeouts, &self.clock));
         self.policies.send_replace(Arc::new(policy));
         self.config = config;
-        self.lingering = self.lingers();
+        self.has_leftovers = self.leftovers_remain();
         Ok(())
     }
 
@@ -307,7 +310,7 @@ fn interfaces_in_use(maps: &Maps) -> anyhow::Result<BTreeSet<u32>> {
     Ok(used)
 }
 
-fn tell(reloaded: &Reloaded) {
+fn log_reload(reloaded: &Reloaded) {
     if !reloaded.applied {
         for mistake in reloaded.mistakes.iter().take(LOGGED) {
             warn!("{}", mistake.text);

@@ -1,8 +1,9 @@
-//! Where all events come together, and go to the log, to followers and to the audit trail.
+//! The event bus: gives each event its number and passes it to the log, to followers and to the
+//! audit log.
 //!
-//! Nobody who listens can hold up the others, or make the daemon grow: the past that is kept is
-//! bounded, a follower that reads too slowly misses events and is told how many, and the audit
-//! trail is written by a thread of its own.
+//! No subscriber delays another one, and memory is bounded: a fixed number of past events is kept, a
+//! follower that reads too slowly loses events and is told how many, and the audit log is written by
+//! a thread of its own.
 
 use std::{
     collections::VecDeque,
@@ -16,14 +17,15 @@ use tokio::sync::broadcast;
 use super::{
     audit::Audit,
     event_log::EventLog,
-    occurrence::{Ended, Told},
+    occurrence::{Ended, Occurrence},
 };
 use crate::{kernel::clock::Clock, metrics::Losses};
 
 /// How many events are kept for who asks later.
 const KEPT: usize = 2048;
 
-/// And how many of those that strangers cause: they must not push out the others.
+/// How many events are kept that clients cause without having been let in: they have a queue of
+/// their own, so that they never push out the others.
 const NOISE_KEPT: usize = 512;
 
 /// How far a follower may fall behind.
@@ -31,10 +33,10 @@ const FOLLOWED: usize = 1024;
 
 /// All that listen.
 #[derive(Debug)]
-pub struct Hub {
+pub struct EventBus {
     clock: Clock,
     inner: Mutex<Inner>,
-    live: broadcast::Sender<Told>,
+    live: broadcast::Sender<Occurrence>,
     audit: Option<Audit>,
     losses: std::sync::Arc<Losses>,
 }
@@ -42,12 +44,12 @@ pub struct Hub {
 #[derive(Debug, Default)]
 struct Inner {
     number: u64,
-    kept: VecDeque<Told>,
-    noise: VecDeque<Told>,
+    kept: VecDeque<Occurrence>,
+    noise: VecDeque<Occurrence>,
     log: EventLog,
 }
 
-impl Hub {
+impl EventBus {
     /// Nothing has happened yet.
     pub(super) fn new(clock: Clock, audit: Option<Audit>, losses: std::sync::Arc<Losses>) -> Self {
         Self {
@@ -60,14 +62,14 @@ impl Hub {
     }
 
     /// Tells everybody.
-    pub fn tell(&self, event: &Event, ended: Option<Ended>) {
+    pub fn publish(&self, event: &Event, ended: Option<Ended>) {
         let mut inner = self.inner();
         inner.number += 1;
-        let told = Told::new(inner.number, *event, ended, &self.clock);
-        if !inner.log.write(&told) {
+        let occurrence = Occurrence::new(inner.number, *event, ended, &self.clock);
+        if !inner.log.write(&occurrence) {
             self.losses.log.fetch_add(1, Ordering::Relaxed);
         }
-        let (queue, most) = if told.is_noise() {
+        let (queue, most) = if occurrence.is_noise() {
             (&mut inner.noise, NOISE_KEPT)
         } else {
             (&mut inner.kept, KEPT)
@@ -75,31 +77,31 @@ impl Hub {
         if queue.len() == most {
             queue.pop_front();
         }
-        queue.push_back(told);
+        queue.push_back(occurrence);
         // Under the lock, so that who subscribes misses nothing and hears nothing twice. That
         // nobody listens is no error.
-        drop(self.live.send(told));
+        drop(self.live.send(occurrence));
         drop(inner);
         if let Some(audit) = &self.audit
-            && told.is_for_audit()
+            && occurrence.is_for_audit()
         {
-            audit.write(told);
+            audit.write(occurrence);
         }
     }
 
     /// What has happened of late, in order, and what happens from now on.
-    pub(super) fn listen(&self) -> (Vec<Told>, broadcast::Receiver<Told>) {
+    pub(super) fn listen(&self) -> (Vec<Occurrence>, broadcast::Receiver<Occurrence>) {
         let inner = self.inner();
         let live = self.live.subscribe();
         let mut past: Vec<_> = inner.kept.iter().chain(&inner.noise).copied().collect();
         drop(inner);
-        past.sort_unstable_by_key(|told| told.number);
+        past.sort_unstable_by_key(|occurrence| occurrence.number);
         (past, live)
     }
 
     /// Says what the log has left out of a flood that is over.
-    pub(super) fn sum_up(&self) {
-        self.inner().log.sum_up(Instant::now());
+    pub(super) fn flush_summary(&self) {
+        self.inner().log.flush_summary(Instant::now());
     }
 
     /// What did not reach everybody.
@@ -122,8 +124,8 @@ mod tests {
     use super::*;
     use ftp_nat_common::abi::event;
 
-    fn hub() -> Hub {
-        Hub::new(Clock::of_this_kernel().unwrap(), None, Default::default())
+    fn bus() -> EventBus {
+        EventBus::new(Clock::of_this_kernel().unwrap(), None, Default::default())
     }
 
     fn event(what: u8) -> Event {
@@ -135,23 +137,23 @@ mod tests {
 
     #[test]
     fn a_flood_of_denials_does_not_push_out_who_was_let_in() {
-        let hub = hub();
-        hub.tell(&event(event::OPENED), None);
+        let bus = bus();
+        bus.publish(&event(event::OPENED), None);
         for _ in 0..10 * KEPT {
-            hub.tell(&event(event::DENIED), None);
+            bus.publish(&event(event::DENIED), None);
         }
-        let (past, _) = hub.listen();
+        let (past, _) = bus.listen();
         assert_eq!(past.len(), 1 + NOISE_KEPT);
         assert_eq!(past[0].event.what, event::OPENED);
-        assert!(past.is_sorted_by_key(|told| told.number));
+        assert!(past.is_sorted_by_key(|occurrence| occurrence.number));
     }
 
     #[test]
     fn who_listens_hears_everything_once() {
-        let hub = hub();
-        hub.tell(&event(event::OPENED), None);
-        let (past, mut live) = hub.listen();
-        hub.tell(&event(event::USED), None);
+        let bus = bus();
+        bus.publish(&event(event::OPENED), None);
+        let (past, mut live) = bus.listen();
+        bus.publish(&event(event::USED), None);
         assert_eq!(past.len(), 1);
         assert_eq!(live.try_recv().unwrap().number, 2);
         assert!(live.try_recv().is_err());

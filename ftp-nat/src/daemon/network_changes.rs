@@ -6,14 +6,14 @@ use tokio::io::{Interest, unix::AsyncFd};
 use crate::kernel::netlink;
 
 /// Hears of changes.
-pub(super) struct News(AsyncFd<netlink::News>);
+pub(super) struct NetworkChanges(AsyncFd<netlink::Changes>);
 
-impl News {
+impl NetworkChanges {
     /// From now on, so that nothing between the first look and the watch is missed.
     pub(super) fn listen() -> anyhow::Result<Self> {
-        let news = netlink::News::open().context("cannot listen to the network's changes")?;
-        // SAFETY: the descriptor is that of the socket in `news`, which stays open as long as it.
-        unsafe { AsyncFd::register_with_interest(news, Interest::READABLE) }
+        let changes = netlink::Changes::open().context("cannot listen to the network's changes")?;
+        // SAFETY: the descriptor is that of the socket in `changes`, which stays open as long as it.
+        unsafe { AsyncFd::register_with_interest(changes, Interest::READABLE) }
             .map(Self)
             .map_err(|error| error.into_parts().1)
             .context("cannot wait for the network's changes")
