@@ -5,6 +5,7 @@
 //! wherever they are called from (Linux 5.6), and they stand beside each other on the stack.
 
 mod bytes;
+mod medium;
 mod options;
 mod rewrite;
 pub mod segment;

@@ -49,9 +49,6 @@ struct Members {
     members: Vec<String>,
 }
 
-/// Crates whose rooms are still being made.
-const LATER: [&str; 1] = ["ftp-nat-ebpf"];
-
 /// Checks every crate of the workspace and prints what is wrong; fails if anything is.
 pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<()> {
     let text = |path: &str| {
@@ -67,9 +64,6 @@ pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<()> {
         }
     }
     for folder in &manifest.workspace.members {
-        if LATER.contains(&folder.as_str()) {
-            continue;
-        }
         let Some(list) = lists.get(folder) else {
             faults.push(format!(
                 "{LIST}: the rooms of the crate {folder} are missing: list them"
