@@ -1,6 +1,7 @@
 //! What a reviewer should never have to say: formatting, clippy, broken documentation.
 
 mod dependencies;
+mod documents;
 mod rooms;
 
 use crate::{
@@ -24,6 +25,7 @@ pub(crate) fn run_all(workspace: &Workspace, installing: Installing) -> anyhow::
         run(cargo().args(["fmt", "--all", "--check"]))
     })?;
     step("rooms: no use goes up or round", || rooms::check(workspace))?;
+    step("documents: links and paths", || documents::check(workspace))?;
     step("clippy of the workspace", || {
         run(cargo()
             .args([

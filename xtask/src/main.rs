@@ -71,8 +71,8 @@ enum Task {
     /// Boot Debian's own kernels under qemu and run the tests there (as root)
     #[command(after_help = vm::HELP)]
     Vm(vm::Arguments),
-    /// Check formatting, rooms (xtask/rooms.toml) and dependencies, run clippy on every crate and
-    /// rustdoc, with warnings denied
+    /// Check formatting, rooms (xtask/rooms.toml), links and dependencies, run clippy on every crate
+    /// and rustdoc, with warnings denied
     Lint,
 }
 
