@@ -36,7 +36,7 @@ use crate::{
         lock,
         message::{Hello, Reloaded},
     },
-    kernel::{bpffs, clock::Clock, network::Network, privileges, requirements},
+    kernel::{bpffs, clock::Clock, network::Network, privileges, realtime, requirements},
     metrics,
     output::failure::Failure,
     policy::{self, Obstacle, Policy},
@@ -65,6 +65,9 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let policy = effective(&config, &network)?;
     if let Some(missing) = requirements::missing_privileges() {
         return Err(anyhow!(missing).into());
+    }
+    if let Some(obstacle) = realtime::obstacle() {
+        return Err(anyhow!(obstacle).into());
     }
     let runtime = Builder::new_current_thread()
         .enable_all()

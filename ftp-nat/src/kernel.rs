@@ -3,9 +3,11 @@
 pub mod bpf;
 pub mod bpffs;
 pub mod clock;
+pub mod features;
 pub mod namespace;
 pub mod netlink;
 pub mod network;
 pub mod privileges;
+pub mod realtime;
 pub mod requirements;
 pub mod table;

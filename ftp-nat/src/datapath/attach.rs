@@ -242,7 +242,7 @@ pub fn mark_fast(
             .any(|it| it.kind == Kind::Xdp && it.interface == link.name);
         let old = interface.flags;
         interface.flags &= !interface_flag::XDP;
-        if has_xdp && frames::are_sent_by(link) != Some(false) {
+        if has_xdp && frames::are_sent_by(link) {
             interface.flags |= interface_flag::XDP;
         } else if has_xdp {
             slow.insert(format!(

@@ -3,36 +3,8 @@
 
 use std::fs;
 
-use aya::{
-    maps::MapType,
-    programs::ProgramType,
-    sys::{is_helper_supported, is_map_supported},
-};
-use aya_obj::generated::bpf_func_id;
-
 use super::{finding::Findings, subject::Subject};
-use crate::kernel::{bpffs, requirements};
-
-/// What the datapath needs, and the kernel that first had it.
-const HELPERS: [(bpf_func_id, &str, &str); 4] = [
-    (bpf_func_id::BPF_FUNC_loop, "bpf_loop", "5.17"),
-    (
-        bpf_func_id::BPF_FUNC_redirect_neigh,
-        "bpf_redirect_neigh",
-        "5.10",
-    ),
-    (
-        bpf_func_id::BPF_FUNC_ringbuf_output,
-        "bpf_ringbuf_output",
-        "5.8",
-    ),
-    (bpf_func_id::BPF_FUNC_jiffies64, "bpf_jiffies64", "5.5"),
-];
-
-const MAPS: [(MapType, &str, &str); 2] = [
-    (MapType::LpmTrie, "LPM trie maps", "4.11"),
-    (MapType::RingBuf, "ring buffers", "5.8"),
-];
+use crate::kernel::{bpffs, features, realtime, requirements};
 
 /// Kernel and privileges.
 pub(super) fn kernel(findings: &mut Findings) {
@@ -45,22 +17,37 @@ pub(super) fn kernel(findings: &mut Findings) {
         );
         return;
     }
-    if let Some(old) = requirements::too_old() {
-        findings.error("kernel-too-old", None, old, "boot a newer kernel");
-    }
-    for (helper, name, since) in HELPERS {
-        match is_helper_supported(ProgramType::SchedClassifier, helper) {
-            Ok(false) => missing_feature(findings, &format!("the function {name}"), since),
+    for feature in features::NEEDED {
+        match feature.is_there() {
             Ok(true) => {}
-            Err(error) => findings.unread(&format!("does the kernel have {name}"), &error.into()),
+            Ok(false) => findings.error(
+                "kernel-feature-missing",
+                None,
+                format!("the kernel does not have {feature}"),
+                "boot a newer kernel, or one built with it",
+            ),
+            Err(error) => findings.unread(&format!("does the kernel have {feature}"), &error),
         }
     }
-    for (map, name, since) in MAPS {
-        match is_map_supported(map) {
-            Ok(false) => missing_feature(findings, name, since),
-            Ok(true) => {}
-            Err(error) => findings.unread(&format!("does the kernel have {name}"), &error.into()),
+    match features::TCX.is_there() {
+        Ok(true) => {}
+        Ok(false) => findings.note(
+            "no-tcx",
+            None,
+            format!("the kernel does not have {}", features::TCX),
+            "nothing has to be done: programs are attached by clsact, which works the same",
+        ),
+        Err(error) => {
+            findings.unread(&format!("does the kernel have {}", features::TCX), &error);
         }
+    }
+    if let Some(obstacle) = realtime::obstacle() {
+        findings.error(
+            "preemptible-softirqs",
+            None,
+            obstacle,
+            "boot another kernel",
+        );
     }
     let jit = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable");
     if jit.is_ok_and(|value| value.trim() == "0") {
@@ -71,15 +58,6 @@ pub(super) fn kernel(findings: &mut Findings) {
             "sysctl net.core.bpf_jit_enable=1",
         );
     }
-}
-
-fn missing_feature(findings: &mut Findings, name: &str, since: &str) {
-    findings.error(
-        "kernel-feature-missing",
-        None,
-        format!("the kernel does not have {name}"),
-        format!("it came with Linux {since}; boot a newer kernel, or one built with it"),
-    );
 }
 
 /// The BPF file system.

@@ -3,16 +3,29 @@
 use std::{
     io,
     mem::{size_of, zeroed},
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type};
+use aya_obj::generated::{
+    bpf_attr, bpf_cmd, bpf_func_id, bpf_link_info, bpf_link_type, bpf_prog_type,
+};
 use bytemuck::Pod;
 
 /// `BPF_NOEXIST` of linux/bpf.h.
 pub const NO_EXIST: u64 = 1;
 
 fn call(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<()> {
+    call_for_number(command, attr).map(drop)
+}
+
+/// A command that gives a new descriptor.
+fn call_for_fd(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    let fd = call_for_number(command, attr)?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
+}
+
+fn call_for_number(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<libc::c_long> {
     // SAFETY: the attribute is a live, wholly initialised bpf_attr of the size given, and every
     // pointer in it was put there by a caller below, from references that outlive the call.
     let result = unsafe {
@@ -26,7 +39,7 @@ fn call(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<()> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(())
+    Ok(result)
 }
 
 fn empty() -> bpf_attr {
@@ -246,29 +259,49 @@ pub fn detach_link(link: impl AsFd) -> io::Result<bool> {
     }
 }
 
+/// The lower half of the tick counter in which the datapath measures time, as a program reads it.
+///
+/// # Errors
+///
+/// `EPERM`: no CAP_BPF or no CAP_NET_ADMIN. `EINVAL`: the kernel is older than Linux 5.5.
+pub fn jiffies() -> io::Result<u32> {
+    /// `bpf_jiffies64()`, and the end: what is returned is the lower half of the result.
+    const PROGRAM: [[u8; 8]; 2] = {
+        let [a, b, c, d] = (bpf_func_id::BPF_FUNC_jiffies64 as u32).to_ne_bytes();
+        [[0x85, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]]
+    };
+    /// What it is run on: an Ethernet header and something behind it.
+    const PACKET: [u8; 64] = [0; 64];
+    let mut attr = empty();
+    // SAFETY: all members of the union are plain integers, so that any bits are valid.
+    let fields = unsafe { &mut attr.__bindgen_anon_3 };
+    fields.prog_type = bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS as u32;
+    fields.insns = from(&PROGRAM);
+    fields.insn_cnt = PROGRAM.len() as u32;
+    fields.license = from(c"GPL".to_bytes_with_nul());
+    let program = call_for_fd(bpf_cmd::BPF_PROG_LOAD, &mut attr)?;
+    let mut attr = empty();
+    // SAFETY: as above.
+    let fields = unsafe { &mut attr.test };
+    fields.prog_fd = raw(program.as_fd());
+    fields.data_in = from(&PACKET);
+    fields.data_size_in = PACKET.len() as u32;
+    fields.repeat = 1;
+    call(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
+    // SAFETY: as above; the kernel wrote what the program returned.
+    Ok(unsafe { attr.test.retval })
+}
+
 /// Opens a pinned object of any kind.
 ///
 /// # Errors
 ///
 /// `ENOENT`: no pin there. `EPERM`: no CAP_BPF. `EACCES`: no permission for the pin, or the file
 /// is not on a BPF file system.
-pub fn open_pin(path: &std::path::Path) -> io::Result<std::os::fd::OwnedFd> {
-    use std::os::{fd::FromRawFd as _, unix::ffi::OsStrExt as _};
+pub fn open_pin(path: &std::path::Path) -> io::Result<OwnedFd> {
+    use std::os::unix::ffi::OsStrExt as _;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
     let mut attr = empty();
     attr.__bindgen_anon_4.pathname = path.as_ptr().expose_provenance() as u64;
-    // SAFETY: the attribute is initialised, and the path it points to lives until the end.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            bpf_cmd::BPF_OBJ_GET as libc::c_int,
-            &raw mut attr,
-            size_of::<bpf_attr>(),
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
-    Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as libc::c_int) })
+    call_for_fd(bpf_cmd::BPF_OBJ_GET, &mut attr)
 }

@@ -2,12 +2,16 @@
 //!
 //! User space cannot read `jiffies64`, but it is a fixed function of CLOCK_MONOTONIC: it starts
 //! five minutes before its lower half overflows (`INITIAL_JIFFIES` of linux/jiffies.h) and ticks
-//! `CONFIG_HZ` times a second; both stand still while the machine sleeps.
+//! `CONFIG_HZ` times a second; both stand still while the machine sleeps. But it starts later, by
+//! however long the kernel took from its first look at a clock to its first tick: a few ticks on
+//! hardware, a second in a slow virtual machine. A program of two instructions tells how long.
 
 use std::{fs, time::Duration};
 
 use anyhow::ensure;
 use rustix::time::{ClockId, clock_getres, clock_gettime};
+
+use super::bpf;
 
 /// `jiffies64` at boot, less what depends on the tick's rate.
 const START: u64 = 1 << 32;
@@ -22,6 +26,8 @@ pub struct Clock {
     hz: u32,
     /// How far this time namespace's monotonic clock is ahead of the kernel's, in nanoseconds.
     ahead: i128,
+    /// How many ticks the counter is behind what CLOCK_MONOTONIC says.
+    late: i64,
 }
 
 impl Clock {
@@ -39,10 +45,16 @@ impl Clock {
         // HZ = 300 has a tick of 3333333.3 ns: round to the nearest rate.
         let hz = (1_000_000_000 + tick.tv_nsec / 2) / tick.tv_nsec;
         let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
-        Ok(Self {
+        let mut clock = Self {
             hz: u32::try_from(hz)?,
             ahead: monotonic_offset(&offsets),
-        })
+            late: 0,
+        };
+        // Who may not ask (EPERM: no CAP_BPF or CAP_NET_ADMIN) is right to a second or so.
+        if let Ok(ticks) = bpf::jiffies() {
+            clock.late = lateness(clock.now(), ticks);
+        }
+        Ok(clock)
     }
 
     /// Ticks a second.
@@ -59,7 +71,8 @@ impl Clock {
 
     fn at(&self, monotonic_nanos: u128) -> u64 {
         let ticks = monotonic_nanos * u128::from(self.hz) / NANOS;
-        START - EARLY_SECONDS * u64::from(self.hz) + ticks as u64
+        (START - EARLY_SECONDS * u64::from(self.hz) + ticks as u64)
+            .saturating_add_signed(-self.late)
     }
 
     /// A time in ticks.
@@ -76,6 +89,11 @@ impl Clock {
     pub fn between(&self, then: u64, now: u64) -> Duration {
         self.time(now.saturating_sub(then))
     }
+}
+
+/// By how many ticks the counter, of which only the lower half was read, is behind an estimate.
+const fn lateness(estimate: u64, lower_half: u32) -> i64 {
+    (estimate as u32).wrapping_sub(lower_half).cast_signed() as i64
 }
 
 /// The `monotonic` line of /proc/self/timens_offsets (time_namespaces(7)), in nanoseconds.
@@ -99,7 +117,33 @@ fn monotonic_offset(offsets: &str) -> i128 {
 mod tests {
     use super::*;
 
-    const CLOCK: Clock = Clock { hz: 250, ahead: 0 };
+    const CLOCK: Clock = Clock {
+        hz: 250,
+        ahead: 0,
+        late: 0,
+    };
+
+    #[test]
+    fn the_tick_counter_is_the_one_that_programs_read() {
+        let clock = Clock::of_this_kernel().unwrap();
+        let counter = bpf::jiffies().expect("this test needs root");
+        let difference = lateness(clock.now(), counter);
+        assert!(
+            difference.abs() < i64::from(clock.hz() / 10),
+            "{difference}"
+        );
+    }
+
+    #[test]
+    fn a_counter_that_started_late_is_behind() {
+        // Read on both sides of the lower half's overflow.
+        let estimate = (1 << 32) + 100;
+        assert_eq!(lateness(estimate, 40), 60);
+        assert_eq!(lateness(estimate, u32::MAX - 19), 120);
+        assert_eq!(lateness(estimate, 103), -3);
+        let late = Clock { late: 60, ..CLOCK };
+        assert_eq!(late.at(NANOS), CLOCK.at(NANOS) - 60);
+    }
 
     #[test]
     fn the_tick_counter_overflows_its_lower_half_after_five_minutes() {

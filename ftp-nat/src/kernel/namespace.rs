@@ -29,8 +29,8 @@ pub fn cookie() -> anyhow::Result<u64> {
     };
     if result != 0 {
         return Err(io::Error::last_os_error()).context(
-            "cannot tell the network namespace's number (SO_NETNS_COOKIE): ftp-nat needs Linux \
-             5.17",
+            "cannot tell the network namespace's number: the kernel lacks SO_NETNS_COOKIE (since \
+             Linux 5.14)",
         );
     }
     Ok(cookie)

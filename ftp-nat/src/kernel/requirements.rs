@@ -1,12 +1,14 @@
 //! What ftp-nat needs of the kernel and of its own privileges, looked at after a refusal, so that
 //! the message can say what is missing instead of "invalid argument".
 
-use std::{fmt::Write as _, fs};
+use std::{
+    fmt::{Display, Write as _},
+    fs,
+};
 
 use rustix::system::uname;
 
-/// The oldest kernel that has all that the datapath calls: `bpf_loop` (e6f2dd0f8067).
-const OLDEST: (u32, u32) = (5, 17);
+use super::features;
 
 /// Capabilities (linux/capability.h), what each is for, and whether CAP_SYS_ADMIN includes it.
 const NEEDED: [(u32, &str, &str, bool); 3] = [
@@ -55,26 +57,30 @@ fn lacking(capabilities: u64) -> Option<String> {
 pub fn why_refused() -> String {
     let mut why = String::new();
     if let Some(lacking) = missing_privileges() {
+        // Without them nothing can be tried.
         let _ = write!(why, "; {lacking}");
+        return why;
     }
-    if let Some(old) = too_old() {
-        let _ = write!(why, "; {old}");
+    if let Some(features) = missing_features() {
+        let _ = write!(why, "; {features}");
     }
     why
 }
 
-/// That the kernel is older than what the datapath needs, as a sentence; none when it is not.
-pub fn too_old() -> Option<String> {
-    let release = uname().release().to_string_lossy().into_owned();
-    let (major, minor) = OLDEST;
-    (version(&release)? < OLDEST).then(|| {
-        format!("this is Linux {release}, and ftp-nat needs {major}.{minor} (bpf_loop) or newer")
-    })
+/// What the kernel lacks, as a sentence; none when it has all, or when that cannot be found out.
+pub fn missing_features() -> Option<String> {
+    named(&features::missing())
 }
 
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+fn named(missing: &[impl Display]) -> Option<String> {
+    let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "this kernel ({}) lacks {}, which the datapath needs",
+            uname().release().to_string_lossy(),
+            missing.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]
@@ -92,11 +98,15 @@ mod tests {
     }
 
     #[test]
-    fn kernel_releases_are_read() {
-        assert_eq!(version("6.18.44-fc-v595"), Some((6, 18)));
-        assert_eq!(version("5.17.0"), Some((5, 17)));
-        assert!(version("5.10.0-30-amd64") < Some(OLDEST));
-        assert!(version("6.1.0") > Some(OLDEST));
+    fn missing_features_are_named() {
+        assert_eq!(named(&[""; 0]), None);
+        let said = named(&["bpf_loop (since Linux 5.17)", "TCX (since Linux 6.6)"]).unwrap();
+        assert!(
+            said.ends_with(
+                "lacks bpf_loop (since Linux 5.17), TCX (since Linux 6.6), which the datapath needs"
+            ),
+            "{said}"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::io;
 
 use crate::kernel::{
-    netlink::{Netlink, attributes, push_attribute},
+    netlink::{Netlink, attributes, message, push_attribute, text},
     network::Link,
 };
 
@@ -27,9 +27,34 @@ const SENDS_FRAMES: u64 = 4;
 /// Length of a generic netlink header.
 const HEADER: usize = 4;
 
-/// Whether the interface sends XDP's frames; None where the kernel does not tell.
-pub(super) fn are_sent_by(link: &Link) -> Option<bool> {
-    ask(link).ok().flatten()
+/// The question for one interface's attributes, and where its type is (linux/if_link.h).
+const INTERFACE_INFO: usize = 16;
+const LINK_INFO: u16 = 18;
+const INFO_KIND: u16 = 1;
+
+/// Whether the interface sends XDP's frames. Where the kernel does not tell (before Linux 6.3), a
+/// veth is taken not to: whether its other end takes them cannot be known here.
+pub(super) fn are_sent_by(link: &Link) -> bool {
+    match ask(link) {
+        Ok(Some(sends)) => sends,
+        // Drivers of hardware that run XDP send its frames too.
+        Ok(None) | Err(_) => !is_veth(link).unwrap_or(true),
+    }
+}
+
+fn is_veth(link: &Link) -> io::Result<bool> {
+    let mut question = vec![0; INTERFACE_INFO];
+    question[4..8].copy_from_slice(&link.index.to_ne_bytes());
+    let mut is_veth = false;
+    Netlink::open()?.ask(message::GET_LINK, &question, |_, answer| {
+        let info = attributes(answer, INTERFACE_INFO).find(|(kind, _)| *kind == LINK_INFO);
+        let kind = info.and_then(|(_, info)| {
+            let mut nested = attributes(info, 0);
+            nested.find(|(kind, _)| *kind == INFO_KIND)
+        });
+        is_veth = kind.is_some_and(|(_, name)| text(name) == "veth");
+    })?;
+    Ok(is_veth)
 }
 
 fn ask(link: &Link) -> io::Result<Option<bool>> {

@@ -1,0 +1,151 @@
+//! Which of the kernel's features are there, found out by trying. A version says little: vendors
+//! carry features back (RHEL 9 says 5.14 and has bpf_loop), and kernels are built without some.
+
+use std::fmt;
+
+use aya::{
+    maps::MapType,
+    programs::{ProgramError, ProgramType, SchedClassifier, TcAttachType},
+    sys::{is_helper_supported, is_map_supported},
+};
+use aya_obj::generated::bpf_func_id;
+
+/// Something that not every kernel has.
+#[derive(Clone, Copy, Debug)]
+pub struct Feature {
+    name: &'static str,
+    /// The first version of Linux that has it.
+    since: &'static str,
+    probe: Probe,
+}
+
+/// How to find out.
+#[derive(Clone, Copy, Debug)]
+enum Probe {
+    /// Load a program of TC that calls this function.
+    Helper(bpf_func_id),
+    /// Make a map of this type.
+    Map(MapType),
+    /// Ask for the programs that TCX has on the loopback interface.
+    Tcx,
+}
+
+/// What the datapath cannot do without, the latest first. Functions older than Linux 5.1 are not
+/// among them: every kernel that has the others has those.
+pub const NEEDED: [Feature; 6] = [
+    Feature::helper(bpf_func_id::BPF_FUNC_loop, "bpf_loop", "5.17"),
+    Feature::helper(
+        bpf_func_id::BPF_FUNC_redirect_neigh,
+        "bpf_redirect_neigh",
+        "5.10",
+    ),
+    Feature::helper(
+        bpf_func_id::BPF_FUNC_ringbuf_output,
+        "bpf_ringbuf_output",
+        "5.8",
+    ),
+    Feature::map(MapType::RingBuf, "ring buffers", "5.8"),
+    Feature::helper(bpf_func_id::BPF_FUNC_jiffies64, "bpf_jiffies64", "5.5"),
+    Feature::map(MapType::LpmTrie, "longest-prefix maps", "4.11"),
+];
+
+/// Attachments that several programs share and that are swapped at once; clsact does without.
+pub const TCX: Feature = Feature {
+    name: "TCX",
+    since: "6.6",
+    probe: Probe::Tcx,
+};
+
+impl Feature {
+    const fn helper(helper: bpf_func_id, name: &'static str, since: &'static str) -> Self {
+        Self {
+            name,
+            since,
+            probe: Probe::Helper(helper),
+        }
+    }
+
+    const fn map(map: MapType, name: &'static str, since: &'static str) -> Self {
+        Self {
+            name,
+            since,
+            probe: Probe::Map(map),
+        }
+    }
+
+    /// Whether this kernel has it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be found out: mostly for want of CAP_BPF or CAP_NET_ADMIN (`EPERM`).
+    pub fn is_there(&self) -> anyhow::Result<bool> {
+        match self.probe {
+            Probe::Helper(helper) => Ok(is_helper_supported(ProgramType::SchedClassifier, helper)?),
+            Probe::Map(map) => Ok(is_map_supported(map)?),
+            Probe::Tcx => match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
+                Ok(_) => Ok(true),
+                Err(ProgramError::SyscallError(error))
+                    if error.io_error.raw_os_error() == Some(libc::EINVAL) =>
+                {
+                    Ok(false)
+                }
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (since Linux {})", self.name, self.since)
+    }
+}
+
+/// Those of the needed features that this kernel lacks; what cannot be found out is not among them.
+pub fn missing() -> Vec<Feature> {
+    NEEDED
+        .into_iter()
+        .filter(|feature| feature.is_there().is_ok_and(|is_there| !is_there))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feature_says_since_when_there_is_such_a_thing() {
+        assert_eq!(NEEDED[0].to_string(), "bpf_loop (since Linux 5.17)");
+        assert_eq!(TCX.to_string(), "TCX (since Linux 6.6)");
+    }
+
+    /// The datapath's own calls, in the object that this binary has inside. Functions are numbered
+    /// in the order in which they came.
+    #[cfg(ebpf_object)]
+    #[test]
+    fn every_function_that_the_datapath_calls_is_looked_for_unless_all_kernels_have_it() {
+        use std::collections::BTreeSet;
+        /// The last of Linux 5.0.
+        const OLD: u32 = bpf_func_id::BPF_FUNC_spin_unlock as u32;
+        /// `BPF_JMP | BPF_CALL` of linux/bpf.h; the source register says what is called.
+        const CALL: u8 = 0x85;
+        let object = crate::datapath::object::ebpf_object().unwrap();
+        let object = aya_obj::Object::parse(object).unwrap();
+        let called: BTreeSet<u32> = object
+            .functions
+            .values()
+            .flat_map(|function| &function.instructions)
+            .filter(|it| it.code == CALL && it.src_reg() == 0)
+            .map(|it| it.imm.cast_unsigned())
+            .filter(|number| *number > OLD)
+            .collect();
+        let looked_for: BTreeSet<u32> = NEEDED
+            .iter()
+            .filter_map(|feature| match feature.probe {
+                Probe::Helper(helper) => Some(helper as u32),
+                Probe::Map(_) | Probe::Tcx => None,
+            })
+            .collect();
+        assert_eq!(called, looked_for);
+    }
+}
