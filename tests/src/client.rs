@@ -10,9 +10,9 @@ mod task;
 mod tnftp;
 mod wget;
 
-use std::{fs, net::SocketAddr};
+use std::{fs, net::SocketAddr, time::Duration};
 
-use self::task::{JOB_LIMIT, Task};
+use self::task::{JOB_LIMIT, PATIENCE, Task};
 pub use self::task::{Job, Mode, Target};
 use crate::{
     lab::Host,
@@ -116,6 +116,24 @@ impl Client {
         mode: Mode,
         job: Job<'_>,
     ) -> anyhow::Result<Session> {
+        self.perform_within(PATIENCE, JOB_LIMIT, host, target, mode, job)
+    }
+
+    /// The same, waiting `patience` for a connection or a reply and `limit` for all of it: for
+    /// networks that lose much.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::perform`].
+    pub fn perform_within(
+        self,
+        patience: Duration,
+        limit: Duration,
+        host: &Host,
+        target: &Target,
+        mode: Mode,
+        job: Job<'_>,
+    ) -> anyhow::Result<Session> {
         let scratch = Scratch::new()?;
         let task = Task {
             target,
@@ -123,6 +141,8 @@ impl Client {
             job,
             output: scratch.path().join("content"),
             home: scratch.path(),
+            patience,
+            limit,
         };
         let mut command = host.namespace.command(self.program())?;
         // Neither settings nor history of the user who runs the lab.
@@ -134,7 +154,7 @@ impl Client {
             Self::Wget => wget::prepare(&mut command, &task),
             Self::Tnftp => tnftp::prepare(&mut command, &task),
         }
-        let outcome = process::run(&mut command, JOB_LIMIT)?;
+        let outcome = process::run(&mut command, limit)?;
         let content = fs::read(&task.output).unwrap_or_default();
         Ok(Session {
             transcript: format!("{}{}", outcome.stderr, outcome.text()),

@@ -18,6 +18,15 @@ table inet lab {
 }
 ";
 
+/// A router without a firewall.
+pub const ACCEPT_ALL: &str = "
+table inet lab {
+    chain forward {
+        type filter hook forward priority filter; policy accept;
+    }
+}
+";
+
 /// What an administrator writes who knows NAT but not FTP: port 21 is translated to the server, and
 /// what was translated may pass.
 pub const TRANSLATE_PORT_21: &str = "
@@ -76,6 +85,22 @@ table inet lab {
 pub const ACCEPT_MARKED: &str = "
 table inet lab {
     chain forward {
+        meta mark 0x667470 accept
+    }
+}
+";
+
+/// [`MASQUERADE`] with that rule.
+pub const MASQUERADE_MARKED: &str = "
+table inet lab {
+    chain postrouting {
+        type nat hook postrouting priority srcnat; policy accept;
+        oifname \"wan\" masquerade
+    }
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        iifname \"lan\" oifname \"wan\" accept
         meta mark 0x667470 accept
     }
 }

@@ -5,12 +5,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::{
+    medium::{End, Medium},
     namespace::Namespace,
-    netns::ip,
-    process::{self, Outcome},
+    process::{self, Outcome, Running},
     reaper,
 };
 
@@ -64,6 +64,8 @@ pub struct Lab {
     pub router: Namespace,
     /// Switches, where a side has more than one host.
     switches: Vec<Namespace>,
+    /// What has to run so that the sides stay joined.
+    _carriers: Vec<Running>,
 }
 
 /// A machine with one interface.
@@ -84,6 +86,8 @@ struct Side {
     router_v6: Ipv6Addr,
     first_host: u8,
     hosts: u8,
+    /// What joins the router to its one host.
+    medium: Medium,
     /// Hosts inside reach the rest of the world by the router. Those outside have no route to the
     /// addresses inside: as on the internet, an inner address that leaks is of no use to them.
     default_route: bool,
@@ -116,10 +120,24 @@ impl Lab {
     ///
     /// As [`Self::with`].
     pub fn named(name: &str, plan: Plan) -> anyhow::Result<Self> {
+        Self::build(name, plan, [Medium::Veth; 2])
+    }
+
+    /// Sets up one client outside and one server inside, joined to the router by these media.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::with`], and when the kernel lacks what a medium needs.
+    pub fn over(wan: Medium, lan: Medium) -> anyhow::Result<Self> {
+        Self::build(&reaper::unique_name(), Plan::default(), [wan, lan])
+    }
+
+    fn build(name: &str, plan: Plan, [wan, lan]: [Medium; 2]) -> anyhow::Result<Self> {
         let router = Namespace::create(&format!("{name}-router"))?;
         let mut switches = Vec::new();
+        let mut carriers = Vec::new();
         let mut set_up = |side: &Side| {
-            side.set_up(name, &router, &mut switches)
+            side.set_up(name, &router, &mut switches, &mut carriers)
                 .with_context(|| format!("cannot set up the {} side of the lab", side.interface))
         };
         let outside = set_up(&Side {
@@ -128,6 +146,7 @@ impl Lab {
             router_v6: WAN_ADDRESS_V6,
             first_host: FIRST_OUTSIDE,
             hosts: plan.outside,
+            medium: wan,
             default_route: false,
             role: "client",
         })?;
@@ -137,6 +156,7 @@ impl Lab {
             router_v6: LAN_ADDRESS_V6,
             first_host: FIRST_INSIDE,
             hosts: plan.inside,
+            medium: lan,
             default_route: true,
             role: "server",
         })?;
@@ -147,6 +167,7 @@ impl Lab {
             inside,
             router,
             switches,
+            _carriers: carriers,
         })
     }
 
@@ -217,6 +238,7 @@ impl Side {
         name: &str,
         router: &Namespace,
         switches: &mut Vec<Namespace>,
+        carriers: &mut Vec<Running>,
     ) -> anyhow::Result<Vec<Host>> {
         let hosts = (0..self.hosts)
             .map(|index| {
@@ -237,8 +259,13 @@ impl Side {
         router.sysctl("net.ipv6.conf.default.accept_dad", "0")?;
 
         if let [host] = &hosts[..] {
-            connect(router, self.interface, &host.namespace, HOST_INTERFACE)?;
+            let ends = [(router, self.interface), (&host.namespace, HOST_INTERFACE)];
+            carriers.extend(self.medium.join(ends.map(end))?);
         } else {
+            ensure!(
+                self.medium == Medium::Veth,
+                "a switch has veth pairs and nothing else"
+            );
             let switch = Namespace::create(&format!("{name}-{}-switch", self.interface))?;
             switch.ip("link add switch type bridge\nlink set switch up")?;
             connect(router, self.interface, &switch, "router")?;
@@ -288,20 +315,15 @@ pub(crate) fn connect(
     other: &Namespace,
     other_interface: &str,
 ) -> anyhow::Result<()> {
-    ip(&[
-        "link",
-        "add",
-        one_interface,
-        "netns",
-        one.name(),
-        "type",
-        "veth",
-        "peer",
-        "name",
-        other_interface,
-        "netns",
-        other.name(),
-    ])
+    let ends = [(one, one_interface), (other, other_interface)];
+    Medium::Veth.join(ends.map(end)).map(drop)
+}
+
+fn end<'n>((namespace, interface): (&'n Namespace, &'n str)) -> End<'n> {
+    End {
+        namespace,
+        interface,
+    }
 }
 
 fn plug_in(switch: &Namespace, port: &str) -> anyhow::Result<()> {

@@ -22,6 +22,7 @@ pub mod firewall;
 pub mod gateway;
 pub mod lab;
 pub mod link;
+pub mod medium;
 pub mod namespace;
 pub mod netns;
 pub mod process;
@@ -36,7 +37,7 @@ pub mod tools;
 pub mod transfers;
 
 /// The programs that the lab runs, each with the Debian package that has it. (The servers are
-/// another matter, see [`server`].)
+/// another matter, see [`server`]; and [`medium`] knows some that only `cargo xtask vm` needs.)
 pub const PROGRAMS: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("ethtool", "ethtool"),

@@ -21,12 +21,27 @@ pub fn all(
     address: SocketAddr,
     modes: &[Mode],
 ) -> anyhow::Result<Vec<String>> {
+    by(&Client::ALL, host, server, address, modes)
+}
+
+/// The same by some of the clients.
+///
+/// # Errors
+///
+/// As [`all`].
+pub fn by(
+    clients: &[Client],
+    host: &Host,
+    server: &FtpServer,
+    address: SocketAddr,
+    modes: &[Mode],
+) -> anyhow::Result<Vec<String>> {
     let content: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
     server.offer("file.bin", &content)?;
     let scratch = Scratch::new()?;
     let local = scratch.write("local.bin", &content)?;
     let mut failures = Vec::new();
-    for client in Client::ALL {
+    for &client in clients {
         for &mode in modes {
             let name = format!("{client:?}-{mode:?}.bin");
             let path = format!("/upload/{name}");

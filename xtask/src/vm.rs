@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
     /// Which of Debian's kernels; may be given several times
     #[arg(long = "kernel", value_enum, default_value = "all")]
     kernels: Vec<Choice>,
-    /// Which scenes; all of them unless given, may be given several times
+    /// Which scenes, may be given several times; without, all but the tunnels
     #[arg(long = "scene", value_enum)]
     scenes: Vec<Scene>,
 }
@@ -61,7 +61,7 @@ pub(crate) fn run(
     apt::require_programs(workspace, installing, PROGRAMS, "virtual machines")?;
     let mut scenes = arguments.scenes.clone();
     if scenes.is_empty() {
-        scenes = Scene::all();
+        scenes = Scene::usual();
     }
     let tools = if scenes.iter().any(|scene| scene.needs_lab()) {
         Some(tools::prepare(workspace, installing)?)

@@ -2,15 +2,15 @@
 
 use std::process::Command;
 
-use super::task::{JOB_LIMIT, Job, Mode, PATIENCE, Task};
+use super::task::{Job, Mode, Task};
 
 pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
     command
         .args(["--disable", "--silent", "--show-error", "--verbose"])
         // From 7.74 on curl ignores the address in a 227 unless told otherwise.
         .arg("--no-ftp-skip-pasv-ip")
-        .args(["--connect-timeout", &PATIENCE.as_secs().to_string()])
-        .args(["--max-time", &JOB_LIMIT.as_secs().to_string()])
+        .args(["--connect-timeout", &task.patience.as_secs().to_string()])
+        .args(["--max-time", &task.limit.as_secs().to_string()])
         .args([
             "--user",
             &format!("{}:{}", task.target.user, task.target.password),

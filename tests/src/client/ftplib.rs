@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::task::{Job, Mode, PATIENCE, Task};
+use super::task::{Job, Mode, Task};
 
 const SCRIPT: &str = include_str!("ftplib.py");
 
@@ -26,7 +26,7 @@ pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
         "user": task.target.user,
         "password": task.target.password,
         "tls": task.target.tls,
-        "timeout": PATIENCE.as_secs(),
+        "timeout": task.patience.as_secs(),
         "mode": mode,
         "verb": verb,
         "path": path,

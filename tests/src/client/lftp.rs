@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::task::{Job, Mode, PATIENCE, Task};
+use super::task::{Job, Mode, Task};
 
 pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
     let target = task.target;
@@ -39,7 +39,7 @@ open -u '{user},{password}' -p {port} 'ftp://{host}'
 {job}
 bye
 ",
-        patience = PATIENCE.as_secs(),
+        patience = task.patience.as_secs(),
         passive = on(passive),
         extended = on(extended),
         tls = on(target.tls),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-/// How long a client waits for a connection or a reply.
+/// How long a client waits for a connection or a reply, unless it is told otherwise.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a client's whole job may take.
 pub(super) const JOB_LIMIT: Duration = Duration::from_secs(60);
@@ -65,4 +65,8 @@ pub(super) struct Task<'a> {
     /// Where the client puts what it fetched or listed.
     pub(super) output: PathBuf,
     pub(super) home: &'a Path,
+    /// How long it waits for a connection or a reply.
+    pub(super) patience: Duration,
+    /// How long all of it may take.
+    pub(super) limit: Duration,
 }

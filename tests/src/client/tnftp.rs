@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use super::task::{Job, Mode, PATIENCE, Task};
+use super::task::{Job, Mode, Task};
 
 pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
     let target = task.target;
@@ -22,7 +22,7 @@ pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
     // If it cannot be written tnftp will say that it cannot be read.
     drop(std::fs::write(&netrc_file, netrc));
     command
-        .args(["-v", "-q", &PATIENCE.as_secs().to_string(), "-N"])
+        .args(["-v", "-q", &task.patience.as_secs().to_string(), "-N"])
         .arg(netrc_file);
     if matches!(task.mode, Mode::Port | Mode::Eprt) {
         command.arg("-A");

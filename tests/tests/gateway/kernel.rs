@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use aya::{
     maps::MapInfo,
-    programs::{ProgramInfo, SchedClassifier, TcAttachType, loaded_programs},
+    programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType, loaded_programs},
 };
 use ftp_nat_tests::{
     lab::{LAN, Lab, WAN},
@@ -22,8 +22,16 @@ pub(crate) fn attached(lab: &Lab) -> Vec<String> {
             (TcAttachType::Egress, "egress"),
         ] {
             let programs = lab.router.run(|| {
-                let (_, programs) = SchedClassifier::query_tcx(interface, direction)?;
-                Ok(programs)
+                match SchedClassifier::query_tcx(interface, direction) {
+                    Ok((_, programs)) => Ok(programs),
+                    // Before Linux 6.6 there is no TCX to ask for.
+                    Err(ProgramError::SyscallError(error))
+                        if error.io_error.raw_os_error() == Some(libc::EINVAL) =>
+                    {
+                        Ok(Vec::new())
+                    }
+                    Err(error) => Err(error.into()),
+                }
             });
             for program in programs.unwrap() {
                 let program = program.name_as_str().unwrap_or_default();

@@ -28,8 +28,8 @@ const PUBLIC: SocketAddr = SocketAddr::new(IpAddr::V4(WAN_ADDRESS), 21);
 /// What ftp-nat is told.
 const RUN: [&str; 4] = ["--wan", "wan", "--publish", "198.51.100.1:21=10.0.0.5:21"];
 
-/// Long enough for whatever must happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Long enough for whatever must happen, in an emulated machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What every small file contains.
 const CONTENT: &[u8] = b"as it was stored\n";

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use ftp_nat_tests::process::Running;
+use ftp_nat_tests::{medium::card, process::Running};
 
 use super::{
     initramfs,
@@ -29,6 +29,9 @@ const MAIN: &str = include_str!("main.sh");
 /// How long a machine may take from power-on to its first scene, and from the last one's end to
 /// power-off.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
+
+/// Pairs of network cards, both of a pair on one cable that ends in the machine.
+const CARD_PAIRS: u8 = 2;
 
 /// How often the shared folder is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -86,7 +89,7 @@ impl<'k> Machine<'k> {
                 "{} {} {}\n",
                 scene.name(),
                 scene.limit().as_secs(),
-                tests.command(*scene)?
+                tests.command(*scene, self.kernel.choice)?
             ));
         }
         fs::write(shared.join("scenes"), list)?;
@@ -146,9 +149,11 @@ impl<'k> Machine<'k> {
     }
 
     fn qemu(&self, shared: &Path) -> anyhow::Result<std::process::Command> {
-        let mut qemu = program("qemu-system-x86_64");
-        qemu.args(["-machine", "q35,accel=tcg", "-cpu", "max"])
-            .args(["-smp", "2", "-m", "3000"])
+        // It ends with this process, however that ends.
+        let mut qemu = program("setpriv");
+        qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
+            .args(["-machine", "q35,accel=tcg", "-cpu", "max"])
+            .args(["-smp", "2", "-m", "6000"])
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             .arg("-no-reboot")
             .arg("-kernel")
@@ -169,6 +174,17 @@ impl<'k> Machine<'k> {
                 shared.to_str().context("a path that is not UTF-8")?
             ))
             .args(["-device", "virtio-9p-pci,fsdev=vm,mount_tag=vm"]);
+        for pair in 0..CARD_PAIRS {
+            for end in 0..2 {
+                qemu.arg("-netdev")
+                    .arg(format!("hubport,hubid={pair},id=net{pair}-{end}"))
+                    .arg("-device")
+                    .arg(format!(
+                        "virtio-net-pci,netdev=net{pair}-{end},mac={}",
+                        card(pair, end)
+                    ));
+            }
+        }
         Ok(qemu)
     }
 

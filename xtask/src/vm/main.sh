@@ -11,6 +11,8 @@ mkdir -p /run/netns
 mount -t bpf bpf /sys/fs/bpf
 mount --bind "$VM_MODULES" /lib/modules
 ip link set lo up
+# Nobody here loads modules for what is plugged in.
+modprobe virtio_net
 uname -r >/vm/booted
 while read -r name limit command; do
     echo "$name" >/vm/now

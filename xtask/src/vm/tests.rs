@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use ftp_nat_tests::tools::Tools;
 use serde_json::Value;
 
-use super::scene::Scene;
+use super::{kernel::Choice, scene::Scene};
 use crate::{
     apt::Installing,
     build::OBJECT_VARIABLE,
@@ -62,15 +62,15 @@ impl Tests {
     }
 
     /// The shell command that runs a scene. Paths are quoted: a checkout may lie anywhere.
-    pub(super) fn command(&self, scene: Scene) -> anyhow::Result<String> {
+    pub(super) fn command(&self, scene: Scene, kernel: Choice) -> anyhow::Result<String> {
         let mut command = String::new();
         for (name, path) in &self.variables {
             write!(command, "{name}={} ", quoted(&path.display().to_string()))?;
         }
         let program = self.programs.get(scene.program()).context("not compiled")?;
         write!(command, "{}", quoted(&program.display().to_string()))?;
-        for filter in scene.filters() {
-            write!(command, " {}", quoted(filter))?;
+        for argument in scene.arguments(kernel) {
+            write!(command, " {}", quoted(argument))?;
         }
         // One after the other: the machine is slow enough.
         command.push_str(" --test-threads 1");

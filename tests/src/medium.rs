@@ -1,0 +1,266 @@
+//! What joins the interfaces of two namespaces: a veth pair, or what networks have instead.
+
+use std::{
+    fs,
+    path::Path,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    namespace::Namespace,
+    netns::ip,
+    process::{self, Running},
+};
+
+/// What joins two interfaces. All but [`Self::Veth`] need modules that not every kernel has;
+/// `cargo xtask vm` boots kernels that have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// A veth pair.
+    Veth,
+    /// A VLAN of a veth pair (8021q).
+    Vlan,
+    /// A bond of two veth pairs (bonding): one carries, the other stands by.
+    Bond,
+    /// Two network cards of this machine, side by side on one cable, as `cargo xtask vm` plugs them
+    /// in: the pair of this number.
+    Cards(u8),
+    /// WireGuard over a veth pair: no Ethernet header.
+    Wireguard,
+    /// PPPoE over a veth pair, the first end being the client's: no Ethernet header.
+    Pppoe,
+}
+
+/// The hardware address of a card: pair, and end of it. `cargo xtask vm` gives the cards theirs.
+#[must_use]
+pub fn card(pair: u8, end: u8) -> String {
+    format!("52:54:00:66:{pair:02x}:{end:02x}")
+}
+
+/// How long a card may take to come back from a namespace that went away, and a PPP connection to
+/// come up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The VLAN's number.
+const VLAN: u16 = 100;
+
+/// The addresses of the veth pair below a tunnel.
+const BELOW: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
+
+/// WireGuard's port, at both ends.
+const WIREGUARD_PORT: u16 = 51_820;
+
+/// One end: where, and what the interface is to be called.
+#[derive(Clone, Copy)]
+pub(crate) struct End<'n> {
+    pub(crate) namespace: &'n Namespace,
+    pub(crate) interface: &'n str,
+}
+
+impl End<'_> {
+    /// The name of an interface that carries this one.
+    fn below(&self, number: usize) -> String {
+        format!("{}-below{number}", self.interface)
+    }
+}
+
+impl Medium {
+    /// Makes the interfaces of both ends, of which neither is up. What has to run for that is given
+    /// back, and must live as long as the connection.
+    pub(crate) fn join(self, ends: [End<'_>; 2]) -> anyhow::Result<Vec<Running>> {
+        match self {
+            Self::Veth => veth(ends, ends.map(|end| end.interface.to_owned()))?,
+            Self::Vlan => vlan(ends)?,
+            Self::Bond => bond(ends)?,
+            Self::Cards(pair) => cards(ends, pair)?,
+            Self::Wireguard => wireguard(ends)?,
+            Self::Pppoe => return pppoe(ends),
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// Makes a veth pair of these names. In the first namespace: the kernel refuses a name that the
+/// namespace of the asking process has, too.
+fn veth(ends: [End<'_>; 2], names: [String; 2]) -> anyhow::Result<()> {
+    let [one, other] = ends;
+    one.namespace.ip(&format!(
+        "link add {} type veth peer name {} netns {}",
+        names[0],
+        names[1],
+        other.namespace.name()
+    ))
+}
+
+/// The same, both up, as carriers of something else.
+fn carrier(ends: [End<'_>; 2], number: usize) -> anyhow::Result<()> {
+    let names = ends.map(|end| end.below(number));
+    veth(ends, names.clone())?;
+    for (end, name) in ends.iter().zip(names) {
+        end.namespace.ip(&format!("link set {name} up"))?;
+    }
+    Ok(())
+}
+
+fn vlan(ends: [End<'_>; 2]) -> anyhow::Result<()> {
+    carrier(ends, 0)?;
+    for end in ends {
+        end.namespace.ip(&format!(
+            "link add link {} name {} type vlan id {VLAN}",
+            end.below(0),
+            end.interface
+        ))?;
+    }
+    Ok(())
+}
+
+fn bond(ends: [End<'_>; 2]) -> anyhow::Result<()> {
+    for end in ends {
+        end.namespace.ip(&format!(
+            "link add {} type bond mode active-backup miimon 100",
+            end.interface
+        ))?;
+    }
+    for number in [0, 1] {
+        let names = ends.map(|end| end.below(number));
+        veth(ends, names.clone())?;
+        for (end, name) in ends.iter().zip(names) {
+            // Only what is down can be enslaved; the bond sets it up.
+            end.namespace
+                .ip(&format!("link set {name} master {}", end.interface))?;
+        }
+    }
+    Ok(())
+}
+
+fn cards(ends: [End<'_>; 2], pair: u8) -> anyhow::Result<()> {
+    for (end, number) in ends.iter().zip(0..) {
+        let card = plugged_in(&card(pair, number))?;
+        ip(&[
+            "link",
+            "set",
+            &card,
+            "netns",
+            end.namespace.name(),
+            "name",
+            end.interface,
+        ])?;
+    }
+    Ok(())
+}
+
+/// The interface with this hardware address: it comes back by itself when the namespace that had it
+/// goes away, a moment later.
+fn plugged_in(address: &str) -> anyhow::Result<String> {
+    let start = Instant::now();
+    loop {
+        for entry in fs::read_dir("/sys/class/net")?.flatten() {
+            let its = fs::read_to_string(entry.path().join("address"));
+            if its.is_ok_and(|its| its.trim() == address) {
+                return Ok(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        if start.elapsed() > PATIENCE {
+            bail!("this machine has no network card {address}: use `cargo xtask vm`");
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Gives the carrier addresses for a tunnel to go over.
+fn addressed_carrier(ends: [End<'_>; 2]) -> anyhow::Result<()> {
+    carrier(ends, 0)?;
+    for (end, address) in ends.iter().zip(BELOW) {
+        end.namespace
+            .ip(&format!("addr add {address}/30 dev {}", end.below(0)))?;
+    }
+    Ok(())
+}
+
+fn wireguard(ends: [End<'_>; 2]) -> anyhow::Result<()> {
+    addressed_carrier(ends)?;
+    let keys = [wg_key()?, wg_key()?];
+    for (number, end) in ends.into_iter().enumerate() {
+        end.namespace
+            .ip(&format!("link add {} type wireguard", end.interface))?;
+        let other = 1 - number;
+        // The private key by standard input: it is nobody's argument.
+        let script = format!(
+            "printf %s {} | wg set {} listen-port {WIREGUARD_PORT} private-key /dev/stdin \
+             peer {} allowed-ips 0.0.0.0/0,::/0 endpoint {}:{WIREGUARD_PORT}",
+            keys[number].0, end.interface, keys[other].1, BELOW[other]
+        );
+        process::run(end.namespace.command("sh")?.args(["-c", &script]), PATIENCE)?
+            .expect_success()?;
+    }
+    Ok(())
+}
+
+/// A new private key and its public one.
+fn wg_key() -> anyhow::Result<(String, String)> {
+    let script = "key=$(wg genkey) && echo $key && echo $key | wg pubkey";
+    let keys = process::run(
+        std::process::Command::new("sh").args(["-c", script]),
+        PATIENCE,
+    )?
+    .expect_success()?
+    .text();
+    let (private, public) = keys.trim().split_once('\n').context("wg gave no keys")?;
+    Ok((private.to_owned(), public.to_owned()))
+}
+
+/// The first end dials, the second answers, as a provider does. IPv4's addresses are agreed upon by
+/// PPP, and are those of the lab's outside.
+fn pppoe([client, server]: [End<'_>; 2]) -> anyhow::Result<Vec<Running>> {
+    carrier([client, server], 0)?;
+    let options = "noauth nodefaultroute noipdefault ipv6 , nodetach nolock";
+    // rp-pppoe's server starts a pppd for each client, with options from a file.
+    let folder = std::env::temp_dir().join(server.namespace.name());
+    let file = folder.with_extension("ppp");
+    fs::write(
+        &file,
+        format!(
+            "noauth\nnodefaultroute\nipv6 ,\nlcp-echo-interval 0\nifname {}\nlocal\n",
+            server.interface
+        ),
+    )?;
+    let mut answering = server.namespace.command("pppoe-server")?;
+    answering
+        .args(["-F", "-k", "-I", &server.below(0), "-O"])
+        .arg(&file)
+        .args(["-L", "198.51.100.20", "-R", "198.51.100.1", "-N", "1"])
+        .stdin(Stdio::null());
+    let answering = Running::start(&mut answering)?;
+    let mut dialling = client.namespace.command("pppd")?;
+    dialling
+        .args(["plugin", "pppoe.so", &client.below(0)])
+        .args(options.split(' '))
+        .args(["ifname", client.interface]);
+    let mut dialling = Running::start(&mut dialling)?;
+    let start = Instant::now();
+    while !(is_there(client) && is_there(server)) {
+        if start.elapsed() > PATIENCE || !dialling.is_alive()? {
+            bail!(
+                "PPPoE does not come up:\n{}\n{}",
+                dialling.log(),
+                answering.log()
+            );
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    // Read once, when pppd started.
+    fs::remove_file(&file)?;
+    Ok(vec![answering, dialling])
+}
+
+/// Whether an end's interface is there and up.
+fn is_there(end: End<'_>) -> bool {
+    let path = Path::new("/proc/sys/net/ipv4/conf").join(end.interface);
+    end.namespace
+        .run(|| Ok(path.exists()))
+        .is_ok_and(|exists| exists)
+}
