@@ -121,7 +121,11 @@ impl Control {
     /// When any step of it fails.
     pub fn fetch_over(&mut self, data: &TcpStream, path: &str) -> anyhow::Result<Vec<u8>> {
         self.send(format!("RETR {path}\r\n"))?;
-        self.expect("150")?;
+        let reply = self.reply()?;
+        // 125: the data connection is open already (RFC 959, section 4.2).
+        if !reply.starts_with("150") && !reply.starts_with("125") {
+            bail!("expected a reply 150, got {reply:?}");
+        }
         let bytes = read_all(data)?;
         self.expect("226")?;
         Ok(bytes)

@@ -75,6 +75,9 @@ pub struct Script {
     pub no_delay: bool,
     /// Commands that get no answer of their own, because another's contains it.
     pub silent: Vec<&'static str>,
+    /// Whole answers to lines that begin with these words, line ends included: they go before all
+    /// other answers.
+    pub replies: Vec<(&'static str, String)>,
     /// What every file contains, and every listing.
     pub content: Vec<u8>,
 }
@@ -89,6 +92,7 @@ impl Default for Script {
             pause: Duration::from_millis(30),
             no_delay: true,
             silent: Vec::new(),
+            replies: Vec::new(),
             content: b"as scripted\n".to_vec(),
         }
     }
@@ -253,6 +257,11 @@ impl Session {
             if self.shared.script.silent.contains(&verb) {
                 continue;
             }
+            let mut own = self.shared.script.replies.iter();
+            if let Some((_, reply)) = own.find(|(word, _)| line.starts_with(word)) {
+                self.control.get_mut().write_all(reply.as_bytes())?;
+                continue;
+            }
             match verb.to_ascii_uppercase().as_str() {
                 "USER" => self.say("331 any password")?,
                 "PASS" => self.say("230 logged in")?,
@@ -373,8 +382,9 @@ fn accept_in_time(listener: &TcpListener) -> anyhow::Result<TcpStream> {
     }
 }
 
-/// `h1,h2,h3,h4,p1,p2`
-fn address_in_port(argument: &str) -> Option<SocketAddr> {
+/// `h1,h2,h3,h4,p1,p2`: the argument of a PORT.
+#[must_use]
+pub fn address_in_port(argument: &str) -> Option<SocketAddr> {
     let numbers: Vec<u8> = argument
         .split(',')
         .map(|number| number.trim().parse().ok())

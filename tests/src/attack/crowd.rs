@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -68,7 +68,7 @@ pub fn settle(lab: &Lab, host: &Host, clients: usize) -> anyhow::Result<()> {
 /// When a client does.
 pub fn visit(
     host: &Host,
-    server: SocketAddrV4,
+    server: SocketAddr,
     clients: usize,
     spread: Duration,
     path: &str,
@@ -98,10 +98,10 @@ pub fn visit(
 }
 
 /// One client's visit.
-fn one(number: usize, server: SocketAddrV4, path: &str, content: &[u8]) -> anyhow::Result<Visit> {
+fn one(number: usize, server: SocketAddr, path: &str, content: &[u8]) -> anyhow::Result<Visit> {
     let start = Instant::now();
     let own = address(number);
-    let control = connect(own, server.into()).context("the control connection")?;
+    let control = connect(own, server).context("the control connection")?;
     let repetitions = numbers::repetitions(&control)?;
     let mut control = Talk(BufReader::new(control));
     control.expect("220")?;

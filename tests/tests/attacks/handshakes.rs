@@ -10,25 +10,25 @@ use super::*;
 const SESSIONS: u32 = 32_768;
 
 /// An invented source: of 100.64.0.0/10, each number another.
-fn invented(number: u32) -> SocketAddr {
+pub(super) fn invented(number: u32) -> SocketAddr {
     let address = u32::from(Ipv4Addr::new(100, 64, 0, 0)) + number;
     let port = 1024 + (number.wrapping_mul(40_503) >> 3) % 60_000;
     (Ipv4Addr::from(address), port as u16).into()
 }
 
 /// One source with many ports.
-fn one_source(number: u32) -> SocketAddr {
+pub(super) fn one_source(number: u32) -> SocketAddr {
     let address = u32::from(Ipv4Addr::new(100, 64, 0, 1)) + number / 60_000;
     (Ipv4Addr::from(address), (1024 + number % 60_000) as u16).into()
 }
 
 /// The SYN of a source.
-fn syn(from: SocketAddr, number: u32) -> Segment {
+pub(super) fn syn(from: SocketAddr, number: u32) -> Segment {
     Segment::syn(from, PUBLIC, number.wrapping_mul(0x9e37_79b9))
 }
 
 /// What follows the SYN of a source: its number is right, the acknowledged one a guess.
-fn then(from: SocketAddr, number: u32, flags: u8) -> Segment {
+pub(super) fn then(from: SocketAddr, number: u32, flags: u8) -> Segment {
     let seq = number.wrapping_mul(0x9e37_79b9).wrapping_add(1);
     Segment::new(from, PUBLIC, flags, seq, number.wrapping_mul(31))
 }

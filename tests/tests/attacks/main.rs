@@ -4,9 +4,19 @@
 //! The tests run over ftp-nat; with [`ATTACKED_VARIABLE`] set to `kernel` the same packets meet the
 //! kernel's own helper instead (`cargo xtask compare --attacks`).
 
+mod browsers;
 mod endings;
+mod floods;
+mod guests;
 mod handshakes;
+mod own_ports;
+mod printed;
+mod recorder;
 mod second_syns;
+mod secret;
+mod smuggling;
+mod sources;
+mod storms;
 mod windows;
 
 use std::{

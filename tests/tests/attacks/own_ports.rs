@@ -1,0 +1,111 @@
+//! A server that announces a port which is not its own: this machine listens there, or translates
+//! it to somebody else. Their clients go on finding them.
+
+use ftp_nat_tests::scripted::{Script, ScriptedServer};
+
+use super::{
+    secret::{Secret, ask},
+    *,
+};
+
+/// The gateway itself listens there: `12,234`.
+const LISTENED: u16 = 3306;
+/// nftables translates it to the server's neighbour: `32,251`.
+const TRANSLATED: u16 = 8443;
+
+const TRANSLATION: &str = "
+table inet other {
+    chain prerouting {
+        type nat hook prerouting priority dstnat; policy accept;
+        iifname \"wan\" tcp dport 8443 dnat ip to 10.0.0.6
+    }
+}
+";
+
+/// What the firewall lets through besides.
+const ACCEPT_TRANSLATED: &str = "
+table inet lab {
+    chain forward {
+        ct state established,related accept
+        ct status dnat accept
+    }
+}
+";
+
+/// What another tenant's client is told at these ports, before and after the first tenant's server
+/// has announced them to it; `late`: they come into use when the gateway runs already.
+fn assert_ports_stay(late: bool) {
+    let lab = lab();
+    let server = lab.server();
+    let traps =
+        [LISTENED, TRANSLATED].map(|port| Secret::at(&server.namespace, server.at(port), "a trap"));
+    let script = |verb: &'static str, port: u16| {
+        let [high, low] = port.to_be_bytes();
+        let reply = match verb {
+            "PASV" => format!("227 Entering Passive Mode (10,0,0,5,{high},{low}).\r\n"),
+            _ => format!("229 Entering Extended Passive Mode (|||{port}|)\r\n"),
+        };
+        let script = Script {
+            replies: vec![(verb, reply)],
+            ..Script::default()
+        };
+        ScriptedServer::start(server, 21, script).unwrap()
+    };
+    let occupy = || {
+        lab.router.nft(TRANSLATION).unwrap();
+        let own = (WAN_ADDRESS, LISTENED).into();
+        let neighbour = neighbour(&lab);
+        (
+            Secret::at(&lab.router, own, "the gateway"),
+            Secret::at(
+                &neighbour.namespace,
+                neighbour.at(TRANSLATED),
+                "the neighbour",
+            ),
+        )
+    };
+    let early = (!late).then(occupy);
+    let _publisher = publish(&lab, &[]);
+    let _occupied = early.unwrap_or_else(|| {
+        let occupied = occupy();
+        // The daemon looks from time to time.
+        thread::sleep(Duration::from_secs(6));
+        occupied
+    });
+    if !attacks_kernel() {
+        lab.router.nft(ACCEPT_TRANSLATED).unwrap();
+    }
+    let mut failures = Failures::default();
+    for (port, owner) in [(LISTENED, "the gateway"), (TRANSLATED, "the neighbour")] {
+        let door = (WAN_ADDRESS, port).into();
+        for verb in ["PASV", "EPSV"] {
+            let server = script(verb, port);
+            let target = server.target_at(PUBLIC);
+            let mut control = Control::log_in(client(&lab), &target).unwrap();
+            let case = format!("{port}, {verb}");
+            failures.note(&case, control.command(verb).map(drop));
+            let said = ask(client(&lab), door);
+            failures.note(
+                &case,
+                said.and_then(|said| {
+                    ensure!(said == owner, "answered by {said}");
+                    Ok(())
+                }),
+            );
+        }
+    }
+    failures.assert_none();
+    drop(traps);
+}
+
+#[test]
+#[ignore = "ports with a listener or a translation here are given away"]
+fn ports_in_use_here_are_not_given_away() {
+    assert_ports_stay(false);
+}
+
+#[test]
+#[ignore = "ports with a listener or a translation here are given away"]
+fn ports_that_come_into_use_later_are_not_given_away() {
+    assert_ports_stay(true);
+}
