@@ -7,6 +7,16 @@
 //! sides touch.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_op_in_unsafe_fn)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used,
+    )
+)]
 
 #[cfg(feature = "host")]
 extern crate std;
@@ -18,5 +28,6 @@ pub mod ftp;
 pub mod gate;
 #[cfg(any(test, feature = "host"))]
 pub mod host;
+pub mod masked;
 pub mod stream;
 pub mod wire;

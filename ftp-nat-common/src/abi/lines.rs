@@ -1,5 +1,6 @@
 //! LINES: the bytes of lines that are held.
 
+use crate::masked;
 use bytemuck::{Pod, Zeroable};
 
 /// The bytes of a line that are kept: a longer one can be neither held nor rewritten behind that
@@ -29,12 +30,12 @@ impl Lines {
     /// The half at `place`, 0 or 1.
     #[inline(always)]
     pub const fn half(&self, place: u16) -> &[u8; LINE_MAX] {
-        &self.halves[place as usize & 1]
+        masked::at(&self.halves, place as usize)
     }
 
     /// The same, to be written to.
     #[inline(always)]
     pub const fn half_mut(&mut self, place: u16) -> &mut [u8; LINE_MAX] {
-        &mut self.halves[place as usize & 1]
+        masked::at_mut(&mut self.halves, place as usize)
     }
 }

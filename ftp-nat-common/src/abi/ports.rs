@@ -13,6 +13,8 @@ pub mod port {
     pub const MASQUERADED: u8 = 0x40;
     /// The epoch's bits.
     pub const EPOCH: u8 = 0x3f;
+    /// How many epochs have a number.
+    const EPOCHS: u64 = EPOCH as u64;
     /// Length of an epoch in seconds.
     pub const EPOCH_SECONDS: u64 = 32;
 
@@ -20,7 +22,10 @@ pub mod port {
     #[inline(always)]
     pub const fn epoch(jiffies: u64, hz: u32) -> u8 {
         let hz = if hz == 0 { 1 } else { hz as u64 };
-        ((jiffies / (hz * EPOCH_SECONDS)) % EPOCH as u64) as u8 + 1
+        match jiffies.checked_div(hz.wrapping_mul(EPOCH_SECONDS)) {
+            Some(epoch) => ((epoch % EPOCHS) as u8).wrapping_add(1),
+            None => 1,
+        }
     }
 }
 

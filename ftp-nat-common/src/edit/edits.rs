@@ -7,6 +7,7 @@
 //! length)`, so the map holds even when a retransmission cuts the piece elsewhere.
 
 use crate::edit::text::{TEXT_MAX, Text};
+use crate::masked;
 use crate::wire::seq::distance;
 use bytemuck::{Pod, Zeroable};
 
@@ -36,7 +37,7 @@ impl Edit {
     /// By how much it moves what follows.
     #[inline(always)]
     pub fn growth(&self) -> i32 {
-        self.new_len as i32 - self.old_len as i32
+        (self.new_len as i32).wrapping_sub(self.old_len as i32)
     }
 
     /// The part of this edit that lies in the sender's `seq..seq + len`: the first old byte as an
@@ -96,7 +97,7 @@ impl Edits {
     /// Remembers one more: `old_len` bytes from `start` become `text`.
     #[inline(always)]
     pub fn push(&mut self, start: u32, old_len: u16, text: &Text) {
-        let edit = &mut self.latest[self.count as usize & (REMEMBERED - 1)];
+        let edit = masked::at_mut(&mut self.latest, self.count as usize);
         edit.start = start;
         edit.before = self.growth;
         edit.old_len = old_len;
@@ -118,7 +119,7 @@ impl Edits {
             return None;
         }
         let place = self.count.wrapping_sub(1).wrapping_sub(age);
-        Some(&self.latest[place as usize & (REMEMBERED - 1)])
+        Some(masked::at(&self.latest, place as usize))
     }
 
     /// The receiver's number for the sender's `seq`.
@@ -140,7 +141,7 @@ impl Edits {
                 let moved = edit.sent(at as u32).wrapping_sub(at as u32);
                 return seq.wrapping_add_signed(before).wrapping_add(moved);
             }
-            age += 1;
+            age = age.wrapping_add(1);
         }
         seq.wrapping_add_signed(before)
     }
@@ -160,9 +161,9 @@ impl Edits {
             before = edit.before;
             if at >= 0 {
                 let place = edit.from.wrapping_add(at as u32);
-                return (Some(edit.text[place as usize & (TEXT_MAX - 1)]), edit.start);
+                return (Some(*masked::at(&edit.text, place as usize)), edit.start);
             }
-            age += 1;
+            age = age.wrapping_add(1);
         }
         (None, seq.wrapping_add_signed(before.wrapping_neg()))
     }
@@ -198,7 +199,7 @@ impl Edits {
             if first != last {
                 return true;
             }
-            age += 1;
+            age = age.wrapping_add(1);
         }
         false
     }
@@ -226,7 +227,7 @@ impl Edits {
                 let most = last.wrapping_add(up as u32);
                 return edit.start.wrapping_add((at as u32).min(most));
             }
-            age += 1;
+            age = age.wrapping_add(1);
         }
         seq.wrapping_add_signed(before.wrapping_neg())
     }

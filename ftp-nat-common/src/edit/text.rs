@@ -1,5 +1,6 @@
 //! Writing announcements: `10,0,0,5,195,80` and `|2|2001:db8::1|50000|`.
 
+use crate::masked;
 use crate::wire::addr::{Addr, Port};
 use bytemuck::{Pod, Zeroable};
 
@@ -33,10 +34,10 @@ impl Text {
     /// Makes it empty, with blanks in front.
     #[inline(always)]
     pub fn clear(&mut self) {
-        let mut at = 0;
+        let mut at = 0_usize;
         while at < FRONT as usize {
-            self.bytes[at] = b' ';
-            at += 1;
+            *masked::at_mut(&mut self.bytes, at) = b' ';
+            at = at.wrapping_add(1);
         }
         self.from = FRONT;
         self.to = FRONT;
@@ -56,7 +57,7 @@ impl Text {
     /// One byte more at the end.
     #[inline(always)]
     pub fn push(&mut self, byte: u8) {
-        self.bytes[self.to as usize & (TEXT_MAX - 1)] = byte;
+        *masked::at_mut(&mut self.bytes, self.to as usize) = byte;
         self.to = self.to.wrapping_add(1);
     }
 
@@ -64,7 +65,7 @@ impl Text {
     #[inline(always)]
     pub fn push_front(&mut self, byte: u8) {
         self.from = self.from.wrapping_sub(1);
-        self.bytes[self.from as usize & (TEXT_MAX - 1)] = byte;
+        *masked::at_mut(&mut self.bytes, self.from as usize) = byte;
     }
 
     /// So many blanks more in front.
@@ -73,22 +74,28 @@ impl Text {
         self.from = self.from.wrapping_sub(blanks);
     }
 
+    /// A digit, 0 to 9.
+    #[inline(always)]
+    fn push_digit(&mut self, digit: u16) {
+        self.push(b'0'.wrapping_add(digit as u8));
+    }
+
     /// A number in decimal digits.
     #[inline(never)]
     pub fn push_decimal(&mut self, number: u16) {
         if number >= 10_000 {
-            self.push(b'0' + (number / 10_000) as u8);
+            self.push_digit(number / 10_000);
         }
         if number >= 1_000 {
-            self.push(b'0' + (number / 1_000 % 10) as u8);
+            self.push_digit(number / 1_000 % 10);
         }
         if number >= 100 {
-            self.push(b'0' + (number / 100 % 10) as u8);
+            self.push_digit(number / 100 % 10);
         }
         if number >= 10 {
-            self.push(b'0' + (number / 10 % 10) as u8);
+            self.push_digit(number / 10 % 10);
         }
-        self.push(b'0' + (number % 10) as u8);
+        self.push_digit(number % 10);
     }
 
     /// A number in lower-case hexadecimal digits.
@@ -170,10 +177,10 @@ impl Text {
         } else {
             self.find_zeros(addr);
             self.shorten_zeros();
-            let mut place = 0;
+            let mut place = 0_u32;
             while place < 8 {
                 self.push_group(addr, place);
-                place += 1;
+                place = place.wrapping_add(1);
             }
         }
         self.push(delimiter);
@@ -192,7 +199,7 @@ impl Text {
 /// Group `place` of an IPv6 address.
 #[inline(always)]
 const fn group(addr: &Addr, place: u32) -> u16 {
-    let octets = addr.0[(place >> 1) as usize & 3].to_ne_bytes();
+    let octets = masked::at(&addr.0, (place >> 1) as usize).to_ne_bytes();
     if place & 1 == 0 {
         u16::from_be_bytes([octets[0], octets[1]])
     } else {
@@ -205,11 +212,11 @@ impl Text {
     #[inline(always)]
     fn find_zeros(&mut self, addr: &Addr) {
         let mut zeros = 0_u32;
-        let mut place = 0;
+        let mut place = 0_u32;
         while place < 8 {
             // 1 for zero and 0 for all else, without a branch.
             zeros |= (u32::from(group(addr, place)).wrapping_sub(1) >> 31) << place;
-            place += 1;
+            place = place.wrapping_add(1);
         }
         self.zeros = zeros;
     }
@@ -220,23 +227,23 @@ impl Text {
         let zeros = self.zeros;
         // Bit n: a run of `len` groups begins at n.
         let mut starts = zeros;
-        let mut len = 1;
+        let mut len = 1_u32;
         while len < 8 && starts & (zeros >> len) != 0 {
             starts &= zeros >> len;
-            len += 1;
+            len = len.wrapping_add(1);
         }
         self.zeros = if len == 1 {
             0
         } else {
             // The lowest bit's number.
             let lowest = starts & starts.wrapping_neg();
-            let mut start = 0;
-            let mut bit = 1;
+            let mut start = 0_u32;
+            let mut bit = 1_u32;
             while bit < 8 {
-                start += u32::from(lowest >> bit != 0);
-                bit += 1;
+                start = start.wrapping_add(u32::from(lowest >> bit != 0));
+                bit = bit.wrapping_add(1);
             }
-            start | (start + len) << 8
+            start | start.wrapping_add(len) << 8
         };
     }
 }
@@ -245,9 +252,9 @@ impl Text {
 fn hex_digit(number: u16) -> u8 {
     let nibble = (number & 0xf) as u8;
     if nibble < 10 {
-        b'0' + nibble
+        b'0'.wrapping_add(nibble)
     } else {
-        b'a' + nibble - 10
+        b'a'.wrapping_add(nibble).wrapping_sub(10)
     }
 }
 

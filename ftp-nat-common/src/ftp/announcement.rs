@@ -144,7 +144,7 @@ impl Inspection {
         self.text.push(b'X');
         let line_seq = self.line_seq;
         session.commands.edits.push(line_seq, 4, &self.text);
-        self.edits += 1;
+        self.edits = self.edits.wrapping_add(1);
     }
 
     /// A PORT or EPRT whose address was not found. The server may read it otherwise, and an
@@ -180,7 +180,7 @@ impl Inspection {
         self.text.push(b'X');
         let seq = self.seq.wrapping_sub(1);
         session.commands.edits.push(seq, 1, &self.text);
-        self.edits += 1;
+        self.edits = self.edits.wrapping_add(1);
     }
 
     /// The line under way was held for too long: it goes on as it is, but not as a PORT of an
@@ -264,7 +264,7 @@ impl Inspection {
             direction_mut(session, self.is_replies)
                 .edits
                 .push(seq, old_len, &self.text);
-            self.edits += 1;
+            self.edits = self.edits.wrapping_add(1);
         }
     }
 }

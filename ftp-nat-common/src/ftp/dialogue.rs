@@ -1,10 +1,11 @@
 //! Lines that end: which command asks for what, and which reply answers it.
 
 use super::parser::{Inspection, NOTHING, form_of, is_waiting};
-use crate::abi::{PIPELINED, Session, event, role};
+use crate::abi::{Session, event, role};
 use crate::counter::Counter;
 use crate::ftp::line;
 use crate::gate::{Gate, Opening};
+use crate::masked;
 use crate::wire::addr::Port;
 use crate::wire::seq::distance;
 
@@ -47,7 +48,7 @@ impl Inspection {
         let is_all = line::starts_like(self.head, line::head_of(b"EPSV AL"), 7);
         if verb == line::PASV || (verb == line::EPSV && !is_all) {
             let number = asked.passive.wrapping_add(1);
-            asked.passive_at[number as usize & (PIPELINED - 1)] = asked.commands;
+            *masked::at_mut(&mut asked.passive_at, number as usize) = asked.commands;
             asked.passive = number;
         } else if verb == line::AUTH {
             asked.auth = asked.auth.wrapping_add(1);
@@ -96,7 +97,7 @@ impl Inspection {
         }
         if is_waiting(session) {
             let oldest = session.answered.passive.wrapping_add(1);
-            let at = session.asked.passive_at[oldest as usize & (PIPELINED - 1)];
+            let at = *masked::at(&session.asked.passive_at, oldest as usize);
             let is_due = distance(replies, at) >= 0;
             if form_of(code) != NOTHING {
                 if !found {

@@ -3,6 +3,7 @@
 //! EPRT has all of it, a 229 reply usually `(|||port|)`, and some servers write the long form
 //! there too. Any character from 33 to 126 but a digit may be the delimiter.
 
+use crate::masked;
 use crate::wire::addr::{Addr, Port};
 use bytemuck::{Pod, Zeroable};
 
@@ -91,7 +92,7 @@ impl Extended {
                 self.current = self
                     .current
                     .wrapping_mul(10)
-                    .wrapping_add((byte - b'0') as u32);
+                    .wrapping_add(byte.wrapping_sub(b'0') as u32);
                 self.digits <= 5 && self.current <= 0xffff
             }
             _ => false,
@@ -142,7 +143,7 @@ impl Extended {
             self.current = self
                 .current
                 .wrapping_mul(10)
-                .wrapping_add((byte - b'0') as u32);
+                .wrapping_add(byte.wrapping_sub(b'0') as u32);
             return self.digits <= 3 && self.current <= 255;
         }
         byte == b'.' && self.digits > 0 && self.count < 3 && self.push_part()
@@ -151,9 +152,9 @@ impl Extended {
     #[inline(always)]
     fn feed_v6(&mut self, byte: u8) -> bool {
         let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            b'A'..=b'F' => byte - b'A' + 10,
+            b'0'..=b'9' => byte.wrapping_sub(b'0'),
+            b'a'..=b'f' => byte.wrapping_sub(b'a').wrapping_add(10),
+            b'A'..=b'F' => byte.wrapping_sub(b'A').wrapping_add(10),
             b':' => return self.colon(),
             _ => return false,
         };
@@ -186,8 +187,8 @@ impl Extended {
 
     #[inline(always)]
     fn push_part(&mut self) -> bool {
-        self.parts[self.count as usize & 7] = self.current as u16;
-        self.count += 1;
+        *masked::at_mut(&mut self.parts, self.count as usize) = self.current as u16;
+        self.count = self.count.wrapping_add(1);
         self.next_number();
         true
     }
@@ -229,8 +230,9 @@ impl Extended {
         }
         let mut addr = Addr::default();
         for (place, word) in addr.0.iter_mut().enumerate() {
-            let high = self.group(2 * place as u32).to_be_bytes();
-            let low = self.group(2 * place as u32 + 1).to_be_bytes();
+            let first = (place as u32).wrapping_mul(2);
+            let high = self.group(first).to_be_bytes();
+            let low = self.group(first.wrapping_add(1)).to_be_bytes();
             *word = u32::from_ne_bytes([high[0], high[1], low[0], low[1]]);
         }
         addr
@@ -241,12 +243,12 @@ impl Extended {
     fn group(&self, place: u32) -> u16 {
         let count = self.count as u32;
         if place < self.gap as u32 {
-            return self.parts[place as usize & 7];
+            return *masked::at(&self.parts, place as usize);
         }
         // Behind the gap the groups are aligned to the end.
         let from_end = place.wrapping_add(count).wrapping_sub(8);
-        if place + count >= 8 && from_end >= self.gap as u32 {
-            self.parts[from_end as usize & 7]
+        if place.wrapping_add(count) >= 8 && from_end >= self.gap as u32 {
+            *masked::at(&self.parts, from_end as usize)
         } else {
             0
         }

@@ -1,9 +1,9 @@
 //! Fitting a text of another length into its line, so that no sequence number moves.
 
 use super::parser::Inspection;
-use crate::abi::LINE_MAX;
 use crate::edit::text::FRONT;
 use crate::ftp::line;
+use crate::masked;
 
 /// The longest character of UTF-8, in bytes.
 const CHARACTER: u32 = 4;
@@ -31,29 +31,29 @@ impl Inspection {
             return start;
         }
         let inner = self.blanks_in_bracket(start as u32, keep);
-        let start = start as u32 - inner;
+        let start = (start as u32).wrapping_sub(inner);
         let old_len = (end as u32).wrapping_sub(start);
         let len = self.character_before(start, keep);
-        let lead = start - len;
+        let lead = start.wrapping_sub(len);
         if new_len <= old_len {
-            let blanks = old_len - new_len;
-            if blanks + len > FRONT {
+            let blanks = old_len.wrapping_sub(new_len);
+            if blanks.wrapping_add(len) > FRONT {
                 return start as u16;
             }
             self.push_lead(start, len);
             self.text.push_blanks(blanks);
             return lead as u16;
         }
-        let growth = new_len - old_len;
+        let growth = new_len.wrapping_sub(old_len);
         if growth > lead.saturating_sub(keep) {
             return start as u16;
         }
         // Never half a character: strict UTF-8 readers would refuse the line.
-        let mut cut = lead - growth;
-        let mut blanks = 0;
+        let mut cut = lead.wrapping_sub(growth);
+        let mut blanks = 0_u32;
         while blanks < CHARACTER - 1 && cut > keep && is_continuation(self.byte(cut)) {
-            cut -= 1;
-            blanks += 1;
+            cut = cut.wrapping_sub(1);
+            blanks = blanks.wrapping_add(1);
         }
         self.push_lead(start, len);
         self.text.push_blanks(blanks);
@@ -63,10 +63,10 @@ impl Inspection {
     /// How many bytes the character in front of `start` has.
     #[inline(never)]
     fn character_before(&self, start: u32, keep: u32) -> u32 {
-        let mut len = 0;
-        while len < CHARACTER && start - len > keep {
-            len += 1;
-            if !is_continuation(self.byte(start - len)) {
+        let mut len = 0_u32;
+        while len < CHARACTER && start.wrapping_sub(len) > keep {
+            len = len.wrapping_add(1);
+            if !is_continuation(self.byte(start.wrapping_sub(len))) {
                 break;
             }
         }
@@ -76,10 +76,10 @@ impl Inspection {
     /// How many blanks there are between a parenthesis and what starts at `start`.
     #[inline(never)]
     fn blanks_in_bracket(&self, start: u32, keep: u32) -> u32 {
-        let mut blanks = 0;
-        while blanks < 3 && start - blanks > keep {
-            match self.byte(start - blanks - 1) {
-                b' ' | b'\t' => blanks += 1,
+        let mut blanks = 0_u32;
+        while blanks < 3 && start.wrapping_sub(blanks) > keep {
+            match self.byte(start.wrapping_sub(blanks).wrapping_sub(1)) {
+                b' ' | b'\t' => blanks = blanks.wrapping_add(1),
                 b'(' => return blanks,
                 _ => return 0,
             }
@@ -90,7 +90,7 @@ impl Inspection {
     /// Byte `at` of the current line.
     #[inline(always)]
     fn byte(&self, at: u32) -> u8 {
-        self.line[at as usize & (LINE_MAX - 1)]
+        *masked::at(&self.line, at as usize)
     }
 
     /// Puts the line's `len` bytes before `start` in front of the text.

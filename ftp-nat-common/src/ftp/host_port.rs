@@ -4,6 +4,7 @@
 //! nothing; some put blanks behind the commas. The first run of exactly six numbers, all below
 //! 256 and with commas between them, is the announcement.
 
+use crate::masked;
 use crate::wire::addr::{Addr, Port};
 use bytemuck::{Pod, Zeroable};
 
@@ -95,7 +96,7 @@ impl SixNumbers {
         self.current = self
             .current
             .wrapping_mul(10)
-            .wrapping_add((byte - b'0') as u16);
+            .wrapping_add(byte.wrapping_sub(b'0') as u16);
         if self.digits > 3 || self.current > 255 {
             self.spoilt = 1;
         }
@@ -110,8 +111,8 @@ impl SixNumbers {
             self.spoilt = 1;
             return;
         }
-        self.fields[self.count as usize & 7] = self.current as u8;
-        self.count += 1;
+        *masked::at_mut(&mut self.fields, self.count as usize) = self.current as u8;
+        self.count = self.count.wrapping_add(1);
     }
 
     /// The announced address.

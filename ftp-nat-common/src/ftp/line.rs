@@ -9,16 +9,18 @@ pub const fn add_to_head(head: u64, byte: u8, at: u16) -> u64 {
     if at >= 8 {
         return head;
     }
-    head | ((byte.to_ascii_uppercase() as u64) << (56 - 8 * at as u32))
+    head | ((byte.to_ascii_uppercase() as u64) << 56_u32.wrapping_sub((at as u32).wrapping_mul(8)))
 }
 
 /// A text of up to eight bytes as a head.
 pub const fn head_of(text: &[u8]) -> u64 {
     let mut head = 0;
-    let mut at = 0;
-    while at < text.len() {
-        head = add_to_head(head, text[at], at as u16);
-        at += 1;
+    let mut rest = text;
+    let mut at = 0_u16;
+    while let [byte, behind @ ..] = rest {
+        head = add_to_head(head, *byte, at);
+        at = at.saturating_add(1);
+        rest = behind;
     }
     head
 }
@@ -29,7 +31,11 @@ pub const fn starts_like(head: u64, text: u64, len: u16) -> bool {
     if len == 0 {
         return true;
     }
-    let shift = if len >= 8 { 0 } else { 64 - 8 * len as u32 };
+    let shift = if len >= 8 {
+        0
+    } else {
+        64_u32.wrapping_sub((len as u32).wrapping_mul(8))
+    };
     (head ^ text) >> shift == 0
 }
 
@@ -46,8 +52,17 @@ pub const fn reply_code(head: u64) -> (u16, u8) {
     if !(first >= b'1' && first <= b'6' && second.is_ascii_digit() && third.is_ascii_digit()) {
         return (0, 0);
     }
-    let code = (first - b'0') as u16 * 100 + (second - b'0') as u16 * 10 + (third - b'0') as u16;
-    (code, behind)
+    (number([first, second, third]), behind)
+}
+
+/// The number that three digits are.
+#[inline(always)]
+const fn number(digits: [u8; 3]) -> u16 {
+    let [hundreds, tens, ones] = digits;
+    let number = (hundreds.wrapping_sub(b'0') as u16).wrapping_mul(10);
+    let number = number.wrapping_add(tens.wrapping_sub(b'0') as u16);
+    let number = number.wrapping_mul(10);
+    number.wrapping_add(ones.wrapping_sub(b'0') as u16)
 }
 
 /// A verb as [`verb`] gives it.

@@ -17,6 +17,7 @@ use crate::ftp::host_port::SixNumbers;
 use crate::ftp::line;
 use crate::ftp::tls;
 use crate::gate::Gate;
+use crate::masked;
 use crate::wire::addr::Port;
 use bytemuck::{Pod, Zeroable};
 
@@ -181,7 +182,7 @@ impl Inspection {
     #[inline(always)]
     fn keep(&mut self, byte: u8, at: u16) {
         if (at as usize) < LINE_MAX {
-            self.line[at as usize & (LINE_MAX - 1)] = byte;
+            *masked::at_mut(&mut self.line, at as usize) = byte;
         } else if self.candidate != NOTHING {
             self.candidate = NOTHING;
             self.todo |= todo::TOO_LONG;
@@ -251,7 +252,7 @@ impl Inspection {
         }
         if self.let_go == 0 && !is_long {
             for (index, byte) in word.to_ne_bytes().into_iter().enumerate() {
-                self.line[(at as usize + index) & (LINE_MAX - 1)] = byte;
+                *masked::at_mut(&mut self.line, (at as usize).wrapping_add(index)) = byte;
             }
         }
         self.seq = self.seq.wrapping_add(8);

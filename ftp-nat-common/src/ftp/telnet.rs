@@ -23,7 +23,7 @@ impl Inspection {
             return false;
         }
         if at > 0 {
-            let before = (self.head >> (64 - 8 * (at as u32 & 7))) as u8;
+            let before = (self.head >> 64_u32.wrapping_sub((at as u32 & 7).wrapping_mul(8))) as u8;
             return byte == IAC && before.is_ascii_alphanumeric();
         }
         let after_iac = self.after_iac != 0;
@@ -44,7 +44,7 @@ impl Inspection {
         self.text.push(if self.line_len == 0 { NOP } else { b'X' });
         let seq = self.seq.wrapping_sub(1);
         session.commands.edits.push(seq, 1, &self.text);
-        self.edits += 1;
+        self.edits = self.edits.wrapping_add(1);
         if self.edits >= super::parser::EDITS_A_SEGMENT {
             self.stop = 1;
         }

@@ -5,6 +5,7 @@ use crate::abi::{LINE_MAX, Lines, Session, direction};
 use crate::ftp::parser::Inspection;
 use crate::ftp::tls::PlainText;
 use crate::gate::Gate;
+use crate::masked;
 use crate::stream::driver::{self, Cursor, Medium, Parts, Turn};
 use bytemuck::Zeroable;
 use std::boxed::Box;
@@ -41,7 +42,7 @@ impl<'a, G: Gate> Vectors<'a, G> {
         let ack = sent.ack.unwrap_or_default();
         Self {
             session,
-            lines: &mut lines[usize::from(is_replies)],
+            lines: masked::at_mut(lines, usize::from(is_replies)),
             gate,
             now,
             timeout: limits.timeout,
@@ -98,18 +99,19 @@ impl<G: Gate> Medium for Vectors<'_, G> {
     }
 
     fn byte(&mut self, at: u32) -> Option<u8> {
-        let at = self.cursor.known as usize + at as usize;
+        let at = (self.cursor.known as usize).saturating_add(at as usize);
         self.sent.payload.get(at).copied()
     }
 
     fn word(&mut self, at: u32) -> u64 {
-        let at = self.cursor.known as usize + at as usize;
+        let at = (self.cursor.known as usize).saturating_add(at as usize);
         let bytes = self.sent.payload.get(at..).and_then(|it| it.first_chunk());
-        u64::from_ne_bytes(*bytes.expect("the driver asks for words that are there"))
+        debug_assert!(bytes.is_some(), "the driver asks for words that are there");
+        bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes))
     }
 
     fn kept(&mut self, at: u32) -> u8 {
-        self.kept[at as usize]
+        *masked::at(&self.kept, at as usize)
     }
 
     fn load_kept(&mut self, place: u16) -> bool {
@@ -135,7 +137,13 @@ impl<G: Gate> Medium for Vectors<'_, G> {
             return false;
         };
         let (at, from, len) = (at as usize, from as usize, len as usize);
-        self.sent.payload[at..at + len].copy_from_slice(&edit.text[from..from + len]);
+        let place = self.sent.payload.get_mut(at..at.saturating_add(len));
+        let text = edit.text.get(from..from.saturating_add(len));
+        let (Some(place), Some(text)) = (place, text) else {
+            debug_assert!(false, "the driver patches bytes that are there");
+            return false;
+        };
+        place.copy_from_slice(text);
         true
     }
 
@@ -145,11 +153,17 @@ impl<G: Gate> Medium for Vectors<'_, G> {
     }
 
     fn old(&mut self, at: u32) -> u8 {
-        self.sent.payload[at as usize]
+        let byte = self.sent.payload.get(at as usize).copied();
+        debug_assert!(byte.is_some(), "the driver copies bytes that are there");
+        byte.unwrap_or_default()
     }
 
     fn put(&mut self, at: u32, byte: u8) {
-        self.out[at as usize] = byte;
+        let place = self.out.get_mut(at as usize);
+        debug_assert!(place.is_some(), "the driver writes into what it has begun");
+        if let Some(place) = place {
+            *place = byte;
+        }
     }
 
     fn end_anew(&mut self) -> bool {

@@ -486,7 +486,7 @@ pub fn fit<M: Medium + ?Sized>(medium: &mut M) -> Fit {
     let mut total = merge.wrapping_add(segment.keep).min(room);
     let mut out = edits.sent(first.wrapping_add(total)).wrapping_sub(sent);
     if out > room {
-        total = total.saturating_sub(out - room);
+        total = total.saturating_sub(out.wrapping_sub(room));
         out = edits.sent(first.wrapping_add(total)).wrapping_sub(sent);
     }
     // Kept bytes in front of more than fits stay kept, and are repeated like all else.
@@ -512,7 +512,7 @@ fn keeps_lengths(edits: &Edits, first: u32, mut len: u32) -> bool {
         if patch.len > 0 && patch.growth != 0 {
             return false;
         }
-        age += 1;
+        age = age.wrapping_add(1);
     }
     true
 }

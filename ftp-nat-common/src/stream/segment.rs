@@ -25,6 +25,9 @@ use crate::ftp::parser::Inspection;
 use crate::wire::seq::distance;
 use bytemuck::Zeroable;
 
+/// Keeps a length below [`LINE_MAX`], a power of two.
+const LINE_MASK: u32 = LINE_MAX as u32 - 1;
+
 /// What to do with a segment before its bytes are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -102,7 +105,7 @@ impl Owed {
         let word = direction.owed;
         Self {
             from: word as u32,
-            len: (word >> 32) as u16 & (LINE_MAX as u16 - 1),
+            len: (word >> 32) as u16 & LINE_MASK as u16,
             place: (word >> 48) as u16 & 1,
         }
     }
@@ -230,12 +233,12 @@ fn kept_before(direction: &Direction, seq: u32) -> (u32, u16) {
     let ahead = distance(seq, direction.seen);
     if ahead > 0 && ahead <= direction.held_len as i32 {
         let from = place(direction, direction.seen);
-        return (ahead as u32 & (LINE_MAX as u32 - 1), from);
+        return (ahead as u32 & LINE_MASK, from);
     }
     let owed = Owed::of(direction);
     let ahead = distance(seq, owed.from);
     if ahead > 0 && ahead <= owed.len as i32 && owed.is_due(direction) {
-        return (ahead as u32 & (LINE_MAX as u32 - 1), owed.place);
+        return (ahead as u32 & LINE_MASK, owed.place);
     }
     (0, 0)
 }

@@ -65,8 +65,8 @@ impl From<IpAddr> for Addr {
             IpAddr::V6(v6) => v6.octets(),
         };
         let mut words = [0; 4];
-        for (word, from) in words.iter_mut().zip(bytes.chunks_exact(4)) {
-            *word = u32::from_ne_bytes([from[0], from[1], from[2], from[3]]);
+        for (word, from) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u32::from_ne_bytes(*from);
         }
         Self(words)
     }

@@ -6,40 +6,42 @@
 /// Folds a sum to 16 bits.
 #[inline(always)]
 pub const fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 32).wrapping_add(sum & 0xffff_ffff);
+    let sum = (sum >> 16).wrapping_add(sum & 0xffff);
+    let sum = (sum >> 16).wrapping_add(sum & 0xffff);
+    let sum = (sum >> 16).wrapping_add(sum & 0xffff);
     sum as u16
 }
 
 /// The sum of an address' words.
 #[inline(always)]
 pub const fn of_addr(addr: &[u32; 4], v4: bool) -> u64 {
+    let [first, second, third, last] = *addr;
     if v4 {
-        addr[3] as u64
+        last as u64
     } else {
-        addr[0] as u64 + addr[1] as u64 + addr[2] as u64 + addr[3] as u64
+        let front = (first as u64).wrapping_add(second as u64);
+        front.wrapping_add(third as u64).wrapping_add(last as u64)
     }
 }
 
 /// What must be added to a sum so that `to` stands where `from` stood.
 #[inline(always)]
 pub const fn difference(from: u64, to: u64) -> u16 {
-    fold(fold(to) as u64 + !fold(from) as u64)
+    fold((fold(to) as u64).wrapping_add(!fold(from) as u64))
 }
 
 /// A header's checksum field after `difference` was added to what it covers.
 #[inline(always)]
 pub const fn apply(field: u16, difference: u16) -> u16 {
-    !fold(!field as u64 + difference as u64)
+    !fold((!field as u64).wrapping_add(difference as u64))
 }
 
 /// Adds one byte of a text to a sum; `odd`: it stands on an odd place of what is summed.
 #[inline(always)]
 pub const fn add_byte(sum: u64, byte: u8, odd: bool) -> u64 {
     let word = if odd { [0, byte] } else { [byte, 0] };
-    sum + u16::from_ne_bytes(word) as u64
+    sum.wrapping_add(u16::from_ne_bytes(word) as u64)
 }
 
 #[cfg(test)]
