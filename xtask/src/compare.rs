@@ -1,5 +1,7 @@
 //! The same scenes over the kernel's own FTP helper and over ftp-nat, side by side.
 
+mod attacks;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -10,6 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap::Args;
 use ftp_nat_tests::{
     client::{Client, Job, Mode},
     control::{self, Control},
@@ -123,8 +126,23 @@ impl Section {
     }
 }
 
+/// What to compare.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// The attacks instead, and write their table into docs/security.md
+    #[arg(long)]
+    attacks: bool,
+}
+
 /// Runs everything, prints the table and writes it down.
-pub(crate) fn run(workspace: &Workspace, tools: Tools) -> anyhow::Result<()> {
+pub(crate) fn run(
+    workspace: &Workspace,
+    tools: Tools,
+    arguments: &Arguments,
+) -> anyhow::Result<()> {
+    if arguments.attacks {
+        return attacks::run(workspace, &tools);
+    }
     tools.use_here();
     let sections = [
         Section::of("Forms of passive replies", |nat| {
@@ -137,7 +155,7 @@ pub(crate) fn run(workspace: &Workspace, tools: Tools) -> anyhow::Result<()> {
         Section::of("Server inside, real client outside", published)?,
         Section::of("Client inside, real server outside", masqueraded)?,
         Section::of("Several clients inside", several)?,
-        Section::of("Attacks and encryption", attacks)?,
+        Section::of("Attacks and encryption", unannounced)?,
         Section::of("Five percent of the packets lost", lossy)?,
     ];
     let text = document(&sections)?;
@@ -296,7 +314,7 @@ fn several(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
 const SECRET_PORT: u16 = 6000;
 
 /// What must not open anything, and what cannot be read.
-fn attacks(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
+fn unannounced(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
     let lab = Lab::new()?;
     let server = lab.server();
     let [echo, secret] = server.namespace.run(|| {

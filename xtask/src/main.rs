@@ -44,7 +44,7 @@ enum Task {
     Demo,
     /// Run the same scenes over the kernel's own FTP helper and over ftp-nat, and write the table to
     /// docs/comparison.md (as root)
-    Compare,
+    Compare(compare::Arguments),
     /// Measure ftp-nat beside plain forwarding and the kernel's own FTP helper, and write the tables to
     /// docs/benchmarks.md (as root)
     Bench(bench::Arguments),
@@ -88,9 +88,8 @@ fn main() -> ExitCode {
             progress::say(&format!("built {}", workspace.relative(&binary)));
         }),
         Task::Demo => tools::prepare(&workspace, installing).and_then(demo::run),
-        Task::Compare => {
-            tools::prepare(&workspace, installing).and_then(|tools| compare::run(&workspace, tools))
-        }
+        Task::Compare(arguments) => tools::prepare(&workspace, installing)
+            .and_then(|tools| compare::run(&workspace, tools, &arguments)),
         Task::Bench(arguments) => tools::prepare(&workspace, installing)
             .and_then(|tools| bench::run(&workspace, installing, tools, &arguments)),
         Task::Test { arguments } => test::run_all(&workspace, installing, &arguments),
