@@ -12,6 +12,7 @@ mod clients;
 mod counters;
 mod events;
 mod flows;
+mod half_open;
 mod interfaces;
 mod layout;
 mod lines;
@@ -25,6 +26,7 @@ pub use self::clients::*;
 pub use self::counters::*;
 pub use self::events::*;
 pub use self::flows::*;
+pub use self::half_open::*;
 pub use self::interfaces::*;
 pub use self::layout::*;
 pub use self::lines::*;
@@ -50,7 +52,25 @@ mod user {
     }
 
     pod!(
-        Addr, Endpoint, ClientKey, FlowKey4, FlowKey6, Flow, MappingKey, Mapping, PublishKey,
-        Publish, Interface, Ports, Settings, Count, Session, LinesKey, Lines, Event
+        Addr,
+        Endpoint,
+        ClientKey,
+        HalfOpenKey,
+        HalfOpen,
+        FlowKey4,
+        FlowKey6,
+        Flow,
+        MappingKey,
+        Mapping,
+        PublishKey,
+        Publish,
+        Interface,
+        Ports,
+        Settings,
+        Count,
+        Session,
+        LinesKey,
+        Lines,
+        Event
     );
 }

@@ -63,6 +63,8 @@ counters! {
     MssClamped = "mss_clamped" "" "" false,
         "SYNs of redirected connections whose segment size was cut to what fits";
 
+    HandshakeStarted = "handshakes_started" "" "" false,
+        "SYNs to control ports: handshakes that wait for their end in the half-open table";
     SessionOpened = "sessions_opened" "" "" false,
         "Control connections taken on";
     SessionEncrypted = "sessions_encrypted" "" "" false,
@@ -124,20 +126,21 @@ counters! {
         "Passed as they were: 227 or 229 that nobody asked for";
     PassedNoAddress = "passed" "reason" "no_address" false,
         "Passed as they were: 227, 229, PORT or EPRT without an address in it";
-    PassedNoRoom = "passed" "reason" "no_room" false,
-        "Passed as they were: segments that could not be changed";
     PassedTooLong = "passed" "reason" "too_long" false,
         "Passed as they were: lines too long to be held";
     PassedMapFull = "passed" "reason" "map_full" false,
         "Passed as they were: no room for another session, flow or mapping";
     PassedOutOfWindow = "passed" "reason" "out_of_window" true,
-        "FIN and RST far from what the other end waits for: they end no flow here";
+        "Segments that TCP would not believe: passed on for their receiver to judge, and noted nowhere";
     PassedTtl = "passed" "reason" "ttl" true,
         "Handed to the stack: their time to live ends here";
     PassedTooBig = "passed" "reason" "too_big" true,
         "Handed to the stack: larger than the next interface's MTU";
     PassedNoRoute = "passed" "reason" "no_route" false,
         "Flows left to the stack: no route or interface to redirect to";
+
+    DroppedUnwritable = "dropped" "reason" "unwritable" true,
+        "Dropped: packets that could not be changed";
 
     DeniedUnannounced = "denied" "reason" "unannounced" true,
         "Not translated: connections to a port that was not announced to that peer";
@@ -149,6 +152,8 @@ counters! {
         "PORT and EPRT whose address cannot be read, but perhaps by the server";
     DeniedNoPort = "denied" "reason" "no_free_port" false,
         "Announcements for which no public port was free";
+    DeniedNoRoom = "denied" "reason" "no_room" true,
+        "Dropped: connections for which there is no room; their sender tries again";
     DeniedExpired = "denied" "reason" "expired" true,
         "Not translated: announced connections that came too late";
 

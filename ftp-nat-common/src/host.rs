@@ -31,10 +31,11 @@ pub fn pass<G: Gate>(
     limits: &Limits,
 ) -> Option<Segment> {
     let mut medium = Vectors::new(session, lines, gate, is_replies, segment, now, limits);
-    match driver::drive(&mut medium) {
-        Verdict::Send => Some(medium.into_segment()),
-        Verdict::Drop => None,
-    }
+    let verdict = match driver::drive(&mut medium) {
+        Verdict::Outside => driver::number_outside(&mut medium),
+        verdict => verdict,
+    };
+    (verdict == Verdict::Send).then(|| medium.into_segment())
 }
 
 /// The acknowledgement number that the sender of a direction gets when its receiver sends `ack`.

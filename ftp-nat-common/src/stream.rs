@@ -1,4 +1,6 @@
-//! A control connection's TCP stream: which bytes of a segment are new, held, sent on.
+//! A control connection's TCP stream: which segments TCP would believe, and which bytes of one are
+//! new, held, sent on.
 
 pub mod driver;
 pub mod segment;
+pub mod window;

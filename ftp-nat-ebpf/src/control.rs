@@ -19,18 +19,38 @@ use ftp_nat_common::stream::driver::{self, Verdict};
 /// Reads the segment that [`segment::prepare`] has left, and changes the packet as it must be.
 #[inline(always)]
 pub fn drive(skb: &Skb) -> Verdict {
-    let Some(part) = scratch::control() else {
-        return Verdict::Send;
-    };
+    match steps(skb) {
+        Some(mut steps) => driver::drive(&mut steps),
+        None => Verdict::Send,
+    }
+}
+
+/// Sets the numbers of a segment that TCP would not believe to the receiver's, for it to judge.
+#[inline(always)]
+pub fn number_outside(skb: &Skb) -> Verdict {
+    match steps(skb) {
+        Some(steps) => steps.number_outside(),
+        None => Verdict::Send,
+    }
+}
+
+/// What the steps work on. The session is looked up here; the steps get it as their argument.
+#[inline(always)]
+fn steps(skb: &Skb) -> Option<steps::Steps> {
+    let part = scratch::control()?;
     // SAFETY: see `scratch`.
     let number = unsafe { (*part).place.session };
-    // The session is looked up once; the steps get it as their argument.
-    let Some(session) = maps::SESSIONS.get_ptr_mut(number) else {
-        return Verdict::Send;
-    };
-    driver::drive(&mut steps::Steps {
+    let session = maps::SESSIONS.get_ptr_mut(number)?;
+    Some(steps::Steps {
         context: skb.context(),
         session,
         part,
     })
+}
+
+/// The flags of the segment that was read last which TCP believes.
+#[inline(always)]
+pub fn believed() -> u8 {
+    // SAFETY: see `scratch`.
+    scratch::control().map_or(0, |part| unsafe { (*part).segment.believed })
 }

@@ -1,6 +1,7 @@
 //! Opening connections: control connections by their SYN, data connections by what announced them.
 
 pub mod connection;
+pub mod handshake;
 pub mod mapping;
 pub mod pinhole;
 pub mod port_search;

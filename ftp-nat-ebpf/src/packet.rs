@@ -6,5 +6,6 @@
 
 pub mod headers;
 pub mod icmp;
+pub mod options;
 pub mod reach;
 pub mod segment;

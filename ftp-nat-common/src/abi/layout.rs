@@ -2,7 +2,7 @@
 
 /// Changes with every change of a pinned map's layout or meaning: pins of another version are
 /// never read.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 
 /// Names of the maps, as pinned and as declared by the datapath.
 pub mod map {
@@ -22,6 +22,8 @@ pub mod map {
     pub const INSIDE: &str = "INSIDE";
     /// [`crate::abi::ClientKey`] to the client's own [`crate::wire::addr::Endpoint`].
     pub const CLIENTS: &str = "CLIENTS";
+    /// [`super::HalfOpenKey`] to [`super::HalfOpen`].
+    pub const HALF_OPEN: &str = "HALF_OPEN";
     /// Interface index (`u32`) to [`crate::abi::Interface`].
     pub const INTERFACES: &str = "INTERFACES";
     /// One [`crate::abi::Settings`].

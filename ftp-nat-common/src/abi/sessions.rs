@@ -22,11 +22,13 @@ pub mod session_flag {
     pub const KERNEL_NAT: u8 = 4;
 }
 
-/// A control connection's mind.
+/// State of one control connection: its ends, what was asked and answered, and for each direction
+/// where its next line starts, what of it is held, and TCP's numbers.
 ///
 /// Each field is written by one direction's packets alone, so that the two directions may run on
 /// two CPUs at once: [`Session::commands`] and [`Asked`] by the client's, [`Session::replies`] and
-/// [`Answered`] by the server's; but [`Direction::acked`] by those that acknowledge.
+/// [`Answered`] by the server's; but [`Direction::acked`] and
+/// [`Direction::window`] by those that acknowledge.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Session {
@@ -112,6 +114,9 @@ pub mod direction_flag {
     pub const LET_GO: u8 = 2;
     /// The last byte, in front of a command, was telnet's IAC.
     pub const AFTER_IAC: u8 = 4;
+    /// The handshake was seen: segments are judged by TCP's numbers, see
+    /// [`crate::stream::window`].
+    pub const TRACKED: u8 = 8;
 }
 
 /// One direction of a control connection: where its next line starts and what of it is held.
@@ -130,8 +135,11 @@ pub struct Direction {
     pub head: u64,
     /// [`direction_flag`].
     pub flags: u8,
+    /// By how many bits the windows that this direction's sender advertises are shifted (RFC 7323
+    /// section 2.2), 0 to 14.
+    pub scale: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
     /// The sender's initial sequence number.
     pub isn: u32,
     /// Since when a line is held, in jiffies; 0: none.
@@ -144,6 +152,11 @@ pub struct Direction {
     /// Up to where the receiver has acknowledged, as the sender counts; written by the receiver's
     /// packets.
     pub acked: u32,
+    /// The number behind the last byte, SYN or FIN that the sender has sent, its own.
+    pub end: u32,
+    /// The first number that the sender may not send yet, its own: the receiver's largest
+    /// acknowledgement and advertised window together. Written by the receiver's packets.
+    pub window: u32,
     /// How many changes to TLS lie behind the clear text that is read: see [`crate::ftp::tls`].
     pub cleared: u32,
     /// What was changed, for retransmissions and for sequence numbers.

@@ -18,6 +18,8 @@ pub struct Segment {
     pub rst: bool,
     /// Its acknowledgement number, if that counts.
     pub ack: Option<u32>,
+    /// The window that it advertises, as it stands in the header.
+    pub window: u16,
 }
 
 impl Segment {

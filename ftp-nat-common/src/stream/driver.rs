@@ -6,13 +6,15 @@
 //! function of its own, because the verifier checks such a function once and by itself; everybody
 //! else runs them directly.
 
-use crate::abi::{Session, direction, direction_mut};
+use crate::abi::{Session, direction, direction_flag, direction_mut};
 use crate::counter::Counter;
 use crate::edit::edits::{Edits, REMEMBERED};
 use crate::ftp::parser::Inspection;
 use crate::ftp::tls::{self, PlainText};
 use crate::gate::Gate;
 use crate::stream::segment::{self, Hold, Plan, acknowledge};
+use crate::stream::window;
+use crate::wire::seq::distance;
 use crate::wire::tcp::flag;
 use bytemuck::{Pod, Zeroable};
 
@@ -48,14 +50,24 @@ pub struct Segment {
     pub is_replies: u8,
     /// 1: a keep-alive leaves in its place (RFC 9293 section 3.8.4): empty, one number early.
     pub probe: u8,
-    /// Zero.
-    pub pad: u8,
+    /// The flags that TCP believes: FIN once everything before it was seen, RST by its exact number.
+    pub believed: u8,
+    /// The window that it advertises, as it stands in the header.
+    pub window: u32,
 }
 
 impl Segment {
     /// A segment before anything was decided about it.
     #[inline(always)]
-    pub const fn new(seq: u32, ack: u32, len: u32, room: u32, flags: u8, is_replies: bool) -> Self {
+    pub const fn new(
+        seq: u32,
+        ack: u32,
+        len: u32,
+        room: u32,
+        flags: u8,
+        window: u32,
+        is_replies: bool,
+    ) -> Self {
         Self {
             seq,
             ack,
@@ -69,7 +81,8 @@ impl Segment {
             flags,
             is_replies: is_replies as u8,
             probe: 0,
-            pad: 0,
+            believed: flags & !(flag::SYN | flag::FIN | flag::RST),
+            window,
         }
     }
 
@@ -126,6 +139,9 @@ pub enum Verdict {
     Drop = 0,
     /// It is sent on.
     Send = 1,
+    /// TCP would not believe it: it has changed nothing. Unless it belongs to another connection of
+    /// the same ends, it is sent on by [`number_outside`], for its receiver to judge.
+    Outside = 2,
 }
 
 impl Verdict {
@@ -134,7 +150,8 @@ impl Verdict {
     pub const fn of(number: u32) -> Self {
         match number {
             0 => Self::Drop,
-            _ => Self::Send,
+            1 => Self::Send,
+            _ => Self::Outside,
         }
     }
 }
@@ -275,6 +292,7 @@ pub fn drive<S: Steps>(steps: &mut S) -> Verdict {
             }
         }
         Plan::Pass => {}
+        Plan::Outside => return Verdict::Outside,
     }
     let written = match steps.fit() {
         Fit::AsItIs => Verdict::Send,
@@ -287,12 +305,17 @@ pub fn drive<S: Steps>(steps: &mut S) -> Verdict {
     steps.number()
 }
 
-/// Compares the segment with what its direction has seen.
+/// Judges the segment by TCP's numbers, and compares it with what its direction has seen.
 #[inline(always)]
 pub fn plan<M: Medium + ?Sized>(medium: &mut M) -> Plan {
+    if !is_believed(medium) {
+        medium.parts().gate.count(Counter::PassedOutOfWindow);
+        return Plan::Outside;
+    }
     let parts = medium.parts();
     let is_replies = parts.segment.is_replies;
     if tls::is_encrypted(parts.session, is_replies != 0) && !is_plain_again(medium) {
+        believe_fin(medium);
         return Plan::Pass;
     }
     let (now, timeout) = (medium.now(), medium.hold_timeout());
@@ -318,7 +341,66 @@ pub fn plan<M: Medium + ?Sized>(medium: &mut M) -> Plan {
         segment.first = segment.seq;
         return Plan::Pass;
     }
+    if plan.verdict == Plan::Pass {
+        believe_fin(medium);
+    }
     plan.verdict
+}
+
+/// Whether TCP believes the segment; what it tells of both directions is noted then.
+#[inline(always)]
+fn is_believed<M: Medium + ?Sized>(medium: &mut M) -> bool {
+    let parts = medium.parts();
+    let segment = parts.segment;
+    let is_replies = segment.is_replies;
+    let own = direction(parts.session, is_replies);
+    if own.flags & direction_flag::TRACKED == 0 {
+        segment.believed = segment.flags & !flag::SYN;
+        return true;
+    }
+    if segment.has(flag::SYN) {
+        return false;
+    }
+    if segment.has(flag::RST) {
+        let is_exact = window::is_exact(own, segment.seq);
+        if is_exact {
+            segment.believed |= flag::RST;
+        }
+        return is_exact;
+    }
+    let others = direction(parts.session, is_replies ^ 1);
+    let end = segment
+        .seq
+        .wrapping_add(segment.len)
+        .wrapping_add(u32::from(segment.has(flag::FIN)));
+    let acked = others.edits.original(segment.ack, false);
+    if !segment.has(flag::ACK) || !window::is_believed(own, others, segment.seq, end, acked) {
+        return false;
+    }
+    let scale = own.scale;
+    // An acknowledgement alone sends nothing, whatever its number.
+    if end != segment.seq {
+        window::sent(direction_mut(parts.session, is_replies), end);
+    }
+    window::open(
+        direction_mut(parts.session, is_replies ^ 1),
+        acked,
+        segment.window,
+        scale,
+    );
+    true
+}
+
+/// Believes a FIN if everything before it was seen.
+#[inline(always)]
+fn believe_fin<M: Medium + ?Sized>(medium: &mut M) {
+    let parts = medium.parts();
+    let segment = parts.segment;
+    let seen = direction(parts.session, segment.is_replies).seen;
+    let end = segment.seq.wrapping_add(segment.len);
+    if segment.has(flag::FIN) && distance(end, seen) <= 0 {
+        segment.believed |= flag::FIN;
+    }
 }
 
 /// Whether an encrypted direction's segment is plain text, and so are those behind it.
@@ -424,6 +506,9 @@ pub fn inspect<M: Medium + ?Sized>(medium: &mut M) -> Verdict {
         return Verdict::Send;
     }
     segment.keep = outcome.end.wrapping_sub(segment.seq);
+    if segment.keep >= segment.len {
+        segment.believed |= segment.flags & flag::FIN;
+    }
     if segment.keep < segment.len {
         parts.gate.count(Counter::SegmentCut);
     } else if segment.merge > 0 {
@@ -638,6 +723,28 @@ pub fn number<M: Medium + ?Sized>(medium: &mut M) -> Verdict {
     let ack = acknowledge(others, old);
     let has_blocks = others.edits.adjusted != 0;
     if ack != old && !medium.set_ack(ack) || has_blocks && !medium.move_blocks() {
+        return Verdict::Drop;
+    }
+    Verdict::Send
+}
+
+/// Sets the numbers of a segment that TCP would not believe to the receiver's, for the receiver to
+/// judge; notes nothing.
+#[inline(always)]
+pub fn number_outside<M: Medium + ?Sized>(medium: &mut M) -> Verdict {
+    let parts = medium.parts();
+    let segment = parts.segment;
+    let (old_seq, old_ack) = (segment.seq, segment.ack);
+    let own = direction(parts.session, segment.is_replies);
+    let seq = own.edits.sent(old_seq);
+    let others = direction(parts.session, segment.is_replies ^ 1);
+    let ack = others.edits.original(old_ack, false);
+    let has_ack = segment.has(flag::ACK);
+    let has_blocks = has_ack && others.edits.adjusted != 0;
+    if seq != old_seq && !medium.set_seq(seq) || has_ack && ack != old_ack && !medium.set_ack(ack) {
+        return Verdict::Drop;
+    }
+    if has_blocks && !medium.move_blocks() {
         return Verdict::Drop;
     }
     Verdict::Send

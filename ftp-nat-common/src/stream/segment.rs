@@ -17,6 +17,7 @@
 //! it owes those bytes to the receiver ([`Owed`]): they stand in front of what the sender sends
 //! next, and again in front of its repetitions, until the receiver has acknowledged them.
 
+use super::window;
 use crate::abi::{Direction, LINE_MAX, Session, direction_flag};
 use crate::abi::{direction, direction_mut};
 use crate::counter::Counter;
@@ -38,6 +39,8 @@ pub enum Plan {
     Drop = 1,
     /// Its bytes must be read.
     Inspect = 2,
+    /// TCP would not believe it: it changes nothing here.
+    Outside = 3,
 }
 
 impl Plan {
@@ -47,7 +50,8 @@ impl Plan {
         match number {
             0 => Self::Pass,
             1 => Self::Drop,
-            _ => Self::Inspect,
+            2 => Self::Inspect,
+            _ => Self::Outside,
         }
     }
 }
@@ -150,6 +154,9 @@ pub fn reset(direction: &mut Direction) {
     direction.gap_since = 0;
     direction.owed = 0;
     direction.acked = 0;
+    direction.end = 0;
+    direction.window = 0;
+    direction.scale = 0;
     direction.cleared = 0;
     direction.edits.count = 0;
     direction.edits.adjusted = 0;
@@ -163,7 +170,15 @@ pub fn start(direction: &mut Direction, isn: u32) {
     direction.isn = isn;
     direction.seen = isn.wrapping_add(1);
     direction.acked = direction.seen;
+    direction.end = direction.seen;
     direction.flags |= direction_flag::STARTED;
+}
+
+/// Skips `len` bytes behind a SYN, which are not read (RFC 7413).
+#[inline(always)]
+pub fn skip(direction: &mut Direction, len: u32) {
+    direction.seen = direction.seen.wrapping_add(len);
+    direction.end = direction.seen;
 }
 
 /// Notes the direction's initial sequence number from a SYN with `len` bytes of data, which are not
@@ -172,7 +187,7 @@ pub fn start(direction: &mut Direction, isn: u32) {
 pub fn start_by_syn(direction: &mut Direction, isn: u32, len: u32) {
     if direction.flags & direction_flag::STARTED == 0 || direction.isn != isn {
         start(direction, isn);
-        direction.seen = direction.seen.wrapping_add(len);
+        skip(direction, len);
     }
 }
 
@@ -251,7 +266,11 @@ fn beyond_a_gap(direction: &mut Direction, seq: u32, now: u64, timeout: u64) -> 
     // What is missing went another way: while no datapath was attached, for example.
     let went_by = distance(direction.acked, direction.seen) > 0;
     let waited = now.wrapping_sub(direction.gap_since);
-    let is_hopeless = waited >> 1 > timeout && !Owed::of(direction).is_due(direction);
+    // Where TCP's numbers are known, what is missing comes again; to go on behind it would let it
+    // pass unread then.
+    let is_hopeless = direction.flags & direction_flag::TRACKED == 0
+        && waited >> 1 > timeout
+        && !Owed::of(direction).is_due(direction);
     if !went_by && !is_hopeless {
         return Counter::GapDropped;
     }
@@ -369,21 +388,33 @@ pub const fn is_renumbered(direction: &Direction) -> bool {
     direction.owed != 0 || direction.edits.adjusted != 0
 }
 
-/// Whether a segment without payload, SYN and FIN leaves as it came; what it acknowledges is noted
-/// then. `ack`: its acknowledgement number, if that counts.
+/// Whether a segment without payload, SYN, FIN and RST leaves as it came and TCP believes it; what
+/// it acknowledges is noted then. `ack`: its acknowledgement number, if that counts; `window`: the
+/// window that it advertises, as it stands in the header.
 #[inline(always)]
-pub fn is_quiet(session: &mut Session, is_replies: bool, ack: Option<u32>) -> bool {
-    if direction(session, is_replies as u8).edits.adjusted != 0 {
+pub fn is_quiet(
+    session: &mut Session,
+    is_replies: bool,
+    seq: u32,
+    ack: Option<u32>,
+    window: u32,
+) -> bool {
+    let own = direction(session, is_replies as u8);
+    let others = direction(session, !is_replies as u8);
+    if own.edits.adjusted != 0 || is_renumbered(others) {
         return false;
     }
-    let Some(ack) = ack else { return true };
+    let is_tracked = own.flags & direction_flag::TRACKED != 0;
+    let Some(ack) = ack else { return !is_tracked };
+    if is_tracked && !window::is_believed(own, others, seq, seq, ack) {
+        return false;
+    }
+    let scale = own.scale;
     let others = direction_mut(session, !is_replies as u8);
-    if is_renumbered(others) {
-        return false;
-    }
     if distance(ack, others.acked) > 0 {
         others.acked = ack;
     }
+    window::open(others, ack, window, scale);
     true
 }
 

@@ -38,6 +38,7 @@ pub fn prepare<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
         packet.len,
         room,
         packet.flags,
+        packet.window.into(),
         is_replies,
     );
     let place = Place {
@@ -59,7 +60,7 @@ pub fn prepare<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
 /// do. What it acknowledges is noted then.
 #[inline(always)]
 pub fn is_quiet<N: Headers>(packet: &Packet<N>, flow: &Flow) -> bool {
-    if packet.len != 0 || packet.flags & (flag::SYN | flag::FIN) != 0 {
+    if packet.len != 0 || packet.flags & (flag::SYN | flag::FIN | flag::RST) != 0 {
         return false;
     }
     let Some(session) = maps::SESSIONS.get_ptr_mut(flow.session) else {
@@ -69,5 +70,6 @@ pub fn is_quiet<N: Headers>(packet: &Packet<N>, flow: &Flow) -> bool {
     // its own half of the session.
     let session = unsafe { &mut *session };
     let ack = (packet.flags & flag::ACK != 0).then_some(packet.ack);
-    segment::is_quiet(session, flow.flags & flow_flag::REPLIES != 0, ack)
+    let is_replies = flow.flags & flow_flag::REPLIES != 0;
+    segment::is_quiet(session, is_replies, packet.seq, ack, packet.window.into())
 }

@@ -39,6 +39,7 @@ step!(ftp_nat_fit, driver::fit);
 step!(ftp_nat_write_in_place, driver::write_in_place);
 step!(ftp_nat_write_anew, driver::write_anew);
 step!(ftp_nat_number, driver::number);
+step!(ftp_nat_number_outside, driver::number_outside);
 
 impl driver::Steps for Steps {
     #[inline(always)]
@@ -73,5 +74,17 @@ impl driver::Steps for Steps {
     #[inline(always)]
     fn number(&mut self) -> Verdict {
         Verdict::of(ftp_nat_number(self.context, self.session, self.part))
+    }
+}
+
+impl Steps {
+    /// Runs [`driver::number_outside`].
+    #[inline(always)]
+    pub(super) fn number_outside(&self) -> Verdict {
+        Verdict::of(ftp_nat_number_outside(
+            self.context,
+            self.session,
+            self.part,
+        ))
     }
 }

@@ -5,7 +5,7 @@ use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::Hook;
 use crate::kernel::route::route;
 use crate::kernel::skb::{Context, Skb};
-use crate::state::scratch::{Connection, Opening, Path};
+use crate::state::scratch::{Opening, Path};
 use crate::state::{counters, flows, maps};
 use ftp_nat_common::abi::{Flow, flow_flag, interface_flag, kind, side};
 use ftp_nat_common::counter::Counter;
@@ -174,8 +174,28 @@ extern "C" fn ftp_nat_create(part: *mut Opening, fresh: u32) -> u32 {
     }
 }
 
+/// The flow of a connection that is not made: of one of its directions, while its handshake is not
+/// finished. It lies in the memory, and is used for one packet.
 #[inline(always)]
-fn make(part: &mut Opening, fresh: bool) -> bool {
+pub(crate) fn describe(skb: &Skb, hook: Hook, part: *mut Opening) {
+    ftp_nat_find_paths(skb.context(), hook as u32, part);
+    ftp_nat_describe(part, u32::from(hook.side() == side::OUTBOUND));
+}
+
+/// A global function: the verifier checks it once and by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_describe(part: *mut Opening, outbound: u32) -> u32 {
+    // SAFETY: the caller's part of the scratch memory, to which no other reference is alive.
+    if let Some(part) = unsafe { part.as_mut() } {
+        fill(part, outbound != 0);
+    }
+    0
+}
+
+/// Fills in the flow of one direction.
+#[inline(always)]
+fn fill(part: &mut Opening, outbound: bool) {
     let Opening {
         connection,
         flow,
@@ -183,23 +203,21 @@ fn make(part: &mut Opening, fresh: bool) -> bool {
         outward,
         ..
     } = part;
-    let connection: &Connection = connection;
-    let no_nat = connection.flags & flow_flag::NO_NAT != 0;
-    let seen_inside = if no_nat {
-        &connection.public
+    let (from, to) = if outbound {
+        (&connection.inside, &connection.public)
     } else {
-        &connection.inside
+        (&connection.public, &connection.inside)
     };
     let now = jiffies();
     // An IPv4 address lies in the last word, behind words that both addresses share.
-    let inside_sum = of_addr(&connection.inside.addr.0, false);
-    let public_sum = of_addr(&connection.public.addr.0, false);
-    flow.to = connection.inside.addr;
-    flow.port = connection.inside.port;
+    let from_sum = of_addr(&from.addr.0, false);
+    let to_sum = of_addr(&to.addr.0, false);
+    flow.to = to.addr;
+    flow.port = to.port;
     flow.kind = connection.kind;
     flow.flags = connection.flags;
-    flow.addr_diff = difference(public_sum, inside_sum);
-    flow.port_diff = port_difference(connection.public.port, connection.inside.port);
+    flow.addr_diff = difference(from_sum, to_sum);
+    flow.port_diff = port_difference(from.port, to.port);
     flow.session = connection.session;
     flow.tcp_flags = 0;
     flow.acked = 0;
@@ -208,24 +226,36 @@ fn make(part: &mut Opening, fresh: bool) -> bool {
     flow.last_seen = now;
     flow.packets = 0;
     flow.bytes = 0;
-    if connection.kind == kind::CONTROL && connection.server_inside == 0 {
+    if outbound {
+        flow.flags |= flow_flag::OUTBOUND;
+    }
+    if connection.kind == kind::CONTROL && outbound == (connection.server_inside != 0) {
         flow.flags |= flow_flag::REPLIES;
     }
-    inward.give(flow);
-    let (outside, public) = (&connection.outside, &connection.public);
-    if !flows::insert_new(outside, public, flow) && (fresh || !replace_old(outside, public, flow)) {
+    if outbound {
+        outward.give(flow);
+    } else {
+        inward.give(flow);
+    }
+}
+
+#[inline(always)]
+fn make(part: &mut Opening, fresh: bool) -> bool {
+    fill(part, false);
+    let (outside, public) = (&part.connection.outside, &part.connection.public);
+    if !flows::insert_new(outside, public, &part.flow)
+        && (fresh || !replace_old(outside, public, &part.flow))
+    {
         return false;
     }
-    flow.to = connection.public.addr;
-    flow.port = connection.public.port;
-    flow.flags = connection.flags | flow_flag::OUTBOUND;
-    if connection.kind == kind::CONTROL && connection.server_inside != 0 {
-        flow.flags |= flow_flag::REPLIES;
-    }
-    flow.addr_diff = difference(inside_sum, public_sum);
-    flow.port_diff = port_difference(connection.inside.port, connection.public.port);
-    outward.give(flow);
-    if !flows::replace(seen_inside, &connection.outside, flow) {
+    fill(part, true);
+    let connection = &part.connection;
+    let seen_inside = if connection.flags & flow_flag::NO_NAT != 0 {
+        &connection.public
+    } else {
+        &connection.inside
+    };
+    if !flows::replace(seen_inside, &connection.outside, &part.flow) {
         flows::remove(&connection.outside, &connection.public);
         return false;
     }

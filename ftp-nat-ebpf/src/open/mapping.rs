@@ -7,18 +7,32 @@ use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
 use crate::state::scratch::{Connection, Opening};
 use crate::state::{counters, maps, ports};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use ftp_nat_common::abi::{MappingKey, event, side};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::Addr;
 
+/// What a SYN's mapping has come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// There is none.
+    No,
+    /// It was used: the connection's flows exist now.
+    Opened,
+    /// It has expired.
+    Expired,
+    /// There is no room for flows; the mapping waits on.
+    NoRoom,
+}
+
 /// Looks for the mapping that lets this SYN through, and makes the connection's flows.
 #[inline(never)]
-pub fn use_for(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
+pub(super) fn use_for(skb: &Skb, hook: Hook, part: *mut Opening) -> Use {
     // SAFETY: see `scratch`: three fields that lie apart, to which no other reference is alive.
-    let (syn, mapping, connection) =
-        unsafe { (&(*part).syn, &mut (*part).mapping, &mut (*part).connection) };
+    let (head, mapping, connection) =
+        unsafe { (&(*part).head, &mut (*part).mapping, &mut (*part).connection) };
     let side = hook.side();
-    let (source, destination) = (&syn.source, &syn.destination);
+    let (source, destination) = (&head.source, &head.destination);
     let mut wanted = MappingKey {
         src: source.addr,
         dst: destination.addr,
@@ -32,16 +46,16 @@ pub fn use_for(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
         wanted.src = Addr::default();
         found = maps::MAPPINGS.get_ptr(wanted);
     }
-    let Some(found) = found else { return false };
+    let Some(found) = found else { return Use::No };
     // SAFETY: the entry stays in its place while the program runs.
     *mapping = unsafe { *found };
     // Whoever removes it uses it: a SYN and its twin on another CPU do not both.
     if maps::MAPPINGS.remove(wanted).is_err() {
-        return false;
+        return Use::No;
     }
     if jiffies() > mapping.expires {
-        counters::add(Counter::DeniedExpired, 0);
-        return false;
+        counters::add(Counter::DeniedExpired, head.total);
+        return Use::Expired;
     }
     connection.session = mapping.session;
     connection.kind = mapping.kind;
@@ -59,16 +73,14 @@ pub fn use_for(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
         connection.inside = *source;
         outbound(skb, hook, part)
     };
-    let counter = if made {
-        Counter::MappingUsed
-    } else {
-        Counter::PassedMapFull
-    };
-    counters::add(counter, 0);
-    if made {
-        tell_used(connection, mapping.cause);
+    if !made {
+        counters::add(Counter::DeniedNoRoom, head.total);
+        let _ = maps::MAPPINGS.insert(wanted, mapping, u64::from(BPF_NOEXIST));
+        return Use::NoRoom;
     }
-    made
+    counters::add(Counter::MappingUsed, 0);
+    tell_used(connection, mapping.cause);
+    Use::Opened
 }
 
 #[inline(always)]

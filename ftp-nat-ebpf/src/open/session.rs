@@ -1,36 +1,142 @@
-//! Control connections: the SYN that begins a session.
+//! Sessions: a control connection whose handshake is finished.
 
 use super::connection::create;
 use crate::kernel::helpers::{jiffies, random};
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
-use crate::state::scratch::{Opening, Syn};
+use crate::state::scratch::{Head, Opening};
 use crate::state::{counters, maps};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::maps::lpm_trie::Key;
 use ftp_nat_common::abi::{
-    Answered, Asked, ClientKey, PublishKey, event, flow_flag, kind, publish_flag, role,
-    session_flag,
+    Answered, Asked, ClientKey, Publish, PublishKey, Session, event, flow_flag, half_open_flag,
+    kind, publish_flag, role, session_flag,
 };
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::stream::segment;
+use ftp_nat_common::stream::{segment, window};
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
 
-/// A client's SYN to a published control address.
-#[inline(never)]
-pub fn publish(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
-    // SAFETY: see `scratch`: two fields that lie apart, to which no other reference is alive.
-    let (syn, session) = unsafe { (&(*part).syn, &mut (*part).session) };
-    let public = &syn.destination;
-    let wanted = PublishKey {
+/// How many numbers are tried for a new session.
+const TRIES: u32 = 4;
+
+/// The published server behind a public end; None: there is none.
+#[inline(always)]
+pub(super) fn published(public: &Endpoint) -> Option<&'static Publish> {
+    let key = PublishKey {
         addr: public.addr,
         port: public.port,
         pad: 0,
     };
     // SAFETY: the entry stays in its place while the program runs.
-    let Some(found) = (unsafe { maps::PUBLISHED.get(wanted) }) else {
+    unsafe { maps::PUBLISHED.get(key) }
+}
+
+/// The bits of [`flow_flag`] that a published server's flows have.
+#[inline(always)]
+pub(super) fn flow_flags(published: &Publish) -> u8 {
+    if published.flags & (publish_flag::KERNEL_NAT | publish_flag::LOCAL) == 0 {
+        0
+    } else {
+        flow_flag::NO_NAT
+    }
+}
+
+/// A SYN of an inside client to an outside server's control port, before the kernel's own NAT: its
+/// own address is noted, so that the session knows whose it is.
+#[inline(always)]
+pub(super) fn note_client(head: &Head) {
+    if is_inside(&head.source.addr) {
+        let key = client_key(&head.destination, head.segment.seq);
+        let _ = maps::CLIENTS.insert(key, head.source, u64::from(BPF_ANY));
+    }
+}
+
+#[inline(always)]
+fn client_key(server: &Endpoint, isn: u32) -> ClientKey {
+    ClientKey {
+        server: *server,
+        isn,
+    }
+}
+
+/// Whether an address is one of the masqueraded clients'.
+#[inline(never)]
+pub(crate) fn is_inside(addr: &Addr) -> bool {
+    maps::INSIDE.get(Key::new(128, *addr)).is_some()
+}
+
+/// Makes the session of the handshake in the memory, and the flows of its control connection; false:
+/// there is no room, or its server is published no more.
+#[inline(never)]
+pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (half_open, connection, session) = unsafe {
+        (
+            &(*part).half_open,
+            &mut (*part).connection,
+            &mut (*part).session,
+        )
+    };
+    session.outside = connection.outside;
+    session.public = connection.public;
+    session.role = half_open.role;
+    if half_open.role == role::PUBLISH {
+        let Some(found) = published(&connection.public) else {
+            return false;
+        };
+        publish(session, found);
+    } else {
+        let key = client_key(&connection.outside, half_open.client_isn);
+        masquerade(session, &key);
+    }
+    session.pad = 0;
+    session.born = jiffies();
+    session.asked = Asked::default();
+    session.answered = Answered::default();
+    segment::reset(&mut session.commands);
+    segment::reset(&mut session.replies);
+    segment::start(&mut session.commands, half_open.client_isn);
+    segment::skip(&mut session.commands, half_open.syn_data.into());
+    segment::start(&mut session.replies, half_open.server_isn);
+    let scales = half_open.flags & half_open_flag::SCALES != 0;
+    let (client, server) = if scales {
+        (half_open.client_scale, half_open.server_scale)
+    } else {
+        (0, 0)
+    };
+    window::track(&mut session.commands, client);
+    window::track(&mut session.replies, server);
+    let next = session.commands.end;
+    window::open(
+        &mut session.commands,
+        next,
+        half_open.server_window.into(),
+        0,
+    );
+    // Complete, and too large to be passed by value.
+    let session = &*session;
+    let Some(number) = insert(session) else {
         return false;
     };
+    connection.session = number;
+    connection.inside = session.inside;
+    if !create(skb, hook, part, false) {
+        let _ = maps::SESSIONS.remove(number);
+        return false;
+    }
+    counters::add(Counter::SessionOpened, 0);
+    counters::tell(|told| {
+        told.what = event::SESSION;
+        told.kind = kind::CONTROL;
+        told.reason = Counter::SessionOpened as u16;
+        counters::about(told, session, number);
+    });
+    true
+}
+
+/// What a published server's session goes by.
+#[inline(always)]
+fn publish(session: &mut Session, found: &Publish) {
     let mut flags = 0;
     if found.flags & publish_flag::KERNEL_NAT != 0 {
         flags |= session_flag::KERNEL_NAT;
@@ -42,116 +148,43 @@ pub fn publish(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
         flags |= session_flag::ANY_PEER;
     }
     session.inside = found.server;
-    session.outside = syn.source;
-    session.public = *public;
     session.advertise = found.advertise;
-    session.role = role::PUBLISH;
     session.flags = flags;
     session.passive_first = found.passive_first;
     session.passive_last = found.passive_last;
     session.index = found.index;
-    begin(skb, hook, part)
 }
 
-/// A SYN of an inside client to an outside server's control port, before the kernel's own NAT: its
-/// own address is noted for [`masquerade`].
-#[inline(never)]
-pub(crate) fn note_client(part: *mut Opening) {
-    // SAFETY: see `scratch`.
-    let syn = unsafe { &(*part).syn };
-    if is_inside(&syn.source.addr) {
-        let _ = maps::CLIENTS.insert(client_key(syn), syn.source, u64::from(BPF_ANY));
-    }
-}
-
-/// The same SYN at the WAN, translated by the kernel's own NAT: we read the connection.
-#[inline(never)]
-pub(crate) fn masquerade(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
-    // SAFETY: see `scratch`: two fields that lie apart, to which no other reference is alive.
-    let (syn, session) = unsafe { (&(*part).syn, &mut (*part).session) };
-    session.inside = match maps::CLIENTS.get_ptr(client_key(syn)) {
+/// What a masqueraded client's session goes by. Its control connection is translated by the
+/// kernel's own NAT; without an entry of [`maps::CLIENTS`] its client is not known.
+#[inline(always)]
+fn masquerade(session: &mut Session, key: &ClientKey) {
+    session.inside = match maps::CLIENTS.get_ptr(key) {
         // SAFETY: the entry may be reused while it is read, by another client at worst: then the
         // announced address is not its own, and nothing opens.
         Some(client) => unsafe { *client },
         None => Endpoint::default(),
     };
-    session.outside = syn.destination;
-    session.public = syn.source;
-    session.advertise = syn.source.addr;
-    session.role = role::MASQUERADE;
+    session.advertise = session.public.addr;
     session.flags = session_flag::KERNEL_NAT;
     session.passive_first = 0;
     session.passive_last = 0;
     session.index = 0;
-    begin(skb, hook, part)
 }
 
+/// Makes a session's entry and gives its number; None: the table is full.
 #[inline(always)]
-fn client_key(syn: &Syn) -> ClientKey {
-    ClientKey {
-        server: syn.destination,
-        isn: syn.seq,
-    }
-}
-
-/// Whether an address is one of the masqueraded clients'.
-#[inline(never)]
-pub(crate) fn is_inside(addr: &Addr) -> bool {
-    maps::INSIDE.get(Key::new(128, *addr)).is_some()
-}
-
-/// Makes the session that lies in the scratch memory, and the flows of its control connection.
-#[inline(always)]
-fn begin(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
-    // SAFETY: see `scratch`; no other reference to it is alive.
-    let session = unsafe { &mut (*part).session };
-    session.pad = 0;
-    session.born = jiffies();
-    session.asked = Asked::default();
-    session.answered = Answered::default();
-    segment::reset(&mut session.commands);
-    segment::reset(&mut session.replies);
-    // SAFETY: as above.
-    segment::start(&mut session.commands, unsafe { (*part).syn.seq });
-    // Complete, and too large to be passed by value.
-    let session = &*session;
-    let mut number = random() | 1;
+fn insert(session: &Session) -> Option<u32> {
     let mut tries = 0;
-    while tries < 4 {
+    while tries < TRIES {
+        let number = random() | 1;
         if maps::SESSIONS
             .insert(number, session, u64::from(BPF_NOEXIST))
             .is_ok()
         {
-            break;
+            return Some(number);
         }
-        number = random() | 1;
         tries += 1;
     }
-    if tries == 4 {
-        counters::add(Counter::PassedMapFull, 0);
-        return false;
-    }
-    let no_nat = session.flags & (session_flag::KERNEL_NAT | session_flag::LOCAL) != 0;
-    // SAFETY: as above.
-    let connection = unsafe { &mut (*part).connection };
-    connection.outside = session.outside;
-    connection.public = session.public;
-    connection.inside = session.inside;
-    connection.session = number;
-    connection.kind = kind::CONTROL;
-    connection.flags = if no_nat { flow_flag::NO_NAT } else { 0 };
-    connection.server_inside = u8::from(session.role == role::PUBLISH);
-    if !create(skb, hook, part, false) {
-        let _ = maps::SESSIONS.remove(number);
-        counters::add(Counter::PassedMapFull, 0);
-        return false;
-    }
-    counters::add(Counter::SessionOpened, 0);
-    counters::tell(|told| {
-        told.what = event::SESSION;
-        told.kind = kind::CONTROL;
-        told.reason = Counter::SessionOpened as u16;
-        counters::about(told, session, number);
-    });
-    true
+    None
 }

@@ -1,74 +1,74 @@
 //! A SYN: whose it is, and whether it opens something.
 
-use super::{mapping, session};
+use super::handshake::{self, Belongs};
+use super::mapping::{self, Use};
+use super::session;
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
 use crate::state::scratch::{self, Opening};
-use crate::state::{counters, flows, maps, ports};
+use crate::state::{counters, flows, ports};
 use ftp_nat_common::abi::{Flow, event, kind, port};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::tcp::flag;
 
-/// A SYN, which lies in the scratch memory: whether it has a flow now.
+/// A SYN, whose headers lie in the scratch memory.
 #[inline(never)]
-pub fn open(skb: &Skb, hook: Hook) -> bool {
+pub fn open(skb: &Skb, hook: Hook) -> Belongs {
     let Some(part) = scratch::opening() else {
-        return false;
+        return Belongs::Nowhere;
     };
-    if mapping::use_for(skb, hook, part) {
-        return true;
+    match mapping::use_for(skb, hook, part) {
+        Use::No => {}
+        Use::Opened => return Belongs::Finished,
+        Use::Expired => return Belongs::Denied,
+        // Its client tries again.
+        Use::NoRoom => return Belongs::Refused,
     }
-    // SAFETY: see `scratch`; no other reference to the SYN is alive.
-    let syn = unsafe { &(*part).syn };
-    if let Some(flow) = flows::find(&syn.source, &syn.destination, hook.side()) {
+    // SAFETY: see `scratch`; no other reference to the headers is alive.
+    let head = unsafe { &(*part).head };
+    let existing = flows::find(&head.source, &head.destination, hook.side());
+    if let Some(flow) = existing {
         // SAFETY: the entry stays in its place while the program runs.
-        let flow = unsafe { &*flow };
-        let again = if flow.kind == kind::CONTROL {
-            is_same_start(flow, syn.seq)
-        } else {
-            // A connection that got further than its SYN does not start again unannounced.
-            flow.tcp_flags & (flag::ACK | flag::RST) == 0
-        };
-        if again {
-            return true;
+        if is_repeated(unsafe { &*flow }) {
+            return Belongs::Finished;
         }
     }
-    match hook {
-        Hook::WanIngress => session::publish(skb, hook, part) || deny(part),
-        Hook::WanEgress => {
-            ports::marks(syn.destination.port) & port::MASQUERADED != 0
-                && session::masquerade(skb, hook, part)
+    if hook == Hook::LanIngress {
+        if ports::marks(head.destination.port) & port::MASQUERADED != 0 {
+            session::note_client(head);
         }
-        Hook::LanIngress => {
-            if ports::marks(syn.destination.port) & port::MASQUERADED != 0 {
-                session::note_client(part);
-            }
-            false
-        }
+        return Belongs::Nowhere;
     }
+    // For a live control connection this changes nothing: the server answers a SYN by what it thinks
+    // of the connection (RFC 5961 section 4), and only a handshake that it finishes takes its place.
+    let belongs = handshake::start(skb, hook, part);
+    if belongs == Belongs::Unfinished {
+        handshake::flow(skb, hook, part);
+    }
+    if belongs == Belongs::Nowhere && hook == Hook::WanIngress {
+        deny(part);
+        return Belongs::Denied;
+    }
+    belongs
 }
 
-/// Whether a SYN with this sequence number began the control connection of this flow.
+/// Whether a SYN may be of a data connection that was let through and got no further: one that did
+/// does not start again unannounced.
 #[inline(always)]
-fn is_same_start(flow: &Flow, seq: u32) -> bool {
-    let Some(session) = maps::SESSIONS.get_ptr(flow.session) else {
-        return false;
-    };
-    // SAFETY: the entry stays in its place while the program runs.
-    unsafe { (*session).commands.isn == seq }
+fn is_repeated(flow: &Flow) -> bool {
+    flow.kind != kind::CONTROL && flow.tcp_flags & (flag::ACK | flag::RST) == 0
 }
 
-/// Counts and reports a SYN that nobody announced; it has no flow.
+/// Counts and reports a SYN that nobody announced.
 #[inline(always)]
-fn deny(part: *mut Opening) -> bool {
-    // SAFETY: see `scratch`; no other reference to the SYN is alive.
-    let syn = unsafe { &(*part).syn };
-    counters::add(Counter::DeniedUnannounced, syn.total);
+fn deny(part: *mut Opening) {
+    // SAFETY: see `scratch`; no other reference to the headers is alive.
+    let head = unsafe { &(*part).head };
+    counters::add(Counter::DeniedUnannounced, head.total);
     counters::tell(|told| {
         told.what = event::DENIED;
         told.reason = Counter::DeniedUnannounced as u16;
-        told.peer = syn.source;
-        told.public = syn.destination;
+        told.peer = head.source;
+        told.public = head.destination;
     });
-    false
 }

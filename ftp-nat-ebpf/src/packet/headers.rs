@@ -74,7 +74,8 @@ pub struct Tcp {
     pub offset: u8,
     /// Flags.
     pub flags: u8,
-    window: u16,
+    /// Window.
+    pub window: u16,
     /// Checksum.
     pub checksum: u16,
     urgent: u16,

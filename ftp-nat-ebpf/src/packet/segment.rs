@@ -24,6 +24,8 @@ pub struct Packet<N> {
     pub seq: u32,
     /// Acknowledgement number, in the machine's order.
     pub ack: u32,
+    /// Window, as it stands in the header, in the machine's order.
+    pub window: u16,
     /// TCP flags.
     pub flags: u8,
     /// Time to live or hop limit.
@@ -112,6 +114,7 @@ fn read_tcp<N>(skb: &Skb, key: N, total: u32, at: u32, ttl: u8) -> Reading<N> {
         total,
         seq: u32::from_be(tcp.seq),
         ack: u32::from_be(tcp.ack),
+        window: u16::from_be(tcp.window),
         flags: tcp.flags,
         ttl,
     })

@@ -10,8 +10,8 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use ftp_nat_common::abi::{
-    ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Lines, LinesKey, Mapping, MappingKey,
-    Ports, Publish, PublishKey, Session, Settings, station,
+    ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, Interface, Lines, LinesKey,
+    Mapping, MappingKey, Ports, Publish, PublishKey, Session, Settings, station,
 };
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
@@ -59,6 +59,12 @@ pub(crate) static INSIDE: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(1024, B
 #[map]
 pub(crate) static CLIENTS: LruHashMap<ClientKey, Endpoint> =
     LruHashMap::with_max_entries(1 << 12, 0);
+
+/// Handshakes that are not finished. The least recently used one gives way: its client repeats its
+/// SYN.
+#[map]
+pub(crate) static HALF_OPEN: LruHashMap<HalfOpenKey, HalfOpen> =
+    LruHashMap::with_max_entries(1 << 16, 0);
 
 /// Interfaces that the datapath is attached to.
 #[map]

@@ -34,3 +34,9 @@ pub fn mark(of: Port, hz: u32) {
         *mark = (*mark & !port::EPOCH) | port::epoch(jiffies(), hz);
     }
 }
+
+/// Whether a packet on these ports may be of a control connection: only such handshakes are noted.
+#[inline(always)]
+pub fn is_control(ports: PortPair) -> bool {
+    marks_of_pair(ports) & (port::PUBLISHED | port::MASQUERADED) != 0
+}

@@ -6,7 +6,9 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
-use ftp_nat_common::abi::{Flow, LINE_MAX, Lines, Mapping, MappingKey, Session};
+use ftp_nat_common::abi::{
+    Flow, HalfOpen, HandshakeSegment, LINE_MAX, Lines, Mapping, MappingKey, Session,
+};
 use ftp_nat_common::edit::text::TEXT_MAX;
 use ftp_nat_common::ftp::parser::Inspection;
 use ftp_nat_common::ftp::tls::PlainText;
@@ -22,8 +24,10 @@ pub const WINDOW: usize = 2048;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Opening {
-    /// The SYN that may open something.
-    pub syn: Syn,
+    /// The packet that may open something.
+    pub head: Head,
+    /// The handshake that it belongs to.
+    pub half_open: HalfOpen,
     /// The session that is being made.
     pub session: Session,
     /// The connection that is being made.
@@ -40,18 +44,26 @@ pub struct Opening {
     pub mapping: Mapping,
 }
 
-/// A SYN.
+/// The headers of a packet that may open something. Places are in bytes from the Ethernet header on.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Syn {
+pub struct Head {
     /// Who sent it.
     pub source: Endpoint,
     /// Where to.
     pub destination: Endpoint,
-    /// Its sequence number, in the machine's byte order.
-    pub seq: u32,
+    /// Its numbers and flags.
+    pub segment: HandshakeSegment,
     /// Length of the IP packet, in bytes.
     pub total: u32,
+    /// Where the TCP header starts.
+    pub tcp: u32,
+    /// Where the payload starts.
+    pub payload: u32,
+    /// Length of the payload, in bytes.
+    pub len: u32,
+    /// The window that it advertises, as it stands in the header.
+    pub window: u32,
 }
 
 /// A connection through the gateway.

@@ -6,13 +6,15 @@ use crate::forward::send;
 use crate::forward::translate;
 use crate::kernel::hook::{DROP, Hook, NEXT};
 use crate::kernel::skb::{Context, Skb};
+use crate::open::handshake::{self, Belongs};
 use crate::open::syn;
 use crate::packet::headers::{IP, IPV4};
 use crate::packet::segment::{Headers, Packet, Reading};
-use crate::state::counters;
 use crate::state::flows::{self, Table};
-use crate::state::scratch::{self, Syn};
-use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, flow_flag, kind, side};
+use crate::state::scratch::{self, Head};
+use crate::state::{counters, ports};
+
+use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, HandshakeSegment, flow_flag, kind, side};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::stream::driver::Verdict;
 use ftp_nat_common::wire::addr::Endpoint;
@@ -22,17 +24,25 @@ use ftp_nat_common::wire::tcp::flag;
 const OPENS: i32 = 0x1000;
 /// [`known`]'s answer: a control segment, which must be read.
 const CONTROL: i32 = 0x1001;
+/// [`known`]'s answer: it may belong to a handshake that is not finished.
+const HANDSHAKE: i32 = 0x1002;
 
-/// How often a packet was looked at: what its stations change, the next look sees.
+/// What is known of a packet when it is looked at: what its stations change, the next look sees.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Look {
-    /// Nothing is known of it.
+    /// Nothing.
     First = 0,
     /// Its flow was made just now, or is there.
     Opened = 1,
     /// It was read.
     Read = 2,
+    /// It belongs to a handshake that is not finished: its flow lies in the scratch memory.
+    Unfinished = 3,
+    /// TCP does not believe it: it is translated if it has a flow, and noted nowhere.
+    Outside = 4,
+    /// TCP does not believe it of the session that it has.
+    Disbelieved = 5,
 }
 
 impl Look {
@@ -42,7 +52,10 @@ impl Look {
         match number {
             0 => Self::First,
             1 => Self::Opened,
-            _ => Self::Read,
+            2 => Self::Read,
+            3 => Self::Unfinished,
+            4 => Self::Outside,
+            _ => Self::Disbelieved,
         }
     }
 }
@@ -50,25 +63,59 @@ impl Look {
 /// A packet on a port of FTP; gives TC's verdict.
 ///
 /// Each station looks at the packet afresh and nothing is carried from one to the next but the
-/// packet itself (and what its scratch memory holds): so the stack stays small,
-/// and the verifier sees each station once.
+/// packet itself (and what its scratch memory holds): so the stack stays small, and the verifier
+/// sees each station once.
 #[inline(always)]
 pub fn enter(skb: &Skb) -> i32 {
     let hook = Hook::of(skb.hook());
     let mut answer = look(skb, hook, Look::First);
     if answer == OPENS {
-        if !syn::open(skb, hook) {
-            return NEXT;
-        }
-        answer = look(skb, hook, Look::Opened);
+        answer = go_on(skb, hook, syn::open(skb, hook));
+    } else if answer == HANDSHAKE {
+        answer = go_on(skb, hook, handshake::see(skb, hook));
     }
     if answer == CONTROL {
-        if control::drive(skb) == Verdict::Drop {
-            return DROP;
+        answer = read(skb, hook);
+        if answer == HANDSHAKE {
+            // Not of this session, but perhaps of a new connection between the same ends.
+            let belongs = handshake::see(skb, hook);
+            if belongs == Belongs::Nowhere && control::number_outside(skb) == Verdict::Drop {
+                return DROP;
+            }
+            answer = go_on(skb, hook, belongs);
+            if answer == CONTROL {
+                answer = read(skb, hook);
+            }
         }
-        answer = look(skb, hook, Look::Read);
+    }
+    // A segment that is of no session at its last look either.
+    if answer >= OPENS {
+        return NEXT;
     }
     answer
+}
+
+/// Looks at the packet again, by what was found.
+#[inline(always)]
+fn go_on(skb: &Skb, hook: Hook, belongs: Belongs) -> i32 {
+    let next = match belongs {
+        Belongs::Nowhere => Look::Outside,
+        Belongs::Unfinished => Look::Unfinished,
+        Belongs::Finished => Look::Opened,
+        Belongs::Denied => return NEXT,
+        Belongs::Refused => return DROP,
+    };
+    look(skb, hook, next)
+}
+
+/// Reads a control segment.
+#[inline(always)]
+fn read(skb: &Skb, hook: Hook) -> i32 {
+    match control::drive(skb) {
+        Verdict::Drop => DROP,
+        Verdict::Send => look(skb, hook, Look::Read),
+        Verdict::Outside => look(skb, hook, Look::Disbelieved),
+    }
 }
 
 #[inline(always)]
@@ -109,15 +156,22 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         }
     };
     if look == Look::First && packet.flags & (flag::SYN | flag::ACK) == flag::SYN {
-        return if prepare_opening(&packet) {
-            OPENS
-        } else {
-            NEXT
-        };
+        return remember(&packet, OPENS);
+    }
+    if look == Look::Disbelieved {
+        return remember(&packet, HANDSHAKE);
     }
     // On its own, so that only the key has to lie in memory.
     let key = packet.key;
-    let Some(entry) = key.find(hook.side()) else {
+    let found = if look == Look::Unfinished {
+        unfinished()
+    } else {
+        key.find(hook.side())
+    };
+    let Some(entry) = found else {
+        if look == Look::First && ports::is_control(packet.ports) {
+            return remember(&packet, HANDSHAKE);
+        }
         if hook == Hook::WanIngress {
             counters::add(Counter::PassedNoFlow, packet.total);
         }
@@ -125,60 +179,85 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
     };
     // SAFETY: the entry stays in its place while the program runs.
     let flow = unsafe { &*entry };
-    let is_last = look == Look::Read || flow.kind != kind::CONTROL || hook == Hook::LanIngress;
+    let is_control = flow.kind == kind::CONTROL;
+    let is_last = matches!(look, Look::Read | Look::Unfinished | Look::Outside)
+        || flow.kind != kind::CONTROL
+        || hook == Hook::LanIngress;
     let way = send::way(skb, hook, &packet, flow, is_last);
     // What the stack forwards is translated on the WAN's side of it, like all that it sees; and it
     // answers what is too big or too old with an ICMP error that names the sender's own packet.
     if hook == Hook::LanIngress && !way.is_redirect() {
         return NEXT;
     }
-    if look != Look::Read {
+    if is_control {
+        // One that goes by the stack for want of room or time to live is counted at its last look.
+        let is_usual =
+            is_last || hook == Hook::WanEgress || way.is_redirect() || flow.out_ifindex == 0;
+        match look {
+            Look::Read => flows::note(entry, control::believed(), packet.ack, packet.total),
+            Look::Unfinished | Look::Outside => {}
+            _ if is_usual && control::segment::is_quiet(&packet, flow) => {
+                flows::note(entry, packet.flags, packet.ack, packet.total);
+            }
+            _ if control::segment::prepare(skb, &packet, flow) => return CONTROL,
+            _ => {}
+        }
+    } else {
         let mut flags = packet.flags;
         if flags & (flag::FIN | flag::RST) != 0 && !is_in_window(&key, packet.seq, flow) {
             counters::add(Counter::PassedOutOfWindow, packet.total);
             flags &= !(flag::FIN | flag::RST);
         }
         flows::note(entry, flags, packet.ack, packet.total);
-        // One that goes by the stack for want of room or time to live is counted at its last look.
-        let is_usual =
-            is_last || hook == Hook::WanEgress || way.is_redirect() || flow.out_ifindex == 0;
-        if flow.kind == kind::CONTROL
-            && !(is_usual && control::segment::is_quiet(&packet, flow))
-            && control::segment::prepare(skb, &packet, flow)
-        {
-            return CONTROL;
-        }
     }
     if flow.flags & flow_flag::NO_NAT != 0 {
         return NEXT;
     }
+    // What cannot be translated whole goes nowhere: half of it is translated already, perhaps.
     if !translate::translate(skb, &packet, flow, hook.side(), way.is_redirect()) {
-        counters::add(Counter::PassedNoRoom, 0);
-        return NEXT;
+        counters::add(Counter::DroppedUnwritable, packet.total);
+        return DROP;
     }
     if packet.flags & flag::SYN != 0 && way.is_redirect() && !clamp::clamp(skb, &packet, flow) {
-        counters::add(Counter::PassedNoRoom, 0);
+        counters::add(Counter::DroppedUnwritable, packet.total);
         return DROP;
     }
     send::forward(skb, hook, &packet, entry, way)
 }
 
-/// Leaves what `open::syn` must know of a SYN.
+/// Leaves the packet's headers in the scratch memory for [`crate::open`]; gives the answer, or that
+/// the packet passes if there is no such memory.
 #[inline(always)]
-fn prepare_opening<N: Headers>(packet: &Packet<N>) -> bool {
+fn remember<N: Headers>(packet: &Packet<N>, answer: i32) -> i32 {
     let Some(part) = scratch::opening() else {
-        return false;
+        return NEXT;
     };
     // SAFETY: see `scratch`.
     unsafe {
-        (*part).syn = Syn {
+        (*part).head = Head {
             source: packet.key.source(),
             destination: packet.key.destination(),
-            seq: packet.seq,
+            segment: HandshakeSegment {
+                seq: packet.seq,
+                ack: packet.ack,
+                flags: packet.flags.into(),
+            },
             total: packet.total,
+            tcp: packet.tcp,
+            payload: packet.payload,
+            len: packet.len,
+            window: packet.window.into(),
         };
     }
-    true
+    answer
+}
+
+/// The flow for one packet of a handshake that is not finished.
+#[inline(always)]
+fn unfinished() -> Option<*mut Flow> {
+    let part = scratch::opening()?;
+    // SAFETY: see `scratch`.
+    Some(unsafe { &raw mut (*part).flow })
 }
 
 /// How far before what the other end waits for an end of the connection may stand: something that

@@ -5,7 +5,7 @@
 //! addresses, port and checksums are translated as well (RFC 5508 section 4.2).
 
 use crate::forward::translate::{ONE_HOP, ONE_HOP_V6};
-use crate::kernel::hook::{Hook, NEXT};
+use crate::kernel::hook::{DROP, Hook, NEXT};
 use crate::kernel::route::redirect_by_route;
 use crate::kernel::skb::{Skb, TRANSLATED};
 use crate::packet::headers::{IP, IPV4, Ipv4, Ipv6, TCP};
@@ -122,8 +122,9 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
     if !inner::<V4>(skb, quote, flow, inbound)
         || !outer::<V4>(skb, quote, flow, inbound, redirected)
     {
-        counters::add(Counter::PassedNoRoom, 0);
-        return NEXT;
+        // Half of it is translated already, perhaps.
+        counters::add(Counter::DroppedUnwritable, skb.len().wrapping_sub(IP));
+        return DROP;
     }
     counters::add(
         if inbound {

@@ -8,8 +8,8 @@ use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::{
     abi::{
-        ClientKey, Count, Flow, FlowKey4, FlowKey6, Interface, Lines, LinesKey, Mapping,
-        MappingKey, Ports, Publish, PublishKey, Session, Settings, map, station,
+        ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, Interface, Lines,
+        LinesKey, Mapping, MappingKey, Ports, Publish, PublishKey, Session, Settings, map, station,
     },
     counter::COUNTERS,
     wire::addr::{Addr, Endpoint},
@@ -56,7 +56,7 @@ const fn preallocated(spec: Spec) -> Spec {
 }
 
 /// All maps that are pinned.
-const SPECS: [Spec; 14] = [
+const SPECS: [Spec; 15] = [
     preallocated(table::<FlowKey4, Flow>(map::FLOWS4)),
     table::<FlowKey6, Flow>(map::FLOWS6),
     preallocated(table::<MappingKey, Mapping>(map::MAPPINGS)),
@@ -71,6 +71,11 @@ const SPECS: [Spec; 14] = [
         kind: MapType::LruHash,
         flags: 0,
         ..table::<ClientKey, Endpoint>(map::CLIENTS)
+    },
+    Spec {
+        kind: MapType::LruHash,
+        flags: 0,
+        ..table::<HalfOpenKey, HalfOpen>(map::HALF_OPEN)
     },
     table::<u32, Interface>(map::INTERFACES),
     array::<Settings>(map::SETTINGS, MapType::Array, 0, 1),

@@ -3,9 +3,9 @@
 use ftp_nat_common::{
     abi::{MappingKey, side},
     counter::Counter::{
-        self, ActiveOpened, DeniedBounce, DeniedPort, DeniedUnannounced, EditEqual, MappingUsed,
-        PassedNoAddress, PassedNoRoute, PassedTtl, PassedUnasked, PassiveOpened, Remapped,
-        Rewrote227, Rewrote229, SegmentCut, SessionOpened, Unchanged,
+        self, ActiveOpened, DeniedBounce, DeniedPort, DeniedUnannounced, EditEqual,
+        HandshakeStarted, MappingUsed, PassedNoAddress, PassedNoRoute, PassedTtl, PassedUnasked,
+        PassiveOpened, Remapped, Rewrote227, Rewrote229, SegmentCut, SessionOpened, Unchanged,
     },
     wire::addr::Port,
 };
@@ -13,6 +13,7 @@ use ftp_nat_common::{
 use crate::{
     fixture::Fixture,
     loaded::{NEVER, REMAP, on_router},
+    packet::{ACK, SYN},
     scene::{addr, control_v4, control_v6, endpoint, hop},
     talk::{Client, Server, Talk},
 };
@@ -407,13 +408,18 @@ fn the_stack_gets_control_segments_rewritten() {
         let syn = control.inbound().syn().seq(9);
         Fixture::wan("SYN", &syn)
             .translated(&control.inwards(&syn))
+            .counting(&[HandshakeStarted, PassedNoRoute])
+            .check(datapath);
+        let answer = control.outbound().flags(SYN | ACK).seq(98).ack(10);
+        Fixture::egress("SYN and ACK", &answer)
+            .translated(&control.outwards(&answer))
+            .check(datapath);
+        let command = control.inbound().seq(10).ack(99).payload("PASV\r\n");
+        Fixture::wan("the end of the handshake, with PASV", &command)
+            .translated(&control.inwards(&command))
             .counting(&[SessionOpened, PassedNoRoute])
             .check(datapath);
-        let command = control.inbound().seq(10).payload("PASV\r\n");
-        Fixture::wan("PASV", &command)
-            .translated(&control.inwards(&command))
-            .check(datapath);
-        let reply = control.outbound().seq(99).payload(PASSIVE_REPLY);
+        let reply = control.outbound().seq(99).ack(16).payload(PASSIVE_REPLY);
         Fixture::lan("before the stack", &reply).check(datapath);
         let out = control.outwards(&reply.clone().payload(PASSIVE_REPLY_OUT));
         Fixture::egress("behind the stack", &reply)

@@ -37,11 +37,11 @@ const GROUPS: usize = 30;
 
 /// Counters of what the model does not do: choosing a packet's way, telling.
 const NOT_MODELLED: [Counter; 7] = [
-    Counter::PassedOutOfWindow,
     Counter::InboundRedirected,
     Counter::OutboundRedirected,
     Counter::InboundStack,
     Counter::OutboundStack,
+    Counter::HandshakeStarted,
     Counter::SessionOpened,
     Counter::EventsLost,
 ];

@@ -37,7 +37,7 @@ fn a_session_is_told_when_it_begins() {
         for control in [control_v4(), control_v6()] {
             datapath.forget_connections();
             control.publish(datapath, 0);
-            datapath.run(Hook::WanIngress, &control.inbound().syn().bytes());
+            control.connect(datapath, [1, 2]);
             let (number, session) = datapath.sessions.all()[0];
             let [mut event] = datapath.events()[..] else {
                 panic!("not one event");

@@ -13,7 +13,7 @@ use ftp_nat_common::{
 use crate::{
     fixture::Fixture,
     loaded::{Hook, REMAP, on_router},
-    packet::{ACK, Packet},
+    packet::{ACK, Packet, SYN},
     scene::{addr, endpoint, hop, masqueraded_v4, masqueraded_v6},
     talk::{Client, Server, Talk},
 };
@@ -138,8 +138,12 @@ fn a_client_that_nobody_saw_may_announce_any_inside_address() {
             datapath.forget_connections();
             datapath.masquerade(ends.outside.port());
             // The gateway was attached after the client's SYN had passed the inside's hook.
-            let syn = Packet::new(ends.public, ends.outside).syn().seq(77);
-            datapath.run(Hook::WanEgress, &syn.bytes());
+            let client = Packet::new(ends.public, ends.outside);
+            datapath.run(Hook::WanEgress, &client.clone().syn().seq(77).bytes());
+            let answer = ends.inbound().flags(SYN | ACK).seq(5).ack(78);
+            datapath.run(Hook::WanIngress, &answer.bytes());
+            let ack = client.flags(ACK).seq(78).ack(6);
+            datapath.run(Hook::WanEgress, &ack.bytes());
             let [(_, session)] = datapath.sessions.all()[..] else {
                 panic!("not one session");
             };
@@ -148,6 +152,7 @@ fn a_client_that_nobody_saw_may_announce_any_inside_address() {
             let packet = Packet::new(ends.public, ends.outside)
                 .flags(ACK)
                 .seq(78)
+                .ack(6)
                 .payload(command);
             let before = datapath.counts();
             datapath.run(Hook::WanEgress, &packet.bytes());

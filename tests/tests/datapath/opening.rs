@@ -13,14 +13,39 @@ use crate::{
 };
 
 #[test]
-fn a_syn_to_a_published_address_begins_a_session() {
+fn a_finished_handshake_with_a_published_address_begins_a_session() {
     on_router(|datapath| {
         for control in [control_v4(), control_v6()] {
             datapath.forget_connections();
             control.publish(datapath, 0);
-            let syn = control.inbound().syn().seq(0xffff_fff0);
+            let (client, server) = (0xffff_fff0_u32, 5000);
+            let syn = control.inbound().syn().seq(client);
             Fixture::wan("SYN", &syn)
                 .redirected(&hop(control.inwards(&syn)))
+                .counting(&[Counter::HandshakeStarted])
+                .check(datapath);
+            assert_eq!(
+                (datapath.sessions.len(), control.flows(datapath)),
+                (0, None)
+            );
+            let answer = control
+                .outbound()
+                .flags(SYN | ACK)
+                .seq(server)
+                .ack(client.wrapping_add(1));
+            Fixture::lan("SYN and ACK", &answer)
+                .redirected(&hop(control.outwards(&answer)))
+                .check(datapath);
+            assert_eq!(
+                (datapath.sessions.len(), control.flows(datapath)),
+                (0, None)
+            );
+            let ack = control
+                .inbound()
+                .seq(client.wrapping_add(1))
+                .ack(server + 1);
+            Fixture::wan("ACK", &ack)
+                .redirected(&hop(control.inwards(&ack)))
                 .counting(&[Counter::SessionOpened])
                 .check(datapath);
 
@@ -32,9 +57,11 @@ fn a_syn_to_a_published_address_begins_a_session() {
             assert_eq!(session.inside, endpoint(control.inside));
             assert_eq!(session.advertise, addr(control.public));
             assert_eq!((session.role, session.flags), (role::PUBLISH, 0));
-            assert_eq!(session.commands.flags, direction_flag::STARTED);
-            assert_eq!(session.commands.isn, 0xffff_fff0);
-            assert_eq!(session.replies.flags, 0);
+            let tracked = direction_flag::STARTED | direction_flag::TRACKED;
+            assert_eq!(session.commands.flags, tracked);
+            assert_eq!(session.commands.isn, client);
+            assert_eq!(session.replies.flags, tracked);
+            assert_eq!(session.replies.isn, server);
 
             let (inbound, outbound) = control.flows(datapath).unwrap();
             assert_eq!((inbound.session, outbound.session), (number, number));
@@ -50,36 +77,80 @@ fn a_syn_to_a_published_address_begins_a_session() {
             assert_eq!(inbound.out_ifindex, datapath.lan);
             assert_eq!(outbound.out_ifindex, datapath.wan);
             assert_eq!((inbound.out_mtu, outbound.out_mtu), (1500, 1500));
-            assert_eq!(inbound.tcp_flags, SYN);
+            assert_eq!(inbound.tcp_flags, ACK);
             assert_eq!(inbound.packets, 1);
-            let ip_length = syn.bytes().len() as u64 - 14;
+            let ip_length = ack.bytes().len() as u64 - 14;
             assert_eq!(inbound.bytes, ip_length);
         }
     });
 }
 
 #[test]
-fn a_repeated_syn_is_the_same_session_and_another_one_a_new_session() {
+fn no_other_segment_finishes_a_handshake() {
+    let (client, server) = (1000_u32, 5000_u32);
+    let next = (client + 1, server + 1);
+    // From outside: numbers and flags; what is counted.
+    let cases = [
+        ("another acknowledgement", next.0, server, ACK),
+        ("an acknowledgement ahead", next.0, server + 2, ACK),
+        ("another number", client, next.1, ACK),
+        ("a number ahead", next.0 + 1, next.1, ACK),
+        ("SYN and ACK", client, next.1, SYN | ACK),
+        ("no ACK", next.0, next.1, 0),
+        ("a reset with another number", client, 0, RST),
+    ];
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            datapath.forget_connections();
+            control.publish(datapath, 0);
+            let syn = control.inbound().syn().seq(client);
+            datapath.run(Hook::WanIngress, &syn.bytes());
+            let early = control.inbound().seq(next.0).ack(next.1);
+            datapath.run(Hook::WanIngress, &early.bytes());
+            assert_eq!(datapath.sessions.len(), 0, "before the server's answer");
+            let answer = control.outbound().flags(SYN | ACK).seq(server);
+            datapath.run(Hook::LanIngress, &answer.clone().ack(client).bytes());
+            datapath.run(Hook::WanIngress, &early.bytes());
+            assert_eq!(datapath.sessions.len(), 0, "the answer to another SYN");
+            datapath.run(Hook::LanIngress, &answer.ack(next.0).bytes());
+            for (name, seq, ack, flags) in cases {
+                let packet = control.inbound().seq(seq).ack(ack).flags(flags);
+                Fixture::wan(name, &packet)
+                    .redirected(&hop(control.inwards(&packet)))
+                    .check(datapath);
+                assert_eq!(datapath.sessions.len(), 0, "{name}");
+                assert_eq!(control.flows(datapath), None, "{name}");
+            }
+            datapath.run(Hook::WanIngress, &early.bytes());
+            assert_eq!(datapath.sessions.len(), 1);
+        }
+    });
+}
+
+#[test]
+fn a_syn_for_a_live_session_changes_nothing_until_the_server_begins_anew() {
     on_router(|datapath| {
         let control = control_v4();
         control.publish(datapath, 0);
-        let syn = control.inbound().syn().seq(7);
-        let out = hop(control.inwards(&syn));
-        Fixture::wan("SYN", &syn)
-            .redirected(&out)
-            .counting(&[Counter::SessionOpened])
+        control.connect(datapath, [7, 8]);
+        let (number, before) = datapath.sessions.all()[0];
+        let syn = control.inbound().syn().seq(99_000_000);
+        for name in ["a SYN with another number", "the same again"] {
+            let fixture = Fixture::wan(name, &syn).redirected(&hop(control.inwards(&syn)));
+            if name.starts_with('a') {
+                fixture.counting(&[Counter::HandshakeStarted])
+            } else {
+                fixture
+            }
             .check(datapath);
-        let (number, _) = datapath.sessions.all()[0];
-        Fixture::wan("the SYN again", &syn)
-            .redirected(&out)
-            .check(datapath);
-        assert_eq!(datapath.sessions.len(), 1);
-
-        let other = syn.seq(99_000_000);
-        Fixture::wan("a SYN with another number", &other)
-            .redirected(&out.seq(99_000_000))
-            .counting(&[Counter::SessionOpened])
-            .check(datapath);
+        }
+        assert_eq!(datapath.sessions.all(), [(number, before)]);
+        // The server has forgotten the connection: it answers, and the client finishes.
+        let answer = control.outbound().flags(SYN | ACK).seq(5).ack(99_000_001);
+        datapath.run(Hook::LanIngress, &answer.bytes());
+        assert_eq!(datapath.sessions.all(), [(number, before)]);
+        let ack = control.inbound().seq(99_000_001).ack(6);
+        datapath.run(Hook::WanIngress, &ack.bytes());
         let (inbound, outbound) = control.flows(datapath).unwrap();
         assert_ne!(inbound.session, number);
         assert_eq!(inbound.session, outbound.session);
@@ -100,13 +171,18 @@ fn the_kind_of_publishing_is_the_sessions_kind() {
             control.publish(datapath, published);
             let syn = control.inbound().syn();
             let fixture = Fixture::wan(format!("flags {published}"), &syn)
-                .counting(&[Counter::SessionOpened]);
+                .counting(&[Counter::HandshakeStarted]);
             if is_translated {
                 fixture.redirected(&hop(control.inwards(&syn)))
             } else {
                 fixture
             }
             .check(datapath);
+            let mut seen = control;
+            if !is_translated {
+                seen.inside = seen.public;
+            }
+            seen.connect(datapath, [1, 2]);
             assert_eq!(datapath.sessions.all()[0].1.flags, expected);
         }
     });
@@ -180,7 +256,7 @@ fn an_announcement_expires() {
             },
         );
         Fixture::wan("too late", &data.inbound().syn())
-            .counting(&[Counter::DeniedExpired, Counter::DeniedUnannounced])
+            .counting(&[Counter::DeniedExpired])
             .check(datapath);
         assert!(datapath.mappings.get(&key).is_none());
         assert!(data.flows(datapath).is_none());
@@ -206,7 +282,7 @@ fn anybody_may_use_a_pinhole_that_names_nobody() {
 }
 
 #[test]
-fn a_second_syn_on_a_live_connection_is_denied() {
+fn a_second_syn_on_a_live_data_connection_is_denied() {
     on_router(|datapath| {
         let data = control_v4().data(50_111, 50_000, 50_000);
         data.announce_passive(datapath);
@@ -296,8 +372,19 @@ fn nothing_is_translated_when_there_is_no_room_for_flows() {
         }
         assert_eq!(datapath.flows4.len(), ROOM as usize);
         datapath.events();
-        Fixture::wan("a SYN too many", &control.inbound().syn())
-            .counting(&[Counter::PassedMapFull, Counter::DeniedUnannounced])
+        let late = control.data(9_000, 50_000, 50_000);
+        let key = late.announce_passive(datapath);
+        Fixture::wan("a SYN too many", &late.inbound().syn())
+            .dropped()
+            .counting(&[Counter::DeniedNoRoom])
+            .check(datapath);
+        assert!(datapath.mappings.get(&key).is_some(), "it waits on");
+        let [syn, answer, ack] = control.handshake([1, 2]);
+        datapath.run(Hook::WanIngress, &syn.bytes());
+        datapath.run(Hook::LanIngress, &answer.bytes());
+        Fixture::wan("a session too many", &ack)
+            .dropped()
+            .counting(&[Counter::DeniedNoRoom])
             .check(datapath);
         assert_eq!(datapath.sessions.len(), 0);
         assert_eq!(datapath.flows4.len(), ROOM as usize);

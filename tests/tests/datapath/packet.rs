@@ -29,6 +29,9 @@ pub(crate) struct Packet {
     pub(crate) padding: Vec<u8>,
 }
 
+/// The window that all packets advertise.
+pub(crate) const WINDOW: u16 = 0xfaf0;
+
 impl Packet {
     /// A segment without flags but ACK.
     pub(crate) fn new(src: SocketAddr, dst: SocketAddr) -> Self {
@@ -120,7 +123,9 @@ impl Packet {
             header.is_multiple_of(4) && header <= 60,
             "options of odd length"
         );
-        tcp.extend([(header as u8 / 4) << 4, self.flags, 0xfa, 0xf0, 0, 0, 0, 0]);
+        tcp.extend([(header as u8 / 4) << 4, self.flags]);
+        tcp.extend(WINDOW.to_be_bytes());
+        tcp.extend([0; 4]);
         tcp.extend(&self.tcp_options);
         tcp.extend(&self.payload);
         let check = transport_checksum(self.src.ip(), self.dst.ip(), TCP, &tcp);

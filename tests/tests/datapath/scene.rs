@@ -8,8 +8,9 @@ use ftp_nat_common::{
 };
 
 use crate::{
-    loaded::{Datapath, NEVER},
+    loaded::{Datapath, Hook, NEVER},
     packet::Packet,
+    packet::{ACK, SYN},
 };
 
 /// The number of a session that nobody has.
@@ -85,6 +86,33 @@ impl Ends {
     /// A packet from the inside, as it reaches the gateway.
     pub(crate) fn outbound(&self) -> Packet {
         Packet::new(self.inside, self.outside)
+    }
+
+    /// The handshake of a published server's client, with these initial sequence numbers.
+    pub(crate) fn handshake(&self, [client, server]: [u32; 2]) -> [Packet; 3] {
+        let (client_next, server_next) = (client.wrapping_add(1), server.wrapping_add(1));
+        [
+            self.inbound().syn().seq(client),
+            self.outbound()
+                .flags(SYN | ACK)
+                .seq(server)
+                .ack(client_next),
+            self.inbound().flags(ACK).seq(client_next).ack(server_next),
+        ]
+    }
+
+    /// Has a published server's client finish its handshake.
+    pub(crate) fn connect(&self, datapath: &Datapath, isns: [u32; 2]) {
+        let [syn, answer, ack] = self.handshake(isns);
+        // What is not translated leaves by the WAN as it is.
+        let outwards = if self.inside == self.public {
+            Hook::WanEgress
+        } else {
+            Hook::LanIngress
+        };
+        datapath.run(Hook::WanIngress, &syn.bytes());
+        datapath.run(outwards, &answer.bytes());
+        datapath.run(Hook::WanIngress, &ack.bytes());
     }
 
     /// What becomes of a packet from the outside.

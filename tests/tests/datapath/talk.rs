@@ -65,11 +65,13 @@ impl<'d> Talk<'d> {
             ahead: [0, 0],
         };
         let syn = talk.segment(Client, "").syn();
-        talk.arrives("SYN", Client, &syn, "", &[Counter::SessionOpened]);
+        talk.arrives("SYN", Client, &syn, "", &[Counter::HandshakeStarted]);
         talk.next[0] = isn[0].wrapping_add(1);
         let answer = talk.segment(Server, "").flags(SYN | ACK);
         talk.arrives("SYN and ACK", Server, &answer, "", &[]);
         talk.next[1] = isn[1].wrapping_add(1);
+        let ack = talk.segment(Client, "").flags(ACK);
+        talk.arrives("ACK", Client, &ack, "", &[Counter::SessionOpened]);
         talk.passes(Server, GREETING);
         talk.datapath.events();
         talk

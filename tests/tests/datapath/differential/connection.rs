@@ -3,7 +3,7 @@
 use ftp_nat_common::{
     abi::direction,
     abi::{Lines, Session, kind},
-    host::{Limits, Segment, acknowledge, pass},
+    host::{Limits, Segment, pass},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     loaded::{DROP, Datapath, Hook, NEVER, NEXT, Outcome, REDIRECT},
-    packet::{ACK, FIN, PSH, Packet, SYN, hex},
+    packet::{ACK, FIN, PSH, Packet, RST, SYN, WINDOW, hex},
     scene::{Ends, hop},
     talk::Sender::{self, Client, Server},
 };
@@ -24,6 +24,16 @@ const NOW: u64 = 1 << 50;
 
 /// The longest payload that the datapath writes anew.
 const LONGEST: usize = 1400;
+
+/// A number that may be anywhere, or near the right one.
+fn forged(random: &mut Random, right: u32) -> u32 {
+    let distance = random.below(1 << 31) as u32 >> random.below(31);
+    if random.chance(50) {
+        right.wrapping_add(distance)
+    } else {
+        right.wrapping_sub(distance)
+    }
+}
 
 pub(super) struct Connection {
     ends: Ends,
@@ -74,18 +84,24 @@ impl Connection {
         };
         let syn = connection.plain(Client).syn().seq(isns[0]);
         datapath.run(connection.hook(Client), &syn.bytes());
-        let (number, _) = datapath
-            .sessions
-            .all()
-            .into_iter()
-            .find(|(number, _)| !known.contains(number))
-            .unwrap();
         let answer = connection
             .plain(Server)
             .flags(SYN | ACK)
             .seq(isns[1])
             .ack(isns[0].wrapping_add(1));
         datapath.run(connection.hook(Server), &answer.bytes());
+        let ack = connection
+            .plain(Client)
+            .flags(ACK)
+            .seq(isns[0].wrapping_add(1))
+            .ack(isns[1].wrapping_add(1));
+        datapath.run(connection.hook(Client), &ack.bytes());
+        let (number, _) = datapath
+            .sessions
+            .all()
+            .into_iter()
+            .find(|(number, _)| !known.contains(number))
+            .unwrap();
         connection.number = number;
         connection.session = datapath.sessions.get(&number).unwrap();
         assert!(
@@ -178,6 +194,15 @@ impl Connection {
         if random.chance(1) {
             packet.flags |= FIN;
         }
+        if random.chance(3) {
+            packet.seq = forged(random, packet.seq);
+        }
+        if random.chance(3) {
+            packet.ack = forged(random, packet.ack);
+        }
+        if random.chance(2) {
+            packet.flags |= [SYN, RST, SYN | FIN][random.below(3)];
+        }
         (sender, packet)
     }
 
@@ -209,7 +234,10 @@ impl Connection {
             seq: packet.seq,
             payload: packet.payload.clone(),
             fin: packet.flags & FIN != 0,
-            ..Segment::default()
+            syn: packet.flags & SYN != 0,
+            rst: packet.flags & RST != 0,
+            ack: (packet.flags & ACK != 0).then_some(packet.ack),
+            window: WINDOW,
         };
         let limits = Limits {
             timeout: NEVER,
@@ -229,7 +257,7 @@ impl Connection {
             NOW,
             &limits,
         )?;
-        let ack = acknowledge(session, !is_replies, packet.ack);
+        let ack = leaves.ack.unwrap_or(packet.ack);
         let mut out = packet
             .clone()
             .seq(leaves.seq)

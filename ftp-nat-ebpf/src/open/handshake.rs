@@ -1,0 +1,217 @@
+//! Handshakes that are not finished: they live in a table of their own, from which the least recently
+//! used one gives way.
+
+use super::connection::describe;
+use super::session;
+use crate::kernel::hook::Hook;
+use crate::kernel::skb::Skb;
+use crate::packet::options::{self, window_scale};
+use crate::state::scratch::{self, Connection, Head, Opening};
+use crate::state::{counters, maps, ports};
+use aya_ebpf::bindings::BPF_ANY;
+use ftp_nat_common::abi::{
+    HalfOpen, HalfOpenKey, Handshake, flow_flag, half_open_flag, kind, port, role, side,
+};
+use ftp_nat_common::counter::Counter;
+use ftp_nat_common::wire::tcp::offset;
+
+/// What a packet is, as the gateway goes on with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Belongs {
+    /// To no handshake that is known.
+    Nowhere,
+    /// To one that is not finished; the flow for this packet lies in the memory.
+    Unfinished,
+    /// It has finished one, or was let in by a mapping: its flows exist now.
+    Finished,
+    /// It may not be; it passes untouched.
+    Denied,
+    /// There is no room for it: it is dropped, so that its sender tries again.
+    Refused,
+}
+
+/// A SYN to a published address, or of a masqueraded client: its handshake is noted.
+#[inline(always)]
+pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (head, half_open, connection) = unsafe {
+        (
+            &(*part).head,
+            &mut (*part).half_open,
+            &mut (*part).connection,
+        )
+    };
+    if hook == Hook::WanIngress {
+        let Some(found) = session::published(&head.destination) else {
+            return Belongs::Nowhere;
+        };
+        half_open.role = role::PUBLISH;
+        half_open.public = head.destination;
+        half_open.to = found.server;
+        half_open.flow_flags = session::flow_flags(found);
+        connection.outside = head.source;
+    } else {
+        if hook != Hook::WanEgress || ports::marks(head.destination.port) & port::MASQUERADED == 0 {
+            return Belongs::Nowhere;
+        }
+        half_open.role = role::MASQUERADE;
+        half_open.public = head.source;
+        half_open.to = head.source;
+        half_open.flow_flags = flow_flag::NO_NAT;
+        connection.outside = head.destination;
+    }
+    half_open.client_isn = head.segment.seq;
+    half_open.server_isn = 0;
+    half_open.syn_data = head.len as u16;
+    half_open.server_window = 0;
+    half_open.flags = 0;
+    half_open.server_scale = 0;
+    half_open.pad = [0; 3];
+    let scale = window_scale(skb, head.tcp + offset::OPTIONS, head.payload);
+    if scale == options::NONE {
+        half_open.client_scale = 0;
+    } else {
+        half_open.client_scale = scale;
+        half_open.flags = half_open_flag::CLIENT_SCALES;
+    }
+    let key = key_of(half_open, connection);
+    // A repetition must not forget the server's answer to the first one.
+    if let Some(there) = maps::HALF_OPEN.get_ptr(key) {
+        // SAFETY: the entry may be reused while it is read: then the numbers differ.
+        let there = unsafe { &*there };
+        if there.client_isn == half_open.client_isn && there.public == half_open.public {
+            *half_open = *there;
+            return Belongs::Unfinished;
+        }
+    }
+    if maps::HALF_OPEN
+        .insert(key, half_open, u64::from(BPF_ANY))
+        .is_err()
+    {
+        counters::add(Counter::DeniedNoRoom, head.total);
+        return Belongs::Refused;
+    }
+    counters::add(Counter::HandshakeStarted, 0);
+    Belongs::Unfinished
+}
+
+/// The key of a handshake: its inside end as its own packets name it.
+#[inline(always)]
+fn key_of(half_open: &HalfOpen, connection: &Connection) -> HalfOpenKey {
+    HalfOpenKey {
+        inside: if half_open.flow_flags & flow_flag::NO_NAT == 0 {
+            half_open.to
+        } else {
+            half_open.public
+        },
+        outside: connection.outside,
+    }
+}
+
+/// Fills in the connection of the handshake in the memory, without a session.
+#[inline(always)]
+fn connect(part: *mut Opening) {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (half_open, connection) = unsafe { (&(*part).half_open, &mut (*part).connection) };
+    connection.public = half_open.public;
+    connection.inside = half_open.to;
+    connection.session = 0;
+    connection.kind = kind::CONTROL;
+    connection.flags = half_open.flow_flags;
+    connection.server_inside = u8::from(half_open.role == role::PUBLISH);
+}
+
+/// Makes the flow for one packet of the handshake in the memory.
+#[inline(always)]
+pub(super) fn flow(skb: &Skb, hook: Hook, part: *mut Opening) {
+    connect(part);
+    describe(skb, hook, part);
+}
+
+/// The packet in the memory, which has no flow or which TCP does not believe of the one that it has:
+/// whether it belongs to a handshake, and what becomes of that.
+#[inline(never)]
+pub fn see(skb: &Skb, hook: Hook) -> Belongs {
+    let Some(part) = scratch::opening() else {
+        return Belongs::Nowhere;
+    };
+    let outbound = hook.side() == side::OUTBOUND;
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (head, half_open, connection) = unsafe {
+        (
+            &(*part).head,
+            &mut (*part).half_open,
+            &mut (*part).connection,
+        )
+    };
+    let key = key_for(head, outbound);
+    let Some(found) = maps::HALF_OPEN.get_ptr_mut(key) else {
+        return Belongs::Nowhere;
+    };
+    // SAFETY: the entry may be reused while it is read, for another handshake: then its numbers are
+    // not those of this packet.
+    *half_open = unsafe { *found };
+    connection.outside = key.outside;
+    // The same ends by another public address: another handshake.
+    if !outbound && half_open.public != head.destination {
+        return Belongs::Nowhere;
+    }
+    let is_servers = outbound == (half_open.role == role::PUBLISH);
+    match half_open.judge(&head.segment, is_servers) {
+        Handshake::Passes => {}
+        Handshake::Answers => {
+            answer(skb, head, half_open);
+            // SAFETY: as above; what is lost to a reuse is a handshake that starts again.
+            unsafe { *found = *half_open };
+        }
+        Handshake::Resets => {
+            let _ = maps::HALF_OPEN.remove(key);
+        }
+        Handshake::Finishes => {
+            connect(part);
+            if session::begin(skb, hook, part) {
+                let _ = maps::HALF_OPEN.remove(key);
+                return Belongs::Finished;
+            }
+            // The handshake waits on: the server repeats its answer, or the client its data.
+            counters::add(Counter::DeniedNoRoom, head.total);
+            return Belongs::Refused;
+        }
+    }
+    flow(skb, hook, part);
+    Belongs::Unfinished
+}
+
+/// Notes the server's answer.
+#[inline(always)]
+fn answer(skb: &Skb, head: &Head, half_open: &mut HalfOpen) {
+    half_open.server_isn = head.segment.seq;
+    half_open.server_window = head.window as u16;
+    let scale = window_scale(skb, head.tcp + offset::OPTIONS, head.payload);
+    half_open.flags |= half_open_flag::ANSWERED;
+    half_open.flags &= !half_open_flag::SCALES;
+    half_open.server_scale = 0;
+    if scale != options::NONE && half_open.flags & half_open_flag::CLIENT_SCALES != 0 {
+        half_open.server_scale = scale;
+        half_open.flags |= half_open_flag::SCALES;
+    }
+}
+
+/// The key of the handshake that a packet may belong to.
+#[inline(always)]
+fn key_for(head: &Head, outbound: bool) -> HalfOpenKey {
+    if outbound {
+        return HalfOpenKey {
+            inside: head.source,
+            outside: head.destination,
+        };
+    }
+    let inside = match session::published(&head.destination) {
+        Some(found) if session::flow_flags(found) & flow_flag::NO_NAT == 0 => found.server,
+        _ => head.destination,
+    };
+    HalfOpenKey {
+        inside,
+        outside: head.source,
+    }
+}
