@@ -5,6 +5,7 @@ use crate::kernel::helpers::jiffies;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use ftp_nat_common::abi::{Flow, FlowKey, FlowKey4, FlowKey6};
 use ftp_nat_common::wire::addr::Endpoint;
+use ftp_nat_common::wire::tcp::flag;
 
 /// A flow key with its table.
 pub trait Table: FlowKey {
@@ -115,8 +116,10 @@ pub fn note(flow: *mut Flow, flags: u8, ack: u32, bytes: u32) {
         }
         let all_flags = &raw mut (*flow).tcp_flags;
         let before = all_flags.read_volatile();
-        if before | flags != before {
-            all_flags.write_volatile(before | flags);
+        // What comes after a reset shows that nobody took it.
+        let after = before & !flag::RST | flags;
+        if after != before {
+            all_flags.write_volatile(after);
         }
     }
 }

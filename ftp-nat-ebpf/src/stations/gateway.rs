@@ -4,6 +4,7 @@ use crate::control;
 use crate::forward::clamp;
 use crate::forward::send;
 use crate::forward::translate;
+use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::{DROP, Hook, NEXT};
 use crate::kernel::skb::{Context, Skb};
 use crate::open::handshake::{self, Belongs};
@@ -12,7 +13,7 @@ use crate::packet::headers::{IP, IPV4};
 use crate::packet::segment::{Headers, Packet, Reading};
 use crate::state::flows::{self, Table};
 use crate::state::scratch::{self, Head};
-use crate::state::{counters, ports};
+use crate::state::{counters, maps, ports};
 
 use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, HandshakeSegment, flow_flag, kind, side};
 use ftp_nat_common::counter::Counter;
@@ -260,15 +261,16 @@ fn unfinished() -> Option<*mut Flow> {
     Some(unsafe { &raw mut (*part).flow })
 }
 
-/// How far before what the other end waits for an end of the connection may stand: something that
-/// is repeated.
+/// How far before what the other end waits for an end of the connection may stand, in bytes:
+/// something that is repeated.
 const BEHIND: u32 = 1 << 16;
 /// How far beyond: what is on its way and not acknowledged yet.
 const AHEAD: u32 = 1 << 22;
 
-/// Whether a FIN or RST can be of its connection. Somebody who cannot see that has to guess the
-/// number: else a forged one would have an idle connection forgotten here within seconds. (The ends
-/// judge for themselves, and more strictly, RFC 5961.)
+/// Whether a FIN or RST of a data connection can be its sender's: it has the number that the other
+/// end waits for, or one near it while the sender is sending (RFC 5961 section 3.2). Somebody who
+/// cannot see the connection has to guess that number, and what its sender sends next takes the mark
+/// off again.
 #[inline(never)]
 fn is_in_window<N: Headers + Table>(key: &N, seq: u32, flow: &Flow) -> bool {
     let end = Endpoint::new(flow.to, flow.port);
@@ -280,8 +282,10 @@ fn is_in_window<N: Headers + Table>(key: &N, seq: u32, flow: &Flow) -> bool {
     let Some(other) = other.look_up() else {
         return true;
     };
-    // SAFETY: a map's entry stays in its place while a program runs.
+    // SAFETY: the entry stays in its place while the program runs.
     let other = unsafe { &*other };
     let beyond = seq.wrapping_sub(other.acked);
-    other.packets == 0 || beyond.wrapping_add(BEHIND) <= AHEAD + BEHIND
+    let hz = maps::SETTINGS.get(0).map_or(0, |it| it.hz);
+    let is_sending = jiffies().wrapping_sub(flow.last_seen) <= u64::from(hz);
+    other.packets == 0 || beyond == 0 || is_sending && beyond.wrapping_add(BEHIND) <= AHEAD + BEHIND
 }
