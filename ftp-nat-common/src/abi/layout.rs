@@ -22,7 +22,7 @@ pub mod map {
     pub const INSIDE: &str = "INSIDE";
     /// [`crate::abi::ClientKey`] to the client's own [`crate::wire::addr::Endpoint`].
     pub const CLIENTS: &str = "CLIENTS";
-    /// [`super::HalfOpenKey`] to [`super::HalfOpen`].
+    /// [`crate::abi::HalfOpenKey`] to [`crate::abi::HalfOpen`].
     pub const HALF_OPEN: &str = "HALF_OPEN";
     /// Interface index (`u32`) to [`crate::abi::Interface`].
     pub const INTERFACES: &str = "INTERFACES";

@@ -195,9 +195,11 @@ fn fill(subject: &Subject, findings: &mut Findings) -> anyhow::Result<()> {
         }
     }
     let counts = maps.counters()?;
-    let full = counts
-        .get(Counter::PassedMapFull as usize)
-        .map_or(0, |it| it.packets);
+    let full: u64 = [Counter::PassedMapFull, Counter::DeniedNoRoom]
+        .iter()
+        .filter_map(|counter| counts.get(*counter as usize))
+        .map(|it| it.packets)
+        .sum();
     if full > 0 {
         findings.warning(
             "table-was-full",

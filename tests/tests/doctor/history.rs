@@ -106,7 +106,7 @@ fn a_table_without_room_is_found() {
     let _sessions = [(); 4].map(|()| Control::log_in(lab.client(), &server.target_at(PUBLIC)));
     let said = examine(&gateway, &arguments).expect("table-nearly-full", "warning", 0);
     assert!(said.contains("sessions is 100 % full"), "{said}");
-    // It passes untranslated, and is refused by the router itself.
+    // Its segments are dropped until a session ends: nothing greets it.
     assert!(Control::connect(lab.client(), PUBLIC).is_err());
     examine(&gateway, &arguments).expect("table-was-full", "warning", 0);
 }
