@@ -5,7 +5,7 @@ use super::{bytes, options, rewrite};
 use crate::kernel::helpers::{jiffies, repeat};
 use crate::open::pinhole::Pinholes;
 use crate::state::maps;
-use crate::state::scratch::{Control, WINDOW};
+use crate::state::scratch::{self, Control, WINDOW};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ftp_nat_common::abi::{LINE_MAX, Lines, LinesKey, Session};
 use ftp_nat_common::stream::driver::{Cursor, Medium, Parts, Turn};
@@ -95,7 +95,13 @@ impl Medium for Work<'_> {
     #[inline(always)]
     fn has_room_to_keep(&mut self) -> bool {
         let key = lines_key(self);
-        !lines(&key, &self.part().no_lines).is_null()
+        // Taken anew: Linux 6.1 puts nothing into a map that lies behind a pointer from another
+        // function.
+        let Some(part) = scratch::control() else {
+            return false;
+        };
+        // SAFETY: this CPU's own memory, which nobody writes meanwhile.
+        !lines(&key, unsafe { &(*part).no_lines }).is_null()
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::Hook;
 use crate::kernel::route::route;
 use crate::kernel::skb::{Context, Skb};
-use crate::state::scratch::{Opening, Path};
+use crate::state::scratch::{self, Opening, Path};
 use crate::state::{counters, flows, maps};
 use ftp_nat_common::abi::{Flow, flow_flag, interface_flag, kind, side};
 use ftp_nat_common::counter::Counter;
@@ -160,16 +160,17 @@ extern "C" fn ftp_nat_find_paths(context: Context, hook: u32, part: *mut Opening
 pub(crate) fn create(skb: &Skb, hook: Hook, part: *mut Opening, fresh: bool) -> bool {
     // One beside the other and not within: a chain of calls has 512 bytes of stack.
     ftp_nat_find_paths(skb.context(), hook as u32, part);
-    ftp_nat_create(part, u32::from(fresh)) != 0
+    ftp_nat_create(u32::from(fresh)) != 0
 }
 
-/// A global function: the verifier checks it once and by itself.
+/// A global function: the verifier checks it once and by itself. It takes the memory anew: Linux 6.1
+/// puts nothing into a map that lies behind a pointer from another function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ftp_nat_create(part: *mut Opening, fresh: u32) -> u32 {
-    // SAFETY: the caller's part of the scratch memory, to which no other reference is alive.
-    match unsafe { part.as_mut() } {
-        Some(part) => u32::from(make(part, fresh != 0)),
+extern "C" fn ftp_nat_create(fresh: u32) -> u32 {
+    match scratch::opening() {
+        // SAFETY: this is what the caller has handed down, and it holds no reference to it.
+        Some(part) => u32::from(make(unsafe { &mut *part }, fresh != 0)),
         None => 0,
     }
 }

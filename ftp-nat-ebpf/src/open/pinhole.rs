@@ -46,14 +46,14 @@ impl Try {
 
 /// Searches for a port, from the one in the memory's key on; gives [`Try`].
 ///
-/// A global function: the verifier checks it once and by itself.
+/// A global function: the verifier checks it once and by itself. It takes the memory anew: Linux 6.1
+/// puts nothing into a map that lies behind a pointer from another function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ftp_nat_search(part: *mut Pinhole) -> u32 {
-    if part.is_null() {
+extern "C" fn ftp_nat_search() -> u32 {
+    let Some(mut part) = scratch::pinhole() else {
         return Try::Full as u32;
-    }
-    let mut part = part;
+    };
     repeat(TRIES, &mut part, try_port);
     // SAFETY: the caller's part of the scratch memory; the loop is over.
     unsafe { (*part).tried }
@@ -161,7 +161,7 @@ impl Pinholes {
             (*part).key = Self::key(session, wanted);
             (*part).tried = Try::Taken as u32;
         }
-        match Try::of(ftp_nat_search(part)) {
+        match Try::of(ftp_nat_search()) {
             Try::Opened => {
                 // SAFETY: as above; the search is over.
                 let public = unsafe { (*part).key.dport };
