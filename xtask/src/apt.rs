@@ -5,6 +5,7 @@ use std::{
     env,
     fs::File,
     path::Path,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -115,7 +116,12 @@ fn missing<'a>(packages: &[&'a str]) -> anyhow::Result<Vec<&'a str>> {
 
 /// Whether apt's lists name a version of `package` that could be installed.
 pub(crate) fn offers(package: &str) -> bool {
-    output(program("apt-cache").args(["policy", package]))
+    has_candidate(&mut program("apt-cache"), package)
+}
+
+/// The same, asked of this `apt-cache`.
+pub(crate) fn has_candidate(apt_cache: &mut Command, package: &str) -> bool {
+    output(apt_cache.args(["policy", package]))
         .is_ok_and(|policy| policy.contains("Candidate:") && !policy.contains("Candidate: (none)"))
 }
 

@@ -9,6 +9,7 @@ use anyhow::bail;
 
 use crate::{
     apt::Installing,
+    arm64,
     command::{cargo, run},
     ebpf,
     progress::step,
@@ -40,31 +41,48 @@ pub(crate) fn for_distribution(
     })
 }
 
+/// The same for arm64, whatever this machine is. The eBPF object is the same: both have their bytes
+/// in the same order.
+pub(crate) fn for_arm64(workspace: &Workspace, installing: Installing) -> anyhow::Result<PathBuf> {
+    let compiler = arm64::Compiler::get(workspace, installing)?;
+    let cargo = compiler.cargo("build", &ebpf::remapped_paths(workspace));
+    finish(
+        workspace,
+        installing,
+        cargo,
+        "ftp-nat, release for arm64",
+        compiler.release("ftp-nat"),
+    )
+}
+
 fn compile(
     workspace: &Workspace,
     installing: Installing,
     target: &Path,
     prepare: impl Fn(&mut Command),
 ) -> anyhow::Result<PathBuf> {
-    let object = ebpf::build(workspace, installing, ebpf::Crate::Datapath)?;
-    step("ftp-nat, release", || {
-        let mut cargo = cargo();
-        cargo
-            .args([
-                "build",
-                "--quiet",
-                "--release",
-                "--locked",
-                "--package",
-                "ftp-nat",
-            ])
-            .current_dir(&workspace.root)
-            .env("CARGO_TARGET_DIR", target)
-            .env(OBJECT_VARIABLE, &object);
-        prepare(&mut cargo);
-        run(&mut cargo)
-    })?;
+    let mut cargo = cargo();
+    cargo.arg("build").env("CARGO_TARGET_DIR", target);
+    prepare(&mut cargo);
     let binary = target.join("release/ftp-nat");
+    finish(workspace, installing, cargo, "ftp-nat, release", binary)
+}
+
+/// Has this cargo build the command with the object inside, which then is `binary`.
+fn finish(
+    workspace: &Workspace,
+    installing: Installing,
+    mut cargo: Command,
+    what: &str,
+    binary: PathBuf,
+) -> anyhow::Result<PathBuf> {
+    let object = ebpf::build(workspace, installing, ebpf::Crate::Datapath)?;
+    step(what, || {
+        run(cargo
+            .args(["--quiet", "--release", "--locked", "--package", "ftp-nat"])
+            .current_dir(&workspace.root)
+            .env(OBJECT_VARIABLE, &object))
+    })?;
     if !binary.exists() {
         bail!("cargo built ftp-nat but left no {}", binary.display());
     }

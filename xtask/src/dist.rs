@@ -1,5 +1,6 @@
 //! What users install: a Debian package and a tarball, under target/dist.
 
+mod architecture;
 mod check;
 mod debian;
 mod layout;
@@ -9,8 +10,9 @@ mod third_party;
 
 use std::fs;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
+pub(crate) use self::architecture::Architecture;
 use self::{debian::Version, layout::Layout};
 use crate::{
     apt::{self, Installing},
@@ -34,11 +36,23 @@ pub(crate) fn run_all(
     workspace: &Workspace,
     installing: Installing,
     checks: bool,
+    architecture: Architecture,
 ) -> anyhow::Result<()> {
+    ensure!(
+        architecture.is_native() || !checks,
+        "packages of another architecture cannot be run here; `cargo xtask vm --kernel arm64` runs \
+         what is in them"
+    );
     apt::require_programs(workspace, installing, &PROGRAMS, "the packages")?;
     let dist = workspace.target.join("dist");
-    let binary = build::for_distribution(workspace, installing)?;
-    let layout = Layout::make(workspace, &dist.join("work"), &binary)?;
+    let native = build::for_distribution(workspace, installing)?;
+    let binary = if architecture.is_native() {
+        native.clone()
+    } else {
+        architecture.binary(workspace, installing)?
+    };
+    let work = dist.join(format!("work-{}", architecture.debian()));
+    let layout = Layout::make(workspace, &work, architecture, &binary, &native)?;
     let built = step("Debian package", || {
         debian::build(workspace, &layout, &Version::of_this())
     })?;

@@ -1,6 +1,7 @@
 //! Building, testing and showing ftp-nat: `cargo xtask <command>`.
 
 mod apt;
+mod arm64;
 mod bench;
 mod build;
 mod cargo_tools;
@@ -67,6 +68,9 @@ enum Task {
         /// transfer going on (as root)
         #[arg(long)]
         check: bool,
+        /// For which machines, as Debian calls them; this one's kind unless given
+        #[arg(long, value_enum, default_value_t)]
+        arch: dist::Architecture,
     },
     /// Boot Debian's own kernels under qemu and run the tests there (as root)
     #[command(after_help = vm::HELP)]
@@ -96,7 +100,7 @@ fn main() -> ExitCode {
         Task::Lab { task } => lab::run(&workspace, installing, task),
         Task::Picture => tools::prepare(&workspace, installing)
             .and_then(|tools| picture::take(&workspace, tools)),
-        Task::Dist { check } => dist::run_all(&workspace, installing, check),
+        Task::Dist { check, arch } => dist::run_all(&workspace, installing, check, arch),
         Task::Vm(arguments) => vm::run(&workspace, installing, &arguments),
         Task::Lint => lint::run_all(&workspace, installing),
     });

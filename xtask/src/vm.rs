@@ -6,16 +6,17 @@ mod machine;
 mod report;
 mod scene;
 mod tests;
+mod userland;
 
 use anyhow::bail;
 use clap::Args;
 
 pub(crate) use self::{kernel::Choice, scene::Scene};
-use self::{kernel::Kernel, machine::Machine, report::Report, tests::Tests};
+use self::{kernel::Kernel, machine::Machine, report::Report, tests::Tests, userland::Userland};
 use crate::{
     apt::{self, Installing},
+    dist::Architecture,
     progress::say,
-    tools,
     workspace::Workspace,
 };
 
@@ -24,7 +25,6 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
     ("cpio", "cpio"),
     ("depmod", "kmod"),
-    ("qemu-system-x86_64", "qemu-system-x86"),
     ("xz", "xz-utils"),
 ];
 
@@ -63,18 +63,29 @@ pub(crate) fn run(
     if scenes.is_empty() {
         scenes = Scene::usual();
     }
-    let tools = if scenes.iter().any(|scene| scene.needs_lab()) {
-        Some(tools::prepare(workspace, installing)?)
-    } else {
-        None
-    };
-    let tests = Tests::compile(workspace, installing, &scenes, tools.as_ref())?;
+    let kernels = kernel::chosen(&arguments.kernels);
     let mut report = Report::default();
-    for choice in kernel::chosen(&arguments.kernels) {
-        let kernel = Kernel::get(workspace, installing, choice)?;
-        say(&format!("Linux {}:", kernel.release));
-        let machine = Machine::prepare(workspace, &kernel)?;
-        report.add(&kernel, machine.run(&tests, &scenes)?);
+    for architecture in [Architecture::Amd64, Architecture::Arm64] {
+        let mut kernels = kernels
+            .iter()
+            .filter(|choice| choice.architecture() == architecture)
+            .peekable();
+        if kernels.peek().is_none() {
+            continue;
+        }
+        let emulator = match architecture {
+            Architecture::Amd64 => ("qemu-system-x86_64", "qemu-system-x86"),
+            Architecture::Arm64 => ("qemu-system-aarch64", "qemu-system-arm"),
+        };
+        apt::require_programs(workspace, installing, &[emulator], "virtual machines")?;
+        let tests = Tests::compile(workspace, installing, &scenes, architecture)?;
+        for choice in kernels {
+            let kernel = Kernel::get(workspace, installing, *choice)?;
+            say(&format!("Linux {}:", kernel.release));
+            let userland = Userland::get(workspace, installing, &kernel)?;
+            let machine = Machine::prepare(workspace, &kernel, userland)?;
+            report.add(&kernel, machine.run(&tests, &scenes)?);
+        }
     }
     report.print();
     report.verdict()

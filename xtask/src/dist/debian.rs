@@ -66,8 +66,16 @@ pub(crate) fn build(
         changelog(layout, version, &maintainer)?,
     )?;
 
+    let mut buildpackage = program("dpkg-buildpackage");
+    if !layout.architecture.is_native() {
+        fs::write(debian.join("shlibs.local"), libraries(layout)?)?;
+        // Where gcc for this architecture has them; debian/rules reads it.
+        let place = format!("/usr/{}-linux-gnu/lib", layout.architecture.linux());
+        buildpackage.env("FOREIGN_LIBRARIES", place);
+    }
     let log = output(
-        program("dpkg-buildpackage")
+        buildpackage
+            .args(["--host-arch", layout.architecture.debian()])
             .args([
                 "--build=binary",
                 "--unsigned-changes",
@@ -84,6 +92,31 @@ pub(crate) fn build(
     let work = layout.folder.parent().context("below work")?;
     fs::write(work.join("dpkg-buildpackage.log"), log)?;
     find(work, version)
+}
+
+/// debian/shlibs.local: which package has the libraries that the command is linked to. dpkg knows
+/// that of its own architecture alone. The C library has to be as new as the latest of its versions
+/// that the command names.
+fn libraries(layout: &Layout) -> anyhow::Result<String> {
+    let symbols = output(
+        program("readelf")
+            .args(["--wide", "--version-info"])
+            .arg(layout.binary()),
+    )?;
+    let version = symbols
+        .split("GLIBC_")
+        .skip(1)
+        .filter_map(|text| {
+            let (major, rest) = text.split_once('.')?;
+            let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+            Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
+        })
+        .max();
+    let (major, minor) = version.context("the command names no version of the C library")?;
+    Ok(format!(
+        "libc 6 libc6 (>= {major}.{minor})\nld-linux-aarch64 1 libc6 (>= {major}.{minor})\nlibm 6 \
+         libc6 (>= {major}.{minor})\nlibgcc_s 1 libgcc-s1 (>= 3.0)\n"
+    ))
 }
 
 fn find(work: &Path, version: &Version) -> anyhow::Result<Built> {

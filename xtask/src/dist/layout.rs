@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 
 use super::{
+    architecture::Architecture,
     reproducible::{epoch, files},
     third_party,
 };
@@ -28,18 +29,28 @@ const SHELLS: [(&str, &str); 3] = [
 pub(crate) struct Layout {
     /// `.../ftp-nat-VERSION`, with everything in it.
     pub(crate) folder: PathBuf,
+    /// For which machines it is.
+    pub(crate) architecture: Architecture,
     /// The time of every file, in seconds since 1970.
     pub(crate) epoch: u64,
 }
 
 impl Layout {
     /// Lays out everything in a new folder below `work`, which is emptied.
-    pub(crate) fn make(workspace: &Workspace, work: &Path, binary: &Path) -> anyhow::Result<Self> {
+    /// `binary` is shipped; `native` is the same for this machine, and is asked what it says of itself.
+    pub(crate) fn make(
+        workspace: &Workspace,
+        work: &Path,
+        architecture: Architecture,
+        binary: &Path,
+        native: &Path,
+    ) -> anyhow::Result<Self> {
         if work.exists() {
             fs::remove_dir_all(work).with_context(|| format!("cannot empty {}", work.display()))?;
         }
         let layout = Self {
             folder: work.join(format!("ftp-nat-{}", env!("CARGO_PKG_VERSION"))),
+            architecture,
             epoch: epoch(workspace)?,
         };
         let packaging = workspace.root.join("packaging");
@@ -67,7 +78,7 @@ impl Layout {
             layout.folder.join("third-party.txt"),
             third_party::licences(workspace)?,
         )?;
-        layout.ask_the_program(binary)?;
+        layout.ask_the_program(native)?;
         Ok(layout)
     }
 
@@ -112,7 +123,7 @@ impl Layout {
     /// Packs everything for those who have no dpkg.
     pub(crate) fn tarball(&self, dist: &Path) -> anyhow::Result<PathBuf> {
         let name = self.folder.file_name().context("the folder has a name")?;
-        let arch = std::env::consts::ARCH;
+        let arch = self.architecture.linux();
         let result = dist.join(format!("{}-linux-{arch}.tar.gz", name.to_string_lossy()));
         run(program("tar")
             .args(["--create", "--use-compress-program", "gzip -9n"])

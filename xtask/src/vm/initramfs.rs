@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 
 use super::kernel::Kernel;
-use crate::command::{output, program, run};
+use crate::command::{program, run};
 
 /// What a machine needs to reach its root: the bus, the file system over it, and the layer that
 /// takes what is written.
@@ -20,12 +20,12 @@ const MODULES: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
 const INIT: &str = include_str!("init.sh");
 
 /// Makes the archive in `folder` and gives its path.
-pub(super) fn make(folder: &Path, kernel: &Kernel) -> anyhow::Result<PathBuf> {
+pub(super) fn make(folder: &Path, kernel: &Kernel, busybox: &Path) -> anyhow::Result<PathBuf> {
     let root = folder.join("initramfs");
     for place in ["bin", "dev", "modules", "mnt", "proc", "sys"] {
         fs::create_dir_all(root.join(place))?;
     }
-    fs::copy(busybox()?, root.join("bin/busybox")).context("cannot copy busybox")?;
+    fs::copy(busybox, root.join("bin/busybox")).context("cannot copy busybox")?;
     let mut order = String::new();
     for file in kernel.modules(&MODULES)? {
         let name = file.file_name().context("a module without a name")?;
@@ -54,10 +54,4 @@ pub(super) fn make(folder: &Path, kernel: &Kernel) -> anyhow::Result<PathBuf> {
         .current_dir(&root)
         .stdout(File::create(&archive)?))?;
     Ok(archive)
-}
-
-/// Where the statically linked busybox is.
-fn busybox() -> anyhow::Result<PathBuf> {
-    let path = output(program("sh").args(["-c", "command -v busybox"]))?;
-    Ok(PathBuf::from(path.trim()))
 }

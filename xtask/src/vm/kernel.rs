@@ -10,7 +10,9 @@ use clap::ValueEnum;
 
 use crate::{
     apt::{self, Installing},
+    arm64::Packages,
     command::{output, program, run},
+    dist::Architecture,
     progress::step,
     workspace::Workspace,
 };
@@ -30,13 +32,22 @@ pub(crate) enum Choice {
     /// The real-time variant of 6.12
     #[value(name = "6.12-rt")]
     V6_12Rt,
+    /// Debian 12's own for 64-bit Arm
+    #[value(name = "arm64")]
+    Arm64,
     /// Each of them
     All,
 }
 
 impl Choice {
     /// All kernels that can be named.
-    const KERNELS: [Self; 4] = [Self::V6_1, Self::V6_12, Self::V6_1Rt, Self::V6_12Rt];
+    const KERNELS: [Self; 5] = [
+        Self::V6_1,
+        Self::V6_12,
+        Self::V6_1Rt,
+        Self::V6_12Rt,
+        Self::Arm64,
+    ];
 
     /// Its name on the command line.
     pub(crate) fn name(self) -> String {
@@ -51,7 +62,21 @@ impl Choice {
             Self::V6_12 => ("linux-image-6.12.", "-amd64"),
             Self::V6_1Rt => ("linux-image-6.1.", "-rt-amd64"),
             Self::V6_12Rt => ("linux-image-6.12.", "-rt-amd64"),
+            Self::Arm64 => ("linux-image-6.1.", "-arm64"),
         }
+    }
+
+    /// The machines that it is for.
+    pub(super) const fn architecture(self) -> Architecture {
+        match self {
+            Self::Arm64 => Architecture::Arm64,
+            _ => Architecture::Amd64,
+        }
+    }
+
+    /// Whether it is 6.1, which has no TCX and does not say who sends XDP's frames.
+    pub(super) const fn is_6_1(self) -> bool {
+        matches!(self, Self::V6_1 | Self::V6_1Rt | Self::Arm64)
     }
 }
 
@@ -89,22 +114,16 @@ impl Kernel {
     ) -> anyhow::Result<Self> {
         let root = workspace.target.join("vm/kernels").join(choice.name());
         if !root.is_dir() {
-            if installing == Installing::Forbidden {
-                bail!(
-                    "Linux {} is not unpacked in {}, and --no-install forbids downloading it",
-                    choice.name(),
-                    workspace.relative(&root)
-                );
+            match choice.architecture() {
+                Architecture::Amd64 => unpack(workspace, installing, choice, &root)?,
+                Architecture::Arm64 => {
+                    let packages = Packages::new(workspace, installing);
+                    let package = newest(choice, &packages.names(choice.package().0)?, |name| {
+                        packages.offers(name)
+                    })?;
+                    packages.unpack(&[&package], false, &root, list_modules)?;
+                }
             }
-            apt::update_once(workspace);
-            let package = newest(choice)?;
-            step(
-                &format!(
-                    "unpacking into {} (nothing is installed): {package}",
-                    workspace.relative(&root)
-                ),
-                || download(&package, &root),
-            )?;
         }
         let release = only_entry(&root.join("lib/modules"))?;
         Ok(Self {
@@ -152,62 +171,84 @@ impl Kernel {
     }
 }
 
-/// The newest package of a kernel, by Debian's own order of versions.
-fn newest(choice: Choice) -> anyhow::Result<String> {
+/// The newest package of a kernel, by Debian's own order of versions, among `names`. A name may be
+/// known only because another package mentions it: `offers` says whether it can be had.
+fn newest(choice: Choice, names: &str, offers: impl Fn(&str) -> bool) -> anyhow::Result<String> {
     let (begin, end) = choice.package();
-    let names = output(program("apt-cache").args(["pkgnames", begin]))?;
     let mut packages: Vec<(Vec<u32>, &str)> = names
         .lines()
-        .filter_map(|name| {
-            let version = name.strip_prefix(begin)?.strip_suffix(end)?;
-            // "0-56" and "117+deb12"; a word in it is another variant: "0-56-cloud".
-            let words = version.split(['.', '-', '+']);
-            let (numbers, others): (Vec<_>, Vec<_>) =
-                words.partition(|word| word.parse::<u32>().is_ok());
-            others.iter().all(|word| word.starts_with("deb")).then(|| {
-                (
-                    numbers.iter().filter_map(|it| it.parse().ok()).collect(),
-                    name,
-                )
-            })
-        })
+        .filter_map(|name| Some((version(name.strip_prefix(begin)?.strip_suffix(end)?)?, name)))
         .collect();
     packages.sort();
     packages
         .iter()
         .rev()
         .map(|(_, name)| (*name).to_owned())
-        // A name may be known only because another package mentions it.
-        .find(|name| apt::offers(name))
+        .find(|name| offers(name))
         .with_context(|| {
             format!("apt offers no package {begin}*{end}: Debian 12's sources have them")
         })
 }
 
-/// Unpacks `package` into `root`, which appears only when it is complete.
-fn download(package: &str, root: &Path) -> anyhow::Result<()> {
-    let partial = root.with_extension("partial");
-    if partial.exists() {
-        fs::remove_dir_all(&partial)?;
+/// The numbers of a version, "0-56" or "117+deb12". None for a word that is another variant's, as in
+/// "0-56-cloud".
+fn version(text: &str) -> Option<Vec<u32>> {
+    let (numbers, others): (Vec<_>, Vec<_>) = text
+        .split(['.', '-', '+'])
+        .partition(|word| word.parse::<u32>().is_ok());
+    let is_plain = others.iter().all(|word| word.starts_with("deb"));
+    is_plain.then(|| numbers.iter().filter_map(|it| it.parse().ok()).collect())
+}
+
+/// Downloads the newest package of a kernel for this machine's architecture and unpacks it into
+/// `root`, which appears only when it is complete.
+fn unpack(
+    workspace: &Workspace,
+    installing: Installing,
+    choice: Choice,
+    root: &Path,
+) -> anyhow::Result<()> {
+    if installing == Installing::Forbidden {
+        bail!(
+            "Linux {} is not unpacked in {}, and --no-install forbids downloading it",
+            choice.name(),
+            workspace.relative(root)
+        );
     }
-    fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
-    output(
-        program("apt-get")
-            .args(["-o", "Acquire::Retries=3", "download", package])
-            .current_dir(&partial),
-    )?;
-    let archive = partial.join(only_entry(&partial)?);
-    run(program("dpkg-deb")
-        .arg("--extract")
-        .arg(&archive)
-        .arg(&partial))?;
-    fs::remove_file(&archive)?;
-    let release = only_entry(&partial.join("lib/modules"))?;
-    run(program("depmod")
-        .arg("--basedir")
-        .arg(&partial)
-        .arg(&release))?;
-    fs::rename(&partial, root).with_context(|| format!("cannot make {}", root.display()))
+    apt::update_once(workspace);
+    let names = output(program("apt-cache").args(["pkgnames", choice.package().0]))?;
+    let package = newest(choice, &names, apt::offers)?;
+    let what = format!(
+        "unpacking into {} (nothing is installed): {package}",
+        workspace.relative(root)
+    );
+    step(&what, || {
+        let partial = root.with_extension("partial");
+        if partial.exists() {
+            fs::remove_dir_all(&partial)?;
+        }
+        fs::create_dir_all(&partial)
+            .with_context(|| format!("cannot make {}", partial.display()))?;
+        output(
+            program("apt-get")
+                .args(["-o", "Acquire::Retries=3", "download", &package])
+                .current_dir(&partial),
+        )?;
+        let archive = partial.join(only_entry(&partial)?);
+        run(program("dpkg-deb")
+            .arg("--extract")
+            .arg(&archive)
+            .arg(&partial))?;
+        fs::remove_file(&archive)?;
+        list_modules(&partial)?;
+        fs::rename(&partial, root).with_context(|| format!("cannot make {}", root.display()))
+    })
+}
+
+/// Writes down which module needs which: the package's own script would do so.
+fn list_modules(root: &Path) -> anyhow::Result<()> {
+    let release = only_entry(&root.join("lib/modules"))?;
+    run(program("depmod").arg("--basedir").arg(root).arg(&release))
 }
 
 /// The name of the one file or folder in `folder`.
@@ -223,4 +264,20 @@ fn only_entry(folder: &Path) -> anyhow::Result<String> {
         );
     };
     Ok(entry.file_name().to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_kernel_of_a_kind_is_chosen() {
+        let names = "linux-image-6.1.0-9-amd64\nlinux-image-6.1.0-56-amd64\n\
+                     linux-image-6.1.0-57-amd64\nlinux-image-6.1.0-58-cloud-amd64\n\
+                     linux-image-6.1.0-59-rt-amd64\nlinux-image-6.1.0-60-amd64-unsigned";
+        let all = |choice| newest(choice, names, |name| !name.contains("-57-")).unwrap();
+        assert_eq!(all(Choice::V6_1), "linux-image-6.1.0-56-amd64");
+        assert_eq!(all(Choice::V6_1Rt), "linux-image-6.1.0-59-rt-amd64");
+        assert!(newest(Choice::V6_12, names, |_| true).is_err());
+    }
 }

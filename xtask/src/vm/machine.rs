@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -16,9 +17,11 @@ use super::{
     report::{Ended, Outcome},
     scene::Scene,
     tests::Tests,
+    userland::Userland,
 };
 use crate::{
     command::program,
+    dist::Architecture,
     progress::{say, step},
     workspace::Workspace,
 };
@@ -41,6 +44,7 @@ pub(super) struct Machine<'k> {
     kernel: &'k Kernel,
     /// What it has of its own: its archive, and the folder it shares with the machine.
     folder: PathBuf,
+    userland: Userland,
     initramfs: PathBuf,
     /// Held while the machine exists: the folder is one machine's.
     _lock: File,
@@ -52,7 +56,11 @@ impl<'k> Machine<'k> {
     /// # Errors
     ///
     /// When a machine of this kernel exists already in this checkout, or a program fails.
-    pub(super) fn prepare(workspace: &Workspace, kernel: &'k Kernel) -> anyhow::Result<Self> {
+    pub(super) fn prepare(
+        workspace: &Workspace,
+        kernel: &'k Kernel,
+        userland: Userland,
+    ) -> anyhow::Result<Self> {
         let machines = workspace.target.join("vm");
         let folder = machines.join(kernel.choice.name());
         let lock = File::create(machines.join(format!("{}.lock", kernel.choice.name())))?;
@@ -66,10 +74,11 @@ impl<'k> Machine<'k> {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(folder.join("shared"))?;
-        let initramfs = initramfs::make(&folder, kernel)?;
+        let initramfs = initramfs::make(&folder, kernel, &userland.busybox)?;
         Ok(Self {
             kernel,
             folder,
+            userland,
             initramfs,
             _lock: lock,
         })
@@ -96,8 +105,13 @@ impl<'k> Machine<'k> {
         fs::write(
             shared.join("main.sh"),
             format!(
-                "VM_MODULES='{}'\n{MAIN}",
-                self.kernel.root.join("lib/modules").display()
+                "VM_MODULES='{}'\nVM_FOLDER='{}'\n{MAIN}",
+                self.kernel.root.join("lib/modules").display(),
+                self.userland
+                    .folder
+                    .as_deref()
+                    .unwrap_or(Path::new(""))
+                    .display()
             ),
         )?;
         let mut qemu = Running::start(&mut self.qemu(&shared)?)?;
@@ -148,11 +162,21 @@ impl<'k> Machine<'k> {
         Ok(outcomes)
     }
 
-    fn qemu(&self, shared: &Path) -> anyhow::Result<std::process::Command> {
+    fn qemu(&self, shared: &Path) -> anyhow::Result<Command> {
         // It ends with this process, however that ends.
         let mut qemu = program("setpriv");
-        qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
-            .args(["-machine", "q35,accel=tcg", "-cpu", "max"])
+        qemu.args(["--pdeathsig", "KILL", "--"]);
+        let (emulator, machine, processor, console) = match self.kernel.choice.architecture() {
+            Architecture::Amd64 => ("qemu-system-x86_64", "q35,accel=tcg", "max", "ttyS0"),
+            Architecture::Arm64 => (
+                "qemu-system-aarch64",
+                "virt,accel=tcg",
+                "cortex-a72",
+                "ttyAMA0",
+            ),
+        };
+        qemu.arg(emulator)
+            .args(["-machine", machine, "-cpu", processor])
             .args(["-smp", "2", "-m", "6000"])
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             .arg("-no-reboot")
@@ -160,20 +184,15 @@ impl<'k> Machine<'k> {
             .arg(self.kernel.image())
             .arg("-initrd")
             .arg(&self.initramfs)
-            .args(["-append", "console=ttyS0 panic=-1 rdinit=/init"])
+            .arg("-append")
+            .arg(format!("console={console} panic=-1 rdinit=/init"))
             .arg("-serial")
-            .arg(format!("file:{}", self.console().display()))
-            .args([
-                "-fsdev",
-                "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
-            ])
-            .args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=root"])
-            .arg("-fsdev")
-            .arg(format!(
-                "local,id=vm,path={},security_model=none",
-                shared.to_str().context("a path that is not UTF-8")?
-            ))
-            .args(["-device", "virtio-9p-pci,fsdev=vm,mount_tag=vm"]);
+            .arg(format!("file:{}", self.console().display()));
+        share(&mut qemu, "root", &self.userland.root, "readonly=on")?;
+        share(&mut qemu, "vm", shared, "readonly=off")?;
+        if let Some(folder) = &self.userland.folder {
+            share(&mut qemu, "folder", folder, "readonly=on")?;
+        }
         for pair in 0..CARD_PAIRS {
             for end in 0..2 {
                 qemu.arg("-netdev")
@@ -227,4 +246,18 @@ impl<'k> Machine<'k> {
         let tail = lines[lines.len().saturating_sub(15)..].join("\n  ");
         format!("  {tail}\n(all of it: {})", self.console().display())
     }
+}
+
+/// Lets the machine see a folder, as the 9p mount of this name.
+fn share(qemu: &mut Command, name: &str, folder: &Path, how: &str) -> anyhow::Result<()> {
+    let folder = folder.to_str().context("a path that is not UTF-8")?;
+    // A comma ends an option's value unless it is doubled.
+    let folder = folder.replace(',', ",,");
+    qemu.arg("-fsdev")
+        .arg(format!(
+            "local,id={name},path={folder},security_model=none,multidevs=remap,{how}"
+        ))
+        .arg("-device")
+        .arg(format!("virtio-9p-pci,fsdev={name},mount_tag={name}"));
+    Ok(())
 }

@@ -9,6 +9,10 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t devpts devpts /dev/pts
 mkdir -p /run/netns
 mount -t bpf bpf /sys/fs/bpf
+if [ -n "$VM_FOLDER" ]; then
+    mkdir -p "$VM_FOLDER"
+    mount -t 9p -o ro,cache=loose,trans=virtio,version=9p2000.L,msize=512000 folder "$VM_FOLDER"
+fi
 mount --bind "$VM_MODULES" /lib/modules
 ip link set lo up
 # Nobody here loads modules for what is plugged in.

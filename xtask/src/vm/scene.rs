@@ -77,7 +77,7 @@ impl Scene {
             Self::Impaired => &["--ignored"],
             // TCX came with Linux 6.6. Before 6.3 no veth can be known to send XDP's frames: there
             // network cards show XDP.
-            Self::Gateway if matches!(kernel, Choice::V6_1 | Choice::V6_1Rt) => &[
+            Self::Gateway if kernel.is_6_1() => &[
                 "--skip",
                 "what_tcx_attached",
                 "--skip",

@@ -1,18 +1,21 @@
 //! The test programs, compiled here and run in the machines.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
 
 use anyhow::{Context as _, bail};
-use ftp_nat_tests::tools::Tools;
+use ftp_nat_tests::{server::Kind, tools::Tools};
 use serde_json::Value;
 
 use super::{kernel::Choice, scene::Scene};
 use crate::{
     apt::Installing,
-    build::OBJECT_VARIABLE,
+    arm64,
+    build::{self, OBJECT_VARIABLE},
     command::{cargo, output},
+    dist::Architecture,
     ebpf,
     progress::step,
+    tools,
     workspace::Workspace,
 };
 
@@ -23,24 +26,37 @@ pub(super) struct Tests {
 }
 
 impl Tests {
-    /// Builds the eBPF object and compiles the test programs of `scenes`.
+    /// Builds the eBPF object, compiles the test programs of `scenes` for machines of this
+    /// architecture, and gets ready what they run.
     pub(super) fn compile(
         workspace: &Workspace,
         installing: Installing,
         scenes: &[Scene],
-        tools: Option<&Tools>,
+        architecture: Architecture,
     ) -> anyhow::Result<Self> {
         let object = ebpf::build(workspace, installing, ebpf::Crate::Datapath)?;
         let mut variables = vec![(OBJECT_VARIABLE.to_owned(), object)];
-        for (name, path) in tools.iter().flat_map(|tools| tools.variables()) {
-            variables.push((name.to_owned(), path.to_owned()));
+        if scenes.iter().any(|scene| scene.needs_lab()) {
+            let tools = match architecture {
+                Architecture::Amd64 => tools::prepare(workspace, installing)?,
+                Architecture::Arm64 => tools_for_arm64(workspace, installing)?,
+            };
+            for (name, path) in tools.variables() {
+                variables.push((name.to_owned(), path.to_owned()));
+            }
         }
-        let mut cargo = cargo();
+        let mut cargo = match architecture {
+            Architecture::Amd64 => {
+                let mut cargo = cargo();
+                cargo.arg("test").env("CARGO_TARGET_DIR", &workspace.target);
+                cargo
+            }
+            Architecture::Arm64 => arm64::Compiler::get(workspace, installing)?.cargo("test", &[]),
+        };
         cargo
-            .args(["test", "--no-run", "--quiet", "--locked"])
+            .args(["--no-run", "--quiet", "--locked"])
             .args(["--package", "ftp-nat-tests", "--message-format", "json"])
             .current_dir(&workspace.root)
-            .env("CARGO_TARGET_DIR", &workspace.target)
             .envs(variables.iter().cloned());
         let mut names: Vec<_> = scenes.iter().map(|scene| scene.program()).collect();
         names.sort_unstable();
@@ -48,7 +64,10 @@ impl Tests {
         for name in &names {
             cargo.args(["--test", name]);
         }
-        let messages = step("compiling the tests", || output(&mut cargo))?;
+        let messages = step(
+            &format!("compiling the tests for {}", architecture.debian()),
+            || output(&mut cargo),
+        )?;
         let programs: BTreeMap<_, _> = messages.lines().filter_map(executable).collect();
         for name in names {
             if !programs.contains_key(name) {
@@ -76,6 +95,23 @@ impl Tests {
         command.push_str(" --test-threads 1");
         Ok(command)
     }
+}
+
+/// The lab's programs for arm64. Of the servers vsftpd: the scenes need no other.
+fn tools_for_arm64(workspace: &Workspace, installing: Installing) -> anyhow::Result<Tools> {
+    let servers = workspace.target.join("arm64/servers");
+    fs::create_dir_all(&servers)?;
+    let vsftpd = Kind::Vsftpd;
+    arm64::Packages::new(workspace, installing).unpack(
+        vsftpd.packages(),
+        false,
+        &servers.join(vsftpd.name()),
+        |_| Ok(()),
+    )?;
+    Ok(Tools {
+        servers,
+        binary: build::for_arm64(workspace, installing)?,
+    })
 }
 
 /// The name and the file of a test program, from one of Cargo's messages.

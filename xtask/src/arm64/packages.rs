@@ -1,0 +1,183 @@
+//! Debian's arm64 packages, by lists of their own: neither dpkg's architectures nor apt's lists of
+//! this machine are changed.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    apt::{self, Installing},
+    command::{output, program},
+    progress::step,
+    workspace::Workspace,
+};
+
+/// As `dpkg-deb --extract`, but that a link to a folder stays what it is.
+const EXTRACT: &str = "dpkg-deb --fsys-tarfile \"$1\" | \
+                       tar --extract --keep-directory-symlink --directory \"$2\"";
+
+/// What apt offers for arm64.
+pub(crate) struct Packages<'w> {
+    workspace: &'w Workspace,
+    /// The folder with apt's lists, what it has downloaded, and a list of installed packages that
+    /// is empty.
+    state: PathBuf,
+    installing: Installing,
+}
+
+impl<'w> Packages<'w> {
+    /// Nothing is fetched before something is asked for.
+    pub(crate) fn new(workspace: &'w Workspace, installing: Installing) -> Self {
+        Self {
+            workspace,
+            state: workspace.target.join("arm64/apt"),
+            installing,
+        }
+    }
+
+    /// Unpacks `packages`, and what they depend on if `with_dependencies`, into `folder`, unless it is
+    /// there; it appears only when it is complete. `finish` has the last word on what is in it.
+    ///
+    /// # Errors
+    ///
+    /// When a package cannot be had, or may not be downloaded.
+    pub(crate) fn unpack(
+        &self,
+        packages: &[&str],
+        with_dependencies: bool,
+        folder: &Path,
+        finish: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        self.update_once()?;
+        step(
+            &format!(
+                "unpacking arm64 packages into {} (nothing is installed): {}",
+                self.workspace.relative(folder),
+                packages.join(" ")
+            ),
+            || {
+                let partial = folder.with_extension("partial");
+                if partial.exists() {
+                    fs::remove_dir_all(&partial)?;
+                }
+                let archives = self.archives();
+                if archives.exists() {
+                    fs::remove_dir_all(&archives)?;
+                }
+                fs::create_dir_all(archives.join("partial"))?;
+                fs::create_dir_all(&partial)?;
+                merge_usr(&partial)?;
+                if with_dependencies {
+                    output(
+                        self.apt("apt-get")
+                            .args(["install", "--yes", "--download-only"])
+                            .args(packages),
+                    )?;
+                } else {
+                    output(
+                        self.apt("apt-get")
+                            .arg("download")
+                            .args(packages)
+                            .current_dir(&archives),
+                    )?;
+                }
+                for archive in fs::read_dir(&archives)? {
+                    let archive = archive?.path();
+                    if archive.extension().is_some_and(|end| end == "deb") {
+                        output(
+                            program("sh")
+                                .args(["-c", EXTRACT, "sh"])
+                                .args([&archive, &partial]),
+                        )?;
+                    }
+                }
+                fs::remove_dir_all(&archives)?;
+                finish(&partial)?;
+                fs::rename(&partial, folder)
+                    .with_context(|| format!("cannot make {}", folder.display()))
+            },
+        )
+    }
+
+    /// The names of all packages that begin with `begin`.
+    ///
+    /// # Errors
+    ///
+    /// When the lists cannot be fetched.
+    pub(crate) fn names(&self, begin: &str) -> anyhow::Result<String> {
+        self.update_once()?;
+        output(self.apt("apt-cache").args(["pkgnames", begin]))
+    }
+
+    /// Whether there is a version of a package to download.
+    pub(crate) fn offers(&self, package: &str) -> bool {
+        apt::has_candidate(&mut self.apt("apt-cache"), package)
+    }
+
+    /// Fetches the lists, unless they are there.
+    fn update_once(&self) -> anyhow::Result<()> {
+        let done = self.state.join("updated");
+        if done.exists() {
+            return Ok(());
+        }
+        if !apt::available() {
+            bail!("arm64 takes Debian's packages, and this machine has no apt");
+        }
+        if self.installing == Installing::Forbidden {
+            bail!("arm64 takes Debian's packages, and --no-install forbids fetching them");
+        }
+        fs::create_dir_all(self.state.join("lists/partial"))?;
+        fs::write(self.state.join("status"), "")?;
+        step("apt-get update, arm64's lists", || {
+            output(self.apt("apt-get").arg("update"))
+        })?;
+        Ok(fs::write(done, "")?)
+    }
+
+    fn archives(&self) -> PathBuf {
+        self.state.join("cache/archives")
+    }
+
+    /// A program of apt that knows arm64 and nothing of this machine but where packages come from.
+    fn apt(&self, name: &str) -> Command {
+        let mut apt = program(name);
+        for option in [
+            "APT::Architecture=arm64",
+            "APT::Architectures=arm64",
+            "APT::Install-Recommends=false",
+            "Acquire::Retries=3",
+            // The folder may be where apt's own user cannot write.
+            "APT::Sandbox::User=root",
+        ] {
+            apt.args(["-o", option]);
+        }
+        for (option, place) in [
+            ("Dir::State", ""),
+            ("Dir::State::lists", "lists"),
+            ("Dir::State::status", "status"),
+            ("Dir::Cache", "cache"),
+        ] {
+            let mut value = OsString::from(format!("{option}="));
+            value.push(self.state.join(place));
+            apt.arg("-o").arg(value);
+        }
+        apt
+    }
+}
+
+/// The folders of a merged /usr, as Debian has them since 12: packages have files in both.
+fn merge_usr(root: &Path) -> anyhow::Result<()> {
+    for place in ["bin", "sbin", "lib"] {
+        fs::create_dir_all(root.join("usr").join(place))?;
+        std::os::unix::fs::symlink(format!("usr/{place}"), root.join(place))?;
+    }
+    Ok(())
+}
