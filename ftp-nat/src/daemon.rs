@@ -4,26 +4,32 @@ mod answer;
 mod audit;
 mod event_bus;
 mod event_log;
+mod flood;
 mod network_changes;
 mod occurrence;
 mod reconciler;
+mod reconciler_thread;
 mod ring;
 mod sweep;
 mod sweeper;
+mod systemd;
 
-use std::{sync::Arc, time::Duration};
+use std::{fs::File, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
 use log::{info, warn};
 use sd_notify::NotifyState;
 use tokio::{
-    runtime::Builder,
+    runtime::{Builder, Handle},
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch as latest},
-    time::{interval, sleep},
+    time::interval,
 };
 
-use self::{reconciler::Reconciler, ring::Ring, sweep::lifetime::Lifetimes};
+use self::{
+    occurrence::Detail, reconciler::Reconciler, reconciler_thread::ReconcilerThread, ring::Ring,
+    sweep::lifetime::Lifetimes, systemd::notify,
+};
 use crate::{
     config::{self, Config, Datapath, RunArgs},
     datapath::{
@@ -33,12 +39,14 @@ use crate::{
         pins::{Gateway, Pins},
     },
     ipc::{
-        lock,
-        message::{Hello, Reloaded},
+        lock::{self, Guard},
+        message::Hello,
+        runtime_dir::RuntimeDir,
+        trust::Trust,
     },
     kernel::{bpffs, clock::Clock, network::Network, privileges, realtime, requirements},
     metrics,
-    output::failure::Failure,
+    output::{failure::Failure, logging},
     policy::{self, Obstacle, Policy},
 };
 
@@ -51,6 +59,8 @@ struct Attached {
     clock: Clock,
     /// Whether its pins end with this process.
     is_private: bool,
+    /// The lock on the folder of its pins.
+    pins_lock: File,
 }
 
 /// `ftp-nat run`.
@@ -73,8 +83,11 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(args.clone(), config, network, policy))?;
-    Ok(())
+    let served = runtime.block_on(serve(args.clone(), config, network, policy));
+    // A sweep that is under way is not waited for.
+    runtime.shutdown_background();
+    logging::flush();
+    Ok(served?)
 }
 
 /// The policy, when nothing stands in its way but what may be waited for.
@@ -104,8 +117,9 @@ async fn serve(
     policy: Policy,
 ) -> anyhow::Result<()> {
     // Everything that can be refused is tried before anything is attached.
-    let trust = lock::Trust::of(&config.state_dir);
-    let names = lock::take(config.wan.iter().map(|wan| wan.value.as_str()), trust)?;
+    let trust = Trust::of(&config.state_dir);
+    let wans = config.wan.iter().map(|wan| wan.value.as_str());
+    let mut guards = lock::take(&RuntimeDir::here()?, wans, trust)?;
     let listener = match &config.metrics_listen {
         Some(address) => Some((address.value, metrics::http::listen(address.value)?)),
         None => None,
@@ -125,10 +139,12 @@ async fn serve(
         policy,
         clock,
         is_private,
+        pins_lock: _pins_lock,
     } = start(config, &network, policy)?;
     let ring = Ring::new(maps::events(&gateway)?)?;
     // Before any other thread is started: each has its own.
     privileges::drop_surplus();
+    logging::detach()?;
     let audit = audit.map(audit::Opened::start).transpose()?;
 
     for warning in &policy.warnings {
@@ -146,12 +162,20 @@ async fn serve(
         Arc::clone(&bus),
     );
     let source = metrics::Source::new(Arc::clone(&maps), sweeps, losses);
-    let mut orders = answer::start(names, &hello(&config, &gateway), &bus)?;
+    let listeners = guards
+        .iter()
+        .map(Guard::listener)
+        .collect::<Result<_, _>>()
+        .context("cannot copy the descriptor of the daemon's socket")?;
+    let mut orders = answer::start(listeners, &hello(&config, &gateway), &bus)?;
     let (end, ended) = oneshot::channel::<()>();
     let publishing = tokio::spawn(publish_events(ring, Arc::clone(&bus), ended));
+    for guard in &mut guards {
+        guard.set_ready().context("cannot write the lock file")?;
+    }
     ready(&config, &gateway, &network)?;
     trim();
-    let mut reconciler = Reconciler {
+    let reconciler = Reconciler {
         args,
         config,
         gateway,
@@ -159,25 +183,21 @@ async fn serve(
         clock,
         policies,
         lifetimes,
-        metrics: reconciler::Scraped::start(source, listener),
+        metrics: reconciler::Scraped::start(source, Handle::current(), listener),
         reported,
         last_duration: Duration::ZERO,
         has_leftovers: false,
     };
-    let stopped = run_until_stopped(
-        &mut reconciler,
-        &mut changes,
-        &mut signals,
-        &mut orders,
-        &bus,
-    )
-    .await;
+    let reconciler = ReconcilerThread::start(reconciler, Arc::clone(&bus))?;
+    let stopped =
+        run_until_stopped(&reconciler, &mut changes, &mut signals, &mut orders, &bus).await;
+    notify(&[NotifyState::Stopping]);
+    reconciler.stop();
     drop(end);
     publishing
         .await
         .context("the task that publishes events failed")?;
     stopped?;
-    notify(&[NotifyState::Stopping]);
     if let Some(audit) = bus.audit() {
         audit.finish();
     }
@@ -200,23 +220,24 @@ async fn publish_events(
 ) {
     loop {
         tokio::select! {
-            next = ring.next(|event| bus.publish(event, None)) => if let Err(error) = next {
-                warn!("no more events are occurrence: {error:#}");
+            next = ring.next(|event| bus.publish(event, Detail::None)) => if let Err(error) = next {
+                warn!("no more events are published: {error:#}");
                 return;
             },
             // Its other end is dropped.
             _ = &mut ended => break,
         }
     }
-    ring.drain(|event| bus.publish(event, None));
+    ring.drain(|event| bus.publish(event, Detail::None));
 }
 
-/// How often what waits for old connections is looked at.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the sums of floods are looked for, and whether the reconciler works.
+const TICK: Duration = Duration::from_secs(1);
 
-/// Does what signals, clients and the network ask for, until a signal asks to stop.
+/// Passes on what signals, clients and the network ask for, until a signal asks to stop. Nothing
+/// here waits for anything else.
 async fn run_until_stopped(
-    reconciler: &mut Reconciler,
+    reconciler: &ReconcilerThread,
     changes: &mut network_changes::NetworkChanges,
     signals: &mut Signals,
     orders: &mut mpsc::Receiver<answer::ReloadOrder>,
@@ -224,8 +245,8 @@ async fn run_until_stopped(
 ) -> anyhow::Result<()> {
     // Twice as often as systemd wants to hear of us.
     let watchdog = sd_notify::watchdog_enabled();
-    let mut alive = interval(watchdog.map_or(PRUNE_INTERVAL, |patience| patience / 2));
-    let mut prune = interval(PRUNE_INTERVAL);
+    let mut alive = interval(watchdog.map_or(TICK, |patience| patience / 2));
+    let mut tick = interval(TICK);
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -233,43 +254,24 @@ async fn run_until_stopped(
                     info!("stopping: {signal}");
                     return Ok(());
                 }
-                Signalled::Reload => drop(reload(reconciler, bus)),
+                Signalled::Reload => reconciler.reload(None),
             },
-            Some(order) = orders.recv() => {
-                // Whoever asked may have gone.
-                drop(order.send(reload(reconciler, bus)));
+            Some(order) = orders.recv() => reconciler.reload(Some(order)),
+            drained = changes.drain() => {
+                drained.context("lost sight of the network")?;
+                reconciler.network_changed();
             }
-            heard = changes.wait() => {
-                heard.context("lost sight of the network")?;
-                sleep(reconciler.debounce()).await;
-                changes.drain().await.context("lost sight of the network")?;
-                reconciler.reconcile_network();
-            }
-            _ = prune.tick() => {
-                reconciler.prune();
-                bus.flush_summary();
+            _ = tick.tick() => {
+                reconciler.check()?;
+                bus.flush_summaries();
             }
             _ = alive.tick() => {
-                if watchdog.is_some() {
+                if watchdog.is_some() && !reconciler.is_stuck() {
                     notify(&[NotifyState::Watchdog]);
                 }
             }
         }
     }
-}
-
-/// Reads the configuration anew, and tells systemd (sd_notify(3)).
-fn reload(reconciler: &mut Reconciler, bus: &event_bus::EventBus) -> Reloaded {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(_) => notify(&[NotifyState::Reloading]),
-    }
-    let reloaded = reconciler.reload();
-    if let Some(audit) = bus.audit() {
-        audit.reopen();
-    }
-    notify(&[NotifyState::Ready]);
-    reloaded
 }
 
 /// Loads and attaches; what was made is taken back when something fails.
@@ -298,7 +300,7 @@ fn start(config: Config, network: &Network, policy: Policy) -> anyhow::Result<At
         &clock,
         &mut changes,
     ) {
-        Ok(maps) => {
+        Ok((maps, pins_lock)) => {
             if !is_new {
                 info!("took over what was loaded: its connections go on");
             }
@@ -309,6 +311,7 @@ fn start(config: Config, network: &Network, policy: Policy) -> anyhow::Result<At
                 policy,
                 clock,
                 is_private,
+                pins_lock,
             })
         }
         Err(error) => {
@@ -332,8 +335,9 @@ fn bring_up(
     gateway: &Gateway,
     clock: &Clock,
     changes: &mut Changes,
-) -> anyhow::Result<Maps> {
+) -> anyhow::Result<(Maps, File)> {
     gateway.create()?;
+    let pins_lock = gateway.lock()?;
     let with_xdp = config.datapath == Datapath::Xdp;
     load::load(gateway, &config.limits, policy.published.len(), with_xdp)?;
     let maps = Maps::open(gateway)?;
@@ -346,7 +350,7 @@ fn bring_up(
     for slow in attach::mark_fast(gateway, network, &maps)? {
         warn!("{slow}");
     }
-    Ok(maps)
+    Ok((maps, pins_lock))
 }
 
 /// Removes what other versions of ftp-nat have left on our WAN interfaces.
@@ -426,12 +430,6 @@ fn ready(config: &Config, gateway: &Gateway, network: &Network) -> anyhow::Resul
     );
     notify(&[NotifyState::Ready]);
     Ok(())
-}
-
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        warn!("cannot tell systemd: {error}");
-    }
 }
 
 /// Gives back the memory that loading took: the kernel's type information alone is megabytes.

@@ -1,5 +1,5 @@
 //! What may be asked of a running daemon, and its answers: lines of JSON on the socket of its WAN's
-//! name (see [`crate::ipc::lock`]), behind the line in which it says who it is.
+//! name (see [`crate::ipc::connection`]), behind the line in which it says who it is.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -14,8 +14,10 @@ use crate::{
     cli::Selection,
     datapath::pins::Pins,
     ipc::{
-        lock::{self, Trust},
+        connection,
         message::{Hello, Refused, Request},
+        runtime_dir::RuntimeDir,
+        trust::Trust,
     },
     output::failure::Failure,
 };
@@ -37,13 +39,13 @@ pub struct Line {
 /// When there is none.
 pub fn daemons(selection: &Selection) -> Result<Vec<Line>, Failure> {
     let pins = Pins::here(&selection.state_dir)?;
-    let trust = Trust::of(pins.state_dir());
+    let (dir, trust) = (RuntimeDir::here()?, Trust::of(pins.state_dir()));
     let mut lines: Vec<Line> = Vec::new();
-    for wan in lock::held() {
+    for wan in dir.wans() {
         if !selection.wan.is_empty() && !selection.wan.contains(&wan) {
             continue;
         }
-        let Some((hello, stream)) = lock::call(&wan, trust) else {
+        let Some((hello, stream)) = connection::open(&dir, &wan, trust) else {
             continue;
         };
         let is_known = lines.iter().any(|line| line.hello.gateway == hello.gateway);

@@ -9,8 +9,10 @@ use crate::{
         pins::{Gateway, Pins},
     },
     ipc::{
-        lock::{self, Holder, Trust},
+        connection::{Daemon, daemon_of},
         message::Hello,
+        runtime_dir::RuntimeDir,
+        trust::Trust,
     },
     kernel::{clock::Clock, requirements},
     output::failure::Failure,
@@ -24,15 +26,6 @@ pub struct Loaded {
     pub maps: Maps,
     /// The daemon that runs it, if one does.
     pub daemon: Option<Daemon>,
-}
-
-/// A running daemon.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Daemon {
-    /// Its process.
-    pub holder: Holder,
-    /// What it says of itself; none while it is starting.
-    pub hello: Option<Hello>,
 }
 
 /// What is to be shown, and when it was looked at.
@@ -62,7 +55,7 @@ impl View {
             gateways = behind_private_mounts(&pins, &selection.wan)?;
         }
         if gateways.is_empty() {
-            return Err(Failure::NotRunning(nothing(&pins, &selection.wan)));
+            return Err(Failure::NotRunning(nothing(&pins, &selection.wan)?));
         }
         let loaded = gateways
             .into_iter()
@@ -102,11 +95,11 @@ fn gateways(pins: &Pins, wans: &[String]) -> anyhow::Result<Vec<Gateway>> {
 /// its eyes, for as long as it lives.
 fn behind_private_mounts(pins: &Pins, wans: &[String]) -> anyhow::Result<Vec<Gateway>> {
     let mut found: Vec<Gateway> = Vec::new();
-    for (holder, hello) in daemons(pins, wans) {
-        if Path::new(&hello.state_dir) != pins.state_dir() || holder.pid == 0 {
+    for (pid, hello) in daemons(pins, wans)? {
+        if Path::new(&hello.state_dir) != pins.state_dir() {
             continue;
         }
-        for gateway in gateways(&pins.seen_by(holder.pid), wans)? {
+        for gateway in gateways(&pins.seen_by(pid), wans)? {
             if !found.contains(&gateway) {
                 found.push(gateway);
             }
@@ -115,42 +108,46 @@ fn behind_private_mounts(pins: &Pins, wans: &[String]) -> anyhow::Result<Vec<Gat
     Ok(found)
 }
 
-/// The daemons of this network namespace.
-fn daemons(pins: &Pins, wans: &[String]) -> Vec<(Holder, Hello)> {
-    let trust = Trust::of(pins.state_dir());
-    lock::held()
+/// The daemons of this network namespace that answer: process and what it says of itself.
+fn daemons(pins: &Pins, wans: &[String]) -> anyhow::Result<Vec<(u32, Hello)>> {
+    let (dir, trust) = (RuntimeDir::here()?, Trust::of(pins.state_dir()));
+    Ok(dir
+        .wans()
         .into_iter()
         .filter(|wan| wans.is_empty() || wans.contains(wan))
         .filter_map(|wan| {
-            let (holder, hello) = lock::ask(&wan, trust)?;
-            Some((holder, hello?))
+            let daemon = daemon_of(&dir, &wan, trust)?;
+            Some((daemon.pid, daemon.hello()?.clone()))
         })
-        .collect()
+        .collect())
 }
 
-fn nothing(pins: &Pins, wans: &[String]) -> String {
+fn nothing(pins: &Pins, wans: &[String]) -> anyhow::Result<String> {
     let which = if wans.is_empty() {
         String::new()
     } else {
         format!(" for {}", wans.join(", "))
     };
-    let elsewhere = daemons(pins, wans).into_iter().find_map(|(holder, hello)| {
-        (Path::new(&hello.state_dir) != pins.state_dir())
-            .then(|| format!("; {holder} runs one with --state-dir {}", hello.state_dir))
+    let elsewhere = daemons(pins, wans)?.into_iter().find_map(|(pid, hello)| {
+        (Path::new(&hello.state_dir) != pins.state_dir()).then(|| {
+            format!(
+                "; process {pid} runs one with --state-dir {}",
+                hello.state_dir
+            )
+        })
     });
-    format!(
+    Ok(format!(
         "no gateway is loaded{which} in this network namespace, below {}{}",
         pins.state_dir().display(),
         elsewhere.unwrap_or_default()
-    )
+    ))
 }
 
 fn open(gateway: Gateway, trust: Trust) -> anyhow::Result<Loaded> {
     let maps = Maps::open(&gateway)?;
-    let daemon = gateway.wans().iter().find_map(|wan| {
-        let (holder, hello) = lock::ask(wan, trust)?;
-        Some(Daemon { holder, hello })
-    });
+    let dir = RuntimeDir::here()?;
+    let wans = gateway.wans();
+    let daemon = wans.iter().find_map(|wan| daemon_of(&dir, wan, trust));
     Ok(Loaded {
         gateway,
         maps,

@@ -14,6 +14,7 @@ use crate::{
     client::view::{Loaded, View},
     config::value::MssClamp,
     datapath::attach::{self, Attachment, Kind},
+    ipc::connection::Answer,
     kernel::network::Network,
     output::{
         columns::{Columns, Side},
@@ -52,8 +53,29 @@ struct GatewayStatus {
 #[derive(Debug, Serialize)]
 struct DaemonStatus {
     pid: u32,
-    /// None while it is starting.
+    state: DaemonState,
+    /// None while it does not answer.
     version: Option<String>,
+}
+
+/// How a daemon is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum DaemonState {
+    Starting,
+    Running,
+    /// It has been ready, but does not answer.
+    Hanging,
+}
+
+impl From<&Answer> for DaemonState {
+    fn from(answer: &Answer) -> Self {
+        match answer {
+            Answer::Starting => Self::Starting,
+            Answer::Hello(_) => Self::Running,
+            Answer::None => Self::Hanging,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -194,8 +216,9 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
         name: gateway.name().to_owned(),
         state_dir: gateway.dir().display().to_string(),
         daemon: daemon.as_ref().map(|daemon| DaemonStatus {
-            pid: daemon.holder.pid,
-            version: daemon.hello.as_ref().map(|hello| hello.version.clone()),
+            pid: daemon.pid,
+            state: DaemonState::from(&daemon.answer),
+            version: daemon.hello().map(|hello| hello.version.clone()),
         }),
         interfaces,
         programs: attach::attached(gateway, network)?
@@ -313,10 +336,18 @@ impl GatewayStatus {
             self.name, of.namespace, of.version, of.layout
         );
         let _ = match &self.daemon {
-            Some(daemon) if daemon.version.is_none() => {
-                writeln!(text, "daemon: process {} is starting", daemon.pid)
-            }
-            Some(daemon) => writeln!(text, "daemon: process {}", daemon.pid),
+            Some(daemon) => match daemon.state {
+                DaemonState::Starting => {
+                    writeln!(text, "daemon: process {} is starting", daemon.pid)
+                }
+                DaemonState::Running => writeln!(text, "daemon: process {}", daemon.pid),
+                DaemonState::Hanging => writeln!(
+                    text,
+                    "daemon: process {} does not answer: it hangs or is stopped (SIGSTOP); restart \
+                     it, connections go on",
+                    daemon.pid
+                ),
+            },
             None => writeln!(
                 text,
                 "daemon: not running (the programs go on; nothing is swept or followed)"

@@ -9,7 +9,7 @@ use crate::{
         attach,
         pins::{Gateway, Pins},
     },
-    ipc::lock::{self, Trust},
+    ipc::{lock, runtime_dir::RuntimeDir, trust::Trust},
     kernel::requirements,
     output::{failure::Failure, print::print},
 };
@@ -33,17 +33,19 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
         .filter(|gateway| gateway.is_one_of(&selection.wan))
         .collect();
     if gateways.is_empty() {
-        let (held, trust) = (lock::held(), Trust::of(pins.state_dir()));
+        let (dir, trust) = (RuntimeDir::here()?, Trust::of(pins.state_dir()));
         let asked = |wan: &&String| selection.wan.is_empty() || selection.wan.contains(wan);
-        if let Some(holder) = held
+        if let Some(holder) = dir
+            .wans()
             .iter()
             .filter(asked)
-            .find_map(|wan| lock::holder(wan, trust))
+            .find_map(|wan| lock::holder(&dir, wan, trust))
         {
             return Err(anyhow!(
-                "nothing is loaded below {}, but {holder} runs a gateway whose pins are \
+                "nothing is loaded below {}, but process {} runs a gateway whose pins are \
                  elsewhere: stop it, and name its --state-dir",
-                pins.state_dir().display()
+                pins.state_dir().display(),
+                holder.pid
             )
             .into());
         }
@@ -62,7 +64,8 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
 fn remove(gateway: &Gateway, trust: Trust) -> anyhow::Result<()> {
     let wans = gateway.wans();
     // Held until the end, so that no daemon takes over what is being removed.
-    let _names = lock::take(wans.iter().map(String::as_str), trust)?;
+    let dir = RuntimeDir::here()?;
+    let _guards = lock::take(&dir, wans.iter().map(String::as_str), trust)?;
     let programs = attach::detach_all(gateway)?;
     gateway.remove()?;
     if gateway.exists() {

@@ -1,7 +1,7 @@
-//! Answering on the sockets of the WANs' names: who holds them, a reload, events.
+//! The daemon's sockets: who it is, reloads, events.
 //!
-//! Anybody in this network namespace may connect. Everybody is told who holds the name; only root
-//! and who runs as the daemon does may ask for more. Whatever a client sends or does not read, it
+//! Only root and the user that the daemon runs as can connect: the sockets' folder is closed to all
+//! others, and each peer is checked (SO_PEERCRED). Whatever a client sends or does not read, it
 //! costs a bounded time and a bounded memory, and no other client waits for it.
 
 use std::{sync::Arc, time::Duration};
@@ -21,15 +21,17 @@ use tokio::{
 use super::{event_bus::EventBus, occurrence::Occurrence};
 use crate::{
     ipc::{
-        lock,
         message::{Hello, REQUEST_MAX, Refused, Reloaded, Request},
+        trust::may_command,
     },
     model::event::Record,
 };
 
-/// Conversations at a time; more wait.
+/// Requests that are answered at a time; more wait.
 const CONVERSATIONS: usize = 64;
-/// How long a client may take to say what it wants, and to read what it asked for.
+/// Connections at a time; more are closed at once.
+const CONNECTIONS: usize = 512;
+/// How long a client may take to send a request, and to read a part of the answer.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(2);
 const READ_PATIENCE: Duration = Duration::from_secs(30);
 /// Events that are written at once.
@@ -45,11 +47,12 @@ struct Answers {
     bus: Arc<EventBus>,
     reloads: mpsc::Sender<ReloadOrder>,
     conversations: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
 }
 
-/// Answers on all of them, for as long as the process lives; gives the reloads that are asked for.
+/// Answers on these sockets for as long as the process lives. Gives the reloads that are asked for.
 pub(super) fn start(
-    names: Vec<std::os::unix::net::UnixListener>,
+    listeners: Vec<std::os::unix::net::UnixListener>,
     hello: &Hello,
     bus: &Arc<EventBus>,
 ) -> anyhow::Result<mpsc::Receiver<ReloadOrder>> {
@@ -61,13 +64,14 @@ pub(super) fn start(
         bus: Arc::clone(bus),
         reloads,
         conversations: Arc::new(Semaphore::new(CONVERSATIONS)),
+        connections: Arc::new(Semaphore::new(CONNECTIONS)),
     };
-    for listener in names {
+    for listener in listeners {
         listener
             .set_nonblocking(true)
             .and_then(|()| UnixListener::from_std(listener))
             .map(|listener| tokio::spawn(accept(listener, answers.clone())))
-            .context("cannot listen on a WAN's name")?;
+            .context("cannot wait for connections to the daemon's socket")?;
     }
     Ok(orders)
 }
@@ -87,18 +91,17 @@ async fn accept(listener: UnixListener, answers: Answers) {
 
 impl Answers {
     fn greet(&self, stream: UnixStream) {
-        // A new socket has room for a line.
-        if stream.try_write(self.greeting.as_bytes()).is_err() {
+        let is_trusted = stream.peer_cred().is_ok_and(|peer| may_command(peer.uid()));
+        let Ok(connection) = Arc::clone(&self.connections).try_acquire_owned() else {
             return;
-        }
-        let may_ask = stream
-            .peer_cred()
-            .is_ok_and(|peer| lock::is_trusted(peer.uid()));
-        if !may_ask {
+        };
+        // A new socket has room for a line.
+        if !is_trusted || stream.try_write(self.greeting.as_bytes()).is_err() {
             return;
         }
         let answers = self.clone();
         tokio::spawn(async move {
+            let _connection = connection;
             let slot = timeout(REQUEST_PATIENCE, answers.conversations.acquire()).await;
             if let Ok(Ok(_slot)) = slot {
                 answers.converse(stream).await;

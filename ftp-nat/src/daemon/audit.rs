@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::Ordering,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -29,18 +29,22 @@ const AT_ONCE: usize = 256;
 /// How often a disk that fails is complained of.
 const COMPLAINTS: Duration = Duration::from_secs(60);
 /// How long the end of the daemon waits for the disk.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
-enum Order {
+/// What the writing thread is to do.
+enum Command {
     Write(Occurrence),
-    Reopen,
+    /// Look at `reopen_wanted`.
+    Wake,
     Finish(SyncSender<()>),
 }
 
-/// The trail.
+/// The audit log's queue.
 #[derive(Debug)]
 pub(super) struct Audit {
-    orders: SyncSender<Order>,
+    commands: SyncSender<Command>,
+    /// Apart from the queue, which may be full.
+    reopen_wanted: Arc<AtomicBool>,
     losses: Arc<Losses>,
 }
 
@@ -56,12 +60,17 @@ impl Opened {
     pub(super) fn start(self) -> anyhow::Result<Audit> {
         let Self(mut writer) = self;
         let losses = Arc::clone(&writer.losses);
-        let (orders, receiver) = sync_channel(WAITING);
+        let reopen_wanted = Arc::clone(&writer.reopen_wanted);
+        let (commands, receiver) = sync_channel(WAITING);
         thread::Builder::new()
             .name("audit".into())
             .spawn(move || writer.run(&receiver))
             .context("cannot start the audit log's thread")?;
-        Ok(Audit { orders, losses })
+        Ok(Audit {
+            commands,
+            reopen_wanted,
+            losses,
+        })
     }
 }
 
@@ -79,13 +88,14 @@ impl Audit {
             file,
             lost: 0,
             losses,
+            reopen_wanted: Arc::default(),
             complained: None,
         }))
     }
 
     /// Has an event written.
     pub(super) fn write(&self, occurrence: Occurrence) {
-        if let Err(TrySendError::Full(_)) = self.orders.try_send(Order::Write(occurrence)) {
+        if let Err(TrySendError::Full(_)) = self.commands.try_send(Command::Write(occurrence)) {
             // The gap in the numbers shows where.
             self.losses.audit.fetch_add(1, Ordering::Relaxed);
         }
@@ -93,15 +103,24 @@ impl Audit {
 
     /// Opens the file anew: the old one may have been rotated away.
     pub(super) fn reopen(&self) {
-        drop(self.orders.try_send(Order::Reopen));
+        self.reopen_wanted.store(true, Ordering::Relaxed);
+        // A full queue wakes the thread as well.
+        drop(self.commands.try_send(Command::Wake));
     }
 
     /// Waits until all is written, but not for long.
     pub(super) fn finish(&self) {
         let (done, wait) = sync_channel(1);
-        if self.orders.try_send(Order::Finish(done)).is_ok() {
-            let _ = wait.recv_timeout(LAST_WORDS);
+        let end = Instant::now() + LAST_WORDS;
+        let mut command = Command::Finish(done);
+        while let Err(TrySendError::Full(same)) = self.commands.try_send(command) {
+            if Instant::now() >= end {
+                return;
+            }
+            command = same;
+            thread::sleep(LAST_WORDS / 50);
         }
+        let _ = wait.recv_timeout(end.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -110,9 +129,16 @@ fn open(path: &Path) -> io::Result<File> {
         .create(true)
         .append(true)
         .mode(0o640)
-        // A pipe that nobody reads must not hold up the start.
-        .custom_flags(libc::O_NONBLOCK)
+        // O_NONBLOCK: a pipe without a reader must not hold up the start. O_NOFOLLOW: whoever may
+        // write to the folder must not choose which file this process appends to.
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
         .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP) => io::Error::other(
+                "it is a symbolic link, which is not followed: name the file itself",
+            ),
+            _ => error,
+        })
 }
 
 struct Writer {
@@ -121,17 +147,18 @@ struct Writer {
     /// Events that could not be written since the last that could.
     lost: u64,
     losses: Arc<Losses>,
+    reopen_wanted: Arc<AtomicBool>,
     complained: Option<Instant>,
 }
 
 impl Writer {
-    fn run(&mut self, orders: &Receiver<Order>) {
-        while let Ok(first) = orders.recv() {
+    fn run(&mut self, commands: &Receiver<Command>) {
+        while let Ok(first) = commands.recv() {
             let mut batch = Vec::new();
             let mut after = None;
-            for order in std::iter::once(first).chain(orders.try_iter().take(AT_ONCE)) {
-                match order {
-                    Order::Write(occurrence) => batch.push(occurrence),
+            for command in std::iter::once(first).chain(commands.try_iter().take(AT_ONCE)) {
+                match command {
+                    Command::Write(occurrence) => batch.push(occurrence),
                     other => {
                         after = Some(other);
                         break;
@@ -139,10 +166,11 @@ impl Writer {
                 }
             }
             self.write(&batch);
-            match after {
-                Some(Order::Reopen) => self.reopen(),
-                Some(Order::Finish(done)) => drop(done.send(())),
-                Some(Order::Write(_)) | None => {}
+            if self.reopen_wanted.swap(false, Ordering::Relaxed) {
+                self.reopen();
+            }
+            if let Some(Command::Finish(done)) = after {
+                let _ = done.send(());
             }
         }
     }

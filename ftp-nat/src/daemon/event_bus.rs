@@ -17,7 +17,8 @@ use tokio::sync::broadcast;
 use super::{
     audit::Audit,
     event_log::EventLog,
-    occurrence::{Ended, Occurrence},
+    flood::Floods,
+    occurrence::{Detail, Occurrence},
 };
 use crate::{kernel::clock::Clock, metrics::Losses};
 
@@ -31,7 +32,7 @@ const NOISE_KEPT: usize = 512;
 /// How far a follower may fall behind.
 const FOLLOWED: usize = 1024;
 
-/// All that listen.
+/// The event bus.
 #[derive(Debug)]
 pub struct EventBus {
     clock: Clock,
@@ -47,6 +48,7 @@ struct Inner {
     kept: VecDeque<Occurrence>,
     noise: VecDeque<Occurrence>,
     log: EventLog,
+    floods: Floods,
 }
 
 impl EventBus {
@@ -61,11 +63,27 @@ impl EventBus {
         }
     }
 
-    /// Tells everybody.
-    pub fn publish(&self, event: &Event, ended: Option<Ended>) {
+    /// Passes an event to all subscribers. Of a flood of events that are alike, only the first are
+    /// passed on, and a sum of the rest: see [`super::flood`].
+    pub fn publish(&self, event: &Event, detail: Detail) {
         let mut inner = self.inner();
+        let now = Instant::now();
+        self.publish_sums(&mut inner, now);
+        if inner.floods.admits(event, now) {
+            self.pass_on(&mut inner, *event, detail);
+        }
+    }
+
+    fn publish_sums(&self, inner: &mut Inner, now: Instant) {
+        for sum in inner.floods.take_sums(now) {
+            self.pass_on(inner, sum.event, Detail::Repeated(sum.count));
+        }
+    }
+
+    /// The lock on `inner` is held, so that who subscribes misses nothing and gets nothing twice.
+    fn pass_on(&self, inner: &mut Inner, event: Event, detail: Detail) {
         inner.number += 1;
-        let occurrence = Occurrence::new(inner.number, *event, ended, &self.clock);
+        let occurrence = Occurrence::new(inner.number, event, detail, &self.clock);
         if !inner.log.write(&occurrence) {
             self.losses.log.fetch_add(1, Ordering::Relaxed);
         }
@@ -78,10 +96,8 @@ impl EventBus {
             queue.pop_front();
         }
         queue.push_back(occurrence);
-        // Under the lock, so that who subscribes misses nothing and hears nothing twice. That
-        // nobody listens is no error.
+        // That there is no follower is no error.
         drop(self.live.send(occurrence));
-        drop(inner);
         if let Some(audit) = &self.audit
             && occurrence.is_for_audit()
         {
@@ -99,9 +115,12 @@ impl EventBus {
         (past, live)
     }
 
-    /// Says what the log has left out of a flood that is over.
-    pub(super) fn flush_summary(&self) {
-        self.inner().log.flush_summary(Instant::now());
+    /// Publishes the sums of floods whose window is over, and how many events the log left out.
+    pub(super) fn flush_summaries(&self) {
+        let mut inner = self.inner();
+        let now = Instant::now();
+        self.publish_sums(&mut inner, now);
+        inner.log.flush_summary(now);
     }
 
     /// What did not reach everybody.
@@ -138,9 +157,11 @@ mod tests {
     #[test]
     fn a_flood_of_denials_does_not_push_out_who_was_let_in() {
         let bus = bus();
-        bus.publish(&event(event::OPENED), None);
+        bus.publish(&event(event::OPENED), Detail::None);
+        // From one address, which is summed, and past the bus' own sums.
         for _ in 0..10 * KEPT {
-            bus.publish(&event(event::DENIED), None);
+            bus.publish(&event(event::DENIED), Detail::None);
+            bus.pass_on(&mut bus.inner(), event(event::DENIED), Detail::None);
         }
         let (past, _) = bus.listen();
         assert_eq!(past.len(), 1 + NOISE_KEPT);
@@ -151,9 +172,9 @@ mod tests {
     #[test]
     fn who_listens_hears_everything_once() {
         let bus = bus();
-        bus.publish(&event(event::OPENED), None);
+        bus.publish(&event(event::OPENED), Detail::None);
         let (past, mut live) = bus.listen();
-        bus.publish(&event(event::USED), None);
+        bus.publish(&event(event::USED), Detail::None);
         assert_eq!(past.len(), 1);
         assert_eq!(live.try_recv().unwrap().number, 2);
         assert!(live.try_recv().is_err());

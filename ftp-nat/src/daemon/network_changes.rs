@@ -19,15 +19,7 @@ impl NetworkChanges {
             .context("cannot wait for the network's changes")
     }
 
-    /// Waits for a change. Nothing is taken: dropped and waited for anew, it misses nothing.
-    pub(super) async fn wait(&mut self) -> anyhow::Result<()> {
-        let ready = self.0.readable_mut().await;
-        ready
-            .map(drop)
-            .context("cannot hear of the network's changes")
-    }
-
-    /// Takes all that came.
+    /// Waits for changes and takes all that came. Cancelled while it waits, it misses nothing.
     pub(super) async fn drain(&mut self) -> anyhow::Result<()> {
         let tried = "cannot hear of the network's changes";
         let mut ready = self.0.readable_mut().await.context(tried)?;

@@ -46,20 +46,32 @@ pub struct Occurrence {
     pub time: Timestamp,
     /// What happened.
     pub event: Event,
-    /// How a connection ended, where it is about that.
-    pub ended: Option<Ended>,
+    /// What an event alone does not say.
+    pub detail: Detail,
+}
+
+/// What belongs to some events.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Detail {
+    /// Nothing.
+    #[default]
+    None,
+    /// How a connection ended.
+    Ended(Ended),
+    /// The event stands for so many like it, which were not published.
+    Repeated(u64),
 }
 
 impl Occurrence {
     /// Gives an event a number and the time of day, from its time in ticks.
-    pub fn new(number: u64, event: Event, ended: Option<Ended>, clock: &Clock) -> Self {
+    pub fn new(number: u64, event: Event, detail: Detail, clock: &Clock) -> Self {
         let ago = clock.between(event.time, clock.now());
         let now = Timestamp::now();
         Self {
             number,
             time: now.checked_sub(ago).unwrap_or(now),
             event,
-            ended,
+            detail,
         }
     }
 
@@ -100,11 +112,19 @@ impl From<&Occurrence> for Record {
                     it.value
                 }
             });
-        let ended = occurrence.ended.as_ref();
+        let (ended, repeated) = match &occurrence.detail {
+            Detail::None => (None, None),
+            Detail::Ended(ended) => (Some(ended), None),
+            Detail::Repeated(count) => (None, Some(*count)),
+        };
         Self {
             time: time_text(occurrence.time),
             number: occurrence.number,
-            event: what_name(of.what).to_owned(),
+            event: match repeated {
+                Some(_) => "repeated".to_owned(),
+                None => what_name(of.what).to_owned(),
+            },
+            of: repeated.map(|_| what_name(of.what).to_owned()),
             kind: (of.kind != 0).then(|| kind_name(of.kind).to_owned()),
             cause: word(cause_name(of.cause)),
             session: (of.session != 0).then(|| format!("{:08x}", of.session)),
@@ -120,7 +140,7 @@ impl From<&Occurrence> for Record {
             inbound_bytes: ended.map(|it| it.inbound),
             outbound_bytes: ended.map(|it| it.outbound),
             seconds: ended.map(|it| (it.seconds * 1000.0).round() / 1000.0),
-            count: None,
+            count: repeated,
         }
     }
 }
@@ -149,7 +169,7 @@ mod tests {
             number: 7,
             time: Timestamp::UNIX_EPOCH,
             event,
-            ended: None,
+            detail: Detail::None,
         };
         let record = Record::from(&occurrence);
         let line = record.line();

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use ftp_nat_common::abi::Flow;
 use jiff::Timestamp;
 use log::{debug, info, warn};
-use tokio::{sync::watch::Sender, task::JoinHandle};
+use tokio::{runtime::Handle, sync::watch::Sender, task::JoinHandle};
 
 use super::sweep::lifetime::Lifetimes;
 use crate::{
@@ -59,6 +59,8 @@ pub(super) struct Reconciler {
 /// Where metrics are served, and by whom.
 pub(super) struct Scraped {
     source: metrics::Source,
+    /// The runtime of the daemon's other thread, which serves.
+    runtime: Handle,
     serving: Option<(SocketAddr, JoinHandle<()>)>,
 }
 
@@ -66,13 +68,18 @@ impl Scraped {
     /// Serves them from now on, if anywhere.
     pub(super) fn start(
         source: metrics::Source,
+        runtime: Handle,
         listener: Option<(SocketAddr, tokio::net::TcpListener)>,
     ) -> Self {
         let serving = listener.map(|(address, listener)| {
-            let serving = tokio::spawn(metrics::http::serve(listener, source.clone()));
+            let serving = runtime.spawn(metrics::http::serve(listener, source.clone()));
             (address, serving)
         });
-        Self { source, serving }
+        Self {
+            source,
+            runtime,
+            serving,
+        }
     }
 
     fn address(&self) -> Option<SocketAddr> {
@@ -83,7 +90,7 @@ impl Scraped {
         if let Some((_, serving)) = self.serving.take() {
             serving.abort();
         }
-        *self = Self::start(self.source.clone(), listener);
+        *self = Self::start(self.source.clone(), self.runtime.clone(), listener);
     }
 }
 
@@ -238,6 +245,8 @@ impl Reconciler {
         let wanted = config.metrics_listen.as_ref().map(|address| address.value);
         let listener = match wanted {
             Some(address) if self.metrics.address() != wanted => {
+                // A listener belongs to a runtime.
+                let _entered = self.metrics.runtime.enter();
                 Some((address, metrics::http::listen(address)?))
             }
             _ => None,

@@ -6,19 +6,21 @@
 
 mod alive;
 mod flows;
-pub(super) mod lifetime;
-mod mappings;
-mod pass;
-mod sessions;
 
 use std::time::Instant;
 
 use anyhow::Context as _;
 use ftp_nat_common::abi::port;
 
-pub use self::pass::{Publish, Report};
 use self::{alive::Alive, lifetime::Lifetimes, pass::Pass};
 use crate::{datapath::maps::Maps, kernel::clock::Clock, policy::Policy};
+
+pub(super) mod lifetime;
+mod mappings;
+mod pass;
+mod sessions;
+
+pub use self::pass::{Publish, Report};
 
 /// Looks at everything once and ends what is over.
 ///

@@ -185,6 +185,24 @@ impl Gateway {
         Ok(())
     }
 
+    /// Locks its folder until the file that comes back is closed: two daemons that see the same BPF
+    /// file system never run the same gateway, even where they do not see each other's lock files.
+    ///
+    /// # Errors
+    ///
+    /// When another process holds it, or `EACCES`.
+    pub fn lock(&self) -> anyhow::Result<fs::File> {
+        let dir = self.dir.display();
+        bpffs::lock(&self.dir)
+            .with_context(|| format!("cannot lock {dir}"))?
+            .with_context(|| {
+                format!(
+                    "another process runs the gateway that is pinned in {dir}, perhaps in a \
+                     container: stop that first"
+                )
+            })
+    }
+
     /// Removes it.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use ftp_nat_common::{abi::interface_flag, counter::Counter};
 
 use super::{finding::Findings, subject::Subject};
-use crate::{datapath::attach, output::human};
+use crate::{datapath::attach, ipc::connection::Answer, output::human};
 
 /// From this share on a table is called nearly full, in percent.
 const NEARLY: u64 = 80;
@@ -35,13 +35,25 @@ pub(super) fn check(subject: &Subject, findings: &mut Findings) {
             ),
             "start it again: `systemctl start ftp-nat`, or `ftp-nat run`; connections go on",
         ),
-        Some(daemon) if daemon.hello.is_none() => findings.note(
-            "daemon-starting",
-            None,
-            format!("{} does not answer yet", daemon.holder),
-            "look again in a second; a daemon that never answers is to be restarted",
-        ),
-        Some(_) => {}
+        Some(daemon) => match daemon.answer {
+            Answer::Starting => findings.note(
+                "daemon-starting",
+                None,
+                format!("process {} is starting", daemon.pid),
+                "look again in a second",
+            ),
+            Answer::None => findings.error(
+                "daemon-hangs",
+                None,
+                format!(
+                    "the daemon, process {}, does not answer: it hangs or is stopped (SIGSTOP); \
+                     nothing is swept, and changed addresses and routes are not followed",
+                    daemon.pid
+                ),
+                "restart it: `systemctl restart ftp-nat`; connections go on",
+            ),
+            Answer::Hello(_) => {}
+        },
     }
     hooks(subject, findings);
     foreign_programs(subject, findings);

@@ -78,8 +78,7 @@ pub(super) fn has_failed(netlink: &mut Netlink, interface: u32, ip: IpAddr) -> i
     const DESTINATION: u16 = 1;
     const INCOMPLETE: u16 = 0x01;
     const FAILED: u16 = 0x20;
-    let mut failed = false;
-    netlink.dump(GET_NEIGHBOUR, &[0; INFO], |_, payload| {
+    netlink.dump(GET_NEIGHBOUR, &[0; INFO], |failed, _, payload| {
         let state = payload
             .get(8..10)
             .map(|it| u16::from_ne_bytes([it[0], it[1]]));
@@ -87,10 +86,9 @@ pub(super) fn has_failed(netlink: &mut Netlink, interface: u32, ip: IpAddr) -> i
             && attributes(payload, INFO)
                 .any(|(kind, value)| kind == DESTINATION && address(value) == Some(ip));
         if is_it && state.is_some_and(|state| state & (INCOMPLETE | FAILED) != 0) {
-            failed = true;
+            *failed = true;
         }
-    })?;
-    Ok(failed)
+    })
 }
 
 /// `RTM_GETNEIGH`.
@@ -99,13 +97,15 @@ const GET_NEIGHBOUR: u16 = 30;
 /// The flags (`IFF_*`) of an interface.
 pub(super) fn flags(netlink: &mut Netlink, interface: u32) -> io::Result<Option<u32>> {
     const INFO: usize = 16;
-    let mut found = None;
-    netlink.dump(message::GET_LINK, &[0; INFO], |kind, payload| {
-        if kind == message::NEW_LINK && number(payload, 4) == Some(interface) {
-            found = number(payload, 8);
-        }
-    })?;
-    Ok(found)
+    netlink.dump(
+        message::GET_LINK,
+        &[0; INFO],
+        |found: &mut Option<_>, kind, payload| {
+            if kind == message::NEW_LINK && number(payload, 4) == Some(interface) {
+                *found = number(payload, 8);
+            }
+        },
+    )
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

@@ -63,7 +63,7 @@ impl Report {
         self.gateways.push(Examined {
             name: subject.name.clone(),
             loaded: subject.loaded.is_some(),
-            daemon: daemon.map(|it| it.holder.pid),
+            daemon: daemon.map(|it| it.pid),
             services: subject.services.len(),
             client_networks: subject.clients.len(),
         });

@@ -1,19 +1,15 @@
-//! One daemon for a WAN interface: whoever holds the interface's name holds the gateway.
+//! One daemon for a WAN interface: whoever holds the lock on the interface's lock file runs its
+//! gateway, and answers on the socket beside it.
 //!
-//! The name is that of an abstract unix socket: bound to the network namespace, seen from every
-//! mount namespace, and gone with its process, SIGKILL or not. Who connects is told who it is, and
-//! may ask for more: see [`crate::client::call`].
+//! The lock is flock(2)'s: the kernel releases it with the process, SIGKILL or not. The file names
+//! the process, and whether it is ready, so that a daemon that does not answer is still known.
 
 use std::{
-    collections::BTreeSet,
-    fmt, fs,
-    io::{self, BufRead as _, BufReader, Read as _},
-    os::{
-        linux::net::SocketAddrExt as _,
-        unix::{
-            fs::MetadataExt as _,
-            net::{SocketAddr, UnixListener, UnixStream},
-        },
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::{
+        fs::{MetadataExt as _, OpenOptionsExt as _},
+        net::UnixListener,
     },
     path::Path,
     thread,
@@ -21,226 +17,240 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use log::warn;
 use rustix::{
-    net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with,
-        sockopt::socket_peercred,
-    },
-    process::Pid,
+    fs::{FlockOperation, flock},
+    io::Errno,
 };
+use serde::{Deserialize, Serialize};
 
-use super::message::Hello;
+use super::{runtime_dir::RuntimeDir, trust::Trust};
 
-const PREFIX: &str = "ftp-nat/";
-
-/// How long a daemon may take to answer.
-const PATIENCE: Duration = Duration::from_millis(200);
-
-/// How often and how long a killed daemon's end is waited for.
+/// How often and how long the end of a killed daemon is waited for.
 const DYING_TRIES: u32 = 4;
-
 const DYING_PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest answer.
-const ANSWER_MAX: u64 = 4096;
+/// The longest content of a lock file, in bytes.
+const CONTENT_MAX: u64 = 4096;
 
-/// The process that holds a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The process that holds a lock, as its lock file has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its number, 0 where it is not visible from here.
+    /// Its number, in its own process namespace.
     pub pid: u32,
-    uid: u32,
+    /// Whether it has been ready; it is starting until then.
+    pub ready: bool,
 }
 
-/// Whom to believe that it is a daemon: anybody may take a name.
-#[derive(Clone, Copy, Debug)]
-pub struct Trust {
-    owner: Option<u32>,
+/// A WAN interface's lock, held, with its socket. Dropping it removes both.
+#[derive(Debug)]
+pub struct Guard {
+    dir: RuntimeDir,
+    wan: String,
+    file: File,
+    listener: UnixListener,
 }
 
-impl Trust {
-    /// Root, who runs as we do, and whoever owns the folder that the pins are in: a daemon may run
-    /// as a user of its own.
-    pub fn of(state_dir: &Path) -> Self {
-        let owner = fs::metadata(state_dir).ok().map(|folder| folder.uid());
-        Self { owner }
+impl Guard {
+    /// The socket on which clients are answered.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`: no descriptor is left.
+    pub fn listener(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
     }
 
-    fn believes(self, uid: u32) -> bool {
-        is_trusted(uid) || self.owner == Some(uid)
-    }
-}
-
-/// Whether a user may tell this process what to do: root, and who runs as we do.
-pub fn is_trusted(uid: u32) -> bool {
-    uid == 0 || uid == rustix::process::geteuid().as_raw()
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.pid {
-            0 => f.write_str("a process that is not visible from here"),
-            pid => write!(f, "process {pid}"),
-        }
+    /// Notes that the daemon is ready.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`: the file system is full.
+    pub fn set_ready(&mut self) -> io::Result<()> {
+        write_holder(&mut self.file, true)
     }
 }
 
-fn name_of(wan: &str) -> io::Result<SocketAddr> {
-    SocketAddr::from_abstract_name(format!("{PREFIX}{wan}"))
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // While the lock is still held: nobody else's files are removed.
+        drop(fs::remove_file(self.dir.socket(&self.wan)));
+        drop(fs::remove_file(self.dir.lock(&self.wan)));
+        self.dir.prune();
+    }
 }
 
-/// Connects without ever waiting: a daemon that hangs must not make others hang.
-fn connect(wan: &str) -> io::Result<(UnixStream, Holder)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    let name = format!("{PREFIX}{wan}");
-    rustix::net::connect(
-        &socket,
-        &SocketAddrUnix::new_abstract_name(name.as_bytes())?,
-    )?;
-    let stream = UnixStream::from(socket);
-    stream.set_nonblocking(false)?;
-    let peer = socket_peercred(&stream)?;
-    let holder = Holder {
-        // Zero, against its type, for a process of another process namespace.
-        pid: Pid::as_raw(Some(peer.pid)).cast_unsigned(),
-        uid: peer.uid.as_raw(),
-    };
-    Ok((stream, holder))
-}
-
-/// Takes the names of all these interfaces.
+/// Takes the locks of all these interfaces.
 ///
 /// # Errors
 ///
-/// When a daemon holds one of them.
+/// When a daemon holds one of them, or the folder for them cannot be used.
 pub fn take<'a>(
+    dir: &RuntimeDir,
     wans: impl IntoIterator<Item = &'a str>,
     trust: Trust,
-) -> anyhow::Result<Vec<UnixListener>> {
-    let mut listeners = Vec::new();
-    for wan in wans {
-        match bind(wan) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => match holder(wan, trust) {
-                Some(holder) => bail!(
-                    "{wan} has a gateway already: {holder} runs it; stop that first, or ask it \
-                     with `ftp-nat status`"
-                ),
-                None => warn!(
-                    "the name that guards {wan} is held by a process without privileges, which \
-                     is no ftp-nat: going on without the guard against a second daemon"
-                ),
-            },
-            Err(error) => return Err(error).with_context(|| format!("cannot guard {wan}")),
-        }
-    }
-    Ok(listeners)
+) -> anyhow::Result<Vec<Guard>> {
+    wans.into_iter()
+        .map(|wan| take_one(dir, wan, trust))
+        .collect()
 }
 
-/// Takes a name; one that a dying process holds for some milliseconds more is waited for.
-fn bind(wan: &str) -> io::Result<UnixListener> {
-    let name = name_of(wan)?;
+fn take_one(dir: &RuntimeDir, wan: &str, trust: Trust) -> anyhow::Result<Guard> {
     for _ in 0..DYING_TRIES {
-        match UnixListener::bind_addr(&name) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(DYING_PAUSE),
-            result => return result,
+        dir.prepare(trust)?;
+        match try_lock(&dir.lock(wan)) {
+            Ok(Some(file)) => return guard(dir, wan, file),
+            Ok(None) => thread::sleep(DYING_PAUSE),
+            // Another daemon has ended and removed the folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot lock {}", dir.lock(wan).display()));
+            }
         }
     }
-    UnixListener::bind_addr(&name)
+    match holder(dir, wan, trust) {
+        Some(holder) => bail!(
+            "{wan} has a gateway already: process {} runs it; stop that first, or ask it with \
+             `ftp-nat status`",
+            holder.pid
+        ),
+        None => bail!("cannot lock {}: try again", dir.lock(wan).display()),
+    }
 }
 
-/// The daemon that holds an interface's name, if one does.
-pub fn holder(wan: &str, trust: Trust) -> Option<Holder> {
-    let (_, holder) = connect(wan).ok()?;
-    trust.believes(holder.uid).then_some(holder)
-}
-
-/// Asks the daemon of an interface who it is; one that is still starting does not answer yet.
-pub fn ask(wan: &str, trust: Trust) -> Option<(Holder, Option<Hello>)> {
-    let (stream, holder) = connect(wan)
-        .ok()
-        .filter(|(_, holder)| trust.believes(holder.uid))?;
-    Some((holder, hello(&mut BufReader::new(stream))))
-}
-
-/// Opens a conversation with the daemon of an interface: who it is, and the connection to ask more
-/// by.
-pub fn call(wan: &str, trust: Trust) -> Option<(Hello, BufReader<UnixStream>)> {
-    let (stream, _) = connect(wan)
-        .ok()
-        .filter(|(_, holder)| trust.believes(holder.uid))?;
-    let mut stream = BufReader::new(stream);
-    let hello = hello(&mut stream)?;
-    stream.get_ref().set_read_timeout(None).ok()?;
-    Some((hello, stream))
-}
-
-fn hello(stream: &mut BufReader<UnixStream>) -> Option<Hello> {
-    stream.get_ref().set_read_timeout(Some(PATIENCE)).ok()?;
-    let mut answer = String::new();
-    stream.take(ANSWER_MAX).read_line(&mut answer).ok()?;
-    serde_json::from_str(answer.trim()).ok()
-}
-
-/// The interfaces whose names are held, in this network namespace.
-pub fn held() -> BTreeSet<String> {
-    let sockets = fs::read_to_string("/proc/self/net/unix").unwrap_or_default();
-    names(&sockets).map(str::to_owned).collect()
-}
-
-fn names(sockets: &str) -> impl Iterator<Item = &str> {
-    sockets.lines().filter_map(|line| {
-        let path = line.split_whitespace().last()?;
-        path.strip_prefix('@')?.strip_prefix(PREFIX)
+fn guard(dir: &RuntimeDir, wan: &str, mut file: File) -> anyhow::Result<Guard> {
+    let path = dir.socket(wan);
+    let tried = || format!("cannot listen on {}", path.display());
+    // That of a daemon which was killed.
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(tried);
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).with_context(tried)?;
+    write_holder(&mut file, false)
+        .with_context(|| format!("cannot write {}", dir.lock(wan).display()))?;
+    Ok(Guard {
+        dir: dir.clone(),
+        wan: wan.to_owned(),
+        file,
+        listener,
     })
+}
+
+/// Locks a file, which is made if it is not there; none while another process holds the lock.
+fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o644)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    // Its last holder may have removed the file before it was locked here.
+    let is_current = fs::symlink_metadata(path).is_ok_and(|current| {
+        file.metadata()
+            .is_ok_and(|locked| (locked.dev(), locked.ino()) == (current.dev(), current.ino()))
+    });
+    Ok(is_current.then_some(file))
+}
+
+fn write_holder(file: &mut File, ready: bool) -> io::Result<()> {
+    let holder = Holder {
+        pid: std::process::id(),
+        ready,
+    };
+    let text = serde_json::to_vec(&holder)?;
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&text)
+}
+
+/// The daemon that holds an interface's lock, if one does.
+pub fn holder(dir: &RuntimeDir, wan: &str, trust: Trust) -> Option<Holder> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(dir.lock(wan))
+        .ok()?;
+    if !trust.believes(file.metadata().ok()?.uid()) {
+        return None;
+    }
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(Errno::WOULDBLOCK) => {}
+        // It is free; closing the file releases it again.
+        _ => return None,
+    }
+    let mut text = String::new();
+    file.take(CONTENT_MAX).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write as _;
+    use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
 
-    #[test]
-    fn a_name_is_held_once_and_its_holder_known() {
-        let name = format!("t{}", std::process::id());
-        let trust = Trust { owner: None };
-        let listeners = take([name.as_str()], trust).unwrap();
-        assert!(held().contains(&name));
-        assert_eq!(holder(&name, trust).unwrap().pid, std::process::id());
-        let error = take([name.as_str()], trust).unwrap_err().to_string();
-        assert!(error.contains(&std::process::id().to_string()), "{error}");
-        drop(listeners);
-        assert_eq!(holder(&name, trust), None);
-        take([name.as_str()], trust).unwrap();
+    /// A folder of a test's own.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+            Self(path)
+        }
+
+        fn dir(&self) -> RuntimeDir {
+            RuntimeDir::below(&self.0, "7")
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            drop(fs::remove_dir_all(&self.0));
+        }
     }
 
     #[test]
-    fn a_daemon_says_who_it_is() {
-        let name = format!("u{}", std::process::id());
-        let trust = Trust { owner: None };
-        let listener = take([name.as_str()], trust).unwrap().remove(0);
-        let hello = Hello {
-            version: "1".into(),
-            gateway: "wan".into(),
-            state_dir: "/x".into(),
-        };
-        let text = serde_json::to_string(&hello).unwrap() + "\n";
-        let answering = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            stream.write_all(text.as_bytes()).unwrap();
-        });
-        assert_eq!(ask(&name, trust).unwrap().1, Some(hello));
-        answering.join().unwrap();
+    fn a_lock_is_held_once_and_its_holder_known() {
+        let scratch = Scratch::new("lock-once");
+        let (dir, trust) = (scratch.dir(), Trust::minimal());
+        let mut guards = take(&dir, ["wan"], trust).unwrap();
+        assert!(dir.wans().contains("wan"));
+        let pid = std::process::id();
+        assert_eq!(
+            holder(&dir, "wan", trust),
+            Some(Holder { pid, ready: false })
+        );
+        guards[0].set_ready().unwrap();
+        assert_eq!(
+            holder(&dir, "wan", trust),
+            Some(Holder { pid, ready: true })
+        );
+        let error = take(&dir, ["wan"], trust).unwrap_err().to_string();
+        assert!(error.contains(&pid.to_string()), "{error}");
+        drop(guards);
+        assert_eq!(holder(&dir, "wan", trust), None);
+        assert!(!scratch.0.exists(), "nothing is left behind");
+        take(&dir, ["wan"], trust).unwrap();
     }
 
     #[test]
-    fn names_are_found_among_other_sockets() {
-        let sockets = "Num RefCount Protocol Flags Type St Inode Path\n\
-            0: 00000002 00000000 00010000 0001 01 1 @ftp-nat/eth0\n\
-            0: 00000002 00000000 00010000 0001 01 2 /run/x\n\
-            0: 00000002 00000000 00010000 0001 01 3\n";
-        assert_eq!(names(sockets).collect::<Vec<_>>(), ["eth0"]);
+    fn a_folder_that_others_may_write_to_is_refused() {
+        let scratch = Scratch::new("lock-writable");
+        fs::create_dir(&scratch.0).unwrap();
+        fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o777)).unwrap();
+        let error = take(&scratch.dir(), ["wan"], Trust::minimal()).unwrap_err();
+        assert!(
+            error.to_string().contains("nobody else may write"),
+            "{error}"
+        );
     }
 }

@@ -3,12 +3,15 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use log::info;
 use rustix::{
-    fs::statfs,
+    fs::{FlockOperation, flock, statfs},
+    io::Errno,
     mount::{MountFlags, mount},
 };
 
@@ -130,6 +133,28 @@ pub fn seen_by(pid: u32, dir: &Path) -> PathBuf {
         .join(pid.to_string())
         .join("root")
         .join(below)
+}
+
+/// How often and how long the end of a killed process is waited for.
+const DYING_TRIES: u32 = 4;
+const DYING_PAUSE: Duration = Duration::from_millis(50);
+
+/// Locks a folder until the file that comes back is closed; none while another process holds it.
+/// Processes that see the same BPF file system exclude each other so, whatever else they see.
+///
+/// # Errors
+///
+/// `ENOENT`: no such folder. `EACCES`: it may not be read.
+pub fn lock(dir: &Path) -> io::Result<Option<fs::File>> {
+    let folder = fs::File::open(dir)?;
+    for _ in 0..DYING_TRIES {
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(folder)),
+            Err(Errno::WOULDBLOCK) => thread::sleep(DYING_PAUSE),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
 }
 
 /// Removes a folder and all in it; that it is not there is as good.

@@ -36,6 +36,10 @@ pub(crate) mod message {
 const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
 const DUMP: u16 = 0x300;
+/// `NLM_F_DUMP_INTR`: the kernel's tables changed while it was answering.
+const DUMP_INTERRUPTED: u16 = 0x10;
+/// How often a dump is tried that changes interrupt.
+const DUMP_TRIES: u32 = 3;
 const HEADER: usize = 16;
 
 /// Groups of news (`RTMGRP_*`): links, and each family's addresses and routes.
@@ -78,16 +82,34 @@ impl Netlink {
         })
     }
 
-    /// Asks for everything of a kind and shows the payload of every answer.
-    pub(crate) fn dump(
+    /// Asks for everything of a kind; `add` takes the payload of each answer into the result. A dump
+    /// that a change has interrupted, and that may so lack something, is begun again.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's error for the request, `ENOBUFS` included.
+    pub(crate) fn dump<T: Default>(
         &mut self,
         kind: u16,
         payload: &[u8],
-        mut show: impl FnMut(u16, &[u8]),
-    ) -> io::Result<()> {
-        self.send(kind, DUMP, payload)?;
-        while !self.receive(&mut show)? {}
-        Ok(())
+        mut add: impl FnMut(&mut T, u16, &[u8]),
+    ) -> io::Result<T> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            self.send(kind, DUMP, payload)?;
+            let (mut found, mut exchange) = (T::default(), Exchange::default());
+            while !exchange.is_over {
+                self.receive(&mut exchange, &mut |kind, payload: &[u8]| {
+                    add(&mut found, kind, payload);
+                })?;
+            }
+            // Where changes never pause, the last one is taken as it is: who listens for changes
+            // asks again.
+            if !exchange.is_interrupted || tries == DUMP_TRIES {
+                return Ok(found);
+            }
+        }
     }
 
     /// Asks for one thing, or orders one, and shows the payload of the answer.
@@ -99,7 +121,10 @@ impl Netlink {
     ) -> io::Result<()> {
         // With an acknowledgement asked for, every exchange ends with one.
         self.send(kind, ACK, payload)?;
-        while !self.receive(&mut show)? {}
+        let mut exchange = Exchange::default();
+        while !exchange.is_over {
+            self.receive(&mut exchange, &mut show)?;
+        }
         Ok(())
     }
 
@@ -118,28 +143,53 @@ impl Netlink {
         Ok(())
     }
 
-    /// Reads one datagram; whether the exchange is over.
-    fn receive(&mut self, show: &mut impl FnMut(u16, &[u8])) -> io::Result<bool> {
+    /// Reads one datagram.
+    fn receive(
+        &mut self,
+        exchange: &mut Exchange,
+        show: &mut impl FnMut(u16, &[u8]),
+    ) -> io::Result<()> {
         let (length, _) = recv(&self.socket, &mut self.buffer, RecvFlags::empty())?;
-        let mut over = false;
-        for (sequence, kind, payload) in messages(&self.buffer[..length]) {
-            if sequence != self.sequence {
+        exchange.take(self.sequence, &self.buffer[..length], show)
+    }
+}
+
+/// How far an exchange is.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Exchange {
+    is_over: bool,
+    /// A change came in between, so that something may be missing (NLM_F_DUMP_INTR).
+    is_interrupted: bool,
+}
+
+impl Exchange {
+    /// Takes the messages of a datagram that belong to a request.
+    fn take(
+        &mut self,
+        request: u32,
+        datagram: &[u8],
+        show: &mut impl FnMut(u16, &[u8]),
+    ) -> io::Result<()> {
+        for message in messages(datagram) {
+            if message.sequence != request {
                 continue;
             }
-            match kind {
-                message::DONE => over = true,
-                message::ERROR => match number(payload, 0) {
-                    Some(0) => over = true,
+            self.is_interrupted |= message.flags & DUMP_INTERRUPTED != 0;
+            match message.kind {
+                // Either may carry an error, as a negative errno; DONE did not always carry one.
+                message::DONE | message::ERROR => match number(message.payload, 0) {
+                    Some(0) => self.is_over = true,
+                    None if message.kind == message::DONE => self.is_over = true,
                     Some(code) => {
                         let code = code.cast_signed().wrapping_neg();
                         return Err(io::Error::from_raw_os_error(code));
                     }
                     None => return Err(io::ErrorKind::UnexpectedEof.into()),
                 },
-                kind => show(kind, payload),
+                kind => show(kind, message.payload),
             }
         }
-        Ok(over)
+        Ok(())
     }
 }
 
@@ -192,18 +242,26 @@ impl std::os::fd::AsRawFd for Changes {
     }
 }
 
-/// The messages of a datagram: sequence number, type, payload.
-fn messages(mut datagram: &[u8]) -> impl Iterator<Item = (u32, u16, &[u8])> {
+/// A message of a datagram.
+struct Message<'d> {
+    sequence: u32,
+    kind: u16,
+    flags: u16,
+    payload: &'d [u8],
+}
+
+/// The messages of a datagram.
+fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let message = NetlinkBuffer::new_checked(datagram).ok()?;
         let length = message.length() as usize;
-        let (sequence, kind, payload) = (
-            message.sequence_number(),
-            message.message_type(),
-            message.payload(),
-        );
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-        Some((sequence, kind, payload))
+        Some(Message {
+            sequence: message.sequence_number(),
+            kind: message.message_type(),
+            flags: message.flags(),
+            payload: message.payload(),
+        })
     })
 }
 
@@ -237,4 +295,71 @@ pub(crate) fn push_attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
     message.extend_from_slice(&kind.to_ne_bytes());
     message.extend_from_slice(value);
     message.resize(message.len().next_multiple_of(4), 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+        let mut message = vec![0; HEADER];
+        message.extend_from_slice(payload);
+        let length = message.len() as u32;
+        let mut header = NetlinkBuffer::new(&mut message);
+        header.set_length(length);
+        header.set_message_type(kind);
+        header.set_flags(flags);
+        header.set_sequence_number(7);
+        message
+    }
+
+    #[test]
+    fn errors_and_interruptions_of_a_dump_are_seen_wherever_they_stand() {
+        let enomem = (-libc::ENOMEM).to_ne_bytes();
+        let link = |flags| message(message::NEW_LINK, flags, &[1, 2, 3, 4]);
+        let done = |code: &[u8]| message(message::DONE, 0, code);
+        for (datagram, over, interrupted, error) in [
+            ([link(0), done(&[0; 4])].concat(), true, false, None),
+            ([link(0), done(&[])].concat(), true, false, None),
+            (link(0), false, false, None),
+            (
+                [link(DUMP_INTERRUPTED), done(&[0; 4])].concat(),
+                true,
+                true,
+                None,
+            ),
+            (
+                [link(0), message(message::DONE, DUMP_INTERRUPTED, &[0; 4])].concat(),
+                true,
+                true,
+                None,
+            ),
+            (
+                [link(0), done(&enomem)].concat(),
+                false,
+                false,
+                Some(libc::ENOMEM),
+            ),
+            (
+                message(message::ERROR, 0, &enomem),
+                false,
+                false,
+                Some(libc::ENOMEM),
+            ),
+            (message(message::ERROR, 0, &[0; 4]), true, false, None),
+        ] {
+            let mut exchange = Exchange::default();
+            let taken = exchange.take(7, &datagram, &mut |_, _| {});
+            assert_eq!(
+                taken.err().and_then(|it| it.raw_os_error()),
+                error,
+                "{datagram:x?}"
+            );
+            let wanted = Exchange {
+                is_over: over,
+                is_interrupted: interrupted,
+            };
+            assert_eq!(exchange, wanted, "{datagram:x?}");
+        }
+    }
 }

@@ -144,17 +144,24 @@ fn ways(netlink: &mut Netlink, networks: &[Prefix]) -> io::Result<HashMap<Prefix
             found.insert(index);
         }
     }
-    netlink.dump(message::GET_ROUTE, &[0; ROUTE_INFO], |kind, payload| {
-        if kind != message::NEW_ROUTE || payload.get(7) != Some(&TYPE_UNICAST) {
-            return;
-        }
-        let Some((to, out)) = destination(payload) else {
-            return;
-        };
-        for network in networks.iter().filter(|network| network.contains(&to)) {
-            ways.entry(*network).or_default().extend(&out);
-        }
-    })?;
+    let found = netlink.dump(
+        message::GET_ROUTE,
+        &[0; ROUTE_INFO],
+        |found: &mut HashMap<_, BTreeSet<u32>>, kind, payload| {
+            if kind != message::NEW_ROUTE || payload.get(7) != Some(&TYPE_UNICAST) {
+                return;
+            }
+            let Some((to, out)) = destination(payload) else {
+                return;
+            };
+            for network in networks.iter().filter(|network| network.contains(&to)) {
+                found.entry(*network).or_default().extend(&out);
+            }
+        },
+    )?;
+    for (network, interfaces) in found {
+        ways.entry(network).or_default().extend(interfaces);
+    }
     Ok(ways)
 }
 
@@ -192,32 +199,34 @@ fn links(netlink: &mut Netlink) -> io::Result<Vec<Link>> {
     const INFO: usize = 16;
     const NAME: u16 = 3;
     const MTU: u16 = 4;
-    let mut links = Vec::new();
-    netlink.dump(message::GET_LINK, &[0; INFO], |kind, payload| {
-        let (Some(first), Some(index)) = (number(payload, 0), number(payload, 4)) else {
-            return;
-        };
-        if kind != message::NEW_LINK {
-            return;
-        }
-        let hardware = (first.to_ne_bytes()[2], first.to_ne_bytes()[3]);
-        let hardware = u16::from_ne_bytes([hardware.0, hardware.1]);
-        let mut link = Link {
-            index,
-            name: String::new(),
-            mtu: 0,
-            ethernet: matches!(hardware, ETHERNET | LOOPBACK),
-        };
-        for (kind, value) in attributes(payload, INFO) {
-            match kind {
-                NAME => link.name = text(value),
-                MTU => link.mtu = number(value, 0).unwrap_or(0),
-                _ => {}
+    netlink.dump(
+        message::GET_LINK,
+        &[0; INFO],
+        |links: &mut Vec<_>, kind, payload| {
+            let (Some(first), Some(index)) = (number(payload, 0), number(payload, 4)) else {
+                return;
+            };
+            if kind != message::NEW_LINK {
+                return;
             }
-        }
-        links.push(link);
-    })?;
-    Ok(links)
+            let hardware = (first.to_ne_bytes()[2], first.to_ne_bytes()[3]);
+            let hardware = u16::from_ne_bytes([hardware.0, hardware.1]);
+            let mut link = Link {
+                index,
+                name: String::new(),
+                mtu: 0,
+                ethernet: matches!(hardware, ETHERNET | LOOPBACK),
+            };
+            for (kind, value) in attributes(payload, INFO) {
+                match kind {
+                    NAME => link.name = text(value),
+                    MTU => link.mtu = number(value, 0).unwrap_or(0),
+                    _ => {}
+                }
+            }
+            links.push(link);
+        },
+    )
 }
 
 /// `struct ifaddrmsg` and its attributes (linux/if_addr.h).
@@ -228,34 +237,36 @@ fn addresses(netlink: &mut Netlink) -> io::Result<Vec<Address>> {
     const FLAGS: u16 = 8;
     // IFA_F_SECONDARY is IFA_F_TEMPORARY for IPv6; duplicate, failed, deprecated, tentative.
     const NOT_PRESENTABLE: u32 = 0x01 | 0x08 | 0x20 | 0x40;
-    let mut addresses = Vec::new();
-    netlink.dump(message::GET_ADDRESS, &[0; INFO], |kind, payload| {
-        let (Some(first), Some(index)) = (number(payload, 0), number(payload, 4)) else {
-            return;
-        };
-        if kind != message::NEW_ADDRESS {
-            return;
-        }
-        let [_family, _length, flags, scope] = first.to_ne_bytes();
-        let (mut flags, mut local, mut address) = (u32::from(flags), None, None);
-        for (kind, value) in attributes(payload, INFO) {
-            match kind {
-                LOCAL => local = ip(value),
-                ADDRESS => address = ip(value),
-                FLAGS => flags = number(value, 0).unwrap_or(flags),
-                _ => {}
+    netlink.dump(
+        message::GET_ADDRESS,
+        &[0; INFO],
+        |addresses: &mut Vec<_>, kind, payload| {
+            let (Some(first), Some(index)) = (number(payload, 0), number(payload, 4)) else {
+                return;
+            };
+            if kind != message::NEW_ADDRESS {
+                return;
             }
-        }
-        // On point-to-point links ADDRESS is the other end.
-        if let Some(ip) = local.or(address) {
-            addresses.push(Address {
-                index,
-                ip,
-                presentable: scope == 0 && flags & NOT_PRESENTABLE == 0,
-            });
-        }
-    })?;
-    Ok(addresses)
+            let [_family, _length, flags, scope] = first.to_ne_bytes();
+            let (mut flags, mut local, mut address) = (u32::from(flags), None, None);
+            for (kind, value) in attributes(payload, INFO) {
+                match kind {
+                    LOCAL => local = ip(value),
+                    ADDRESS => address = ip(value),
+                    FLAGS => flags = number(value, 0).unwrap_or(flags),
+                    _ => {}
+                }
+            }
+            // On point-to-point links ADDRESS is the other end.
+            if let Some(ip) = local.or(address) {
+                addresses.push(Address {
+                    index,
+                    ip,
+                    presentable: scope == 0 && flags & NOT_PRESENTABLE == 0,
+                });
+            }
+        },
+    )
 }
 
 // `struct rtmsg` and its attributes (linux/rtnetlink.h).

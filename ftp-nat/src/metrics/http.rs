@@ -1,6 +1,16 @@
 //! The metrics over HTTP, for Prometheus to scrape.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use http_body_util::Full;
@@ -15,15 +25,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use log::{debug, warn};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::spawn_blocking,
+    task::{AbortHandle, spawn_blocking},
     time::{sleep, timeout},
 };
 
 use super::source::Source;
 
-/// Connections at a time; more wait.
-const CONNECTIONS: usize = 16;
+/// Connections at a time. For one more, one that waits for a request is closed.
+const CONNECTIONS: usize = 64;
 /// How long a request may take to come, and a whole connection to last.
 const HEADER_PATIENCE: Duration = Duration::from_secs(5);
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(60);
@@ -42,19 +51,54 @@ pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     listen().with_context(|| format!("cannot serve metrics on {address}"))
 }
 
-/// Serves for ever.
+/// A connection that is open.
+struct Open {
+    peer: IpAddr,
+    /// Whether a request is being answered.
+    is_busy: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+/// Makes room for one more connection: closes the oldest idle one of the peer that has most of
+/// them. False when all are busy.
+fn make_room(open: &mut Vec<Open>) -> bool {
+    open.retain(|it| !it.task.is_finished());
+    if open.len() < CONNECTIONS {
+        return true;
+    }
+    let mut of_peer: HashMap<IpAddr, usize> = HashMap::new();
+    for it in open.iter() {
+        *of_peer.entry(it.peer).or_default() += 1;
+    }
+    // Of equals, `min_by_key` takes the first: the oldest.
+    let victim = open
+        .iter()
+        .enumerate()
+        .filter(|(_, it)| !it.is_busy.load(Ordering::Relaxed))
+        .min_by_key(|(_, it)| Reverse(of_peer.get(&it.peer)))
+        .map(|(index, _)| index);
+    let Some(victim) = victim else {
+        return false;
+    };
+    open.remove(victim).task.abort();
+    true
+}
+
+/// Serves until the task is aborted.
 pub async fn serve(listener: TcpListener, source: Source) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open: Vec<Open> = Vec::new();
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let source = source.clone();
-                tokio::spawn(async move {
-                    connection(stream, source).await;
-                    drop(slot);
+            Ok((stream, peer)) => {
+                if !make_room(&mut open) {
+                    continue;
+                }
+                let is_busy = Arc::<AtomicBool>::default();
+                let task = tokio::spawn(connection(stream, source.clone(), Arc::clone(&is_busy)));
+                open.push(Open {
+                    peer: peer.ip(),
+                    is_busy,
+                    task: task.abort_handle(),
                 });
             }
             Err(error) => {
@@ -65,8 +109,16 @@ pub async fn serve(listener: TcpListener, source: Source) {
     }
 }
 
-async fn connection(stream: TcpStream, source: Source) {
-    let service = service_fn(move |request| answer(request, source.clone()));
+async fn connection(stream: TcpStream, source: Source, is_busy: Arc<AtomicBool>) {
+    let service = service_fn(move |request| {
+        let (source, is_busy) = (source.clone(), Arc::clone(&is_busy));
+        async move {
+            is_busy.store(true, Ordering::Relaxed);
+            let answer = answer(request, source).await;
+            is_busy.store(false, Ordering::Relaxed);
+            answer
+        }
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_PATIENCE)

@@ -13,8 +13,12 @@ pub struct Record {
     #[serde(default)]
     pub number: u64,
     /// What happened: `session`, `opened`, `used`, `remapped`, `rewritten`, `denied`, `passed`,
-    /// `encrypted`, `cleared`, `expired`, `ended`; `lost`, where events could not be told.
+    /// `encrypted`, `cleared`, `expired`, `ended`; `repeated` for a sum of events that were alike;
+    /// `lost`, where events could not be told.
     pub event: String,
+    /// Of a sum: what happened again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
     /// `control`, `passive` or `active`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -60,7 +64,7 @@ pub struct Record {
     /// How long a connection was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// How many events were lost.
+    /// How many events were lost, or summed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }

@@ -71,6 +71,13 @@ impl fmt::Display for Record {
                 }
                 Ok(())
             }
+            "repeated" => {
+                let (count, of) = (self.count.unwrap_or(0), self.of.as_deref());
+                let of = of.unwrap_or_default();
+                let from = self.peer.as_deref().unwrap_or("many addresses");
+                write!(f, "{count} more like this in 10 s: {of}, from {from}")?;
+                self.explain(f, of)
+            }
             "lost" => write!(f, "{} events are missing here", self.count.unwrap_or(0)),
             other => write!(f, "{other}: peer {peer}, public {public}, inside {inside}"),
         }
@@ -106,10 +113,15 @@ impl Record {
                 write!(f, ": {cause} with port {port}")?;
             }
         }
+        self.explain(f, &self.event)
+    }
+
+    /// The reason for an event of this name, where it has one.
+    fn explain(&self, f: &mut fmt::Formatter<'_>, event: &str) -> fmt::Result {
         let counter = Counter::ALL
             .iter()
             .map(|it| it.description())
-            .find(|it| it.family == self.event && Some(it.value) == self.reason.as_deref());
+            .find(|it| it.family == event && Some(it.value) == self.reason.as_deref());
         let Some(counter) = counter else {
             return Ok(());
         };
@@ -228,6 +240,18 @@ mod tests {
                 },
                 "session 000000ab: ended (passive, closed): 192.0.2.9:4000 and 10.0.0.5:50000 by \
                  198.51.100.1:61000, 52 B in, 1.5 MB out in 2.0s",
+            ),
+            (
+                Record {
+                    event: "repeated".into(),
+                    of: Some("denied".into()),
+                    reason: Some("unannounced".into()),
+                    peer: Some("192.0.2.9".into()),
+                    count: Some(980),
+                    ..Record::default()
+                },
+                "980 more like this in 10 s: denied, from 192.0.2.9: not translated: connections \
+                 to a port that was not announced to that peer",
             ),
             (Record::lost(3), "3 events are missing here"),
         ];

@@ -3,10 +3,16 @@
 use std::{
     env,
     io::{self, Write as _},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
-use env_logger::{Builder, Env, fmt::Formatter};
+use env_logger::{Builder, Env, Target, fmt::Formatter};
 use jiff::Timestamp;
 use log::{
     Level, LevelFilter, Record,
@@ -24,6 +30,86 @@ pub enum LogFormat {
     Json,
 }
 
+/// The queue of the thread that writes, once [`detach`] has started it.
+static WRITER: OnceLock<Writer> = OnceLock::new();
+
+/// Lines that may wait for standard error; more are dropped and counted.
+const WAITING: usize = 4096;
+
+/// How long the end of the process waits for lines to be written.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// The thread that writes lines, as others see it.
+struct Writer {
+    lines: SyncSender<Vec<u8>>,
+    /// Lines that are queued or being written.
+    waiting: Arc<AtomicUsize>,
+    /// Lines that were dropped and not yet told of.
+    dropped: Arc<AtomicU64>,
+}
+
+/// Writes the log from now on by a thread of its own, so that a pipe which nobody reads, or a
+/// stopped terminal, holds up nothing but the log.
+///
+/// # Errors
+///
+/// `EAGAIN`: the limit of threads is reached.
+pub fn detach() -> io::Result<()> {
+    let (lines, queued) = sync_channel::<Vec<u8>>(WAITING);
+    let (waiting, dropped) = (Arc::<AtomicUsize>::default(), Arc::<AtomicU64>::default());
+    let (left, lost) = (Arc::clone(&waiting), Arc::clone(&dropped));
+    thread::Builder::new().name("log".into()).spawn(move || {
+        for line in queued {
+            let mut stderr = io::stderr();
+            // There is no better place to complain.
+            drop(stderr.write_all(&line));
+            match lost.swap(0, Ordering::Relaxed) {
+                0 => {}
+                count => drop(writeln!(stderr, "{count} lines of the log were lost here")),
+            }
+            left.fetch_sub(1, Ordering::Relaxed);
+        }
+    })?;
+    let writer = Writer {
+        lines,
+        waiting,
+        dropped,
+    };
+    // A second call would find the first one's thread.
+    drop(WRITER.set(writer));
+    Ok(())
+}
+
+/// Waits until the log is written, but not for long.
+pub fn flush() {
+    let Some(writer) = WRITER.get() else { return };
+    let end = Instant::now() + LAST_WORDS;
+    while writer.waiting.load(Ordering::Relaxed) > 0 && Instant::now() < end {
+        thread::sleep(LAST_WORDS / 100);
+    }
+}
+
+/// Standard error, by way of the thread once there is one.
+struct Stderr;
+
+impl io::Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let Some(writer) = WRITER.get() else {
+            return io::stderr().write(line);
+        };
+        writer.waiting.fetch_add(1, Ordering::Relaxed);
+        if writer.lines.try_send(line.to_vec()).is_err() {
+            writer.waiting.fetch_sub(1, Ordering::Relaxed);
+            writer.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Whether standard error is the journal.
 static JOURNAL: AtomicBool = AtomicBool::new(false);
 
@@ -38,7 +124,8 @@ pub fn start(verbose: u8, format: LogFormat) {
     builder
         .filter_level(LevelFilter::Warn)
         .filter_module("ftp_nat", level)
-        .parse_env(Env::default());
+        .parse_env(Env::default())
+        .target(Target::Pipe(Box::new(Stderr)));
     // systemd sets this where standard error is the journal.
     JOURNAL.store(env::var_os("JOURNAL_STREAM").is_some(), Ordering::Relaxed);
     match format {

@@ -1,6 +1,6 @@
 //! The audit log, and a disk that has no room for it.
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{fs, os::unix::fs::symlink, path::Path, thread, time::Duration};
 
 use ftp_nat_tests::{
     control::Control,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The records of an audit log; every line must be one.
-fn records(path: &Path) -> Vec<Value> {
+pub(crate) fn records(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'), "{text:?}");
     text.lines()
@@ -77,22 +77,33 @@ fn the_audit_log_has_who_was_let_in_and_survives_its_rotation() {
 
 #[test]
 fn an_audit_log_that_cannot_be_opened_is_an_error_before_anything_is_attached() {
+    let folder = Scratch::new().unwrap();
+    let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+    symlink(&target, &link).unwrap();
+    for (path, named) in [
+        (Path::new("/nowhere/audit.jsonl"), "No such file"),
+        (&link, "it is a symbolic link, which is not followed"),
+    ] {
+        refuses_audit_log(path, named);
+    }
+    assert!(!target.exists());
+}
+
+#[track_caller]
+fn refuses_audit_log(path: &Path, named: &str) {
     let lab = Lab::new().unwrap();
     let mut command = lab.router.command(Tools::get().unwrap().binary).unwrap();
     let pins = ftp_nat_tests::scratch::PinFolder::new().unwrap();
     command
         .args(["run", "--config", "/dev/null", "--wan", "wan", "--publish"])
-        .args([
-            "198.51.100.1:21=10.0.0.5:21",
-            "--audit-log",
-            "/nowhere/audit.jsonl",
-        ])
+        .args(["198.51.100.1:21=10.0.0.5:21", "--audit-log"])
+        .arg(path)
         .arg("--state-dir")
         .arg(pins.path());
     let outcome = process::run(&mut command, Duration::from_secs(20)).unwrap();
     assert_eq!(outcome.status.unwrap().code(), Some(1), "{outcome:?}");
-    let named = "cannot open the audit log /nowhere/audit.jsonl: No such file";
-    assert!(outcome.stderr.contains(named), "{outcome:?}");
+    let named = format!("cannot open the audit log {}: {named}", path.display());
+    assert!(outcome.stderr.contains(&named), "{outcome:?}");
     assert!(!pins.path().exists());
 }
 

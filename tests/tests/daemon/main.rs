@@ -3,6 +3,7 @@
 
 mod asked;
 mod audit;
+mod busy;
 mod check;
 mod events;
 mod interfaces;

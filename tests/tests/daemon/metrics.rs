@@ -1,6 +1,10 @@
 //! Metrics, as Prometheus and Grafana see them.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
 use ftp_nat_tests::{
     control::Control,
@@ -94,7 +98,7 @@ fn prometheus_scrapes_them_its_tool_finds_no_fault_and_every_query_of_the_dashbo
 
     let mut curl = lab.router.command("curl").unwrap();
     curl.args(["--silent", "http://127.0.0.1:9810/metrics"]);
-    let patience = std::time::Duration::from_secs(10);
+    let patience = Duration::from_secs(10);
     let served = process::run(&mut curl, patience).unwrap().text();
     let shown = gateway.ask(&["metrics"]).unwrap().expect_success().unwrap();
     for text in [served, shown.text()] {
@@ -106,4 +110,28 @@ fn prometheus_scrapes_them_its_tool_finds_no_fault_and_every_query_of_the_dashbo
     let faulty = "# TYPE ftp_nat_x counter\nftp_nat_x 1\n";
     let outcome = prometheus::check_metrics(&lab.router, faulty).unwrap();
     assert!(!outcome.success(), "{outcome:?}");
+}
+
+#[test]
+fn connections_that_ask_for_nothing_keep_no_scrape_out() {
+    let lab = Lab::new().unwrap();
+    let listen: SocketAddr = "127.0.0.1:9810".parse().unwrap();
+    let file = ConfigFile::new(ONE_SERVER);
+    let gateway = file.run_with(&lab, &["--metrics-listen", &listen.to_string()]);
+    let silent: Vec<TcpStream> = lab
+        .router
+        .run(|| {
+            let silent = (0..200).map(|_| Ok(TcpStream::connect(listen)?));
+            silent.collect::<anyhow::Result<_>>()
+        })
+        .unwrap();
+    for _ in 0..5 {
+        let mut curl = lab.router.command("curl").unwrap();
+        curl.args(["-s", "--max-time", "2", "http://127.0.0.1:9810/metrics"]);
+        let outcome = process::run(&mut curl, Duration::from_secs(10)).unwrap();
+        let text = outcome.expect_success().unwrap().text();
+        assert!(text.contains("ftp_nat_build_info"), "{text}");
+    }
+    drop(silent);
+    assert!(!gateway.log().contains("panicked"), "{}", gateway.log());
 }

@@ -98,7 +98,7 @@ impl Sample {
 
     fn add(&mut self, view: &View, loaded: &Loaded) -> anyhow::Result<()> {
         let maps = &loaded.maps;
-        let daemon = loaded.daemon.as_ref().map(|daemon| daemon.holder.pid);
+        let daemon = loaded.daemon.as_ref().map(|daemon| daemon.pid);
         self.gateways
             .push((loaded.gateway.name().to_owned(), daemon));
         let connections = connections::of(maps)?;

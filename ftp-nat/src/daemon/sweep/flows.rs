@@ -6,7 +6,7 @@ use ftp_nat_common::abi::{Event, Flow, event, side};
 
 use super::{lifetime::Lifetimes, pass::Pass};
 use crate::{
-    daemon::occurrence::Ended,
+    daemon::occurrence::{Detail, Ended},
     kernel::{clock::Clock, table::Table},
     model::flow::{self, Key, State},
 };
@@ -44,7 +44,7 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
             && let Some((event, ended)) = end_both(table, lifetimes, clock, inbound, outbound)?
         {
             pass.report.ended[ended.state as usize] += 1;
-            (pass.publish)(&event, Some(ended));
+            (pass.publish)(&event, Detail::Ended(ended));
         } else {
             pass.alive.keep(&key, &flow);
         }

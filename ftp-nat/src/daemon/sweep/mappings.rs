@@ -5,7 +5,7 @@ use std::{collections::HashSet, io};
 use ftp_nat_common::abi::{Event, Mapping, MappingKey, event};
 
 use super::pass::Pass;
-use crate::model::mapping;
+use crate::{daemon::occurrence::Detail, model::mapping};
 
 /// Ends the mappings that have expired, and notes the ports of the others.
 ///
@@ -28,7 +28,7 @@ pub(super) fn end_expired(pass: &mut Pass<'_>) -> io::Result<()> {
         };
         if pass.lifetimes.is_forgotten(&taken, pass.now) {
             pass.report.mappings_expired += 1;
-            (pass.publish)(&expired(&key, &taken, taken.expires), None);
+            (pass.publish)(&expired(&key, &taken, taken.expires), Detail::None);
         } else {
             // A new mapping has taken the key meanwhile.
             pass.maps.mappings.add(&key, &taken)?;
@@ -58,7 +58,7 @@ pub(super) fn end_of_sessions(pass: &mut Pass<'_>, ended: &HashSet<u32>) -> io::
         };
         if ended.contains(&taken.session) {
             pass.report.mappings_dropped += 1;
-            (pass.publish)(&expired(&key, &taken, pass.now), None);
+            (pass.publish)(&expired(&key, &taken, pass.now), Detail::None);
         } else {
             pass.maps.mappings.add(&key, &taken)?;
         }

@@ -6,7 +6,7 @@ use ftp_nat_common::abi::Event;
 
 use super::{alive::Alive, lifetime::Lifetimes};
 use crate::{
-    daemon::occurrence::Ended, datapath::maps::Maps, kernel::clock::Clock, model::flow::State,
+    daemon::occurrence::Detail, datapath::maps::Maps, kernel::clock::Clock, model::flow::State,
 };
 
 /// What a sweep saw and did.
@@ -27,7 +27,7 @@ pub struct Report {
 }
 
 /// Who is told what has ended: with its ends and, for a connection, how it ended.
-pub type Publish<'p> = dyn FnMut(&Event, Option<Ended>) + 'p;
+pub type Publish<'p> = dyn FnMut(&Event, Detail) + 'p;
 
 /// The pass.
 pub(super) struct Pass<'p> {

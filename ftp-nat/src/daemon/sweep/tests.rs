@@ -9,7 +9,7 @@ use ftp_nat_common::{
 use super::{flows::end_both, sessions::lines_of, *};
 use crate::{
     config::Timeouts,
-    daemon::occurrence::Ended,
+    daemon::occurrence::Detail,
     datapath::maps,
     model::flow::{Key as _, State},
 };
@@ -50,7 +50,7 @@ impl Scene {
         self.sweep_and_collect().0
     }
 
-    fn sweep_and_collect(&self) -> (Report, Vec<(Event, Option<Ended>)>) {
+    fn sweep_and_collect(&self) -> (Report, Vec<(Event, Detail)>) {
         let mut published = Vec::new();
         let (maps, policy) = (&self.maps, &self.policy);
         let report = sweep(
@@ -219,7 +219,7 @@ fn what_has_ended_is_told_with_its_ends_and_its_last_packet() {
         ..DATA
     });
     let (_, published) = scene.sweep_and_collect();
-    let [(event, Some(ended))] = published[..] else {
+    let [(event, Detail::Ended(ended))] = published[..] else {
         panic!("{published:?}");
     };
     let expected = Event {
@@ -301,7 +301,7 @@ fn a_mapping_goes_half_a_minute_after_its_end() {
     scene.session(1, 5);
     let keys = [0, 20, 40].map(|ago| scene.announce(50_000 + ago, 1, scene.ago(ago.into())));
     let (report, published) = scene.sweep_and_collect();
-    let [(event, None)] = published[..] else {
+    let [(event, Detail::None)] = published[..] else {
         panic!("{published:?}");
     };
     assert_eq!((event.what, event.session), (event::EXPIRED, 1));

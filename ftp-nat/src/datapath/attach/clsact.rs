@@ -65,35 +65,37 @@ pub(super) fn filters(link: &Link, direction: TcAttachType) -> io::Result<Vec<Fi
     const OPTIONS: u16 = 2;
     const BPF_NAME: u16 = 7;
     const BPF_ID: u16 = 11;
-    let mut filters = Vec::new();
     let request = tcmsg(link.index, 0, parent(direction));
-    Netlink::open()?.dump(message::GET_FILTER, &request, |kind, payload| {
-        if kind != message::NEW_FILTER {
-            return;
-        }
-        let (Some(handle), Some(info)) = (number(payload, 8), number(payload, 16)) else {
-            return;
-        };
-        let (mut program, mut name) = (None, String::new());
-        for (_, options) in attributes(payload, TCMSG).filter(|(kind, _)| *kind == OPTIONS) {
-            for (kind, value) in attributes(options, 0) {
-                match kind {
-                    BPF_ID => program = number(value, 0),
-                    BPF_NAME => name = text(value),
-                    _ => {}
+    Netlink::open()?.dump(
+        message::GET_FILTER,
+        &request,
+        |filters: &mut Vec<_>, kind, payload| {
+            if kind != message::NEW_FILTER {
+                return;
+            }
+            let (Some(handle), Some(info)) = (number(payload, 8), number(payload, 16)) else {
+                return;
+            };
+            let (mut program, mut name) = (None, String::new());
+            for (_, options) in attributes(payload, TCMSG).filter(|(kind, _)| *kind == OPTIONS) {
+                for (kind, value) in attributes(options, 0) {
+                    match kind {
+                        BPF_ID => program = number(value, 0),
+                        BPF_NAME => name = text(value),
+                        _ => {}
+                    }
                 }
             }
-        }
-        if let Some(program) = program {
-            filters.push(Filter {
-                priority: (info >> 16) as u16,
-                handle,
-                program,
-                name,
-            });
-        }
-    })?;
-    Ok(filters)
+            if let Some(program) = program {
+                filters.push(Filter {
+                    priority: (info >> 16) as u16,
+                    handle,
+                    program,
+                    name,
+                });
+            }
+        },
+    )
 }
 
 fn program_id(pin: &Path) -> anyhow::Result<Option<u32>> {
@@ -212,19 +214,24 @@ fn add_qdisc(gateway: &Gateway, hook: &Hook) -> anyhow::Result<()> {
 /// The kind of the qdisc on the interface's clsact hook, if there is one.
 fn qdisc(link: &Link) -> anyhow::Result<Option<String>> {
     const KIND: u16 = 1;
-    let mut found = None;
     let request = tcmsg(link.index, 0, 0);
     Netlink::open()?
-        .dump(message::GET_QDISC, &request, |kind, payload| {
-            let (ifindex, parent) = (number(payload, 4), number(payload, 12));
-            // Before Linux 5.19 a dump has the qdiscs of all interfaces.
-            if kind == message::NEW_QDISC && ifindex == Some(link.index) && parent == Some(CLSACT) {
-                let kind = attributes(payload, TCMSG).find(|(kind, _)| *kind == KIND);
-                found = kind.map(|(_, value)| text(value));
-            }
-        })
-        .with_context(|| format!("cannot list the qdiscs of {}", link.name))?;
-    Ok(found)
+        .dump(
+            message::GET_QDISC,
+            &request,
+            |found: &mut Option<_>, kind, payload| {
+                let (ifindex, parent) = (number(payload, 4), number(payload, 12));
+                // Before Linux 5.19 a dump has the qdiscs of all interfaces.
+                if kind == message::NEW_QDISC
+                    && ifindex == Some(link.index)
+                    && parent == Some(CLSACT)
+                {
+                    let kind = attributes(payload, TCMSG).find(|(kind, _)| *kind == KIND);
+                    *found = kind.map(|(_, value)| text(value));
+                }
+            },
+        )
+        .with_context(|| format!("cannot list the qdiscs of {}", link.name))
 }
 
 /// Removes the filter, its pin, and the qdisc if it was ours and nobody else uses it.
@@ -279,10 +286,8 @@ fn remove_qdisc(gateway: &Gateway, link: &Link) -> anyhow::Result<()> {
 
 /// Whether there is any filter, of whatever kind.
 fn has_filters(link: &Link, parent: u32) -> io::Result<bool> {
-    let mut any = false;
     let request = tcmsg(link.index, 0, parent);
-    Netlink::open()?.dump(message::GET_FILTER, &request, |kind, _| {
-        any |= kind == message::NEW_FILTER;
-    })?;
-    Ok(any)
+    Netlink::open()?.dump(message::GET_FILTER, &request, |any, kind, _| {
+        *any |= kind == message::NEW_FILTER;
+    })
 }
