@@ -10,13 +10,14 @@ mod occurrence;
 mod reconciler;
 mod reconciler_thread;
 mod ring;
+mod startup;
 mod sweep;
 mod sweeper;
 mod systemd;
 
-use std::{fs::File, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use log::{info, warn};
 use sd_notify::NotifyState;
 use tokio::{
@@ -28,40 +29,22 @@ use tokio::{
 
 use self::{
     occurrence::Detail, reconciler::Reconciler, reconciler_thread::ReconcilerThread, ring::Ring,
-    sweep::lifetime::Lifetimes, systemd::notify,
+    startup::Attached, sweep::lifetime::Lifetimes, systemd::notify,
 };
 use crate::{
-    config::{self, Config, Datapath, RunArgs},
-    datapath::{
-        attach::{self, Changes},
-        load,
-        maps::{self, Maps},
-        pins::{Gateway, Pins},
-    },
+    config::{self, Config, RunArgs},
+    datapath::{attach, maps, pins::Gateway},
     ipc::{
         lock::{self, Guard},
         message::Hello,
         runtime_dir::RuntimeDir,
         trust::Trust,
     },
-    kernel::{bpffs, clock::Clock, network::Network, privileges, realtime, requirements},
+    kernel::{network::Network, privileges, realtime, requirements},
     metrics,
     output::{failure::Failure, logging},
     policy::{self, Obstacle, Policy},
 };
-
-/// A gateway that is loaded and attached.
-struct Attached {
-    config: Config,
-    gateway: Gateway,
-    maps: Arc<Maps>,
-    policy: Policy,
-    clock: Clock,
-    /// Whether its pins end with this process.
-    is_private: bool,
-    /// The lock on the folder of its pins.
-    pins_lock: File,
-}
 
 /// `ftp-nat run`.
 ///
@@ -140,7 +123,8 @@ async fn serve(
         clock,
         is_private,
         pins_lock: _pins_lock,
-    } = start(config, &network, policy)?;
+        rollback,
+    } = startup::start(config, &network, policy)?;
     let ring = Ring::new(maps::events(&gateway)?)?;
     // Before any other thread is started: each has its own.
     privileges::drop_surplus();
@@ -174,6 +158,7 @@ async fn serve(
         guard.set_ready().context("cannot write the lock file")?;
     }
     ready(&config, &gateway, &network)?;
+    rollback.keep();
     trim();
     let reconciler = Reconciler {
         args,
@@ -270,129 +255,6 @@ async fn run_until_stopped(
                     notify(&[NotifyState::Watchdog]);
                 }
             }
-        }
-    }
-}
-
-/// Loads and attaches; what was made is taken back when something fails.
-fn start(config: Config, network: &Network, policy: Policy) -> anyhow::Result<Attached> {
-    let clock = Clock::of_this_kernel()?;
-    bpffs::prepare(&config.state_dir)?;
-    let is_private = bpffs::is_private(&config.state_dir);
-    if is_private {
-        warn!(
-            "{} is on a mount that only this process sees (`ip netns exec` makes such): its pins, \
-             and with them the gateway and its connections, end with this process; enter the \
-             namespace with `nsenter --net=/run/netns/NAME` instead",
-            config.state_dir.display()
-        );
-    }
-    let pins = Pins::here(&config.state_dir)?;
-    let gateway = choose(&pins, &config)?;
-    let is_new = !gateway.exists();
-    let mut changes = Changes::default();
-    match bring_up(
-        &config,
-        network,
-        &policy,
-        &pins,
-        &gateway,
-        &clock,
-        &mut changes,
-    ) {
-        Ok((maps, pins_lock)) => {
-            if !is_new {
-                info!("took over what was loaded: its connections go on");
-            }
-            Ok(Attached {
-                config,
-                gateway,
-                maps: Arc::new(maps),
-                policy,
-                clock,
-                is_private,
-                pins_lock,
-            })
-        }
-        Err(error) => {
-            changes.undo(&gateway);
-            if is_new {
-                if let Err(error) = gateway.remove() {
-                    warn!("{error:#}");
-                }
-                pins.prune();
-            }
-            Err(error)
-        }
-    }
-}
-
-fn bring_up(
-    config: &Config,
-    network: &Network,
-    policy: &Policy,
-    pins: &Pins,
-    gateway: &Gateway,
-    clock: &Clock,
-    changes: &mut Changes,
-) -> anyhow::Result<(Maps, File)> {
-    gateway.create()?;
-    let pins_lock = gateway.lock()?;
-    let with_xdp = config.datapath == Datapath::Xdp;
-    load::load(gateway, &config.limits, policy.published.len(), with_xdp)?;
-    let maps = Maps::open(gateway)?;
-    remove_other_versions(config, pins)?;
-    attach::refuse_foreign_programs(gateway, network, &policy.hooks)?;
-    let epoch = maps.settings()?.route_epoch.wrapping_add(1).max(1);
-    maps.set_settings(&policy::settings(config, clock, epoch))?;
-    policy.apply(&maps, clock)?;
-    attach::reconcile(gateway, network, &policy.hooks, config.attach, changes)?;
-    for slow in attach::mark_fast(gateway, network, &maps)? {
-        warn!("{slow}");
-    }
-    Ok((maps, pins_lock))
-}
-
-/// Removes what other versions of ftp-nat have left on our WAN interfaces.
-fn remove_other_versions(config: &Config, pins: &Pins) -> anyhow::Result<()> {
-    let wans: Vec<_> = config.wan.iter().map(|wan| wan.value.clone()).collect();
-    for old in pins.of_other_versions() {
-        if !old.is_one_of(&wans) {
-            continue;
-        }
-        warn!(
-            "{} holds a gateway of another version, whose tables this one cannot read: removing it \
-             ends its connections",
-            old.dir().display()
-        );
-        attach::detach_all(&old)?;
-        old.remove()?;
-    }
-    pins.prune();
-    Ok(())
-}
-
-/// The gateway that has been loaded for one of the WAN interfaces, or a new one.
-fn choose(pins: &Pins, config: &Config) -> anyhow::Result<Gateway> {
-    let wants = |wan: &String| config.wan.iter().any(|configured| configured.value == *wan);
-    let mut found: Vec<_> = pins
-        .gateways()?
-        .into_iter()
-        .filter(|gateway| gateway.wans().iter().any(wants))
-        .collect();
-    if found.len() > 1 {
-        let names: Vec<_> = found.iter().map(Gateway::name).collect();
-        bail!(
-            "{} were loaded as gateways of their own and cannot become one: `ftp-nat unload` them \
-             first, which ends their connections",
-            names.join(" and ")
-        );
-    }
-    match found.pop() {
-        Some(gateway) => Ok(gateway),
-        None => {
-            let first = config.wan.first().context("no WAN interface")?;
-            Ok(pins.gateway(&first.value))
         }
     }
 }

@@ -70,11 +70,14 @@ pub fn attached(gateway: &Gateway, network: &Network) -> anyhow::Result<Vec<Atta
 ///
 /// Which programs those are, and what to do about them.
 pub fn refuse_foreign_programs(
-    gateway: &Gateway,
+    own: &[&Gateway],
     network: &Network,
     wanted: &[Hook],
 ) -> anyhow::Result<()> {
-    let ours = attached(gateway, network)?;
+    let mut ours = Vec::new();
+    for gateway in own {
+        ours.extend(attached(gateway, network)?);
+    }
     for Hook { link, program } in wanted {
         // Gateways on several WANs may well share a LAN interface.
         if *program == Program::LanIngress || program.is_xdp() {
@@ -256,6 +259,20 @@ pub fn mark_fast(
         }
     }
     Ok(slow)
+}
+
+/// Detaches a gateway's XDP programs.
+///
+/// # Errors
+///
+/// As [`detach_all`].
+pub fn detach_xdp(gateway: &Gateway) -> anyhow::Result<()> {
+    for (interface, program) in gateway.hooks(Folder::Links) {
+        if program.is_xdp() {
+            detach(gateway, Kind::Xdp, &interface, program)?;
+        }
+    }
+    Ok(())
 }
 
 /// Detaches all of a gateway, whichever interfaces are still there; gives how many programs.

@@ -108,7 +108,7 @@ fn foreign_programs(subject: &Subject, findings: &mut Findings) {
         (None, Err(error)) => return findings.unread("other gateways", &error),
     };
     let hooks = &subject.policy.hooks;
-    if let Err(error) = attach::refuse_foreign_programs(&gateway, &subject.network, hooks) {
+    if let Err(error) = attach::refuse_foreign_programs(&[&gateway], &subject.network, hooks) {
         findings.error(
             "second-translator",
             None,

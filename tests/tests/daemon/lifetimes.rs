@@ -1,11 +1,22 @@
 //! What outlives the daemon, and what does not.
 
-use std::{fs, path::PathBuf, thread, time::Duration};
+use std::{
+    fs,
+    io::ErrorKind,
+    net::TcpStream,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use ftp_nat_tests::{
     control::{self, Control},
     firewall,
     lab::Lab,
+    process::Running,
+    scratch::PinFolder,
+    tools::Tools,
 };
 
 use crate::{CONTENT, ConfigFile, ONE_SERVER, PUBLIC, SMALL, fetch, vsftpd};
@@ -55,8 +66,28 @@ fn what_another_version_has_left_is_never_read_but_told_and_replaced() {
     let path = file.path();
     let again = ["run", "--config", path.to_str().unwrap()];
     let mut command = gateway.command(&again).unwrap();
-    let mut daemon = ftp_nat_tests::process::Running::start(&mut command).unwrap();
-    daemon.wait_for("ready", Duration::from_secs(30)).unwrap();
+    // Clients come all the while: at no moment is there nobody who translates their packets, so
+    // none meets the gateway's own closed port.
+    let stop = AtomicBool::new(false);
+    let daemon = thread::scope(|scope| {
+        let clients = scope.spawn(|| {
+            lab.client().namespace.run(|| {
+                let mut tries = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let tried = TcpStream::connect_timeout(&PUBLIC, Duration::from_millis(50));
+                    let refused = tried.is_err_and(|it| it.kind() == ErrorKind::ConnectionRefused);
+                    assert!(!refused, "refused after {tries} tries");
+                    tries += 1;
+                }
+                Ok(tries)
+            })
+        });
+        let mut daemon = Running::start(&mut command).unwrap();
+        daemon.wait_for("ready", Duration::from_secs(30)).unwrap();
+        stop.store(true, Ordering::Relaxed);
+        println!("{} connections meanwhile", clients.join().unwrap().unwrap());
+        daemon
+    });
     let log = daemon.log();
     assert!(log.contains("holds a gateway of another version"), "{log}");
     assert!(!log.contains("took over"), "{log}");
@@ -66,4 +97,36 @@ fn what_another_version_has_left_is_never_read_but_told_and_replaced() {
     assert_eq!(programs.len(), 3);
     assert_eq!(fetch(&lab, &server, "PASV").unwrap(), CONTENT);
     daemon.stop(Duration::from_secs(10)).unwrap();
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing_attached_however_far_it_came() {
+    let lab = Lab::new().unwrap();
+    let file = ConfigFile::new(ONE_SERVER);
+    let (mut failed, mut started) = (0, false);
+    // With ever more descriptors to be had, it fails ever later.
+    for limit in (6..128).step_by(2) {
+        let pins = PinFolder::new().unwrap();
+        let mut command = lab.router.command("prlimit").unwrap();
+        command
+            .arg(format!("--nofile={limit}"))
+            .arg(Tools::get().unwrap().binary)
+            .args(["run", "--config"])
+            .arg(file.path())
+            .arg("--state-dir")
+            .arg(pins.path());
+        let mut daemon = Running::start(&mut command).unwrap();
+        if daemon.wait_for("ready", Duration::from_secs(20)).is_ok() {
+            daemon.stop(Duration::from_secs(10)).unwrap();
+            started = true;
+            break;
+        }
+        failed += 1;
+        let log = daemon.log();
+        drop(daemon);
+        assert!(!pins.path().exists(), "{limit} descriptors: {log}");
+    }
+    println!("{failed} starts failed");
+    // A program left behind by any of them would have had the last one refused.
+    assert!(started && failed > 5, "{failed}");
 }

@@ -1,0 +1,184 @@
+//! Loading and attaching: from a configuration to a gateway that works.
+
+use std::{fs::File, iter, sync::Arc};
+
+use anyhow::{Context as _, bail};
+use log::{info, warn};
+
+use crate::{
+    config::{Config, Datapath},
+    datapath::{
+        attach::{self, Changes},
+        load,
+        maps::Maps,
+        pins::{Gateway, Pins},
+    },
+    kernel::{bpffs, clock::Clock, network::Network},
+    policy::{self, Policy},
+};
+
+/// A gateway that is loaded and attached.
+pub(super) struct Attached {
+    pub(super) config: Config,
+    pub(super) gateway: Gateway,
+    pub(super) maps: Arc<Maps>,
+    pub(super) policy: Policy,
+    pub(super) clock: Clock,
+    /// Whether its pins end with this process.
+    pub(super) is_private: bool,
+    /// The lock on the folder of its pins.
+    pub(super) pins_lock: File,
+    pub(super) rollback: Rollback,
+}
+
+/// Loads and attaches; what was made is taken back when something fails.
+///
+/// # Errors
+///
+/// What was refused, and what to do about it.
+pub(super) fn start(config: Config, network: &Network, policy: Policy) -> anyhow::Result<Attached> {
+    let clock = Clock::of_this_kernel()?;
+    bpffs::prepare(&config.state_dir)?;
+    let is_private = bpffs::is_private(&config.state_dir);
+    if is_private {
+        warn!(
+            "{} is on a mount that only this process sees (`ip netns exec` makes such): its pins, \
+             and with them the gateway and its connections, end with this process; enter the \
+             namespace with `nsenter --net=/run/netns/NAME` instead",
+            config.state_dir.display()
+        );
+    }
+    let pins = Pins::here(&config.state_dir)?;
+    let gateway = choose(&pins, &config)?;
+    let mut rollback = Rollback {
+        is_new: !gateway.exists(),
+        gateway: gateway.clone(),
+        pins,
+        changes: Changes::default(),
+        is_kept: false,
+    };
+    let (maps, pins_lock) = bring_up(&config, network, &policy, &clock, &mut rollback)?;
+    if !rollback.is_new {
+        info!("took over what was loaded: its connections go on");
+    }
+    Ok(Attached {
+        config,
+        gateway,
+        maps: Arc::new(maps),
+        policy,
+        clock,
+        is_private,
+        pins_lock,
+        rollback,
+    })
+}
+
+/// Takes back what a start has made, unless the start succeeds: no programs stay attached that no
+/// daemon has ever looked after.
+pub(super) struct Rollback {
+    /// Whether the gateway was not there before.
+    is_new: bool,
+    gateway: Gateway,
+    pins: Pins,
+    changes: Changes,
+    is_kept: bool,
+}
+
+impl Rollback {
+    /// The start has succeeded.
+    pub(super) fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Rollback {
+    fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
+        std::mem::take(&mut self.changes).undo(&self.gateway);
+        if self.is_new {
+            if let Err(error) = self.gateway.remove() {
+                warn!("{error:#}");
+            }
+            self.pins.prune();
+        }
+    }
+}
+
+fn bring_up(
+    config: &Config,
+    network: &Network,
+    policy: &Policy,
+    clock: &Clock,
+    rollback: &mut Rollback,
+) -> anyhow::Result<(Maps, File)> {
+    let gateway = &rollback.gateway;
+    gateway.create()?;
+    let pins_lock = gateway.lock()?;
+    let with_xdp = config.datapath == Datapath::Xdp;
+    load::load(gateway, &config.limits, policy.published.len(), with_xdp)?;
+    let maps = Maps::open(gateway)?;
+    let old = of_other_versions(config, &rollback.pins);
+    let known: Vec<_> = iter::once(gateway).chain(&old).collect();
+    attach::refuse_foreign_programs(&known, network, &policy.hooks)?;
+    let epoch = maps.settings()?.route_epoch.wrapping_add(1).max(1);
+    maps.set_settings(&policy::settings(config, clock, epoch))?;
+    policy.apply(&maps, clock)?;
+    for old in &old {
+        // Of XDP there can be one program only, and without it everything works.
+        attach::detach_xdp(old)?;
+    }
+    let changes = &mut rollback.changes;
+    attach::reconcile(gateway, network, &policy.hooks, config.attach, changes)?;
+    // Only now: at no moment a packet meets neither of them.
+    for old in &old {
+        attach::detach_all(old)?;
+        old.remove()?;
+    }
+    rollback.pins.prune();
+    for slow in attach::mark_fast(gateway, network, &maps)? {
+        warn!("{slow}");
+    }
+    Ok((maps, pins_lock))
+}
+
+/// The gateways that other versions of ftp-nat have left on our WAN interfaces.
+fn of_other_versions(config: &Config, pins: &Pins) -> Vec<Gateway> {
+    let wans: Vec<_> = config.wan.iter().map(|wan| wan.value.clone()).collect();
+    let mut old = pins.of_other_versions();
+    old.retain(|gateway| gateway.is_one_of(&wans));
+    for gateway in &old {
+        warn!(
+            "{} holds a gateway of another version, whose tables this one cannot read: replacing \
+             it ends its connections",
+            gateway.dir().display()
+        );
+    }
+    old
+}
+
+/// The gateway that has been loaded for one of the WAN interfaces, or a new one.
+fn choose(pins: &Pins, config: &Config) -> anyhow::Result<Gateway> {
+    let wants = |wan: &String| config.wan.iter().any(|configured| configured.value == *wan);
+    let mut found: Vec<_> = pins
+        .gateways()?
+        .into_iter()
+        .filter(|gateway| gateway.wans().iter().any(wants))
+        .collect();
+    if found.len() > 1 {
+        let names: Vec<_> = found.iter().map(Gateway::name).collect();
+        bail!(
+            "{} were loaded as gateways of their own and cannot become one: `ftp-nat unload` them \
+             first, which ends their connections",
+            names.join(" and ")
+        );
+    }
+    match found.pop() {
+        Some(gateway) => Ok(gateway),
+        None => {
+            let first = config.wan.first().context("no WAN interface")?;
+            Ok(pins.gateway(&first.value))
+        }
+    }
+}
