@@ -95,6 +95,10 @@ counters! {
     Unchanged = "rewritten" "text" "unchanged" false,
         "Announcements that were right as they stood";
 
+    CommandWithheld = "lines" "happening" "withheld" false,
+        "PASV and EPSV kept back until the answer before them has ended beyond doubt";
+    Refused227 = "rewritten" "text" "refusal" false,
+        "227 and 229 that open nothing, turned into 425: the client hears at once";
     LineHeld = "lines" "happening" "held" false,
         "Unfinished lines held until they are whole";
     LineMerged = "lines" "happening" "merged" false,
@@ -126,8 +130,12 @@ counters! {
         "Passed as they were: 227 or 229 that nobody asked for";
     PassedNoAddress = "passed" "reason" "no_address" false,
         "Passed as they were: 227, 229, PORT or EPRT without an address in it";
+    PassedInside = "passed" "reason" "inside" false,
+        "Passed as they were: 227 or 229 inside another reply of several lines";
+    PassedUnread = "passed" "reason" "unread" false,
+        "Passed as they were: 227 or 229 whose start had been sent on before it was read";
     PassedTooLong = "passed" "reason" "too_long" false,
-        "Passed as they were: lines too long to be held";
+        "Passed as they were: 227, 229, PORT or EPRT too long to be held";
     PassedMapFull = "passed" "reason" "map_full" false,
         "Passed as they were: no room for another session, flow or mapping";
     PassedOutOfWindow = "passed" "reason" "out_of_window" true,
@@ -150,6 +158,12 @@ counters! {
         "Announced ports below 1024 or outside the server's range";
     DeniedUnreadable = "denied" "reason" "unreadable" false,
         "PORT and EPRT whose address cannot be read, but perhaps by the server";
+    DeniedNotFtp = "denied" "reason" "not_ftp" false,
+        "Announcements on a control connection that did not begin as FTP does";
+    DeniedDoubtful = "denied" "reason" "doubtful" false,
+        "PASV and EPSV behind a command whose answer never ended beyond doubt: their replies open nothing";
+    DeniedHidden = "denied" "reason" "hidden" false,
+        "NUL, bare carriage returns and PORT within an over-long line, made harmless in commands from outside";
     DeniedNoPort = "denied" "reason" "no_free_port" false,
         "Announcements for which no public port was free";
     DeniedNoRoom = "denied" "reason" "no_room" true,

@@ -1,11 +1,15 @@
 //! FTP: lines, commands and replies, a byte at a time.
 
 mod announcement;
+pub mod command;
 mod dialogue;
+pub mod doubt;
 pub mod extended;
 mod fit;
 pub mod host_port;
 pub mod line;
 pub mod parser;
+mod refusal;
+mod spoil;
 mod telnet;
 pub mod tls;

@@ -13,6 +13,8 @@ pub trait Gate {
     fn close(&mut self, session: &Session, opening: &Opening, public: Port);
     /// Whether an inside address may be announced where the client's own is not known.
     fn is_inside(&mut self, addr: &Addr) -> bool;
+    /// The time in milliseconds, from any moment on; never 0.
+    fn now(&mut self) -> u64;
     /// Counts a happening.
     fn count(&mut self, counter: Counter);
     /// Counts a happening and tells the operator: `what` of [`crate::abi::event`], about an announcement.

@@ -40,7 +40,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Build the release binary, eBPF object inside, as target/release/ftp-nat
-    Build,
+    Build {
+        /// Only the eBPF object
+        #[arg(long)]
+        object: bool,
+    },
     /// Show the whole in namespaces, with a real server and real clients (as root)
     Demo,
     /// Run the same scenes over the kernel's own FTP helper and over ftp-nat, and write the table to
@@ -88,9 +92,12 @@ fn main() -> ExitCode {
         Installing::Allowed
     };
     let done = Workspace::find().and_then(|workspace| match cli.task {
-        Task::Build => build::release(&workspace, installing).map(|binary| {
-            progress::say(&format!("built {}", workspace.relative(&binary)));
-        }),
+        Task::Build { object } => if object {
+            ebpf::build(&workspace, installing, ebpf::Crate::Datapath)
+        } else {
+            build::release(&workspace, installing)
+        }
+        .map(|built| progress::say(&format!("built {}", workspace.relative(&built)))),
         Task::Demo => tools::prepare(&workspace, installing).and_then(demo::run),
         Task::Compare(arguments) => tools::prepare(&workspace, installing)
             .and_then(|tools| compare::run(&workspace, tools, &arguments)),

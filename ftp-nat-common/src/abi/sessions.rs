@@ -74,11 +74,47 @@ pub struct Asked {
     pub commands: u32,
     /// AUTH so far.
     pub auth: u32,
-    /// TLS handshakes that began without AUTH so far.
-    pub hellos: u32,
     /// [`Asked::commands`] at PASV or EPSV number `n`, itself included, at place
     /// `n % PIPELINED`.
     pub passive_at: [u32; PIPELINED],
+    /// PASV and EPSV up to this number have no licence: their replies open nothing.
+    pub unlicensed: u32,
+    /// [`Asked::commands`] at the last command whose answer may hold anything, itself included,
+    /// until that answer has ended beyond doubt; 0: none ([`mod@crate::ftp::doubt`]).
+    pub doubtful: u32,
+    /// [`Direction::seen`] of the replies when the command that is withheld was looked at first
+    /// with these replies.
+    pub withheld_seen: u32,
+    /// [`begin`] of the client's side.
+    pub begin: u8,
+    /// Bits of [`asked_flag`].
+    pub flags: u8,
+    /// Zero.
+    pub pad: [u8; 6],
+    /// When that was, in milliseconds; 0: no command is withheld.
+    pub withheld_since: u64,
+    /// When the command that is withheld was looked at for the first time, in milliseconds.
+    pub withheld_first: u64,
+}
+
+/// How one side of a connection began.
+pub mod begin {
+    /// It has said nothing yet.
+    pub const OPEN: u8 = 0;
+    /// As FTP does.
+    pub const FTP: u8 = 1;
+    /// Not as FTP does: nothing is opened in this session.
+    pub const OTHER: u8 = 2;
+}
+
+/// Bits of [`Asked::flags`].
+pub mod asked_flag {
+    /// Nothing was unanswered when [`Asked::doubtful`](super::Asked::doubtful) was asked.
+    pub const ALONE: u8 = 1;
+    /// The stream's first bytes were those of a TLS handshake.
+    pub const HELLO: u8 = 2;
+    /// PORT, EPRT, PASV or EPSV was asked: data connections no longer use the default port.
+    pub const DATA_PORT: u8 = 4;
 }
 
 /// How many PASV and EPSV may wait for their answers at once and be told apart, a power of two.
@@ -98,12 +134,27 @@ pub struct Answered {
     pub encrypted: u32,
     /// The code of the multi-line reply that is under way; 0: none.
     pub multiline: u16,
-    /// 1 once the greeting has come.
-    pub greeted: u16,
+    /// [`begin`] of the server's side.
+    pub begin: u8,
+    /// 1: the reply under way announced something, or it was told why not.
+    pub announced: u8,
     /// The server's port of the reply that is under way, already opened; 0: none.
     pub opened_port: Port,
     /// The public port that it got.
     pub opened_public: Port,
+    /// PASV and EPSV up to this number were perhaps refused: the refusal may be another command's.
+    pub refused: u32,
+    /// [`Asked::commands`] when that refusal came: it is taken for theirs once a further command
+    /// comes.
+    pub refused_at: u32,
+    /// [`Asked::commands`] at the last line of the multi-line reply under way.
+    pub multiline_at: u32,
+    /// [`Asked::doubtful`] that was answered by a single line, alone in its segment.
+    pub settled: u32,
+    /// The sequence number behind that line.
+    pub settled_end: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// Bits of [`Direction::flags`].
@@ -117,6 +168,14 @@ pub mod direction_flag {
     /// The handshake was seen: segments are judged by TCP's numbers, see
     /// [`crate::stream::window`].
     pub const TRACKED: u8 = 8;
+    /// The last two bytes, in front of a command, were telnet's IAC and WILL, WONT, DO or DONT.
+    pub const AFTER_OPTION: u8 = 16;
+    /// The last byte of the command's line was a carriage return.
+    pub const AFTER_CR: u8 = 32;
+    /// How far a PORT within an over-long line was read, from this bit on: two bits.
+    pub const WITHIN: u8 = 64;
+    /// All that the reader keeps from one segment to the next.
+    pub const READER: u8 = AFTER_IAC | AFTER_OPTION | AFTER_CR | (3 * WITHIN);
 }
 
 /// One direction of a control connection: where its next line starts and what of it is held.

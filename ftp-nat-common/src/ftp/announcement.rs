@@ -1,30 +1,34 @@
 //! Acting on an announcement: may it be opened, and what does the other side hear instead?
 
-use super::parser::{Inspection, NOTHING, SIX, form_of, form_of_command, is_waiting, todo};
-use crate::abi::{Session, cause, direction_mut, event, kind, role};
+use super::parser::{
+    Inspection, NOTHING, SIX, due, form_of, form_of_command, is_ftp, is_waiting, todo,
+};
+use crate::abi::{Session, asked_flag, cause, direction_mut, event, kind, role};
 use crate::counter::Counter;
 use crate::ftp::line;
 use crate::gate::{Gate, Opening};
 use crate::wire::addr::Port;
+use crate::wire::seq::distance;
 
 impl Inspection {
     /// A line that begins with 227 or 229: what follows counts, if somebody asked for it.
     #[inline(always)]
-    pub(super) fn expect_address(&mut self, session: &Session, gate: &mut impl Gate) {
-        if session.role != role::PUBLISH || session.answered.multiline != 0 {
+    pub(super) fn expect_address(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        if session.role != role::PUBLISH {
             return;
         }
-        if is_waiting(session) {
+        self.heal(session);
+        let reason = if session.answered.multiline != 0 {
+            Counter::PassedInside
+        } else if is_waiting(session) {
             let (code, _) = line::reply_code(self.head);
             self.candidate = form_of(code);
+            return;
         } else {
-            gate.tell(
-                session,
-                event::PASSED,
-                Counter::PassedUnasked,
-                &Opening::default(),
-            );
-        }
+            session.answered.announced = 1;
+            Counter::PassedUnasked
+        };
+        gate.tell(session, event::PASSED, reason, &Opening::default());
     }
 
     /// The first step of acting on a byte: what the finder found is let through, or not.
@@ -40,6 +44,7 @@ impl Inspection {
         }
         // Acted on: neither must the rest be held, nor does the line's end miss an address.
         self.let_go = 1;
+        session.answered.announced |= self.is_replies;
         let is_announced = self.is_replies != 0 || session.role == role::MASQUERADE;
         if is_announced && self.candidate == SIX && !session.advertise.is_v4() {
             // Six numbers cannot say what the other side should hear.
@@ -55,6 +60,8 @@ impl Inspection {
             gate.tell(session, event::DENIED, reason, &opening);
             if self.is_replies == 0 {
                 self.spoil_verb(session);
+            } else {
+                self.todo |= todo::REFUSE;
             }
         } else if is_announced {
             self.todo |= todo::WRITE;
@@ -82,7 +89,9 @@ impl Inspection {
         gate: &mut impl Gate,
         opening: &Opening,
     ) -> Option<Counter> {
-        let refused = if self.is_replies != 0 {
+        let refused = if !is_ftp(session) {
+            Some(Counter::DeniedNotFtp)
+        } else if self.is_replies != 0 {
             judge_reply(session, gate, opening)
         } else {
             judge_command(session, gate, opening)
@@ -94,11 +103,20 @@ impl Inspection {
             self.public = session.answered.opened_public;
             return None;
         }
-        match gate.open(session, opening) {
+        let opened = if names_the_gateway(session, opening) {
+            // What leads there leads to the client.
+            let addr = session.inside.addr;
+            gate.open(session, &Opening { addr, ..*opening })
+        } else {
+            gate.open(session, opening)
+        };
+        match opened {
             Ok(public) => self.public = public,
             Err(reason) => return Some(reason),
         }
-        if self.is_replies != 0 {
+        if self.is_replies == 0 {
+            session.asked.flags |= asked_flag::DATA_PORT;
+        } else {
             session.answered.opened_port = opening.port;
             session.answered.opened_public = self.public;
         }
@@ -151,9 +169,6 @@ impl Inspection {
     /// outside client must not send it anywhere (RFC 2577).
     #[inline(always)]
     pub(super) fn refuse_unread(&mut self, session: &mut Session, gate: &mut impl Gate) {
-        if self.is_replies != 0 || session.role != role::PUBLISH {
-            return;
-        }
         gate.tell(
             session,
             event::DENIED,
@@ -235,7 +250,7 @@ impl Inspection {
 
     /// Where in the line the announcement stands.
     #[inline(always)]
-    fn piece(&self) -> (u16, u16) {
+    pub(super) fn piece(&self) -> (u16, u16) {
         if self.candidate == SIX {
             (self.six.start, self.six.end)
         } else {
@@ -269,6 +284,14 @@ impl Inspection {
     }
 }
 
+/// Whether a client of our own that is known names the gateway's address, because somebody told it:
+/// it means itself.
+#[inline(always)]
+fn names_the_gateway(session: &Session, opening: &Opening) -> bool {
+    let is_public = opening.addr == session.public.addr || opening.addr == session.advertise;
+    session.role == role::MASQUERADE && !session.inside.addr.is_none() && is_public
+}
+
 /// Why a server may not have this let in, if it may not. Another port of the same reply is closed:
 /// one command opens one connection, and the reply's last word counts.
 #[inline(never)]
@@ -281,6 +304,9 @@ fn judge_reply(session: &mut Session, gate: &mut impl Gate, opening: &Opening) -
         };
         gate.close(session, &earlier, session.answered.opened_public);
         session.answered.opened_port = Port(0);
+    }
+    if distance(session.asked.unlicensed, due(session)) >= 0 {
+        return Some(Counter::DeniedDoubtful);
     }
     let number = opening.port.number();
     let first = session.passive_first.max(1024);
@@ -302,7 +328,7 @@ fn judge_command(session: &Session, gate: &mut impl Gate, opening: &Opening) -> 
         // A client on the gateway itself, or one whose SYN was not seen.
         opening.addr == session.public.addr || gate.is_inside(&opening.addr)
     } else {
-        opening.addr == session.inside.addr
+        opening.addr == session.inside.addr || names_the_gateway(session, opening)
     };
     if !own {
         Some(Counter::DeniedBounce)

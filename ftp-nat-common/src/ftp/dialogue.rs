@@ -1,7 +1,8 @@
 //! Lines that end: which command asks for what, and which reply answers it.
 
-use super::parser::{Inspection, NOTHING, form_of, is_waiting};
-use crate::abi::{Session, event, role};
+use super::command::{self, answer};
+use super::parser::{Inspection, LONG, NOTHING, due, form_of, is_waiting};
+use crate::abi::{Session, asked_flag, begin, event, role};
 use crate::counter::Counter;
 use crate::ftp::line;
 use crate::gate::{Gate, Opening};
@@ -12,19 +13,8 @@ use crate::wire::seq::distance;
 impl Inspection {
     #[inline(never)]
     pub(super) fn end_line(&mut self, session: &mut Session, gate: &mut impl Gate) {
-        // A verb alone says nothing, however it is read.
-        let is_bare = self.line_len == 5 && line::verb(self.head).1 == b'\r';
-        if self.candidate != NOTHING && self.is_replies == 0 && !is_bare {
-            if session.role == role::PUBLISH {
-                self.refuse_unread(session, gate);
-            } else {
-                gate.tell(
-                    session,
-                    event::PASSED,
-                    Counter::PassedNoAddress,
-                    &Opening::default(),
-                );
-            }
+        if self.is_replies == 0 {
+            self.end_announcement(session, gate);
         }
         if self.line_len == 0 || (self.line_len == 1 && self.head == line::head_of(b"\r")) {
             return;
@@ -36,31 +26,89 @@ impl Inspection {
         }
     }
 
+    /// The end of a PORT, EPRT or their like of which nothing was found.
     #[inline(always)]
-    fn end_command_line(&mut self, session: &mut Session) {
-        let asked = &mut session.asked;
-        asked.commands = asked.commands.wrapping_add(1);
-        let (verb, behind) = line::verb(self.head);
-        if behind != 0 && behind != b' ' && behind != b'\r' {
+    fn end_announcement(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        // A verb alone says nothing, however it is read.
+        let is_bare = self.line_len == 5 && line::verb(self.head).1 == b'\r';
+        if self.candidate == NOTHING || (is_bare && self.candidate != LONG) {
             return;
         }
-        // EPSV ALL (RFC 2428 section 4) promises; it asks for no port.
-        let is_all = line::starts_like(self.head, line::head_of(b"EPSV AL"), 7);
-        if verb == line::PASV || (verb == line::EPSV && !is_all) {
-            let number = asked.passive.wrapping_add(1);
-            *masked::at_mut(&mut asked.passive_at, number as usize) = asked.commands;
-            asked.passive = number;
-        } else if verb == line::AUTH {
-            asked.auth = asked.auth.wrapping_add(1);
+        let is_refused = session.role == role::PUBLISH
+            || (self.candidate == LONG && command::name(self.head) == command::LPRT);
+        if is_refused {
+            self.refuse_unread(session, gate);
+        } else {
+            gate.tell(
+                session,
+                event::PASSED,
+                Counter::PassedNoAddress,
+                &Opening::default(),
+            );
         }
     }
 
     #[inline(always)]
+    fn end_command_line(&mut self, session: &mut Session) {
+        let name = self.name(session);
+        let holds = command::answer_of(name);
+        let replies = session.answered.replies;
+        let asked = &mut session.asked;
+        if holds != answer::UNKNOWN {
+            // No TLS handshake has such lines.
+            asked.flags &= !asked_flag::HELLO;
+        }
+        if asked.begin == begin::OPEN {
+            asked.begin = if holds == answer::UNKNOWN {
+                begin::OTHER
+            } else {
+                begin::FTP
+            };
+        }
+        let is_alone = asked.commands == replies;
+        asked.commands = asked.commands.wrapping_add(1);
+        // EPSV ALL (RFC 2428 section 4) promises; it asks for no port.
+        if line::starts_like(self.head, line::head_of(b"EPSV AL"), 7) {
+            return;
+        }
+        match holds {
+            answer::ADDRESS => {
+                let number = asked.passive.wrapping_add(1);
+                *masked::at_mut(&mut asked.passive_at, number as usize) = asked.commands;
+                asked.passive = number;
+                asked.flags |= asked_flag::DATA_PORT;
+                if self.unlicensed != 0 {
+                    asked.unlicensed = number;
+                }
+            }
+            answer::WORDS => {
+                if name == line::AUTH {
+                    asked.auth = asked.auth.wrapping_add(1);
+                }
+            }
+            _ => {
+                asked.doubtful = asked.commands;
+                asked.flags &= !asked_flag::ALONE;
+                if is_alone {
+                    asked.flags |= asked_flag::ALONE;
+                }
+                if self.unlicensed != 0 {
+                    asked.unlicensed = asked.passive;
+                }
+            }
+        }
+        self.unlicensed = 0;
+    }
+
+    #[inline(always)]
     fn end_reply_line(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        self.heal(session);
         let (code, behind) = line::reply_code(self.head);
         let multiline = session.answered.multiline;
+        session.answered.multiline_at = session.asked.commands;
         if multiline != 0 {
-            if code != multiline || behind != b' ' {
+            // Some servers end with the code alone (RFC 3659 section 7.2).
+            if code != multiline || behind == b'-' {
                 return;
             }
         } else if code != 0 && behind == b'-' {
@@ -69,59 +117,84 @@ impl Inspection {
         } else if code == 0 || !matches!(behind, b' ' | b'\t' | b'\r' | 0) {
             return;
         }
-        // A final line.
-        let found = self.let_go != 0 || session.answered.opened_port.0 != 0;
-        session.answered.multiline = 0;
-        session.answered.opened_port = Port(0);
-        if code < 200 {
+        if form_of(code) != NOTHING && session.role == role::PUBLISH {
+            self.miss_address(session, gate);
+        }
+        self.end_reply(session, code);
+        if code >= 200 {
+            self.answer_auth(session, gate, code);
+            if multiline == 0 && code < 300 {
+                self.settle(session);
+            }
+        }
+    }
+
+    /// A final 227 or 229 in which nothing was announced: why it passes as it is.
+    #[inline(always)]
+    fn miss_address(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        if session.answered.announced != 0 {
             return;
         }
-        if session.answered.greeted == 0 {
-            session.answered.greeted = 1;
+        let reason = if !is_waiting(session) {
+            Counter::PassedUnasked
+        } else if self.let_go != 0 {
+            Counter::PassedUnread
+        } else {
+            Counter::PassedNoAddress
+        };
+        gate.tell(session, event::PASSED, reason, &Opening::default());
+    }
+
+    /// The code of the reply of several lines that the current line stands in; 0: none.
+    #[inline(always)]
+    pub(super) fn multiline(&self, session: &Session) -> u16 {
+        if self.is_over(session) {
+            0
+        } else {
+            session.answered.multiline
+        }
+    }
+
+    /// Whether the client took the reply of several lines as ended, although its last line was not
+    /// one that ends it: it sent a further command, and everything before this line has reached it.
+    #[inline(always)]
+    fn is_over(&self, session: &Session) -> bool {
+        session.asked.commands != session.answered.multiline_at
+            && distance(session.replies.acked, self.line_seq) >= 0
+    }
+
+    /// Ends a reply of several lines that the client has taken as ended.
+    #[inline(always)]
+    pub(super) fn heal(&mut self, session: &mut Session) {
+        let multiline = session.answered.multiline;
+        if multiline != 0 && self.is_over(session) {
+            self.end_reply(session, multiline);
+        }
+    }
+
+    /// A reply has ended.
+    #[inline(never)]
+    fn end_reply(&mut self, session: &mut Session, code: u16) {
+        session.answered.multiline = 0;
+        session.answered.opened_port = Port(0);
+        session.answered.announced = 0;
+        if session.answered.begin == begin::OPEN {
+            // The greeting (RFC 959 section 5.4) answers nothing.
+            if code == 120 {
+                return;
+            }
+            session.answered.begin = if matches!(code, 220 | 230) {
+                begin::FTP
+            } else {
+                begin::OTHER
+            };
             if code == 220 || session.asked.commands == 0 {
                 return;
             }
         }
-        self.answer(session, gate, code, found);
-        self.answer_auth(session, gate, code);
-    }
-
-    /// A final reply: what it means for the PASV that waits. `found`: it announced something.
-    #[inline(always)]
-    fn answer(&mut self, session: &mut Session, gate: &mut impl Gate, code: u16, found: bool) {
-        let commands = session.asked.commands;
-        let mut replies = session.answered.replies.wrapping_add(1);
-        // There are servers that answer once too often.
-        if distance(replies, commands) > 0 {
-            replies = commands;
+        if code >= 200 {
+            answer(session, code);
         }
-        if is_waiting(session) {
-            let oldest = session.answered.passive.wrapping_add(1);
-            let at = *masked::at(&session.asked.passive_at, oldest as usize);
-            let is_due = distance(replies, at) >= 0;
-            if form_of(code) != NOTHING {
-                if !found {
-                    gate.tell(
-                        session,
-                        event::PASSED,
-                        Counter::PassedNoAddress,
-                        &Opening::default(),
-                    );
-                }
-                if is_due {
-                    session.answered.passive = oldest;
-                } else {
-                    // Some command was never answered: nothing older than this waits any more.
-                    session.answered.passive = session.asked.passive;
-                    replies = commands;
-                }
-            } else if code >= 400 && is_due {
-                // A refusal; but that of an earlier command does not make a pipelined PASV
-                // forgotten.
-                session.answered.passive = oldest;
-            }
-        }
-        session.answered.replies = replies;
     }
 
     #[inline(always)]
@@ -131,31 +204,59 @@ impl Inspection {
         }
         if code == 234 {
             session.answered.auth = session.asked.auth;
-            session.answered.encrypted = session.answered.encrypted.wrapping_add(1);
-            self.blind = 1;
-            gate.tell(
-                session,
-                event::ENCRYPTED,
-                Counter::SessionEncrypted,
-                &Opening::default(),
-            );
+            self.begin_tls(session, gate);
         } else if code >= 400 {
             session.answered.auth = session.asked.auth;
         }
     }
 
-    /// TLS without AUTH: the rest of the segment is no text.
+    /// The server begins with TLS, as the client did: the rest of the segment is no text.
     #[inline(always)]
     pub(super) fn greet_tls(&mut self, session: &mut Session, gate: &mut impl Gate) {
-        session.asked.hellos = session.asked.hellos.wrapping_add(1);
+        let is_first = self.seq == session.replies.isn.wrapping_add(3);
+        let is_hello = session.asked.flags & asked_flag::HELLO != 0;
+        if is_first && is_hello && session.answered.begin == begin::OPEN {
+            self.begin_tls(session, gate);
+            self.head = 0;
+            self.line_len = 0;
+        }
+    }
+
+    /// From here on both sides speak TLS.
+    #[inline(always)]
+    pub(super) fn begin_tls(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        session.answered.encrypted = session.answered.encrypted.wrapping_add(1);
+        self.blind = 1;
         gate.tell(
             session,
             event::ENCRYPTED,
             Counter::SessionEncrypted,
             &Opening::default(),
         );
-        self.blind = 1;
-        self.head = 0;
-        self.line_len = 0;
     }
+}
+
+/// A final reply: what it means for the PASV that waits.
+#[inline(always)]
+fn answer(session: &mut Session, code: u16) {
+    let commands = session.asked.commands;
+    let mut replies = session.answered.replies.wrapping_add(1);
+    // There are servers that answer once too often.
+    if distance(replies, commands) > 0 {
+        replies = commands;
+    }
+    if is_waiting(session) {
+        let next = due(session);
+        let at = *masked::at(&session.asked.passive_at, next as usize);
+        if form_of(code) != NOTHING {
+            session.answered.passive = next;
+            // So many commands were answered, whatever was counted.
+            replies = at;
+        } else if code >= 400 && distance(replies, at) >= 0 {
+            // A refusal; but that of an earlier command does not make a pipelined PASV forgotten.
+            session.answered.refused = next;
+            session.answered.refused_at = commands;
+        }
+    }
+    session.answered.replies = replies;
 }

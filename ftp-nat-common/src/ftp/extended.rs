@@ -156,6 +156,7 @@ impl Extended {
             b'a'..=b'f' => byte.wrapping_sub(b'a').wrapping_add(10),
             b'A'..=b'F' => byte.wrapping_sub(b'A').wrapping_add(10),
             b':' => return self.colon(),
+            b'.' => return self.dot(),
             _ => return false,
         };
         if self.after_colon != 0 && self.count == 0 && self.gap == NO_GAP {
@@ -166,6 +167,33 @@ impl Extended {
         self.digits = self.digits.saturating_add(1);
         self.current = self.current.wrapping_mul(16).wrapping_add(digit as u32);
         self.digits <= 4
+    }
+
+    /// `::ffff:a.b.c.d` is an IPv4 address (RFC 4291 section 2.5.5.2): the first octet has been read
+    /// as a number of hexadecimal digits.
+    #[inline(always)]
+    fn dot(&mut self) -> bool {
+        let is_mapped = self.gap == 0 && self.count == 1 && self.parts[0] == 0xffff;
+        let (hundreds, tens, ones) = (
+            self.current >> 8,
+            (self.current >> 4) & 15,
+            self.current & 15,
+        );
+        let octet = hundreds
+            .wrapping_mul(100)
+            .wrapping_add(tens.wrapping_mul(10))
+            .wrapping_add(ones);
+        let is_octet = (1..=3).contains(&self.digits) && tens < 10 && ones < 10 && octet < 256;
+        if !is_mapped || !is_octet {
+            return false;
+        }
+        if self.digits > 1 && (octet < 10 || (self.digits == 3 && octet < 100)) {
+            self.octal = 1;
+        }
+        self.protocol = 1;
+        self.count = 0;
+        self.current = octet;
+        self.push_part()
     }
 
     #[inline(always)]
@@ -323,6 +351,24 @@ mod tests {
                 "|2|2001:db8:1:2:3:4:5:6|1|",
             ),
             ("EPRT |2|fe80::|1|", "fe80::", 1, "|2|fe80::|1|"),
+            (
+                "EPRT |2|::ffff:198.51.100.7|50000|",
+                "198.51.100.7",
+                50000,
+                "|2|::ffff:198.51.100.7|50000|",
+            ),
+            (
+                "EPRT |2|::FFFF:1.2.3.4|5|",
+                "1.2.3.4",
+                5,
+                "|2|::FFFF:1.2.3.4|5|",
+            ),
+            (
+                "EPRT |2|::ffff:102:304|5|",
+                "1.2.3.4",
+                5,
+                "|2|::ffff:102:304|5|",
+            ),
             ("EPRT |2|::|1|", "::", 1, "|2|::|1|"),
             (
                 "EPRT |2|1:2:3:4:5:6:7::|1|",
@@ -356,6 +402,13 @@ mod tests {
             "EPRT |1||5|",
             "EPRT |3|10.0.0.5|5|",
             "EPRT |2|1:2:3|5|",
+            "EPRT |2|::ffff:1.2.3|5|",
+            "EPRT |2|::ffff:1.2.3.256|5|",
+            "EPRT |2|::ffff:a.2.3.4|5|",
+            "EPRT |2|::ffff:1234.2.3.4|5|",
+            "EPRT |2|::1.2.3.4|5|",
+            "EPRT |2|ffff::1.2.3.4|5|",
+            "EPRT |2|::ffff:1:1.2.3.4|5|",
             "EPRT |2|1::2::3|5|",
             "EPRT |2|:1::2|5|",
             "EPRT |2|1::2:|5|",

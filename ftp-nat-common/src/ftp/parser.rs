@@ -5,20 +5,22 @@
 //! open what was announced, and notes the edit that rewrites it. It never looks at a packet: what
 //! is done with the segment follows from the edits and from [`crate::stream::segment::finish`].
 //!
-//! What may open something (the gate of the gate): a 227 or 229 at a true line start, as the
-//! answer to a PASV or EPSV that waits for one, outside any other multi-line reply; a PORT or
-//! EPRT that names the client's own address.
+//! What may open something: a 227 or 229 at a true line start, as the answer to a PASV or EPSV
+//! that waits for one, outside any other multi-line reply; a PORT or EPRT that names the client's
+//! own address; both only on a connection that began as FTP.
 
-use crate::abi::{LINE_MAX, Session, direction_flag, role};
+use super::command;
+use crate::abi::{LINE_MAX, Session, asked_flag, begin, direction_flag, event, role};
 use crate::counter::Counter;
 use crate::edit::text::{TEXT_MAX, Text};
 use crate::ftp::extended::Extended;
 use crate::ftp::host_port::SixNumbers;
 use crate::ftp::line;
 use crate::ftp::tls;
-use crate::gate::Gate;
+use crate::gate::{Gate, Opening};
 use crate::masked;
 use crate::wire::addr::Port;
+use crate::wire::seq::distance;
 use bytemuck::{Pod, Zeroable};
 
 /// Nothing that matters is in this line.
@@ -27,6 +29,9 @@ pub(super) const NOTHING: u8 = 0;
 pub(super) const SIX: u8 = 1;
 /// It may hold `|proto|addr|port|`.
 pub(super) const EXTENDED: u8 = 2;
+/// It is LPRT or LPSV (RFC 1639), which are refused: nobody is known to need them, and every client
+/// that has them has PORT and PASV too.
+pub(super) const LONG: u8 = 3;
 
 /// What a byte may ask for.
 pub(super) mod todo {
@@ -44,10 +49,12 @@ pub(super) mod todo {
     pub(in crate::ftp) const TOO_LONG: u16 = 8;
     /// The line begins with a verb that announces an address, but was let go.
     pub(in crate::ftp) const UNREAD_VERB: u16 = 16;
-    /// A TLS handshake begins.
+    /// The server begins with TLS.
     pub(in crate::ftp) const HELLO: u16 = 32;
-    /// Telnet's escape stands where it hides a verb.
-    pub(in crate::ftp) const TELNET: u16 = 256;
+    /// The byte is replaced by [`super::Inspection::instead`].
+    pub(in crate::ftp) const REPLACE: u16 = 256;
+    /// The announcement is not let through: the reply must say so.
+    pub(in crate::ftp) const REFUSE: u16 = 512;
 }
 
 /// How many edits one segment may get: they must all be remembered until it is rewritten.
@@ -78,8 +85,8 @@ pub struct Inspection {
     pub stop: u8,
     /// 1: what follows is TLS.
     pub(super) blind: u8,
-    /// 1: the last byte, in front of a command, was telnet's IAC.
-    pub(super) after_iac: u8,
+    /// Bits of [`direction_flag::READER`]: what the last bytes of a client's line were.
+    pub(super) kept: u8,
     /// What the last byte asks for: [`mod@todo`].
     pub(super) todo: u16,
     /// Where in its line the argument of a PORT or EPRT begins; 0: not yet.
@@ -87,6 +94,16 @@ pub struct Inspection {
     /// The public port that the announcement got.
     pub(super) public: Port,
     pub(super) edits: u16,
+    /// What takes the place of the last byte, where [`todo::REPLACE`] says so.
+    pub(super) instead: u8,
+    /// 1: the PASV that ends here gets no licence, or those that wait lose theirs.
+    pub(super) unlicensed: u8,
+    /// 1: the line's end is cut off.
+    pub(super) withheld: u8,
+    /// 1: these are an outside client's lines.
+    pub(super) is_guarded: u8,
+    /// Where reading began in this segment.
+    pub(super) first_seq: u32,
     /// The current line's bytes, as far as it was read here and was not let go.
     pub line: [u8; LINE_MAX],
 }
@@ -107,6 +124,11 @@ impl Inspection {
         self.argument = 0;
         self.public = Port(0);
         self.edits = 0;
+        self.instead = 0;
+        self.unlicensed = 0;
+        self.withheld = 0;
+        self.is_guarded = u8::from(!is_replies && session.role == role::PUBLISH);
+        self.first_seq = seq;
         let direction = if is_replies {
             &session.replies
         } else {
@@ -117,7 +139,7 @@ impl Inspection {
         self.line_seq = seq;
         self.line_len = direction.line_len;
         self.head = direction.head;
-        self.after_iac = u8::from(direction.flags & direction_flag::AFTER_IAC != 0);
+        self.kept = direction.flags & direction_flag::READER;
         let let_go = direction.flags & direction_flag::LET_GO;
         if self.line_len == 0 {
             self.begin_line(session);
@@ -137,7 +159,7 @@ impl Inspection {
         self.argument = 0;
         // Every line of a multi-line 227 may hold the address.
         if self.is_replies != 0 && is_waiting(session) {
-            self.candidate = form_of(session.answered.multiline);
+            self.candidate = form_of(self.multiline(session));
         }
     }
 
@@ -157,12 +179,18 @@ impl Inspection {
             self.look(byte, at);
             return true;
         }
-        if self.is_replies == 0 && at < 5 && self.hides_verb(session, byte, at) {
-            self.todo = todo::TELNET;
-        }
-        if at == 0 && self.is_replies == 0 && (self.todo != 0 || !begins_command(byte)) {
-            self.line_seq = self.seq;
-            return self.todo != 0;
+        let mut byte = byte;
+        if self.is_replies == 0 {
+            if self.is_guarded != 0 && !may_be_tls(session) && self.spoils(byte, at) {
+                self.todo = todo::REPLACE;
+                byte = self.instead;
+            }
+            if at == 0 && !byte.is_ascii_alphabetic() && !begins_tls(session, self.seq, byte) {
+                // What stands before a command is no part of it: telnet commands in front of ABOR
+                // (RFC 959 section 4.1.3), blanks that some servers skip.
+                self.line_seq = self.seq;
+                return self.todo != 0;
+            }
         }
         self.head = line::add_to_head(self.head, byte, at);
         self.line_len = at.saturating_add(1);
@@ -173,7 +201,7 @@ impl Inspection {
         if self.is_replies != 0 {
             self.look_at_code(at);
         } else {
-            self.look_at_verb(at);
+            self.look_at_verb(session, byte, at);
         }
         self.todo != 0
     }
@@ -207,6 +235,9 @@ impl Inspection {
 
     #[inline(always)]
     fn look_at_code(&mut self, at: u16) {
+        if at == 1 && self.head == tls::HELLO {
+            self.todo |= todo::HELLO;
+        }
         if at != 3 || self.let_go != 0 || self.candidate != NOTHING {
             return;
         }
@@ -217,14 +248,16 @@ impl Inspection {
     }
 
     #[inline(always)]
-    fn look_at_verb(&mut self, at: u16) {
-        if at == 1 && self.head == tls::HELLO {
-            self.todo |= todo::HELLO;
+    fn look_at_verb(&mut self, session: &mut Session, byte: u8, at: u16) {
+        if at == 1 && self.head == tls::HELLO && self.seq == session.commands.isn.wrapping_add(3) {
+            session.asked.flags |= asked_flag::HELLO;
         }
         if at == 4 {
             let form = form_of_command(self.head);
             if self.let_go == 0 {
                 self.candidate = form;
+                // A delimiter may stand right behind the verb.
+                self.look(byte, at);
             } else if form != NOTHING {
                 self.todo |= todo::UNREAD_VERB;
             }
@@ -243,7 +276,10 @@ impl Inspection {
             _ => false,
         };
         // In front of a line's ninth byte its head is not known yet.
-        if !is_idle || at < 8 || self.blind != 0 || has_line_end(word) {
+        if !is_idle || at < 8 || self.blind != 0 || has_byte(word, b'\n') {
+            return false;
+        }
+        if self.is_guarded != 0 && !self.may_skim(word) {
             return false;
         }
         let is_long = at as usize > LINE_MAX - 8;
@@ -293,14 +329,23 @@ impl Inspection {
     pub fn conclude(&mut self, session: &mut Session, gate: &mut impl Gate) {
         let todo = self.todo;
         self.todo = 0;
+        if todo & todo::REFUSE != 0 {
+            self.refuse_reply(session, gate);
+        }
         if self.let_go != 0 {
             self.candidate = NOTHING;
         }
-        if todo & todo::TELNET != 0 {
-            self.unhide_verb(session);
+        if todo & todo::REPLACE != 0 {
+            self.replace(session, gate);
         }
         if todo & todo::LINE_END != 0 {
-            self.after_iac = 0;
+            if self.is_replies == 0 && self.must_withhold(session, gate) {
+                self.seq = self.seq.wrapping_sub(1);
+                self.withheld = 1;
+                self.stop = 1;
+                return;
+            }
+            self.kept = 0;
             self.end_line(session, gate);
             self.begin_line(session);
             if self.edits >= EDITS_A_SEGMENT {
@@ -311,8 +356,7 @@ impl Inspection {
             self.expect_address(session, gate);
         }
         if todo & todo::TOO_LONG != 0 {
-            gate.count(Counter::PassedTooLong);
-            self.refuse_unread(session, gate);
+            self.give_up(session, gate);
         }
         if todo & todo::UNREAD_VERB != 0 {
             self.spoil_unread(session, gate);
@@ -322,11 +366,23 @@ impl Inspection {
         }
     }
 
+    /// The line is too long to be kept: what it announces stays unread.
+    #[inline(always)]
+    fn give_up(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        if self.is_replies == 0 && session.role == role::PUBLISH {
+            self.refuse_unread(session, gate);
+            return;
+        }
+        session.answered.announced |= self.is_replies;
+        let none = Opening::default();
+        gate.tell(session, event::PASSED, Counter::PassedTooLong, &none);
+    }
+
     /// Whether the line under way must be held until more of it is known.
     #[inline(always)]
     pub fn must_hold(&self, session: &Session) -> bool {
         let len = self.line_len;
-        if len == 0 || len as usize >= LINE_MAX || self.let_go != 0 {
+        if len == 0 || len as usize >= LINE_MAX || self.let_go != 0 || self.withheld != 0 {
             return false;
         }
         if self.candidate != NOTHING {
@@ -335,14 +391,16 @@ impl Inspection {
         if self.is_replies != 0 {
             return len < 4
                 && session.role == role::PUBLISH
-                && session.answered.multiline == 0
+                && self.multiline(session) == 0
                 && is_waiting(session)
                 && (line::starts_like(self.head, line::head_of(b"227"), len.min(3))
                     || line::starts_like(self.head, line::head_of(b"229"), len.min(3)));
         }
         len < 5
             && (line::starts_like(self.head, line::head_of(b"PORT"), len.min(4))
-                || line::starts_like(self.head, line::head_of(b"EPRT"), len.min(4)))
+                || line::starts_like(self.head, line::head_of(b"EPRT"), len.min(4))
+                || line::starts_like(self.head, line::head_of(b"LPRT"), len.min(4))
+                || line::starts_like(self.head, line::head_of(b"LPSV"), len.min(4)))
     }
 }
 
@@ -367,21 +425,62 @@ pub(super) const fn form_of_command(head: u64) -> u8 {
     match verb {
         line::PORT => SIX,
         line::EPRT => EXTENDED,
+        command::LPRT | command::LPSV => LONG,
         _ => NOTHING,
     }
 }
 
-/// Whether a command's line can begin so. What stands before it is no part of it: telnet commands
-/// in front of ABOR (RFC 959 section 4.1.3), blanks that some servers skip.
+/// Whether the byte in front of `seq` begins TLS: as the client's first one, or nowhere before AUTH.
 #[inline(always)]
-const fn begins_command(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == tls::HELLO.to_be_bytes()[0]
+const fn begins_tls(session: &Session, seq: u32, byte: u8) -> bool {
+    byte == tls::HANDSHAKE && seq == session.commands.isn.wrapping_add(2)
+}
+
+/// Whether the client began as TLS does, and the server has said nothing yet that tells.
+#[inline(always)]
+const fn may_be_tls(session: &Session) -> bool {
+    session.asked.flags & asked_flag::HELLO != 0 && session.answered.begin == begin::OPEN
+}
+
+/// The number of the PASV or EPSV that waits longest for its answer; one more than there are, if
+/// none waits.
+#[inline(always)]
+pub(super) fn first_waiting(session: &Session) -> u32 {
+    let answered = &session.answered;
+    let is_refused = distance(answered.refused, answered.passive) > 0
+        && session.asked.commands != answered.refused_at;
+    let last = if is_refused {
+        answered.refused
+    } else {
+        answered.passive
+    };
+    last.wrapping_add(1)
+}
+
+/// The number of the PASV or EPSV that a 227 or 229 answers now, if one waits: those that were
+/// perhaps refused come last.
+#[inline(always)]
+pub(super) fn due(session: &Session) -> u32 {
+    let first = first_waiting(session);
+    let refused = session.answered.refused;
+    if distance(refused, first) >= 0 && refused != session.asked.passive {
+        refused.wrapping_add(1)
+    } else {
+        first
+    }
 }
 
 /// Whether a PASV or EPSV waits for its answer.
 #[inline(always)]
-pub(super) const fn is_waiting(session: &Session) -> bool {
-    session.role == role::PUBLISH && session.asked.passive != session.answered.passive
+pub(super) fn is_waiting(session: &Session) -> bool {
+    session.role == role::PUBLISH && session.asked.passive.wrapping_add(1) != first_waiting(session)
+}
+
+/// Whether both sides of the connection began as those of FTP do. A client whose first line is under
+/// way does, if it announces something.
+#[inline(always)]
+pub(super) const fn is_ftp(session: &Session) -> bool {
+    session.asked.begin != begin::OTHER && session.answered.begin == begin::FTP
 }
 
 /// The lowest bit of each byte.
@@ -389,11 +488,11 @@ const LOW: u64 = u64::from_ne_bytes([0x01; 8]);
 /// The highest bit of each byte.
 const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
 
-/// Whether one of eight bytes is a line feed.
+/// Whether one of eight bytes is this one.
 #[inline(always)]
-const fn has_line_end(word: u64) -> bool {
-    let feeds = word ^ u64::from_ne_bytes([b'\n'; 8]);
-    feeds.wrapping_sub(LOW) & !feeds & HIGH != 0
+pub(super) const fn has_byte(word: u64, byte: u8) -> bool {
+    let zeros = word ^ u64::from_ne_bytes([byte; 8]);
+    zeros.wrapping_sub(LOW) & !zeros & HIGH != 0
 }
 
 /// Whether one of eight bytes may be a digit: a few that are none count as well.

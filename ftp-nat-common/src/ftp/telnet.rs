@@ -1,52 +1,55 @@
-//! Telnet's commands in a client's lines (RFC 854, RFC 959 section 4.1.3).
+//! Telnet's commands in front of a client's lines (RFC 854, RFC 959 section 4.1.3).
 //!
-//! Clients send IAC IP, IAC DM in front of ABOR. Elsewhere, servers take telnet's commands out or
-//! leave them in, each in its own way, and so may read a PORT where the gateway saw none. An
-//! outside client's lines are made plain: what follows an IAC in front of a line and is no signal
-//! becomes NOP, and an IAC within a verb becomes a letter that makes it unknown.
+//! Clients send IAC IP, IAC DM in front of ABOR. Some servers take telnet's commands out, some
+//! leave them in, and some take out too little of them; so they may read a PORT where the gateway
+//! saw none. An outside client's lines are made such that all of these read the same:
+//!
+//! - an IAC within a verb becomes a letter that makes the verb unknown;
+//! - an option behind WILL, WONT, DO and DONT stays, unless it is a letter, which might begin a
+//!   verb, or a byte that may not be in a line: then it becomes the option "timing mark";
+//! - "subnegotiation", which hides what follows, and anything else that is no signal becomes NOP.
 
 use super::parser::Inspection;
-use crate::abi::{Session, role};
+use crate::abi::direction_flag::{AFTER_IAC, AFTER_OPTION};
 
 /// Interpret as command.
 const IAC: u8 = 255;
-/// The signals: from "end of subnegotiation" to its begin; behind them an option follows.
-const SIGNALS: core::ops::RangeInclusive<u8> = 240..=250;
+/// The signals, from "end of subnegotiation" to "go ahead".
+const SIGNALS: core::ops::RangeInclusive<u8> = 240..=249;
+/// WILL, WONT, DO and DONT: an option follows.
+const OPTION_COMMANDS: core::ops::RangeInclusive<u8> = 251..=254;
 /// No operation.
 const NOP: u8 = 241;
+/// The option "timing mark" (RFC 860).
+const TIMING_MARK: u8 = 6;
 
 impl Inspection {
-    /// Whether byte `at` of a command's line must be replaced by [`Inspection::unhide_verb`].
+    /// Whether byte `at` of an outside client's line must be replaced, because of telnet, by
+    /// [`Inspection::instead`].
     #[inline(always)]
-    pub(super) fn hides_verb(&mut self, session: &Session, byte: u8, at: u16) -> bool {
-        if session.role != role::PUBLISH {
-            return false;
-        }
+    pub(super) fn hides_verb(&mut self, byte: u8, at: u16) -> bool {
         if at > 0 {
             let before = (self.head >> 64_u32.wrapping_sub((at as u32 & 7).wrapping_mul(8))) as u8;
+            self.instead = b'X';
             return byte == IAC && before.is_ascii_alphanumeric();
         }
-        let after_iac = self.after_iac != 0;
-        self.after_iac = u8::from(byte == IAC && !after_iac);
-        after_iac && byte != IAC && (byte < *SIGNALS.start() || byte > *SIGNALS.end())
-    }
-
-    /// Whether the last byte was an IAC in front of a command.
-    #[inline(always)]
-    pub const fn is_after_iac(&self) -> bool {
-        self.after_iac != 0
-    }
-
-    /// Replaces the last byte.
-    #[inline(never)]
-    pub(super) fn unhide_verb(&mut self, session: &mut Session) {
-        self.text.clear();
-        self.text.push(if self.line_len == 0 { NOP } else { b'X' });
-        let seq = self.seq.wrapping_sub(1);
-        session.commands.edits.push(seq, 1, &self.text);
-        self.edits = self.edits.wrapping_add(1);
-        if self.edits >= super::parser::EDITS_A_SEGMENT {
-            self.stop = 1;
+        let state = self.kept & (AFTER_IAC | AFTER_OPTION);
+        self.kept &= !(AFTER_IAC | AFTER_OPTION);
+        if state == AFTER_IAC {
+            if byte >= *OPTION_COMMANDS.start() && byte <= *OPTION_COMMANDS.end() {
+                self.kept |= AFTER_OPTION;
+                return false;
+            }
+            self.instead = NOP;
+            return byte != IAC && (byte < *SIGNALS.start() || byte > *SIGNALS.end());
         }
+        if state == AFTER_OPTION {
+            self.instead = TIMING_MARK;
+            return byte.is_ascii_alphabetic() || matches!(byte, IAC | 0 | b'\r');
+        }
+        if byte == IAC {
+            self.kept |= AFTER_IAC;
+        }
+        false
     }
 }

@@ -1,12 +1,12 @@
 //! Which parts of a control connection are encrypted (RFC 4217, RFC 8446).
 //!
-//! It goes over to TLS with a 234 that answers AUTH, or with a TLS handshake out of nothing
-//! (implicit TLS, port 990, or a 234 that was not seen). The server's packets count the one, the
-//! client's the other, and either is encrypted from then on. Each direction comes back by itself,
-//! at the first segment that is plain text (CCC, RFC 4217 section 12.3), which notes how many
+//! It goes over to TLS with a 234 that answers AUTH, or with a handshake as the very first bytes of
+//! both sides (implicit TLS, port 990). The server's packets count that: a client alone could say
+//! so, and have the server read what the gateway does not. Each direction comes back by itself, at
+//! the first plain text behind whole TLS records (CCC, RFC 4217 section 12.3), and notes how many
 //! changes to TLS it left behind.
 
-use crate::abi::{Direction, Session, event};
+use crate::abi::{Direction, Session, direction_flag, event};
 use crate::abi::{direction, direction_mut};
 use crate::counter::Counter;
 use crate::ftp::line;
@@ -14,16 +14,19 @@ use crate::gate::{Gate, Opening};
 use crate::wire::seq::distance;
 use bytemuck::{Pod, Zeroable};
 
+/// The first byte of a TLS handshake record.
+pub const HANDSHAKE: u8 = 0x16;
 /// The first bytes of a TLS handshake record, as a line's head.
-pub const HELLO: u64 = line::head_of(&[0x16, 0x03]);
+pub const HELLO: u64 = line::head_of(&[HANDSHAKE, 0x03]);
+/// The types of TLS records (RFC 8446 section 5.1), from "change cipher spec" to "application data".
+const RECORDS: core::ops::RangeInclusive<u8> = 0x14..=0x17;
+/// Bytes of a record's header.
+const HEADER: u8 = 5;
 
 /// How often the connection has gone over to TLS.
 #[inline(always)]
 const fn changes(session: &Session) -> u32 {
-    session
-        .answered
-        .encrypted
-        .wrapping_add(session.asked.hellos)
+    session.answered.encrypted
 }
 
 /// Whether a direction is encrypted now.
@@ -42,21 +45,31 @@ pub fn pass_unread(direction: &mut Direction, seq: u32, len: u32) -> bool {
         direction.held_len = 0;
         direction.line_len = 0;
         direction.head = 0;
-        direction.flags &= !crate::abi::direction_flag::LET_GO;
+        direction.flags &= !(direction_flag::LET_GO | direction_flag::READER);
     }
     is_new
 }
 
-/// Notes that a direction is clear text again from `seq` on.
+/// Notes that a direction is clear text again, from where `judge` has found it in the segment that
+/// starts at `seq`.
 #[inline(always)]
-pub fn clear(session: &mut Session, gate: &mut impl Gate, is_replies: bool, seq: u32) {
+pub fn clear(
+    session: &mut Session,
+    gate: &mut impl Gate,
+    is_replies: bool,
+    seq: u32,
+    judge: &PlainText,
+) {
     let changes = changes(session);
     let direction = direction_mut(session, is_replies as u8);
     direction.cleared = changes;
-    direction.seen = seq;
+    direction.seen = seq.wrapping_add(judge.start);
     if is_replies {
         return;
     }
+    // What was asked before was answered behind the encryption.
+    session.asked.doubtful = 0;
+    session.asked.withheld_since = 0;
     // Told once: the client speaks first.
     gate.tell(
         session,
@@ -66,26 +79,41 @@ pub fn clear(session: &mut Session, gate: &mut impl Gate, is_replies: bool, seq:
     );
 }
 
-/// Judges whether a segment of an encrypted direction is plain text, a byte at a time: lines that
-/// begin as a command or a reply does. No TLS record begins so, and the middle of one hardly ever
-/// has no control character, a code or verb in front and a line's end behind.
+/// Judges whether a segment of an encrypted direction is plain text, a byte at a time, perhaps
+/// behind whole TLS records: lines that begin as a command or a reply does. No record begins so, and
+/// the middle of one hardly ever has no control character, a code or verb in front and a line's end
+/// behind.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct PlainText {
-    /// The first eight bytes.
+    /// The text's first eight bytes.
     head: u64,
-    /// Bytes so far; saturates.
+    /// Bytes of text so far; saturates.
     len: u16,
     last: u8,
     /// 1: some byte is in no text.
     binary: u8,
-    pad: u32,
+    /// Bytes of records in front of the text.
+    start: u32,
+    /// Bytes that are missing of the record under way.
+    rest: u16,
+    /// Bytes of a record's header so far.
+    header: u8,
+    pad: [u8; 5],
 }
 
 impl PlainText {
     /// Takes the next byte; false: it is no plain text, and further bytes need not be read.
     #[inline(always)]
     pub fn feed(&mut self, byte: u8) -> bool {
+        if self.rest > 0 {
+            self.rest = self.rest.wrapping_sub(1);
+            self.start = self.start.wrapping_add(1);
+            return true;
+        }
+        if self.header > 0 || (self.len == 0 && RECORDS.contains(&byte)) {
+            return self.feed_header(byte);
+        }
         self.head = line::add_to_head(self.head, byte, self.len);
         self.len = self.len.saturating_add(1);
         self.last = byte;
@@ -97,10 +125,33 @@ impl PlainText {
         self.binary == 0
     }
 
-    /// Whether the whole segment was plain text of that direction.
+    /// Takes a byte of a record's header: type, version 3.x, length.
+    #[inline(always)]
+    fn feed_header(&mut self, byte: u8) -> bool {
+        self.start = self.start.wrapping_add(1);
+        self.header = self.header.wrapping_add(1);
+        let is_record = match self.header {
+            2 => byte == 3,
+            3 => byte <= 4,
+            _ => true,
+        };
+        if !is_record {
+            self.binary = 1;
+            return false;
+        }
+        if self.header == HEADER - 1 {
+            self.last = byte;
+        } else if self.header == HEADER {
+            self.header = 0;
+            self.rest = u16::from_be_bytes([self.last, byte]);
+        }
+        true
+    }
+
+    /// Whether the segment's end was plain text of that direction.
     #[inline(always)]
     pub fn is_plain(&self, is_replies: bool) -> bool {
-        if self.binary != 0 || self.last != b'\n' {
+        if self.binary != 0 || self.len == 0 || self.last != b'\n' {
             return false;
         }
         if is_replies {
@@ -144,6 +195,22 @@ mod tests {
             "220-a\r\n b\r\n220 c\r\n",
         ] {
             assert!(is_plain(reply.as_bytes(), true), "{reply}");
+        }
+    }
+
+    #[test]
+    fn plain_text_may_stand_behind_whole_records() {
+        let alert = b"\x15\x03\x03\x00\x02\x01\x00";
+        let data = b"\x17\x03\x03\x00\x05\x16\x03\n\r\n";
+        for front in [alert.to_vec(), [&data[..], alert].concat()] {
+            let mut judge = PlainText::zeroed();
+            let text = [&front[..], b"227 ok (1,2,3,4,5,6)\r\n"].concat();
+            assert!(text.iter().all(|byte| judge.feed(*byte)));
+            assert!(judge.is_plain(true) && !judge.is_plain(false));
+            assert_eq!(judge.start as usize, front.len());
+            // A record that is not whole.
+            let text = [&front[..front.len() - 1], b"227 ok\r\n"].concat();
+            assert!(!is_plain(&text, true));
         }
     }
 

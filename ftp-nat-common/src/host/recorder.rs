@@ -29,6 +29,8 @@ pub struct Recorder {
     pub refusal: Option<Counter>,
     /// Ports that somebody has already, and what is given in their place.
     pub taken: BTreeMap<u16, u16>,
+    /// The time in milliseconds.
+    pub now: u64,
     /// The client behind a kernel's own NAT; none: whoever announces itself.
     pub inside: Option<Addr>,
 }
@@ -76,6 +78,10 @@ impl Gate for Recorder {
 
     fn is_inside(&mut self, addr: &Addr) -> bool {
         self.inside.is_none_or(|inside| inside == *addr)
+    }
+
+    fn now(&mut self) -> u64 {
+        self.now.max(1)
     }
 
     fn count(&mut self, counter: Counter) {

@@ -425,7 +425,7 @@ fn is_plain_again<M: Medium + ?Sized>(medium: &mut M) -> bool {
         medium.repeat::<JudgeByte>(len);
         let parts = medium.parts();
         if parts.judge.is_plain(is_replies != 0) {
-            tls::clear(parts.session, parts.gate, is_replies != 0, seq);
+            tls::clear(parts.session, parts.gate, is_replies != 0, seq, parts.judge);
             return true;
         }
     }

@@ -328,7 +328,7 @@ pub fn finish(
         };
         direction.line_len = 0;
         direction.head = 0;
-        direction.flags &= !(direction_flag::LET_GO | direction_flag::AFTER_IAC);
+        direction.flags &= !(direction_flag::LET_GO | direction_flag::READER);
         let place = place(direction, inspection.line_seq);
         return Outcome {
             end: inspection.line_seq,
@@ -343,11 +343,10 @@ pub fn finish(
     direction.line_len = inspection.line_len;
     direction.head = inspection.head;
     // The start of a line that went on is out of reach.
-    direction.flags &= !(direction_flag::LET_GO | direction_flag::AFTER_IAC);
+    direction.flags &= !(direction_flag::LET_GO | direction_flag::READER);
+    direction.flags |= inspection.kept_flags();
     if inspection.line_len > 0 {
         direction.flags |= direction_flag::LET_GO;
-    } else if inspection.is_after_iac() {
-        direction.flags |= direction_flag::AFTER_IAC;
     }
     if released {
         inspection.release(session);

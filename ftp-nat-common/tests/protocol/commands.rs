@@ -41,6 +41,14 @@ fn an_outside_client_names_itself_and_passes_unchanged() {
             "198.51.100.7 50000 as 50000",
         ),
         (
+            "EPRT|1|198.51.100.7|50000|\r\n",
+            "198.51.100.7 50000 as 50000",
+        ),
+        (
+            "EPRT |2|::ffff:198.51.100.7|50000|\r\n",
+            "198.51.100.7 50000 as 50000",
+        ),
+        (
             "eprt !1!198.51.100.7!1024!\r\n",
             "198.51.100.7 1024 as 1024",
         ),
@@ -132,9 +140,9 @@ fn an_outside_client_cannot_send_the_server_elsewhere() {
         ),
         ("PORT \r\n", "XXXX \r\n", Counter::DeniedUnreadable),
         (
-            "EPRT |2|::ffff:192.0.2.1|25|\r\n",
-            "XXXX |2|::ffff:192.0.2.1|25|\r\n",
-            Counter::DeniedUnreadable,
+            "EPRT |2|::ffff:192.0.2.1|50000|\r\n",
+            "XXXX |2|::ffff:192.0.2.1|50000|\r\n",
+            Counter::DeniedBounce,
         ),
     ] {
         let mut it = Conversation::publish();
@@ -182,8 +190,6 @@ fn what_is_no_announcement_passes() {
         "PORTX 192,0,2,1,0,25\r\n",
         "SITE PORT 192,0,2,1,0,25\r\n",
         "STOR PORT 192,0,2,1,0,25\r\n",
-        "LPRT 4,4,192,0,2,1,2,0,25\r\n",
-        "LPSV\r\n",
         "EPSV ALL\r\n",
         "epsv all\r\n",
         "PORS 1,2,3,4,5,6\r\n",
@@ -224,6 +230,27 @@ fn our_own_client_announces_the_public_address() {
             "EPRT |1|192.168.1.7|50000|\r\n",
             "EPRT |1|203.0.113.10|50000|\r\n",
             "192.168.1.7 50000 as 50000",
+        ),
+        (
+            "EPRT|1|192.168.1.7|50000|\r\n",
+            "EPRT|1|203.0.113.10|50000|\r\n",
+            "192.168.1.7 50000 as 50000",
+        ),
+        (
+            "EPRT |2|::ffff:192.168.1.7|50000|\r\n",
+            "EPRT |1|203.0.113.10|50000|\r\n",
+            "192.168.1.7 50000 as 50000",
+        ),
+        // What it names leads to it: the gateway's own address.
+        (
+            "PORT 203,0,113,10,195,80\r\n",
+            "PORT 203,0,113,10,195,80\r\n",
+            "192.168.1.7 50000 as 50000",
+        ),
+        (
+            "EPRT |1|203.0.113.10|50001|\r\n",
+            "EPRT |1|203.0.113.10|1025|\r\n",
+            "192.168.1.7 50001 as 1025",
         ),
         (
             "EPRT $1$192.168.1.7$50001$\r\n",
@@ -355,11 +382,11 @@ fn telnet_commands_hide_no_verb() {
     for (command, heard) in [
         (
             &b"\xff\xfb\x06PORT 192,0,2,1,195,80\r\n"[..],
-            "\\xff\\xf1\x06XXXX 192,0,2,1,195,80\r\n",
+            "\\xff\\xfb\x06XXXX 192,0,2,1,195,80\r\n",
         ),
         (
             b"\xff\xfdAPORT 192,0,2,1,195,80\r\n",
-            "\\xff\\xf1APORT 192,0,2,1,195,80\r\n",
+            "\\xff\\xfd\x06XXXX 192,0,2,1,195,80\r\n",
         ),
         (
             b"\xffAPORT 192,0,2,1,195,80\r\n",
@@ -428,4 +455,104 @@ fn an_outside_clients_address_is_all_that_its_command_says() {
             1
         );
     }
+}
+
+/// RFC 1639: who has it has PORT and PASV, too.
+#[test]
+fn long_addresses_are_refused() {
+    for command in [
+        "LPRT 4,4,192,0,2,1,2,0,25\r\n",
+        "LPRT 4,4,198,51,100,7,2,195,80\r\n",
+        "lprt 6,16,32,1,13,184,0,2,0,0,0,0,0,0,0,0,0,7,2,195,80\r\n",
+        "LPSV\r\n",
+        "LPSV \r\n",
+    ] {
+        let mut it = Conversation::publish();
+        assert_eq!(it.client(command), format!("XXXX{}", &command[4..]));
+        assert_eq!(it.gate.count_of(Counter::DeniedUnreadable), 1);
+        assert_eq!(openings(&it), [""; 0]);
+    }
+    // A client of our own may ask for long passive mode: that needs nothing here.
+    let mut it = Conversation::masquerade();
+    assert_eq!(it.client("LPSV\r\n"), "LPSV\r\n");
+    let heard = it.client("LPRT 4,4,192,168,1,7,2,195,80\r\n");
+    assert_eq!(heard, "XXXX 4,4,192,168,1,7,2,195,80\r\n");
+}
+
+/// Bytes that servers read each in its own way reach them as plain letters.
+#[test]
+fn bytes_that_hide_a_command_are_made_harmless() {
+    let long = "A".repeat(300);
+    for (command, heard) in [
+        (
+            "MKD c\x00213 x\x00227 (10,0,0,5,31,144)\r\n",
+            "MKD cX213 xX227 (10,0,0,5,31,144)\r\n",
+        ),
+        ("PO\rRT 192,0,2,1,0,25\r\n", "PO\rXT 192,0,2,1,0,25\r\n"),
+        (
+            "NOOP\rPORT 192,0,2,1,0,25\r\n",
+            "NOOP\rXORT 192,0,2,1,0,25\r\n",
+        ),
+        (
+            "NOOP\0PORT 192,0,2,1,0,25\r\n",
+            "NOOPXPORT 192,0,2,1,0,25\r\n",
+        ),
+        ("\0PORT 192,0,2,1,0,25\r\n", "XPORT 192,0,2,1,0,25\r\n"),
+        ("\rPORT 192,0,2,1,0,25\r\n", "\rXORT 192,0,2,1,0,25\r\n"),
+        ("NOOP\r\r\n", "NOOP\r\r\n"),
+        ("STOR name of a file\r\n", "STOR name of a file\r\n"),
+        (
+            &format!("NOOP {long}PORT 192,0,2,1,0,25\r\n"),
+            &format!("NOOP {long}PORT 192,0,2X1,0,25\r\n"),
+        ),
+        (
+            &format!("NOOP {long}lprt 4,4,192,0,2,1,2,0,25\r\n"),
+            &format!("NOOP {long}lprt 4,4,192X0,2,1,2,0,25\r\n"),
+        ),
+        (
+            &format!("NOOP {long}EPRT |1|192.0.2.1|25|\r\n"),
+            &format!("NOOP {long}EPRT |1|192.0.2.1X25|\r\n"),
+        ),
+        (
+            &format!("STOR {long}/REPORT 2024, 12.pdf\r\n"),
+            &format!("STOR {long}/REPORT 2024, 12.pdf\r\n"),
+        ),
+    ] {
+        let mut it = Conversation::publish();
+        assert_eq!(it.client(command), heard);
+        assert_eq!(openings(&it), [""; 0]);
+        let changed = command
+            .bytes()
+            .zip(heard.bytes())
+            .filter(|(one, other)| one != other);
+        assert_eq!(
+            it.gate.count_of(Counter::DeniedHidden),
+            changed.count(),
+            "{heard}"
+        );
+        // However it is cut.
+        for cut in 1..command.len() {
+            let mut it = Conversation::publish();
+            let first = it.session.commands.seen;
+            let mut out = std::collections::BTreeMap::new();
+            for (at, payload) in [(0, &command[..cut]), (cut, &command[cut..])] {
+                let segment = ftp_nat_common::host::Segment {
+                    seq: first.wrapping_add(at as u32),
+                    payload: payload.into(),
+                    fin: false,
+                    ..ftp_nat_common::host::Segment::default()
+                };
+                if let Some(sent) = it.pass(false, &segment) {
+                    let bytes = sent.payload.into_iter().enumerate();
+                    out.extend(bytes.map(|(at, byte)| (sent.seq.wrapping_add(at as u32), byte)));
+                }
+            }
+            let bytes: Vec<u8> = out.into_values().collect();
+            assert_eq!(escaped(&bytes), heard, "cut at {cut}");
+        }
+    }
+    // A client of our own may say what it likes.
+    let mut it = Conversation::masquerade();
+    let command = "MKD a\0b\rc\r\n";
+    assert_eq!(it.client(command), command);
 }

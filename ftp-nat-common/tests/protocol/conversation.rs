@@ -1,7 +1,7 @@
 //! A control connection whose segments all arrive, in order.
 
 use bytemuck::Zeroable;
-use ftp_nat_common::abi::{Lines, Session, role};
+use ftp_nat_common::abi::{Lines, Session, begin, role};
 use ftp_nat_common::host::{self, Limits, Recorder, Segment};
 use ftp_nat_common::stream::segment;
 use ftp_nat_common::wire::addr::{Addr, Endpoint, Port};
@@ -34,6 +34,15 @@ fn session(role: u8, [inside, outside, public]: [Endpoint; 3], isn: [u32; 2]) ->
     session.advertise = public.addr;
     segment::start(&mut session.commands, isn[0]);
     segment::start(&mut session.replies, isn[1]);
+    session.asked.begin = begin::FTP;
+    session.answered.begin = begin::FTP;
+    session
+}
+
+/// The same before anybody said anything.
+pub(crate) fn silent(mut session: Session) -> Session {
+    session.asked.begin = begin::OPEN;
+    session.answered.begin = begin::OPEN;
     session
 }
 
@@ -94,6 +103,8 @@ pub(crate) struct Conversation {
     pub(crate) now: u64,
     /// The next sequence number of the client and of the server.
     next: [u32; 2],
+    /// What the client has said from the end of a line on that the gateway withholds.
+    pub(crate) withheld: Vec<u8>,
 }
 
 impl Conversation {
@@ -105,6 +116,7 @@ impl Conversation {
             gate: Recorder::default(),
             now: 1_000_000,
             next,
+            withheld: Vec::new(),
         }
     }
 
@@ -142,9 +154,22 @@ impl Conversation {
         self.say(false, text.as_ref())
     }
 
-    /// What the client hears when the server says `text`.
+    /// What the client hears when the server says `text`. The client repeats what was withheld from
+    /// it then.
     pub(crate) fn server(&mut self, text: impl AsRef<[u8]>) -> String {
-        self.say(true, text.as_ref())
+        let heard = self.say(true, text.as_ref());
+        self.wait(600);
+        heard
+    }
+
+    /// So many milliseconds pass; the client repeats what was withheld from it every 200.
+    pub(crate) fn wait(&mut self, milliseconds: u64) {
+        for _ in 0..milliseconds / 200 {
+            self.now += 200;
+            if !self.withheld.is_empty() {
+                let _ = self.bytes(false, b"");
+            }
+        }
     }
 
     /// What the client hears when it says `command` and the server answers `reply`.
@@ -177,10 +202,17 @@ impl Conversation {
         escaped(&heard)
     }
 
-    /// One segment; what the gateway cuts off is said again.
+    /// One segment; what the gateway cuts off is said again, but not what it withholds. Whoever says
+    /// something has heard all that was said before.
     fn bytes(&mut self, is_replies: bool, text: &[u8]) -> Vec<u8> {
         let mut heard = Vec::new();
-        let mut rest = text;
+        let text = if is_replies {
+            text.to_vec()
+        } else {
+            [&std::mem::take(&mut self.withheld), text].concat()
+        };
+        let mut rest = text.as_slice();
+        self.hear(!is_replies);
         while !rest.is_empty() {
             let segment = Segment {
                 seq: self.next[usize::from(is_replies)],
@@ -188,7 +220,12 @@ impl Conversation {
                 fin: false,
                 ..Segment::default()
             };
-            let sent = self.pass(is_replies, &segment).expect("held");
+            let Some(sent) = self.pass(is_replies, &segment) else {
+                assert!(rest[0] == b'\n' && !is_replies, "held: {heard:?}");
+                self.withheld = rest.to_vec();
+                return heard;
+            };
+            self.hear(is_replies);
             assert!(!sent.payload.is_empty(), "held: {heard:?}");
             let direction = if is_replies {
                 &self.session.replies
@@ -208,8 +245,46 @@ impl Conversation {
         heard
     }
 
+    /// The server says `text`, and nothing else happens.
+    pub(crate) fn server_alone(&mut self, text: &str) {
+        let segment = Segment {
+            seq: self.next[1],
+            payload: text.into(),
+            fin: false,
+            ..Segment::default()
+        };
+        assert_eq!(self.pass(true, &segment), Some(segment));
+        self.next[1] = self.next[1].wrapping_add(text.len() as u32);
+    }
+
+    /// The client repeats what was withheld, and acknowledges nothing.
+    pub(crate) fn repeat_unheard(&mut self) {
+        let segment = Segment {
+            seq: self.next[0],
+            payload: std::mem::take(&mut self.withheld),
+            fin: false,
+            ..Segment::default()
+        };
+        match self.pass(false, &segment) {
+            Some(sent) => self.next[0] = self.next[0].wrapping_add(sent.payload.len() as u32),
+            None => self.withheld = segment.payload,
+        }
+    }
+
+    /// The other end acknowledges what this one has said so far.
+    fn hear(&mut self, is_replies: bool) {
+        let direction = if is_replies {
+            &self.session.replies
+        } else {
+            &self.session.commands
+        };
+        let heard = direction.edits.sent(direction.seen);
+        host::acknowledge(&mut self.session, is_replies, heard);
+    }
+
     /// One segment as it is.
     pub(crate) fn pass(&mut self, is_replies: bool, segment: &Segment) -> Option<Segment> {
+        self.gate.now = self.now;
         host::pass(
             &mut self.session,
             &mut self.lines,

@@ -1,6 +1,6 @@
 //! FTP over TLS: what is encrypted is left alone, and what is no more is read again.
 
-use crate::conversation::{Conversation, escaped, publish};
+use crate::conversation::{Conversation, escaped, publish, silent};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::ftp::tls::is_encrypted;
 use ftp_nat_common::host::Segment;
@@ -9,7 +9,7 @@ const REPLY: &str = "227 Entering Passive Mode (10,0,0,5,195,80).\r\n";
 const HELLO: &[u8] = b"\x16\x03\x01\x00\x06\x01\x00\x00\x02\x03\x03";
 /// A record that holds line ends and, in clear, a line that would be rewritten.
 const RECORD: &[u8] =
-    b"\x17\x03\x03\x00\x30\r\nPORT 192,0,2,1,0,25\r\n227 Entering (10,0,0,5,195,80)\r\n";
+    b"\x17\x03\x03\x00\x37\r\nPORT 192,0,2,1,0,25\r\n227 Entering (10,0,0,5,195,80)\r\n";
 
 fn encrypted(it: &Conversation) -> [bool; 2] {
     [false, true].map(|is_replies| is_encrypted(&it.session, is_replies))
@@ -58,8 +58,11 @@ fn a_234_that_nobody_asked_for_means_nothing() {
 
 #[test]
 fn a_handshake_at_the_streams_start_is_implicit_tls() {
-    let mut it = Conversation::new(publish([7, 9]));
-    it.client(HELLO);
+    let mut it = Conversation::new(silent(publish([7, 9])));
+    assert_eq!(it.client(HELLO), escaped(HELLO));
+    // A client alone may say anything.
+    assert_eq!(encrypted(&it), [false, false]);
+    assert_eq!(it.server(HELLO), escaped(HELLO));
     assert_eq!(encrypted(&it), [true, true]);
     exchange_records(&mut it);
 }
@@ -67,10 +70,68 @@ fn a_handshake_at_the_streams_start_is_implicit_tls() {
 #[test]
 fn a_handshake_is_seen_however_it_is_cut() {
     for cut in 1..HELLO.len() {
-        let mut it = Conversation::new(publish([7, 9]));
+        let mut it = Conversation::new(silent(publish([7, 9])));
         it.client(&HELLO[..cut]);
         it.client(&HELLO[cut..]);
+        it.server(&HELLO[..cut]);
+        it.server(&HELLO[cut..]);
         assert_eq!(encrypted(&it), [true, true], "{cut}");
+    }
+}
+
+/// TLS begins behind AUTH and its 234, or with the first bytes of both sides: a server that speaks
+/// plain text reads the rest as commands.
+#[test]
+fn a_handshake_elsewhere_is_none() {
+    let port = "PORT 192,0,2,1,0,25\r\n";
+    let refused = "XXXX 192,0,2,1,0,25\r\n";
+    for (said, heard) in [
+        (
+            format!("\u{16}\u{3}\r\n{port}"),
+            format!("\u{16}\u{3}\r\n{refused}"),
+        ),
+        (
+            format!("NOOP\r\n\u{16}\u{3}\r\n{port}"),
+            format!("NOOP\r\n\u{16}\u{3}\r\n{refused}"),
+        ),
+        (
+            format!("AUTH TLS\r\n\u{16}\u{3}\r\n{port}"),
+            format!("AUTH TLS\r\n\u{16}\u{3}\r\n{refused}"),
+        ),
+    ] {
+        let mut it = Conversation::publish();
+        assert_eq!(it.client(&said), heard);
+        let mut it = Conversation::new(silent(publish([7, 9])));
+        assert_eq!(it.client(&said), heard);
+        it.server("220 Hi\r\n500 What?\r\n500 What?\r\n");
+        assert_eq!(encrypted(&it), [false, false]);
+        assert_eq!(it.client(port), refused);
+    }
+    // Nor a server's that nobody asked for.
+    let mut it = Conversation::new(silent(publish([7, 9])));
+    it.server(HELLO);
+    assert_eq!(encrypted(&it), [false, false]);
+}
+
+/// Clear command channel: the closing alert and the first clear text may come in one segment.
+#[test]
+fn clear_text_may_stand_behind_a_record() {
+    let alert = b"\x15\x03\x03\x00\x02\x01\x00";
+    for records in [alert.to_vec(), [RECORD, &alert[..]].concat()] {
+        let mut it = Conversation::publish();
+        it.ask("AUTH TLS", "234 Go ahead\r\n");
+        exchange_records(&mut it);
+        let command = [&records[..], b"PASV\r\n"].concat();
+        assert_eq!(it.client(&command), escaped(&command));
+        let said = [&records[..], REPLY.as_bytes()].concat();
+        let heard = [
+            &records[..],
+            b"227 Entering Passive M(203,0,113,10,195,80).\r\n",
+        ]
+        .concat();
+        assert_eq!(it.server(&said), escaped(&heard));
+        assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
+        assert_eq!(encrypted(&it), [false, false]);
     }
 }
 

@@ -10,12 +10,11 @@ fn a_227_that_nobody_asked_for_opens_nothing() {
     let mut it = Conversation::publish();
     assert_eq!(it.server(REPLY), REPLY);
     assert_eq!(it.ask("NOOP", REPLY), REPLY);
-    assert_eq!(it.ask("LPSV", REPLY), REPLY);
     assert_eq!(it.ask("EPSV ALL", REPLY), REPLY);
     assert_eq!(it.ask("SITE PASV", REPLY), REPLY);
     assert_eq!(it.ask("PASVX", REPLY), REPLY);
     assert_eq!(it.gate.openings(), []);
-    assert_eq!(it.gate.count_of(Counter::PassedUnasked), 6);
+    assert_eq!(it.gate.count_of(Counter::PassedUnasked), 5);
 }
 
 #[test]
@@ -54,19 +53,53 @@ fn echoed_text_opens_nothing() {
         assert_eq!(heard, said);
         assert_eq!(it.gate.openings(), [], "{said}");
         // The PASV still waits for its own answer.
+        it.server("214 End\r\n");
         it.server(REPLY);
         assert_eq!(it.gate.openings(), [(50_000, 50_000)], "{said}");
     }
 }
 
+/// RFC 3659 section 7.2: a reply to MLST may end with its code alone.
 #[test]
-fn a_reply_of_just_the_code_ends_nothing() {
-    // `214` alone is no final line, but `214 ` is.
-    let mut it = Conversation::publish();
-    it.client("HELP\r\nPASV\r\n");
-    it.server("214-x\r\n214 \r\n");
-    it.server(REPLY);
-    assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
+fn a_reply_ends_at_its_code_and_anything_but_a_hyphen() {
+    for end in ["250", "250 ", "250 End", "250\tEnd"] {
+        for line_end in ["\r\n", "\n"] {
+            let mut it = Conversation::publish();
+            it.ask(
+                "CWD x",
+                format!("250-a{line_end} b{line_end}250-c{line_end}{end}{line_end}"),
+            );
+            it.ask("PASV", REPLY);
+            assert_eq!(it.gate.openings(), [(50_000, 50_000)], "{end}");
+            assert_eq!(it.gate.count_of(Counter::CommandWithheld), 0);
+        }
+    }
+}
+
+/// There are servers that end a reply with another code: the next command proves that the client
+/// took it as ended.
+#[test]
+fn a_reply_that_never_ends_deafens_nobody() {
+    for said in [
+        "553-a\r\n553- b\r\n150 c\r\n",
+        "226-a\r\n",
+        "230-a\r\n 230 b\r\n",
+    ] {
+        let mut it = Conversation::publish();
+        it.ask("STOR x", said);
+        it.ask("NOOP", "200 Ok\r\n");
+        it.ask("PASV", REPLY);
+        assert_eq!(it.gate.openings(), [(50_000, 50_000)], "{said}");
+        assert_eq!(it.gate.count_of(Counter::CommandWithheld), 0, "{said}");
+        // Right behind it the PASV waits a while.
+        let mut it = Conversation::publish();
+        it.ask("STOR x", said);
+        it.client("PASV\r\n");
+        it.wait(2000);
+        it.server(REPLY);
+        assert_eq!(it.gate.openings(), [(50_000, 50_000)], "{said}");
+        assert_eq!(it.gate.count_of(Counter::CommandWithheld), 1, "{said}");
+    }
 }
 
 #[test]
@@ -150,31 +183,215 @@ fn a_server_that_answers_too_often_or_too_seldom_is_followed() {
     assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
 }
 
+/// A connection that does not begin as FTP does opens nothing, whatever follows.
 #[test]
-fn a_connection_needs_no_greeting() {
-    use crate::conversation::publish;
-    for greeting in ["", "220 Hi\r\n", "120 Wait\r\n220-Hi\r\n220 Hi\r\n"] {
-        let mut it = Conversation::new(publish([1, 2]));
-        if !greeting.is_empty() {
-            it.server(greeting);
+fn a_connection_begins_with_a_greeting_and_a_command_of_ftp() {
+    use crate::conversation::{masquerade, publish, silent};
+    for (greeting, first, opens) in [
+        ("220 Hi\r\n", "USER a\r\n", true),
+        ("220-Hi\r\n HTTP\r\n220 Hi\r\n", "auth tls\r\n", true),
+        ("120 Wait\r\n220 Hi\r\n", "FEAT\r\n", true),
+        ("Hello\r\n\r\n220 Hi\r\n", "SYST\r\n", true),
+        ("220 Hi\r\n", "\u{ff}\u{f4}PASV\r\n", true),
+        ("220 Hi\r\n", "POST / HTTP/1.1\r\n", false),
+        ("220 Hi\r\n", "GET /\r\n", false),
+        ("220 Hi\r\n", "EHLO x\r\n", false),
+        ("200 Hi\r\n", "USER a\r\n", false),
+        ("421 Busy\r\n", "USER a\r\n", false),
+        ("500-x\r\n500 x\r\n220 Hi\r\n", "USER a\r\n", false),
+    ] {
+        for first_speaks in [false, true] {
+            let mut its = [
+                Conversation::new(silent(publish([1, 2]))),
+                Conversation::new(silent(masquerade([1, 2]))),
+            ];
+            for it in &mut its {
+                if first_speaks {
+                    it.client(first);
+                    it.server(greeting);
+                } else {
+                    it.server(greeting);
+                    it.client(first);
+                }
+                it.server("331 ok\r\n");
+                it.client("USER b\r\n");
+                it.server("220 ok\r\n");
+            }
+            let [mut server, mut client] = its;
+            server.client("PASV\r\n");
+            server.wait(2000);
+            let heard = server.server(REPLY);
+            let reason = if opens { 0 } else { 1 };
+            assert_eq!(
+                server.gate.openings().len(),
+                usize::from(opens),
+                "{greeting} {first}"
+            );
+            assert_eq!(server.gate.count_of(Counter::DeniedNotFtp), reason);
+            assert_eq!(heard.starts_with("425 "), !opens, "{heard}");
+            let heard = client.client("PORT 192,168,1,7,195,80\r\n");
+            assert_eq!(
+                client.gate.openings().len(),
+                usize::from(opens),
+                "{greeting} {first}"
+            );
+            assert_eq!(client.gate.count_of(Counter::DeniedNotFtp), reason);
+            assert_eq!(heard.starts_with("XXXX "), !opens, "{heard}");
         }
-        it.ask("PASV", REPLY);
-        it.ask("PASV", "500 No\r\n");
-        assert_eq!(it.ask("NOOP", REPLY), REPLY);
-        assert_eq!(it.gate.openings(), [(50_000, 50_000)], "{greeting}");
     }
     // A client that does not wait for it.
-    let mut it = Conversation::new(publish([1, 2]));
+    let mut it = Conversation::new(silent(publish([1, 2])));
     it.client("USER a\r\nPASS b\r\nPASV\r\n");
     it.server("220 Hi\r\n331 pass\r\n530 no\r\n");
     it.server(REPLY);
     assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
 }
 
+/// Servers that answer twice, to a line too long for them or to a command they do not know.
+#[test]
+fn a_refusal_that_may_be_another_commands_leaves_the_pasv_waiting() {
+    for (commands, said) in [
+        (&["OPTS x\r\nPASV\r\n"][..], &["500 a\r\n500 b\r\n"][..]),
+        (&["OPTS x\r\nEPSV\r\n"], &["500 a\r\n", "500 b\r\n"]),
+        (&["OPTS x\r\n", "PASV\r\n"], &["500 a\r\n", "500 b\r\n"]),
+        (
+            &["USER x\r\n", "PASV\r\n"],
+            &["331-a\r\n331 b\r\n230 c\r\n", "530 d\r\n"],
+        ),
+        (&["CWD x\r\nPASV\r\n"], &["550 a\r\n550-b\r\n550 b\r\n"]),
+    ] {
+        let mut it = Conversation::publish();
+        for turn in 0..commands.len().max(said.len()) {
+            commands.get(turn).map(|text| it.client(text));
+            said.get(turn).map(|text| it.server(text));
+        }
+        it.server(REPLY);
+        assert_eq!(it.gate.openings(), [(50_000, 50_000)], "{commands:?}");
+        assert_eq!(it.gate.count_of(Counter::PassedUnasked), 0);
+    }
+}
+
+/// Every PASV of many is answered, however many are under way.
+#[test]
+fn more_commands_in_flight_than_are_remembered_lose_nothing() {
+    let mut it = Conversation::publish();
+    it.client("PASV\r\nRETR a\r\n".repeat(9));
+    for number in 0..9 {
+        it.server(format!("227 (10,0,0,5,195,{})\r\n550 No\r\n", 80 + number));
+    }
+    let opened: Vec<_> = (50_000..50_009).map(|port| (port, port)).collect();
+    assert_eq!(it.gate.openings(), opened);
+}
+
+/// What stands between an outside server's lines and a PASV that is under way.
+#[test]
+fn a_227_among_names_is_no_answer() {
+    let listing = "213-Status of .:\r\ndrwxr-xr-x 2 0 0 0 Jan 1 00:00 c\r\n213 x\r\n";
+    let fake = "227 Entering Passive Mode (10,0,0,5,31,144)\r\n213 End\r\n";
+    for command in [
+        "STAT .", "stat", "SITE LS", "HELP x", "MLST a", "XSTA", "LS",
+    ] {
+        for together in [false, true] {
+            // Both at once.
+            let mut it = Conversation::publish();
+            let said = format!("{command}\r\nPASV\r\n");
+            assert_eq!(it.client(said), format!("{command}\r\nPASV\r"), "{command}");
+            if together {
+                it.server(format!("{listing}{fake}"));
+            } else {
+                it.server_alone(listing);
+                it.server(fake);
+            }
+            assert_eq!(it.gate.openings(), [], "{command}");
+            assert_eq!(it.session.asked.passive, 1, "{command}");
+            // Nothing is lost but time.
+            it.server(REPLY);
+            assert_eq!(it.gate.openings(), [(50_000, 50_000)], "{command}");
+        }
+    }
+}
+
+/// The listing stands still because the client's window is closed, or because nothing was
+/// acknowledged: the PASV waits as long.
+#[test]
+fn a_listing_that_stands_still_has_not_ended() {
+    let mut it = Conversation::publish();
+    it.client("STAT .\r\nPASV\r\n");
+    it.server_alone("213-Status\r\n213 x\r\n");
+    for _ in 0..20 {
+        it.now += 200;
+        it.repeat_unheard();
+        assert_eq!(it.session.asked.passive, 0);
+    }
+    it.server("227 (10,0,0,5,31,144)\r\n213 End\r\n");
+    assert_eq!(it.gate.openings(), []);
+    it.server(REPLY);
+    assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
+
+    // After long it passes, but opens nothing.
+    let mut it = Conversation::publish();
+    it.client("STAT .\r\nPASV\r\n");
+    it.server_alone("213-Status\r\n213 x\r\n");
+    for _ in 0..60 {
+        it.now += 200;
+        it.repeat_unheard();
+    }
+    assert_eq!(it.session.asked.passive, 1);
+    assert_eq!(it.gate.count_of(Counter::DeniedDoubtful), 1);
+    let heard = it.server(REPLY);
+    assert_eq!(heard, "425 No data connection: the gateway cannot).\r\n");
+    assert_eq!(it.gate.openings(), []);
+    // The next one is asked anew.
+    it.ask("PASV", REPLY);
+    assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
+}
+
+/// A command whose answer prints names is withheld while a PASV waits, and ends that wait.
+#[test]
+fn a_pasv_that_was_never_answered_is_no_licence_for_names() {
+    let mut it = Conversation::publish();
+    it.client("ABOR\r\nPASV\r\nSTAT .\r\n");
+    it.server("500 No\r\n");
+    assert_eq!(it.session.asked.doubtful, it.session.asked.commands);
+    it.server("213-Status\r\n213 x\r\n227 (10,0,0,5,31,144)\r\n213 End\r\n");
+    assert_eq!(it.gate.openings(), []);
+
+    // One that is answered goes first.
+    let mut it = Conversation::publish();
+    assert_eq!(it.client("PASV\r\nSTAT .\r\n"), "PASV\r\nSTAT .\r");
+    it.server(REPLY);
+    it.server("213-Status\r\n213 x\r\n227 (10,0,0,5,31,144)\r\n213 End\r\n");
+    assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
+}
+
+/// Clients that wait for each answer, and those that do not wait but ask for nothing with names in
+/// it, lose no time.
+#[test]
+fn a_pasv_behind_plain_commands_is_not_withheld() {
+    let mut it = Conversation::publish();
+    it.client(
+        "PWD\r\nTYPE I\r\nCWD x\r\nSIZE a\r\nMDTM a\r\nUSER b\r\nFEAT\r\nOPTS UTF8 ON\r\nREST 0\r\nPASV\r\nRETR a\r\n",
+    );
+    it.server("257 \"/\"\r\n200 I\r\n250-Hi\r\n250 x\r\n213 1\r\n213 2\r\n331 b\r\n211-a\r\n211 b\r\n200 c\r\n350 d\r\n");
+    it.server(REPLY);
+    assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
+    it.server("150 e\r\n226 f\r\n");
+    for (command, answer) in [
+        ("SITE CHMOD 644 a", "200 Ok\r\n"),
+        ("XCRC a", "250 1234\r\n"),
+        ("HELP", "214 Ask somebody else\r\n"),
+    ] {
+        it.ask(command, answer);
+        it.client("PASV\r\n");
+        it.server(REPLY);
+        assert_eq!(it.gate.count_of(Counter::CommandWithheld), 0, "{command}");
+    }
+}
+
 #[test]
 fn commands_in_any_case_and_with_arguments_ask() {
     for command in [
-        "PASV", "pasv", "PaSv", "PASV ", "EPSV", "EPSV 1", "epsv 2", "  PASV",
+        "PASV", "pasv", "PaSv", "PASV ", "EPSV", "EPSV 1", "epsv 2", "  PASV", "P@SW", "p@sw",
     ] {
         let mut it = Conversation::publish();
         it.ask(command, REPLY);

@@ -173,10 +173,16 @@ proptest! {
         for (command, reply) in commands.iter().zip(&replies) {
             // An end of the line, so that nothing is held.
             for (is_replies, said) in [(false, format!("{command}\r\n")), (true, format!("{reply}\r\n"))] {
+                let before = crate::conversation::escaped(&it.withheld);
                 let heard = if is_replies { it.server(&said) } else { it.client(&said) };
                 let edits = if is_replies { it.session.replies.edits.count } else { it.session.commands.edits.count };
                 if edits == 0 {
-                    prop_assert_eq!(heard, crate::conversation::escaped(said.as_bytes()));
+                    let said = crate::conversation::escaped(said.as_bytes());
+                    if is_replies {
+                        prop_assert_eq!(heard, said);
+                    } else {
+                        prop_assert_eq!(heard + &crate::conversation::escaped(&it.withheld), before + &said);
+                    }
                 }
             }
         }

@@ -339,7 +339,7 @@ fn every_form_of_229_is_understood() {
             // No announcement at all.
             ("229 (|||0|)", "229 (|||0|)", 0),
             ("229 (|||65536|)", "229 (|||65536|)", 0),
-            ("229 (|||22|)", "229 (|||22|)", 0),
+            ("229 (|||22|)", "425 No data)", 0),
             ("229 (||50000|)", "229 (||50000|)", 0),
             ("229 (|3|10.0.0.5|50000|)", "229 (|3|10.0.0.5|50000|)", 0),
             // A server that answers EPSV with 227.
@@ -413,11 +413,15 @@ fn ports_below_1024_and_outside_the_servers_range_are_not_opened() {
             number / 256,
             number % 256
         );
-        assert_eq!(it.ask("PASV", &said), said);
+        let heard = it.ask("PASV", &said);
+        assert!(heard.starts_with("425 No data connect"), "{heard}");
+        assert_eq!(heard.len(), said.len());
         assert_eq!(it.gate.openings(), [], "{range:?} {number}");
         assert_eq!(it.gate.count_of(Counter::DeniedPort), 1);
-        let said = format!("229 (|||{number}|)\r\n");
-        assert_eq!(it.ask("EPSV", &said), said);
+        let said = format!("229 EPSV ok (|||{number}|)\r\n");
+        let heard = it.ask("EPSV", &said);
+        assert!(heard.starts_with("425 No data connect"), "{heard}");
+        assert_eq!(heard.len(), said.len());
         assert_eq!(it.gate.openings(), [], "{range:?} {number}");
     }
     let mut it = Conversation::publish();
@@ -427,13 +431,57 @@ fn ports_below_1024_and_outside_the_servers_range_are_not_opened() {
     assert_eq!(it.gate.openings(), [(50_000, 50_000), (50_999, 50_999)]);
 }
 
+/// The client hears at once that there is no connection, in as many bytes and without the address.
 #[test]
-fn a_gate_that_refuses_leaves_the_reply_as_it_is() {
+fn a_gate_that_refuses_makes_the_reply_fail() {
+    for (command, said, heard) in [
+        (
+            "PASV",
+            "227 Entering Passive Mode (10,0,0,5,195,80).\r\n",
+            "425 No data connection: the gateway cannot).\r\n",
+        ),
+        (
+            "PASV",
+            "227 =10,0,0,5,195,80\r\n",
+            "425 No data connecti\r\n",
+        ),
+        ("EPSV", "229 ok (|||50000|)\r\n", "425 No data conne)\r\n"),
+        (
+            "EPSV",
+            "229 Entering Extended Passive Mode (|||50000|)\r\n",
+            "425 No data connection: the gateway cannot op)\r\n",
+        ),
+        // The client waits for the code that it knows.
+        (
+            "PASV",
+            "227-Please note\r\n227 Entering Passive Mode (10,0,0,5,195,80).\r\n",
+            "227-Please note\r\n227 No data connection: the gateway cannot).\r\n",
+        ),
+        (
+            "PASV",
+            "227-Mode (10,0,0,5,195,80)\r\n227 Done\r\n",
+            "227-No data connection: t)\r\n227 Done\r\n",
+        ),
+    ] {
+        let mut it = Conversation::publish();
+        it.gate.refusal = Some(Counter::DeniedNoPort);
+        assert_eq!(it.ask(command, said), heard);
+        assert_eq!(said.len(), heard.len());
+        assert_eq!(it.gate.count_of(Counter::DeniedNoPort), 1);
+        assert_eq!(it.gate.count_of(Counter::Refused227), 1);
+        // It was answered.
+        it.gate.refusal = None;
+        assert_eq!(it.server(said), said);
+        it.ask(command, "229 (|||50001|)\r\n");
+        assert_eq!(it.gate.openings(), [(50_001, 50_001)]);
+    }
+    // However long the words are.
     let mut it = Conversation::publish();
     it.gate.refusal = Some(Counter::DeniedNoPort);
-    let said = "227 Entering Passive Mode (10,0,0,5,195,80).\r\n";
-    assert_eq!(it.ask("PASV", said), said);
-    assert_eq!(it.gate.count_of(Counter::DeniedNoPort), 1);
+    let said = format!("227 {} (10,0,0,5,195,80)\r\n", "x".repeat(100));
+    let heard = it.ask("PASV", &said);
+    assert!(heard.starts_with("425 No data connection: the gateway cannot open the port        x"));
+    assert_eq!(heard[64..], said[64..]);
 }
 
 #[test]

@@ -154,7 +154,13 @@ fn what_is_owed_is_sent_until_it_is_acknowledged() {
         way.sent(46, "200 Something else\r\n"),
         at(46, "200 Something else\r\n")
     );
-    way.it.client("PASV\r\n");
+    let pasv = Segment {
+        seq: way.it.session.commands.seen,
+        payload: "PASV\r\n".into(),
+        fin: false,
+        ..Segment::default()
+    };
+    assert!(way.it.pass(false, &pasv).is_some());
     assert_eq!(way.sent(66, "227 And a new"), None);
     assert_eq!(way.sent(66, "227 And a new"), None, "owed twice");
     let both = format!("{}200 Something else\r\n227 And a new", &REPLY[10..]);

@@ -39,6 +39,7 @@ const SCENES: [Scene; 6] = [
     Scene {
         session: publish,
         turns: &[
+            (S, "220 Hi\r\n"),
             (C, "NOOP\r\nPASV\r\nCWD x\r\nPASV\r\n"),
             (S, "200 Ok\r\n227 (10,0,0,5,195,80)\r\n550 No\r\n"),
             (
@@ -75,6 +76,7 @@ const SCENES: [Scene; 6] = [
     Scene {
         session: publish_v6,
         turns: &[
+            (S, "220 Hi\r\n"),
             (C, "EPSV\r\n"),
             (S, "229 Ok (|2|fe80::1|50000|)\r\n"),
             (C, "EPSV\r\n"),
@@ -86,6 +88,7 @@ const SCENES: [Scene; 6] = [
     Scene {
         session: publish,
         turns: &[
+            (S, "220 Hi\r\n"),
             (C, "PASV\r\n"),
             (S, "227 Logout.\r\n"),
             (C, "PASV\r\n"),
@@ -103,6 +106,7 @@ const SCENES: [Scene; 6] = [
     Scene {
         session: publish,
         turns: &[
+            (S, "220 Hi\r\n"),
             (C, "PASV\r\n"),
             (
                 S,

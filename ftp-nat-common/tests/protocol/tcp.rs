@@ -380,6 +380,7 @@ impl Wire {
             payload: self.weather.segment.max(64),
             timeout: self.weather.timeout,
         };
+        self.gate.now = self.now;
         let (session, gate) = (&mut self.session, &mut self.gate);
         let Some(segment) = host::pass(
             session,

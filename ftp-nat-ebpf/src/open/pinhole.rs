@@ -292,6 +292,14 @@ impl Gate for Pinholes {
     }
 
     #[inline(always)]
+    fn now(&mut self) -> u64 {
+        let hz = maps::SETTINGS
+            .get(0)
+            .map_or(1, |it| u64::from(it.hz.max(1)));
+        (jiffies() * 1000 / hz).max(1)
+    }
+
+    #[inline(always)]
     fn count(&mut self, counter: Counter) {
         counters::add(counter, 0);
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
-    abi::{Lines, Session, direction, direction_mut, role},
+    abi::{Lines, Session, begin, direction, direction_mut, role},
     counter::Counter,
     ftp::tls,
     host::{self, Limits, Segment},
@@ -99,7 +99,24 @@ pub struct Control {
     streams: [Stream; 2],
     early: [Vec<Segment>; 2],
     decisions: [Vec<Decision>; 2],
+    /// What the client has said from a line on whose end is withheld: it would repeat that.
+    withheld: Vec<Piece>,
+    /// Milliseconds by which the gateway's clock is ahead of the capture's: those that its repetitions
+    /// would have taken.
+    delay: u64,
 }
+
+/// A part of a segment, up to a line's end.
+struct Piece {
+    seq: u32,
+    bytes: Vec<u8>,
+    fin: bool,
+    /// When it was captured, in nanoseconds.
+    time: u64,
+}
+
+/// Milliseconds after which a client repeats what was withheld.
+const REPETITION: u64 = 200;
 
 impl Control {
     /// A connection of which nothing was seen yet.
@@ -136,6 +153,8 @@ impl Control {
             streams: [Stream::default(), Stream::default()],
             early: [Vec::new(), Vec::new()],
             decisions: [Vec::new(), Vec::new()],
+            withheld: Vec::new(),
+            delay: 0,
         }
     }
 
@@ -176,6 +195,8 @@ impl Control {
         if !self.streams[side].is_started() {
             // The capture began later than the connection.
             self.streams[side].skip_to(tcp.seq);
+            self.session.asked.begin = begin::FTP;
+            self.session.answered.begin = begin::FTP;
         }
         if self.streams[side].is_ahead(tcp.seq) && !segment.payload.is_empty() {
             if self.early[side].len() < EARLY {
@@ -187,6 +208,26 @@ impl Control {
             self.feed(is_replies, &segment, time, pinholes);
         }
         self.catch_up(is_replies, time, pinholes);
+        self.repeat_withheld(time, pinholes);
+    }
+
+    /// The client repeats what was withheld, once it has acknowledged all that the server has said.
+    fn repeat_withheld(&mut self, time: u64, pinholes: &mut Pinholes) {
+        let replies = &self.session.replies;
+        if distance(replies.acked, replies.seen) < 0 {
+            return;
+        }
+        // The first look is at what the server has said meanwhile, the second one lets it pass.
+        for _ in 0..2 {
+            if self.withheld.is_empty() {
+                return;
+            }
+            self.delay += REPETITION;
+            let pieces = std::mem::take(&mut self.withheld);
+            for piece in pieces {
+                self.take(false, piece, time, pinholes);
+            }
+        }
     }
 
     /// What came too early and no longer is, or what the other end has although the capture has
@@ -228,13 +269,14 @@ impl Control {
             let len = end.filter(|_| !is_encrypted).unwrap_or(rest.len());
             let (piece, behind) = rest.split_at(len);
             let fin = segment.fin && behind.is_empty();
-            self.pass(is_replies, seq, piece, fin, pinholes);
-            if is_encrypted && tls::is_encrypted(&self.session, is_replies) {
-                self.encrypted += u64::from(!piece.is_empty());
-                self.streams[side].skip_to(seq.wrapping_add(len as u32));
-            } else {
-                self.read(is_replies, seq, piece, time);
-            }
+            let bytes = piece.to_vec();
+            let piece = Piece {
+                seq,
+                bytes,
+                fin,
+                time,
+            };
+            self.take(is_replies, piece, time, pinholes);
             if behind.is_empty() {
                 break;
             }
@@ -247,15 +289,32 @@ impl Control {
         }
     }
 
-    /// The gateway's own code.
+    /// Sends a piece through the gateway, and notes what becomes of it; `time`: now.
+    fn take(&mut self, is_replies: bool, piece: Piece, time: u64, pinholes: &mut Pinholes) {
+        let side = usize::from(is_replies);
+        let is_encrypted = tls::is_encrypted(&self.session, is_replies);
+        let waits = !is_replies && !self.withheld.is_empty();
+        let (seq, bytes) = (piece.seq, piece.bytes.as_slice());
+        if waits || !self.pass(is_replies, seq, bytes, piece.fin, time, pinholes) {
+            self.withheld.push(piece);
+        } else if is_encrypted && tls::is_encrypted(&self.session, is_replies) {
+            self.encrypted += u64::from(!bytes.is_empty());
+            self.streams[side].skip_to(seq.wrapping_add(bytes.len() as u32));
+        } else {
+            self.read(is_replies, seq, bytes, piece.time);
+        }
+    }
+
+    /// The gateway's own code; false: the piece's end is withheld.
     fn pass(
         &mut self,
         is_replies: bool,
         seq: u32,
         piece: &[u8],
         fin: bool,
+        time: u64,
         pinholes: &mut Pinholes,
-    ) {
+    ) -> bool {
         let side = usize::from(is_replies);
         let end = seq.wrapping_add(piece.len() as u32);
         let mut from = seq;
@@ -271,6 +330,7 @@ impl Control {
             let mut gate = RecordingGate {
                 pinholes,
                 decisions: &mut self.decisions[side],
+                now: time / 1_000_000 + self.delay,
             };
             let sent = host::pass(
                 &mut self.session,
@@ -281,15 +341,23 @@ impl Control {
                 0,
                 &LIMITS,
             );
-            let Some(sent) = sent else { return };
-            self.streams[side].arrive(sent.seq, &sent.payload);
             let seen = direction(&self.session, u8::from(is_replies)).seen;
+            if !is_replies && self.session.asked.withheld_since != 0 && seen == end.wrapping_sub(1)
+            {
+                if let Some(sent) = sent {
+                    self.streams[side].arrive(sent.seq, &sent.payload);
+                }
+                return false;
+            }
+            let Some(sent) = sent else { return true };
+            self.streams[side].arrive(sent.seq, &sent.payload);
             let is_cut = distance(seen, from) > 0 && distance(seen, end) < 0;
             if !is_cut || !piece.ends_with(b"\n") {
-                return;
+                return true;
             }
             from = seen;
         }
+        true
     }
 
     /// Notes the lines that end in a piece.

@@ -60,6 +60,8 @@ pub struct RecordingGate<'a> {
     pub pinholes: &'a mut Pinholes,
     /// What happened.
     pub decisions: &'a mut Vec<Decision>,
+    /// The time in milliseconds.
+    pub now: u64,
 }
 
 /// Whose connection an opening lets through: the address that it must come from, or go to.
@@ -87,6 +89,10 @@ impl Gate for RecordingGate<'_> {
 
     fn is_inside(&mut self, addr: &Addr) -> bool {
         is_inner(addr.to_ip())
+    }
+
+    fn now(&mut self) -> u64 {
+        self.now.max(1)
     }
 
     fn count(&mut self, counter: Counter) {

@@ -213,6 +213,7 @@ fn session(control: &Control, start: u64) -> Session {
 fn told(control: &Control, line: &Line, awaited: &[&Awaited], start: u64) -> LineReport {
     let mut notes = Vec::new();
     let mut is_held = false;
+    let withheld = Decision::Counted(Counter::CommandWithheld, Opening::default());
     for (place, decision) in line.decisions.iter().enumerate() {
         match decision {
             Decision::Opened(opening, public) => {
@@ -226,7 +227,9 @@ fn told(control: &Control, line: &Line, awaited: &[&Awaited], start: u64) -> Lin
                 text: format!("closes {port} again: the reply's last word counts"),
                 opening: None,
             }),
-            Decision::Counted(Counter::LineHeld, _) => is_held = true,
+            Decision::Counted(Counter::LineHeld, _) => {
+                is_held = !line.decisions.contains(&withheld);
+            }
             Decision::Counted(Counter::PassedTooLong, _) => {
                 is_held = false;
                 notes.extend(note(Counter::PassedTooLong, &Opening::default(), line));
@@ -310,6 +313,14 @@ fn note(counter: Counter, opening: &Opening, line: &Line) -> Option<Note> {
             "goes over to TLS: what follows is left alone".into(),
         ),
         Counter::SessionCleared => ("cleared", "clear text again: read from here on".into()),
+        Counter::CommandWithheld => (
+            "withheld",
+            "kept back until the answer before it has ended beyond doubt".into(),
+        ),
+        Counter::Refused227 => (
+            "refused",
+            "the client hears 425: this connection would never come about".into(),
+        ),
         Counter::LineReleased => ("released", "let go unread: it never ended".into()),
         Counter::Resynced => ("gap", "the capture lacks something in front of it".into()),
         _ if description.family == "denied" => {

@@ -56,7 +56,12 @@ fn a_publishing_gateways_verdicts() {
             publish()
                 .client("PASV\r\n")
                 .server("227 Mode (10,0,0,5,0,80)\r\n"),
-            ["227 Mode (10,0,0,5,0,80)", "denied", "", "port"],
+            [
+                "227 Mode (10,0,0,5,0,80)",
+                "denied",
+                "425 No data connection:)",
+                "port",
+            ],
         ),
         (
             publish().client("PORT 198,51,100,7,195,80\r\n"),

@@ -1,11 +1,14 @@
 //! Control segments: what is read in them, rewritten, opened, held and denied.
 
+use std::{thread, time::Duration};
+
 use ftp_nat_common::{
     abi::{MappingKey, side},
     counter::Counter::{
-        self, ActiveOpened, DeniedBounce, DeniedPort, DeniedUnannounced, EditEqual,
-        HandshakeStarted, MappingUsed, PassedNoAddress, PassedNoRoute, PassedTtl, PassedUnasked,
-        PassiveOpened, Remapped, Rewrote227, Rewrote229, SegmentCut, SessionOpened, Unchanged,
+        self, ActiveOpened, CommandWithheld, DeniedBounce, DeniedHidden, DeniedPort,
+        DeniedUnannounced, EditEqual, HandshakeStarted, LineHeld, MappingUsed, PassedNoAddress,
+        PassedNoRoute, PassedTtl, PassedUnasked, PassiveOpened, Refused227, Remapped, Rewrote227,
+        Rewrote229, SegmentCut, SessionOpened, Unchanged,
     },
     wire::addr::Port,
 };
@@ -235,7 +238,8 @@ fn a_server_may_not_announce_a_port_of_the_system() {
         let mut talk = Talk::begin(datapath, control_v4(), ISN);
         talk.passes(Client, "PASV\r\n");
         let reply = "227 Entering Passive Mode (10,0,0,5,0,22).\r\n";
-        talk.says(Server, reply, reply, &[DeniedPort]);
+        let out = "425 No data connection: the gateway cann).\r\n";
+        talk.says(Server, reply, out, &[DeniedPort, Refused227]);
         assert_eq!(talk.mappings(), []);
     });
 }
@@ -419,12 +423,88 @@ fn the_stack_gets_control_segments_rewritten() {
             .translated(&control.inwards(&command))
             .counting(&[SessionOpened, PassedNoRoute])
             .check(datapath);
-        let reply = control.outbound().seq(99).ack(16).payload(PASSIVE_REPLY);
+        let greeting = control.outbound().seq(99).ack(16).payload("220 Hi\n");
+        Fixture::egress("greeting", &greeting)
+            .translated(&control.outwards(&greeting))
+            .check(datapath);
+        let reply = control.outbound().seq(106).ack(16).payload(PASSIVE_REPLY);
         Fixture::lan("before the stack", &reply).check(datapath);
         let out = control.outwards(&reply.clone().payload(PASSIVE_REPLY_OUT));
         Fixture::egress("behind the stack", &reply)
             .translated(&out)
             .counting(&PASSIVE)
             .check(datapath);
+    });
+}
+
+/// Bytes that servers read each in its own way become letters, however many there are; the rest of
+/// a segment with too many of them is repeated by its sender.
+#[test]
+fn bytes_that_hide_a_command_are_made_harmless() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        talk.says(
+            Client,
+            "MKD a\0b\rc\r\n",
+            "MKD aXb\rX\r\n",
+            &[DeniedHidden, DeniedHidden],
+        );
+        for (command, leaves) in [
+            ("MKD \0a\0b\0c\0d\r\n", "MKD XaXbX"),
+            ("MKD\0ab\0\0cd\0\r\n", "MKDXabXX"),
+            ("\0\0\0\0\r\n", "XXX"),
+            (
+                "\x16\x03\x01\0\x05\x01\0\0\x01\x03",
+                "\x16\x03\x01X\x05\x01XX",
+            ),
+        ] {
+            let talk = Talk::begin(talk.datapath, control_v4(), [1, 2]);
+            let packet = talk.segment(Client, command);
+            let out = talk.becomes(Client, &packet, leaves);
+            talk.fixture(Client, leaves, &packet)
+                .redirected(&out)
+                .counting(&[DeniedHidden, DeniedHidden, DeniedHidden, SegmentCut])
+                .check(talk.datapath);
+        }
+    });
+}
+
+/// A PASV behind a command whose answer prints names passes but for its line's end, which follows
+/// when the answer has ended.
+#[test]
+fn a_pasv_behind_names_waits_for_their_end() {
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            let mut talk = Talk::begin(datapath, control, ISN);
+            let both = talk.segment(Client, "STAT .\r\nPASV\r\n");
+            let out = talk.becomes(Client, &both, "STAT .\r\nPASV\r");
+            talk.fixture(Client, "both", &both)
+                .redirected(&out)
+                .counting(&[CommandWithheld, SegmentCut])
+                .check(talk.datapath);
+            talk.next[0] += 13;
+            let listing = "213-Status\r\n213 x\r\n227 (10,0,0,5,31,144)\r\n213 End\r\n";
+            talk.says(Server, listing, listing, &[PassedUnasked]);
+            talk.passes(Client, "");
+            let end = talk.segment(Client, "\n");
+            for _ in 0..2 {
+                talk.fixture(Client, "at once", &end)
+                    .dropped()
+                    .counting(&[LineHeld])
+                    .check(talk.datapath);
+            }
+            thread::sleep(Duration::from_millis(150));
+            talk.passes(Client, "\n");
+            assert_eq!(talk.mappings(), []);
+            let (reply, port) = if control.inside.is_ipv4() {
+                ("227 Entering Passive Mode (10,0,0,5,195,80).\r\n", 50_000)
+            } else {
+                ("229 Ok (|||50000|)\r\n", 50_000)
+            };
+            let packet = talk.segment(Server, reply);
+            talk.datapath
+                .run(crate::loaded::Hook::LanIngress, &packet.bytes());
+            assert_eq!(talk.mappings(), [(side::INBOUND, port, port)]);
+        }
     });
 }

@@ -17,8 +17,9 @@ use std::{
 };
 
 use ftp_nat_common::{
-    abi::{Lines, LinesKey, Session},
+    abi::{Lines, LinesKey, Session, Settings},
     counter::Counter,
+    ftp::doubt::{LONGEST, QUIET, STUCK},
     stream::segment,
 };
 
@@ -103,6 +104,11 @@ impl Said {
 
 fn run_group(datapath: &mut Datapath, random: &mut Random, group: usize, said: &mut Said) {
     datapath.forget_connections();
+    // So that no time passes but by `age`.
+    datapath.set(Settings {
+        hz: 1_000_000,
+        ..datapath.settings()
+    });
     let mut model = Model::new(datapath);
     let mut connections: Vec<_> = (0..CONNECTIONS)
         .map(|index| Connection::begin(datapath, random, index))
@@ -147,7 +153,8 @@ fn exchange(
 ) {
     if random.chance(2) {
         let time = random.pick(&[NEVER >> 5, NEVER + 1, 2 * NEVER + 2]);
-        connection.age(datapath, time);
+        let milliseconds = random.pick(&[50, QUIET + 50, STUCK + 50, LONGEST + 50]);
+        connection.age(datapath, time, milliseconds);
     }
     let (sender, packet) = connection.next_packet(random);
     let expected = connection.expect(model, sender, &packet);
@@ -201,6 +208,9 @@ fn compare_lines(datapath: &Datapath, connection: &Connection, story: &dyn Fn() 
 /// A session without its times, which only the kernel's clock tells.
 fn timeless(mut session: Session) -> Session {
     session.born = 0;
+    let asked = &mut session.asked;
+    asked.withheld_since = u64::from(asked.withheld_since != 0);
+    asked.withheld_first = 0;
     for direction in [&mut session.commands, &mut session.replies] {
         direction.held_since = u64::from(direction.held_since != 0);
         direction.gap_since = u64::from(direction.gap_since != 0);

@@ -63,8 +63,10 @@ fn a_refusal_of_auth_changes_nothing() {
 #[test]
 fn a_handshake_without_auth_is_encryption_too() {
     on_router(|datapath| {
-        let mut talk = Talk::begin(datapath, control_v4(), ISN);
-        talk.says(Client, HELLO, HELLO, &[SessionEncrypted]);
+        let mut talk = Talk::begin_silently(datapath, control_v4(), ISN);
+        talk.passes(Client, HELLO);
+        talk.says(Server, HELLO, HELLO, &[SessionEncrypted]);
+        talk.says(Client, RECORD, RECORD, &[PassedEncrypted]);
         talk.says(Server, RECORD, RECORD, &[PassedEncrypted]);
     });
 }
@@ -93,11 +95,38 @@ fn clear_text_is_read_again() {
     });
 }
 
+/// Clear command channel: the closing alert and the first clear text may come in one segment.
+#[test]
+fn clear_text_may_stand_behind_a_record() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        talk.passes(Client, "AUTH TLS\r\n");
+        talk.says(
+            Server,
+            "234 go on\r\n",
+            "234 go on\r\n",
+            &[SessionEncrypted],
+        );
+        let alert = "\x15\x03\x03\x00\x02\x01\x00";
+        let command = format!("{alert}PASV\r\n");
+        talk.says(Client, &command, &command, &[SessionCleared]);
+        let reply = format!("{alert}227 Entering Passive Mode (10,0,0,5,195,80).\r\n");
+        let out = format!("{alert}227 Entering Passive M(198,51,100,1,195,80).\r\n");
+        talk.says(
+            Server,
+            &reply,
+            &out,
+            &[PassiveOpened, Rewrote227, EditEqual],
+        );
+    });
+}
+
 #[test]
 fn an_encrypted_super_packet_passes_whole() {
     on_router(|datapath| {
-        let mut talk = Talk::begin(datapath, control_v4(), ISN);
-        talk.says(Client, HELLO, HELLO, &[SessionEncrypted]);
+        let mut talk = Talk::begin_silently(datapath, control_v4(), ISN);
+        talk.passes(Client, HELLO);
+        talk.says(Server, HELLO, HELLO, &[SessionEncrypted]);
         let packet = talk.segment(Server, [0x17; 3000]);
         let out = talk.becomes(Server, &packet, [0x17; 3000]);
         Fixture::lan("3000 bytes", &packet)

@@ -5,7 +5,8 @@ use bytemuck::Zeroable as _;
 use ftp_nat_common::abi::{Lines, LinesKey};
 use ftp_nat_common::counter::Counter::{
     self, ActiveOpened, EditEqual, GapDropped, LineAcknowledged, LineHeld, LineMerged,
-    LineReleased, PassedMapFull, PassedNoAddress, PassiveOpened, Rewrote227, SegmentCut, Unchanged,
+    LineReleased, PassedMapFull, PassedNoAddress, PassedUnread, PassiveOpened, Rewrote227,
+    SegmentCut, Unchanged,
 };
 
 use crate::{
@@ -112,7 +113,7 @@ fn a_line_that_never_ends_is_let_go() {
             .redirected(&out)
             .counting(&[LineReleased])
             .check(talk.datapath);
-        talk.passes(Server, REST);
+        talk.says(Server, REST, REST, &[PassedUnread]);
         assert_eq!(talk.mappings(), []);
         talk.passes(Server, "200 ok\r\n");
     });
@@ -217,7 +218,7 @@ fn a_line_let_go_by_a_repetition_of_its_start_loses_no_byte() {
         let out = talk.becomes(Server, &from_start, format!("{HELD}{REST}"));
         talk.fixture(Server, "the rest", &rest)
             .redirected(&out)
-            .counting(&[LineMerged])
+            .counting(&[LineMerged, PassedUnread])
             .check(talk.datapath);
     });
 }
@@ -235,7 +236,7 @@ fn a_line_that_there_is_no_room_to_hold_goes_on_unread() {
             talk.datapath.lines.set(key, Lines::zeroed());
         }
         talk.says(Server, HELD, HELD, &[PassedMapFull, LineReleased]);
-        talk.passes(Server, REST);
+        talk.says(Server, REST, REST, &[PassedUnread]);
         assert_eq!(talk.mappings(), []);
     });
 }

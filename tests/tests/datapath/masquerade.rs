@@ -5,7 +5,7 @@ use ftp_nat_common::{
     abi::{role, side},
     counter::Counter::{
         self, ActiveOpened, DeniedBounce, DeniedPort, EditAdjusted, MappingUsed, PassedNoAddress,
-        Remapped, RewroteEprt, RewrotePort,
+        Remapped, RewroteEprt, RewrotePort, Unchanged,
     },
     wire::addr::Addr,
 };
@@ -117,7 +117,6 @@ fn two_clients_that_announce_one_port_get_two() {
 fn a_client_announces_only_itself() {
     let cases = [
         ("PORT 10,0,0,106,195,80\r\n", DeniedBounce),
-        ("PORT 198,51,100,1,195,80\r\n", DeniedBounce),
         ("PORT 10,0,0,105,3,255\r\n", DeniedPort),
     ];
     on_router(|datapath| {
@@ -127,6 +126,17 @@ fn a_client_announces_only_itself() {
             talk.says(Client, command, &out, &[counter]);
             assert_eq!(talk.mappings(), [], "{command}");
         }
+    });
+}
+
+/// Somebody told it, and whatever leads there leads to it.
+#[test]
+fn a_client_may_name_the_gateway() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin_masqueraded(datapath, masqueraded_v4(), ISN);
+        let command = "PORT 198,51,100,1,195,80\r\n";
+        talk.says(Client, command, command, &[ActiveOpened, Unchanged]);
+        assert_eq!(talk.mappings(), [(side::INBOUND, 50_000, 50_000)]);
     });
 }
 
@@ -148,11 +158,17 @@ fn a_client_that_nobody_saw_may_announce_any_inside_address() {
                 panic!("not one session");
             };
             assert_eq!(session.inside.addr, Addr::default());
+            let greeting = Packet::new(ends.outside, ends.public)
+                .flags(ACK)
+                .seq(6)
+                .ack(78)
+                .payload("220 Hi\r\n");
+            datapath.run(Hook::WanIngress, &greeting.bytes());
             let command = format!("PORT {},195,80\r\n", address.replace('.', ","));
             let packet = Packet::new(ends.public, ends.outside)
                 .flags(ACK)
                 .seq(78)
-                .ack(6)
+                .ack(14)
                 .payload(command);
             let before = datapath.counts();
             datapath.run(Hook::WanEgress, &packet.bytes());

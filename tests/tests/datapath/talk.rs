@@ -39,6 +39,13 @@ impl<'d> Talk<'d> {
     pub(crate) fn begin(datapath: &'d mut Datapath, ends: Ends, isn: [u32; 2]) -> Self {
         datapath.forget_connections();
         ends.publish(datapath, 0);
+        Self::shake_hands(datapath, ends, true, isn).greeted()
+    }
+
+    /// The same before the server has said anything.
+    pub(crate) fn begin_silently(datapath: &'d mut Datapath, ends: Ends, isn: [u32; 2]) -> Self {
+        datapath.forget_connections();
+        ends.publish(datapath, 0);
         Self::shake_hands(datapath, ends, true, isn)
     }
 
@@ -48,7 +55,7 @@ impl<'d> Talk<'d> {
         datapath.masquerade(ends.outside.port());
         let own = Packet::new(ends.inside, ends.outside).syn().seq(isn[0]);
         Fixture::lan("the client's own SYN", &own).check(datapath);
-        Self::shake_hands(datapath, ends, false, isn)
+        Self::shake_hands(datapath, ends, false, isn).greeted()
     }
 
     fn shake_hands(
@@ -72,9 +79,13 @@ impl<'d> Talk<'d> {
         talk.next[1] = isn[1].wrapping_add(1);
         let ack = talk.segment(Client, "").flags(ACK);
         talk.arrives("ACK", Client, &ack, "", &[Counter::SessionOpened]);
-        talk.passes(Server, GREETING);
         talk.datapath.events();
         talk
+    }
+
+    fn greeted(mut self) -> Self {
+        self.passes(Server, GREETING);
+        self
     }
 
     /// The segment that `sender` would send next.

@@ -1,8 +1,8 @@
 //! A conversation that both sides of the comparison follow.
 
 use ftp_nat_common::{
-    abi::direction,
     abi::{Lines, Session, kind},
+    abi::{begin, direction},
     host::{Limits, Segment, pass},
 };
 
@@ -104,6 +104,12 @@ impl Connection {
             .unwrap();
         connection.number = number;
         connection.session = datapath.sessions.get(&number).unwrap();
+        if random.chance(90) {
+            // As if both had said how FTP begins.
+            connection.session.asked.begin = begin::FTP;
+            connection.session.answered.begin = begin::FTP;
+            datapath.sessions.set(number, connection.session);
+        }
         assert!(
             connection
                 .flow_kind(datapath)
@@ -153,8 +159,8 @@ impl Connection {
         }
     }
 
-    /// Lets time pass since something was held or missing, for both.
-    pub(super) fn age(&mut self, datapath: &mut Datapath, time: u64) {
+    /// Lets time pass since something was held, missing or withheld, for both.
+    pub(super) fn age(&mut self, datapath: &mut Datapath, time: u64, milliseconds: u64) {
         let mut kernel = datapath.sessions.get(&self.number).unwrap();
         for session in [&mut kernel, &mut self.session] {
             for direction in [&mut session.commands, &mut session.replies] {
@@ -163,6 +169,11 @@ impl Connection {
                         *since = since.wrapping_sub(time);
                     }
                 }
+            }
+            let asked = &mut session.asked;
+            if asked.withheld_since != 0 {
+                asked.withheld_since = asked.withheld_since.wrapping_sub(milliseconds);
+                asked.withheld_first = asked.withheld_first.wrapping_sub(milliseconds);
             }
         }
         datapath.sessions.set(self.number, kernel);

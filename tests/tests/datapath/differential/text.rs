@@ -13,7 +13,7 @@ const PORTS: [u16; 12] = [
 /// Lines' ends, the usual one most often.
 const ENDS: [&str; 6] = ["\r\n", "\r\n", "\r\n", "\r\n", "\n", "\r\r\n"];
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 23] = [
     "USER anonymous",
     "PASS me@here",
     "TYPE I",
@@ -31,6 +31,11 @@ const COMMANDS: [&str; 18] = [
     "AUTH TLS",
     "CCC",
     "NOOP",
+    "STAT .",
+    "SITE CHMOD 644 a",
+    "P@SW",
+    "MKD a\x00213 x\rPORT 1,2,3,4,5,6",
+    "NOOP aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaPORT 1,2,3,4,5,6",
     "",
 ];
 

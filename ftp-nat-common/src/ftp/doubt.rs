@@ -1,0 +1,154 @@
+//! Commands whose answers may look like the answer to a PASV, and PASV: one of them at a time.
+//!
+//! STAT, HELP, SITE, MLST and commands that are not known may be answered with lines that a
+//! stranger has written: names of files, above all. A line `227 ..` among them must not pass for the
+//! answer to a PASV that is under way at the same time. So while such an answer may still go on, a
+//! PASV is withheld, and while a PASV waits, such a command is: the line's end is cut off the
+//! segment, and its sender repeats it. It is let through
+//!
+//! - at once, if the answer was a single line, alone in its segment;
+//! - or once the answer has ended, all of it was acknowledged, the receiver's window is open and
+//!   the server has said nothing for [`QUIET`] since this was seen first;
+//! - or, behind any other command whose answer of several lines did not end as it should, after
+//!   [`STUCK`] of the same silence;
+//! - at last after [`LONGEST`], but then the PASV has no licence: its reply opens nothing.
+//!
+//! Clients that wait for each answer hardly ever meet this. Those that do not wait lose the time of
+//! one retransmission, and nothing else.
+
+use super::command::{answer, answer_of};
+use super::parser::{Inspection, is_waiting};
+use crate::abi::{PIPELINED, Session, asked_flag, direction_flag, event, role};
+use crate::counter::Counter;
+use crate::gate::{Gate, Opening};
+use crate::wire::seq::distance;
+
+/// Milliseconds of silence behind the end of an answer: below the least time after which a TCP
+/// sends again.
+pub const QUIET: u64 = 100;
+/// Milliseconds of silence behind something that did not look like an end.
+pub const STUCK: u64 = 1_000;
+/// Milliseconds for which a command is withheld at most.
+pub const LONGEST: u64 = 10_000;
+
+impl Inspection {
+    /// A command's line ends here: whether the end must be cut off.
+    #[inline(always)]
+    pub(super) fn must_withhold(&mut self, session: &mut Session, gate: &mut impl Gate) -> bool {
+        if session.role != role::PUBLISH {
+            return false;
+        }
+        let holds = answer_of(self.name(session));
+        let is_due = match holds {
+            answer::WORDS => false,
+            answer::ADDRESS => is_in_doubt(session) || is_full(session),
+            // A line without a name is none.
+            _ => self.line_len > 1 && is_waiting(session),
+        };
+        if is_due && self.is_too_early(session, gate) {
+            return true;
+        }
+        if session.asked.withheld_since != 0 {
+            session.asked.withheld_since = 0;
+            session.asked.doubtful = 0;
+            // Whatever still waits was never answered.
+            if holds != answer::ADDRESS {
+                self.unlicensed = 1;
+            }
+        }
+        false
+    }
+
+    /// Whether it is too early for the command that was withheld, or is now.
+    #[inline(always)]
+    fn is_too_early(&mut self, session: &mut Session, gate: &mut impl Gate) -> bool {
+        let now = gate.now();
+        let seen = session.replies.seen;
+        let is_new = session.asked.withheld_since == 0;
+        if is_new {
+            session.asked.withheld_first = now;
+            gate.count(Counter::CommandWithheld);
+        }
+        if is_new || session.asked.withheld_seen != seen {
+            session.asked.withheld_since = now;
+            session.asked.withheld_seen = seen;
+        }
+        let quiet = now.wrapping_sub(session.asked.withheld_since);
+        let is_quiet = if has_ended(session) {
+            quiet >= QUIET
+        } else {
+            quiet >= STUCK && session.asked.doubtful == 0
+        };
+        if is_quiet && has_all_reached_the_client(session) && !is_full(session) {
+            return false;
+        }
+        if now.wrapping_sub(session.asked.withheld_first) < LONGEST {
+            return true;
+        }
+        self.unlicensed = 1;
+        gate.tell(
+            session,
+            event::DENIED,
+            Counter::DeniedDoubtful,
+            &Opening::default(),
+        );
+        false
+    }
+
+    /// A single line has answered with success: it is beyond doubt if it was alone in its segment,
+    /// and nothing is under way besides. Its server has written all of it at once.
+    #[inline(always)]
+    pub(super) fn settle(&self, session: &mut Session) {
+        let asked = &session.asked;
+        let is_it = asked.doubtful != 0
+            && asked.doubtful == session.answered.replies
+            && asked.flags & asked_flag::ALONE != 0;
+        let is_lone = self.line_seq == self.first_seq
+            && distance(session.replies.acked, self.line_seq) >= 0
+            && distance(self.seq, self.line_seq) < SMALLEST_SEGMENT;
+        if is_it && is_lone {
+            session.answered.settled = asked.doubtful;
+            session.answered.settled_end = self.seq;
+        }
+    }
+}
+
+/// Any path takes segments of so many bytes whole (RFC 9293 section 3.7.1).
+const SMALLEST_SEGMENT: i32 = 536;
+
+/// Whether the answer of an earlier command may still go on.
+#[inline(always)]
+fn is_in_doubt(session: &Session) -> bool {
+    let (asked, answered) = (&session.asked, &session.answered);
+    if answered.multiline != 0 {
+        return true;
+    }
+    let is_settled =
+        answered.settled == asked.doubtful && answered.settled_end == session.replies.seen;
+    asked.doubtful != 0 && !is_settled
+}
+
+/// Whether every command in doubt has got its final reply.
+#[inline(always)]
+fn has_ended(session: &Session) -> bool {
+    session.answered.multiline == 0
+        && distance(session.answered.replies, session.asked.doubtful) >= 0
+}
+
+/// Whether so many PASV wait that no further one could be told apart.
+#[inline(always)]
+fn is_full(session: &Session) -> bool {
+    let waiting = distance(session.asked.passive, session.answered.passive);
+    waiting >= PIPELINED as i32
+}
+
+/// Whether the client has acknowledged all that the server has sent, and its window is open for a
+/// segment more: a server that had something to say would say it. Windows are known where the
+/// handshake was seen.
+#[inline(always)]
+fn has_all_reached_the_client(session: &Session) -> bool {
+    let replies = &session.replies;
+    let is_open = replies.flags & direction_flag::TRACKED == 0
+        || distance(replies.window, replies.seen) >= SMALLEST_SEGMENT;
+    is_open && distance(replies.acked, replies.seen) >= 0
+}
