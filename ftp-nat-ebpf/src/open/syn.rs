@@ -12,7 +12,10 @@ use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::tcp::flag;
 
 /// A SYN, whose headers lie in the scratch memory.
-#[inline(never)]
+///
+/// Its two halves stand one beside the other and not within: Linux 6.1 allows a chain of calls 512
+/// bytes of stack, loops' bodies included.
+#[inline(always)]
 pub fn open(skb: &Skb, hook: Hook) -> Belongs {
     let Some(part) = scratch::opening() else {
         return Belongs::Nowhere;
@@ -24,6 +27,12 @@ pub fn open(skb: &Skb, hook: Hook) -> Belongs {
         // Its client tries again.
         Use::NoRoom => return Belongs::Refused,
     }
+    unannounced(skb, hook, part)
+}
+
+/// A SYN that no mapping lets through.
+#[inline(never)]
+fn unannounced(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
     // SAFETY: see `scratch`; no other reference to the headers is alive.
     let head = unsafe { &(*part).head };
     let existing = flows::find(&head.source, &head.destination, hook.side());
