@@ -4,5 +4,6 @@
 pub mod crowd;
 pub mod flood;
 pub mod numbers;
+pub mod raw_client;
 pub mod segment;
 pub mod wire;

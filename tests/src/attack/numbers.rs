@@ -93,3 +93,12 @@ fn get(socket: BorrowedFd<'_>, option: i32) -> anyhow::Result<u32> {
     }
     Ok(value)
 }
+
+/// The timestamp (RFC 7323) that the connection's next segment will have.
+///
+/// # Errors
+///
+/// When the kernel does not tell.
+pub fn timestamp(stream: &TcpStream) -> anyhow::Result<u32> {
+    get(stream.as_fd(), libc::TCP_TIMESTAMP)
+}

@@ -36,7 +36,7 @@ impl Wire {
         let own = mac(namespace, interface)?;
         let index = ifindex(namespace, interface)?;
         let socket = namespace
-            .run(|| packet_socket(index))
+            .run(|| packet_socket(index, 0))
             .with_context(|| format!("cannot open a packet socket on {interface}"))?;
         Ok(Self {
             socket,
@@ -147,8 +147,9 @@ impl Wire {
     }
 }
 
-/// A packet socket that sends by an interface and receives nothing.
-fn packet_socket(ifindex: u32) -> anyhow::Result<OwnedFd> {
+/// A packet socket on an interface that receives what has this protocol (in network order; 0:
+/// nothing).
+pub(super) fn packet_socket(ifindex: u32, protocol: u16) -> anyhow::Result<OwnedFd> {
     // SAFETY: a system call without pointers.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     ensure!(fd >= 0, io::Error::last_os_error());
@@ -157,6 +158,7 @@ fn packet_socket(ifindex: u32) -> anyhow::Result<OwnedFd> {
     // SAFETY: all fields are numbers, for which zero is a value.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol;
     address.sll_ifindex = i32::try_from(ifindex)?;
     // SAFETY: `address` is a whole sockaddr_ll.
     let result = unsafe {

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use ftp_nat_tests::attack::raw_client::RawClient;
 use ftp_nat_tests::attack::segment::{ACK, Checksum, FIN, PSH, RST, SYN, Segment};
 
 use super::*;
@@ -123,19 +124,16 @@ fn assert_no_kind_takes_room(source: fn(u32) -> SocketAddr) {
 }
 
 #[test]
-#[ignore = "a SYN alone makes a session"]
 fn half_handshakes_of_invented_sources_take_no_room() {
     assert_no_kind_takes_room(invented);
 }
 
 #[test]
-#[ignore = "a SYN alone makes a session"]
 fn half_handshakes_of_one_source_take_no_room() {
     assert_no_kind_takes_room(one_source);
 }
 
 #[test]
-#[ignore = "a SYN alone makes a session"]
 fn a_slow_trickle_of_syns_keeps_nobody_out() {
     // 550 a second were enough to keep a table full whose entries live for a minute.
     let lab = lab();
@@ -155,4 +153,68 @@ fn a_slow_trickle_of_syns_keeps_nobody_out() {
     let sent = flood.stop().unwrap();
     println!("{:.0} SYNs a second", sent.rate());
     assert!(sent.rate() > 400.0, "{sent:?}");
+}
+
+#[test]
+fn a_server_that_answers_what_it_does_not_take_finishes_no_handshake() {
+    // A listening Linux answers a segment outside its window with an acknowledgement, before the
+    // handshake is finished (tcp_check_req, RFC 9293 section 3.10.7.4).
+    let lab = lab();
+    let server = vsftpd(&lab);
+    // Otherwise a listener under a flood has no handshakes of its own at all.
+    lab.server()
+        .namespace
+        .sysctl("net.ipv4.tcp_syncookies", "0")
+        .unwrap();
+    let publisher = publish(&lab, &[]);
+    let wire = attackers_wire(&lab);
+    let mut old = log_in(&lab, &server);
+    for number in 0..16 {
+        let from = invented(900_000 + number);
+        wire.send(&syn(from, number)).unwrap();
+        settle();
+        let segment = then(from, number, ACK);
+        for away in [1 << 20, 1 << 30] {
+            wire.send(&Segment {
+                seq: segment.seq.wrapping_add(away),
+                ..segment.clone()
+            })
+            .unwrap();
+            settle();
+        }
+    }
+    publisher.assert_count("sessions", 1);
+    find_room(&lab, &server, &mut old, "afterwards").unwrap();
+}
+
+#[test]
+fn a_client_far_away_finishes_its_handshake_beside_a_flood() {
+    // Half a second from here to there and back: a satellite.
+    const AWAY: Duration = Duration::from_millis(500);
+    let lab = lab();
+    let server = vsftpd(&lab);
+    let publisher = publish(&lab, &[]);
+    let flood = ftp_nat_tests::attack::flood::Flood::start(attackers_wire(&lab), 50_000, |n| {
+        let n = (n % (1 << 21)) as u32;
+        syn(invented(n), n).packet()
+    });
+    thread::sleep(Duration::from_secs(1));
+    let mut failures = Failures::default();
+    for number in 0..5 {
+        let own = invented((1 << 21) + number);
+        let mut far = RawClient::new(&lab, attacker(&lab), own, PUBLIC).unwrap();
+        let limit = Duration::from_secs(3);
+        let talk = far.begin(b"", limit).and_then(|()| {
+            thread::sleep(AWAY);
+            far.finish()?;
+            far.hear("220", limit).context("the greeting")?;
+            far.say(b"USER anonymous\r\n")?;
+            far.hear("", limit).context("the answer")
+        });
+        failures.note(&format!("client {number}"), talk.map(drop));
+    }
+    let sent = flood.stop().unwrap();
+    println!("{:.0} SYNs a second", sent.rate());
+    failures.assert_none();
+    drop((server, publisher));
 }

@@ -9,6 +9,7 @@ mod endings;
 mod floods;
 mod guests;
 mod handshakes;
+mod openings;
 mod own_ports;
 mod printed;
 mod recorder;

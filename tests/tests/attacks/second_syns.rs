@@ -18,7 +18,6 @@ fn tight_server(lab: &Lab) -> ScriptedServer {
 }
 
 #[test]
-#[ignore = "a SYN with a live connection's numbers begins a new session"]
 fn a_syn_for_a_live_connection_changes_nothing() {
     let lab = lab();
     let server = tight_server(&lab);
@@ -76,7 +75,6 @@ fn use_scripted(lab: &Lab, server: &ScriptedServer, control: &mut Control) -> an
 }
 
 #[test]
-#[ignore = "a SYN with a live connection's numbers begins a new session"]
 fn syns_to_all_ports_that_a_client_may_have_hit_none_of_its_sessions() {
     let lab = lab();
     let server = tight_server(&lab);

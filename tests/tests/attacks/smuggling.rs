@@ -1,7 +1,11 @@
 //! A PORT for a third host, written so that the gateway reads something else than a server might:
 //! no server hears it, however it reads.
 
+use std::net::TcpStream;
+
 use ftp_nat_tests::attack::segment::{ACK, Checksum, PSH, Segment, URG};
+
+use ftp_nat_tests::attack::raw_client::RawClient;
 
 use super::{recorder::Recorder, *};
 
@@ -245,37 +249,41 @@ fn no_writing_of_a_port_is_heard_by_a_server_that_leaves_urgent_bytes_out() {
 
 /// What the gateway may take for text and the server does not: a decoy with the numbers of the
 /// PORT that follows it.
-type Decoy = fn(&mut Segment);
+type Decoy = fn(&mut Segment, &TcpStream);
 
-const DECOYS: [(&str, Decoy); 9] = [
-    ("a wrong checksum", |decoy| {
+const DECOYS: [(&str, Decoy); 10] = [
+    ("a wrong checksum", |decoy, _| {
         decoy.checksum = Checksum::Wrong(0x1111)
     }),
-    ("a checksum of zero", |decoy| {
+    ("a checksum of zero", |decoy, _| {
         let right = decoy.tcp();
         let right = u16::from_be_bytes([right[16], right[17]]);
         decoy.checksum = Checksum::Wrong(right);
     }),
-    ("a time to live of 1", |decoy| decoy.ttl = 1),
-    ("an acknowledgement of what was never sent", |decoy| {
+    ("a time to live of 1", |decoy, _| decoy.ttl = 1),
+    ("an acknowledgement of what was never sent", |decoy, _| {
         decoy.ack = decoy.ack.wrapping_add(1 << 30);
     }),
-    ("an acknowledgement of what is long past", |decoy| {
+    ("an acknowledgement of what is long past", |decoy, _| {
         decoy.ack = decoy.ack.wrapping_sub(1 << 30);
     }),
-    ("no ACK", |decoy| decoy.flags = PSH),
-    ("a timestamp of the past", |decoy| {
-        decoy.options = [
-            &[1, 1, 8, 10][..],
-            &1_u32.to_be_bytes(),
-            &1_u32.to_be_bytes(),
-        ]
-        .concat();
+    ("no ACK", |decoy, _| decoy.flags = PSH),
+    ("a timestamp of the past", |decoy, stream| {
+        let past = numbers::timestamp(stream).unwrap().wrapping_sub(1 << 30);
+        decoy.options = [&[1, 1, 8, 10][..], &past.to_be_bytes(), &[0; 4]].concat();
     }),
-    ("a signature (RFC 2385)", |decoy| {
+    (
+        "a timestamp of the past and a SACK block",
+        |decoy, stream| {
+            let past = numbers::timestamp(stream).unwrap().wrapping_sub(1);
+            let past = past.wrapping_sub(1 << 20).to_be_bytes();
+            decoy.options = [&[8, 10][..], &past, &[0; 4], &[5, 10], &[0; 8]].concat();
+        },
+    ),
+    ("a signature (RFC 2385)", |decoy, _| {
         decoy.options = [&[1, 1, 19, 18][..], &[7; 16]].concat();
     }),
-    ("an urgent pointer", |decoy| {
+    ("an urgent pointer", |decoy, _| {
         decoy.flags |= URG;
         decoy.urgent = 1;
     }),
@@ -296,7 +304,7 @@ fn a_decoy_that_the_server_does_not_take_hides_no_port() {
         server.heard();
         let text = format!("NOOP {}\r\n", "x".repeat(PORT.len() - 7));
         let mut segment = Known::of(&control).as_client(PSH | ACK, 0, 0).with(text);
-        decoy(&mut segment);
+        decoy(&mut segment, control.stream());
         wire.send(&segment).unwrap();
         settle();
         // The connection's own socket knows nothing of the decoy.
@@ -421,5 +429,55 @@ fn publish_behind_kernel_nat(lab: &Lab) -> Publisher<'_> {
     let gateway = Gateway::start(&lab.router, &["--config", path.to_str().unwrap()]).unwrap();
     Publisher {
         gateway: Some(gateway),
+    }
+}
+
+#[test]
+#[ignore = "text in a SYN is not read"]
+fn text_in_a_syn_hides_no_port() {
+    // RFC 7413: a server that does not know the option, or has it switched off, lets the text be
+    // sent again.
+    needs_judgement_of_ports();
+    for takes_it in [false, true] {
+        let lab = lab();
+        if takes_it {
+            // Without a cookie, on every listener (ip-sysctl's tcp_fastopen).
+            let bits = (0x2 | 0x200 | 0x400_u32).to_string();
+            lab.server()
+                .namespace
+                .sysctl("net.ipv4.tcp_fastopen", &bits)
+                .unwrap();
+        }
+        let server = Recorder::start(lab.server(), 21, false);
+        let _publisher = publish(&lab, &[]);
+        let limit = Duration::from_secs(2);
+        let mut failures = Failures::default();
+        for (number, (name, in_syn, later)) in [
+            ("the whole line in the SYN", PORT, PORT),
+            (
+                "another line in the SYN",
+                "NOOP xxxxxxxxxxxxxxxxxxx\r\n",
+                PORT,
+            ),
+            ("half of the line in the SYN", &PORT[..12], PORT),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let own = handshakes::invented(number as u32);
+            let mut raw = RawClient::new(&lab, attacker(&lab), own, PUBLIC).unwrap();
+            let first = raw.seq.wrapping_add(1);
+            raw.begin(in_syn.as_bytes(), limit).unwrap();
+            raw.finish().unwrap();
+            raw.hear("220", limit).unwrap();
+            // What the server has not taken is sent again, as another text.
+            let taken = raw.seq.wrapping_sub(first) as usize;
+            raw.say(&later.as_bytes()[taken.min(later.len())..])
+                .unwrap();
+            thread::sleep(Duration::from_millis(300));
+            let name = format!("{name}, of which the server takes {taken} bytes");
+            failures.note(&name, assert_unheard(&server.heard()));
+        }
+        failures.assert_none();
     }
 }

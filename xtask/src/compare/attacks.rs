@@ -24,7 +24,7 @@ const VARIABLE: &str = "FTP_NAT_LAB_ATTACKED";
 const COLUMNS: [(&str, &str); 2] = [("kernel", "the kernel's helper"), ("ftp-nat", "ftp-nat")];
 
 /// The kinds of attacks in the table's order: the tests' modules, each with its title.
-const KINDS: [(&str, &str); 12] = [
+const KINDS: [(&str, &str); 13] = [
     ("handshakes", "Handshakes that nobody finishes"),
     (
         "floods",
@@ -33,6 +33,7 @@ const KINDS: [(&str, &str); 12] = [
     ("second_syns", "A SYN for a connection that lives"),
     ("windows", "Numbers outside the window"),
     ("endings", "Forged endings"),
+    ("openings", "One client opens what it can"),
     ("storms", "Announcements without end"),
     ("sources", "Sources that cannot be outside"),
     ("guests", "Somebody else's address"),
