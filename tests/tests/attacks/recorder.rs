@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -20,7 +20,11 @@ impl Recorder {
     /// Listens on `port` of `host`. Urgent data (RFC 9293, section 3.8.5) is read in its place, or
     /// left out, as with most servers.
     pub(crate) fn start(host: &Host, port: u16, urgent_in_place: bool) -> Self {
-        let address = host.at(port);
+        Self::start_at(host, host.at(port), urgent_in_place)
+    }
+
+    /// The same at any address of the host.
+    pub(crate) fn start_at(host: &Host, address: SocketAddr, urgent_in_place: bool) -> Self {
         let listener = host
             .namespace
             .run(|| Ok(TcpListener::bind(address)?))
