@@ -98,7 +98,7 @@ pub(crate) use crate::skb::Outcome;
 pub(crate) struct Datapath {
     pub(crate) ebpf: Ebpf,
     /// Emptied when it is closed.
-    _stations: ProgramArray<MapData>,
+    stations: ProgramArray<MapData>,
     pub(crate) flows4: Table<FlowKey4, Flow>,
     pub(crate) flows6: Table<FlowKey6, Flow>,
     pub(crate) mappings: Table<MappingKey, Mapping>,
@@ -167,10 +167,7 @@ impl Datapath {
             program.load().unwrap();
         }
         let mut stations: ProgramArray<MapData> = table::take(&mut ebpf, map::STATIONS);
-        for (name, place) in STATIONS {
-            let program: &SchedClassifier = ebpf.program(name).unwrap().try_into().unwrap();
-            stations.set(place, program.fd().unwrap(), 0).unwrap();
-        }
+        fill(&mut stations, &ebpf);
         Self {
             flows4: Table::take(&mut ebpf, map::FLOWS4),
             flows6: Table::take(&mut ebpf, map::FLOWS6),
@@ -191,13 +188,14 @@ impl Datapath {
             },
             wan: 0,
             lan: 0,
-            _stations: stations,
+            stations,
             ebpf,
         }
     }
 
     /// Nothing is configured but that both interfaces of this namespace take redirected flows.
     fn reset(&mut self) {
+        fill(&mut self.stations, &self.ebpf);
         self.wan = interface_number(WAN);
         self.lan = interface_number(LAN);
         self.forget_connections();
@@ -218,6 +216,15 @@ impl Datapath {
             mapping_timeout: NEVER,
             hold_timeout: NEVER,
         });
+    }
+
+    /// Runs `test` while no program is behind the hooks.
+    pub(crate) fn without_stations(&mut self, test: impl FnOnce(&mut Self)) {
+        for (_, place) in STATIONS {
+            self.stations.clear_index(&place).unwrap();
+        }
+        test(self);
+        fill(&mut self.stations, &self.ebpf);
     }
 
     pub(crate) fn set(&mut self, settings: Settings) {
@@ -377,6 +384,14 @@ impl Datapath {
         self.sessions.clear();
         self.lines.clear();
         self.events();
+    }
+}
+
+/// Puts the programs behind the hooks into their places.
+fn fill(stations: &mut ProgramArray<MapData>, ebpf: &Ebpf) {
+    for (name, place) in STATIONS {
+        let program: &SchedClassifier = ebpf.program(name).unwrap().try_into().unwrap();
+        stations.set(place, program.fd().unwrap(), 0).unwrap();
     }
 }
 

@@ -7,6 +7,7 @@
 mod adjusting;
 mod clamping;
 mod control;
+mod counters;
 mod differential;
 mod encryption;
 mod errors;
