@@ -18,7 +18,7 @@ const ISN: [u32; 2] = [1000, 2000];
 
 /// Counters that no fixture can make move.
 const OUT_OF_REACH: [(Counter, &str); 1] = [(
-    Counter::PassedNoRoom,
+    Counter::DroppedUnwritable,
     "the kernel refuses to write to a packet only when it has no memory for its head",
 )];
 

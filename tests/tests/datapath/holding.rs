@@ -2,11 +2,11 @@
 //! end.
 
 use bytemuck::Zeroable as _;
-use ftp_nat_common::abi::{Lines, LinesKey};
+use ftp_nat_common::abi::{Lines, LinesKey, direction_flag};
 use ftp_nat_common::counter::Counter::{
     self, ActiveOpened, EditEqual, GapDropped, LineAcknowledged, LineHeld, LineMerged,
-    LineReleased, PassedMapFull, PassedNoAddress, PassedUnread, PassiveOpened, Rewrote227,
-    SegmentCut, Unchanged,
+    LineReleased, PassedMapFull, PassedNoAddress, PassedUnread, PassiveOpened, Resynced,
+    Rewrote227, SegmentCut, Unchanged,
 };
 
 use crate::{
@@ -162,6 +162,38 @@ fn what_comes_beyond_a_gap_waits_for_it() {
         }
         talk.is_held(Server, HELD);
         talk.completes(Server, HELD, REST, OUT, &PASSIVE);
+    });
+}
+
+/// A session whose numbers are not known, such as one that another gateway began.
+fn forget_numbers(talk: &mut Talk<'_>) {
+    let (number, mut session) = talk.datapath.sessions.all()[0];
+    for direction in [&mut session.commands, &mut session.replies] {
+        direction.flags &= !direction_flag::TRACKED;
+    }
+    talk.datapath.sessions.set(number, session);
+}
+
+#[test]
+fn without_numbers_a_gap_that_nobody_fills_is_given_up() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        forget_numbers(&mut talk);
+        talk.next[1] = talk.next[1].wrapping_add(100);
+        let late = talk.segment(Server, "middle of a line\r\n");
+        talk.fixture(Server, "ahead", &late)
+            .dropped()
+            .counting(&[GapDropped])
+            .check(talk.datapath);
+        age(&mut talk, 2 * NEVER + 2);
+        forget_numbers(&mut talk);
+        talk.says(
+            Server,
+            "middle of a line\r\n",
+            "middle of a line\r\n",
+            &[Resynced],
+        );
+        talk.passes(Client, "NOOP\r\n");
     });
 }
 
