@@ -115,7 +115,7 @@ fn libraries(layout: &Layout) -> anyhow::Result<String> {
     let (major, minor) = version.context("the command names no version of the C library")?;
     Ok(format!(
         "libc 6 libc6 (>= {major}.{minor})\nld-linux-aarch64 1 libc6 (>= {major}.{minor})\nlibm 6 \
-         libc6 (>= {major}.{minor})\nlibgcc_s 1 libgcc-s1 (>= 3.0)\n"
+         libc6 (>= {major}.{minor})\nlibgcc_s 1 libgcc-s1 (>= 4.2)\n"
     ))
 }
 

@@ -77,6 +77,20 @@ impl Report {
             }
         }
         println!();
+        let spoilt = |outcomes: &[Outcome]| -> Vec<String> {
+            let lines = outcomes.iter().flat_map(|it| it.log.lines());
+            lines.filter_map(spoilt).collect()
+        };
+        if self.kernels.iter().any(|(_, it)| !spoilt(it).is_empty()) {
+            println!("| kernel | of the packets in each direction | what came of it |");
+            println!("| --- | --- | --- |");
+            for (kernel, outcomes) in &self.kernels {
+                for line in spoilt(outcomes) {
+                    println!("| {kernel} | {line} |");
+                }
+            }
+            println!();
+        }
         println!("| kernel | scene | tests passed | s |");
         println!("| --- | --- | ---: | ---: |");
         for (kernel, outcomes) in &self.kernels {
@@ -131,4 +145,55 @@ fn cost(line: &str) -> Option<String> {
     let (verified, rest) = rest.split_once(" as verified, in ")?;
     let time = rest.strip_suffix(" ms")?;
     Some(format!("{name} | {loaded} | {verified} | {time}"))
+}
+
+/// "test x ... impaired loss 5 %: 12 of 12 files whole in 36 s" as columns.
+fn spoilt(line: &str) -> Option<String> {
+    let (_, line) = line.split_once("impaired ")?;
+    let (network, outcome) = line.split_once(": ")?;
+    Some(format!("{network} | {outcome}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(log: &str) -> Outcome {
+        Outcome {
+            scene: Scene::Load,
+            ended: Ended::Passed,
+            took: Duration::ZERO,
+            log: log.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_tests_print_becomes_columns() {
+        let line =
+            "test x ... program icmp: 1028 instructions as loaded, 5908 as verified, in 31.1 ms";
+        assert_eq!(cost(line).unwrap(), "icmp | 1028 | 5908 | 31.1");
+        assert_eq!(cost("running 2 tests"), None);
+        let line = "impaired loss 5 %: 12 of 12 files whole";
+        assert_eq!(spoilt(line).unwrap(), "loss 5 % | 12 of 12 files whole");
+    }
+
+    #[test]
+    fn tests_are_counted_by_the_last_line() {
+        let log = "test x ... told\nok\n\ntest result: FAILED. 3 passed; 2 failed; 1 ignored\n";
+        assert_eq!(outcome(log).tests(), (3, 5));
+        assert_eq!(outcome("test x ... ").tests(), (0, 0));
+    }
+
+    #[test]
+    fn a_scene_that_ran_no_test_has_not_passed() {
+        let mut report = Report::default();
+        assert!(report.verdict().is_err());
+        report.kernels.push((
+            "6.1".to_owned(),
+            vec![outcome("test result: ok. 0 passed; 0 failed")],
+        ));
+        assert!(report.verdict().is_err());
+        report.kernels[0].1[0] = outcome("test result: ok. 1 passed; 0 failed");
+        assert!(report.verdict().is_ok());
+    }
 }
