@@ -152,7 +152,7 @@ fn a_server_that_prints_its_clients_words_opens_nothing() {
     let host = lab.server();
     let secret = Secret::at(&host.namespace, host.at(SECRET), "secret");
     let answers = [
-        "STAT", "HELP", "MLST", "SITE", "FEAT", "LANG", "XCMD", "PWD", "LIST",
+        "STAT", "HELP", "MLST", "SITE", "LANG", "XCMD", "PWD", "LIST",
     ]
     .map(|verb| {
         (
