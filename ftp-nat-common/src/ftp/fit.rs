@@ -8,6 +8,9 @@ use crate::masked;
 /// The longest character of UTF-8, in bytes.
 const CHARACTER: u32 = 4;
 
+/// IPFilter's proxy reads a reply only if it begins with `227 Entering Passive Mod`.
+const WANTED: u32 = 24;
+
 /// Whether this is not a character's first byte in UTF-8.
 #[inline(always)]
 const fn is_continuation(byte: u8) -> bool {
@@ -20,8 +23,8 @@ impl Inspection {
     /// stays where it was if there is no room.
     ///
     /// The character right in front of the announcement (a parenthesis, mostly) stays there: every
-    /// client accepts blanks and shorter words before it, but nothing unusual behind it. Blanks
-    /// behind a parenthesis move in front of it.
+    /// client accepts blanks and shorter words before it, but nothing unusual behind it. So does a
+    /// blank in front of it, where there is room. Blanks behind a parenthesis move in front of it.
     #[inline(never)]
     pub(super) fn level(&mut self, start: u16, end: u16) -> u16 {
         let (code, _) = line::reply_code(self.head);
@@ -48,10 +51,17 @@ impl Inspection {
         if growth > lead.saturating_sub(keep) {
             return start as u16;
         }
-        // Never half a character: strict UTF-8 readers would refuse the line.
         let mut cut = lead.wrapping_sub(growth);
         let mut blanks = 0_u32;
-        while blanks < CHARACTER - 1 && cut > keep && is_continuation(self.byte(cut)) {
+        // A blank in front of the parenthesis stays, if a word is left there, but not at the cost of
+        // the start that IPFilter wants.
+        let is_apart = lead > keep && self.byte(lead.wrapping_sub(1)) == b' ';
+        if is_apart && cut > keep && cut != WANTED && self.byte(cut.wrapping_sub(1)) != b' ' {
+            cut = cut.wrapping_sub(1);
+            blanks = 1;
+        }
+        // Never half a character: strict UTF-8 readers would refuse the line.
+        while blanks < CHARACTER && cut > keep && is_continuation(self.byte(cut)) {
             cut = cut.wrapping_sub(1);
             blanks = blanks.wrapping_add(1);
         }

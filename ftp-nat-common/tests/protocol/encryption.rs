@@ -126,7 +126,7 @@ fn clear_text_may_stand_behind_a_record() {
         let said = [&records[..], REPLY.as_bytes()].concat();
         let heard = [
             &records[..],
-            b"227 Entering Passive M(203,0,113,10,195,80).\r\n",
+            b"227 Entering Passive  (203,0,113,10,195,80).\r\n",
         ]
         .concat();
         assert_eq!(it.server(&said), escaped(&heard));
@@ -160,7 +160,7 @@ fn the_first_clear_command_and_reply_may_be_the_ones_that_matter() {
     exchange_records(&mut it);
     it.client("PASV\r\n");
     let heard = it.server(REPLY);
-    assert_eq!(heard, "227 Entering Passive M(203,0,113,10,195,80).\r\n");
+    assert_eq!(heard, "227 Entering Passive  (203,0,113,10,195,80).\r\n");
     assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
 
     let mut it = Conversation::masquerade();

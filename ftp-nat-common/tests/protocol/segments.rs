@@ -71,7 +71,7 @@ fn at(at: i32, text: &str) -> Option<(i32, String)> {
 }
 
 const REPLY: &str = "227 Entering Passive Mode (10,0,0,5,195,80).\r\n";
-const HEARD: &str = "227 Entering Passive M(203,0,113,10,195,80).\r\n";
+const HEARD: &str = "227 Entering Passive  (203,0,113,10,195,80).\r\n";
 
 #[test]
 fn a_line_is_held_until_it_is_whole() {

@@ -32,7 +32,7 @@ fn every_format_and_link_is_read_the_same() {
             "     0.006 <- 230 In",
             "     0.007 -> PASV",
             "     0.008 <- 227 Entering Passive Mode (10,0,0,5,195,80).",
-            "               arrives as: 227 Entering Passive Mode(192,0,2,1,195,80).",
+            "               arrives as: 227 Entering Passive Mod (192,0,2,1,195,80).",
             "               opens 192.0.2.1:50000 for 198.51.100.7, which leads to \
              10.0.0.5:50000; it came 0.001 s later",
             "               rewritten: the public address and port",

@@ -201,7 +201,7 @@ fn a_reply_in_pieces_is_one_line_that_was_held() {
     assert_eq!(line["segments"], reply.len());
     assert_eq!(
         line["arrives"],
-        "227 Entering Passive M(203,0,113,10,195,80)."
+        "227 Entering Passive  (203,0,113,10,195,80)."
     );
     let notes = line["notes"].as_array().unwrap();
     assert!(notes.iter().any(|note| note["what"] == "held"), "{notes:?}");
@@ -229,7 +229,7 @@ fn order_and_repetition_change_nothing() {
             .server(",5,195,80)\r\n")
             .close(),
     );
-    assert_eq!(wanted[2][1], "227 M(203,0,113,10,195,80)");
+    assert_eq!(wanted[2][1], "227  (203,0,113,10,195,80)");
     for other in [
         ask()
             .server("227 Mode (10,0,0,5,195,80)\r\n")

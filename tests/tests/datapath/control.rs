@@ -24,7 +24,7 @@ use crate::{
 const ISN: [u32; 2] = [1000, 0xffff_ffb0];
 
 const PASSIVE_REPLY: &str = "227 Entering Passive Mode (10,0,0,5,195,80).\r\n";
-const PASSIVE_REPLY_OUT: &str = "227 Entering Passive M(198,51,100,1,195,80).\r\n";
+const PASSIVE_REPLY_OUT: &str = "227 Entering Passive  (198,51,100,1,195,80).\r\n";
 const PASSIVE: [Counter; 3] = [PassiveOpened, Rewrote227, EditEqual];
 
 #[test]

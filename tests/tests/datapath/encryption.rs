@@ -50,7 +50,7 @@ fn a_refusal_of_auth_changes_nothing() {
         talk.passes(Client, "AUTH TLS\r\n");
         talk.passes(Server, "502 no\r\n");
         talk.passes(Client, "PASV\r\n");
-        let out = "227 Entering Passive M(198,51,100,1,195,80).\r\n";
+        let out = "227 Entering Passive  (198,51,100,1,195,80).\r\n";
         talk.says(
             Server,
             "227 Entering Passive Mode (10,0,0,5,195,80).\r\n",
@@ -85,7 +85,7 @@ fn clear_text_is_read_again() {
         talk.says(Client, HELLO, HELLO, &[PassedEncrypted]);
         talk.says(Server, RECORD, RECORD, &[PassedEncrypted]);
         talk.says(Client, "PASV\r\n", "PASV\r\n", &[SessionCleared]);
-        let out = "227 Entering Passive M(198,51,100,1,195,80).\r\n";
+        let out = "227 Entering Passive  (198,51,100,1,195,80).\r\n";
         talk.says(
             Server,
             "227 Entering Passive Mode (10,0,0,5,195,80).\r\n",
@@ -111,7 +111,7 @@ fn clear_text_may_stand_behind_a_record() {
         let command = format!("{alert}PASV\r\n");
         talk.says(Client, &command, &command, &[SessionCleared]);
         let reply = format!("{alert}227 Entering Passive Mode (10,0,0,5,195,80).\r\n");
-        let out = format!("{alert}227 Entering Passive M(198,51,100,1,195,80).\r\n");
+        let out = format!("{alert}227 Entering Passive  (198,51,100,1,195,80).\r\n");
         talk.says(
             Server,
             &reply,

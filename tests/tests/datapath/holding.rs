@@ -19,7 +19,7 @@ use crate::{
 const ISN: [u32; 2] = [1000, 0xffff_ffb0];
 const HELD: &str = "227 Entering Passive";
 const REST: &str = " Mode (10,0,0,5,195,80).\r\n";
-const OUT: &str = "227 Entering Passive M(198,51,100,1,195,80).\r\n";
+const OUT: &str = "227 Entering Passive  (198,51,100,1,195,80).\r\n";
 const PASSIVE: [Counter; 3] = [PassiveOpened, Rewrote227, EditEqual];
 
 /// A server that has begun a reply, and the segment with its beginning, which is held.
