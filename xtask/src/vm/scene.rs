@@ -89,12 +89,12 @@ impl Scene {
         }
     }
 
-    /// How long it may take in a machine: some ten times as long as outside.
+    /// How long it may take in a machine, on a host that is at other work too.
     pub(crate) const fn limit(self) -> Duration {
         match self {
-            Self::Load => Duration::from_secs(120),
-            Self::Impaired => Duration::from_secs(900),
-            _ => Duration::from_secs(400),
+            Self::Load => Duration::from_secs(180),
+            Self::Gateway | Self::Networks | Self::Impaired => Duration::from_secs(1500),
+            _ => Duration::from_secs(600),
         }
     }
 }

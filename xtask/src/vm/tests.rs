@@ -91,8 +91,9 @@ impl Tests {
         for argument in scene.arguments(kernel) {
             write!(command, " {}", quoted(argument))?;
         }
-        // One after the other: the machine is slow enough.
-        command.push_str(" --test-threads 1");
+        // One after the other: the machine is slow enough. What a test says is there at once, even if
+        // the scene is ended because its time is up.
+        command.push_str(" --test-threads 1 --nocapture");
         Ok(command)
     }
 }
