@@ -140,6 +140,8 @@ counters! {
         "Passed as they were: no room for another session, flow or mapping";
     PassedOutOfWindow = "passed" "reason" "out_of_window" true,
         "Segments that TCP would not believe: passed on for their receiver to judge, and noted nowhere";
+    PassedUntakable = "passed" "reason" "untakable" true,
+        "Control segments that their receiver will not take: a wrong checksum, a time to live that ends here, a foreign signature; not read";
     PassedTtl = "passed" "reason" "ttl" true,
         "Handed to the stack: their time to live ends here";
     PassedTooBig = "passed" "reason" "too_big" true,
@@ -166,6 +168,8 @@ counters! {
         "NUL, bare carriage returns and PORT within an over-long line, made harmless in commands from outside";
     DeniedNoPort = "denied" "reason" "no_free_port" false,
         "Announcements for which no public port was free";
+    DeniedSource = "denied" "reason" "source" true,
+        "Dropped: SYNs from outside with a source that nobody there can have: martian, this machine's own, or routed inside";
     DeniedNoRoom = "denied" "reason" "no_room" true,
         "Dropped: connections for which there is no room; their sender tries again";
     DeniedExpired = "denied" "reason" "expired" true,

@@ -6,4 +6,5 @@ pub mod mapping;
 pub mod pinhole;
 pub mod port_search;
 pub mod session;
+mod source;
 pub mod syn;

@@ -4,6 +4,7 @@
 //! some drivers have to be pulled first. Nothing here is trusted: lengths that lie, options,
 //! fragments and extension headers end in a [`segment::Reading`] that lets the packet pass.
 
+pub mod checksum;
 pub mod headers;
 pub mod icmp;
 pub mod options;

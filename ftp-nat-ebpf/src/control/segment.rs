@@ -1,14 +1,17 @@
 //! A control segment before it is read.
 
+use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
+use crate::packet::checksum;
 use crate::packet::headers::IP;
+use crate::packet::options::is_signed;
 use crate::packet::segment::{Headers, Packet};
 use crate::state::maps;
 use crate::state::scratch::{self, Place};
-use ftp_nat_common::abi::{Flow, flow_flag};
+use ftp_nat_common::abi::{Flow, flow_flag, session_flag};
 use ftp_nat_common::stream::driver::{LONGEST, Segment};
 use ftp_nat_common::stream::segment;
-use ftp_nat_common::wire::tcp::flag;
+use ftp_nat_common::wire::tcp::{flag, offset};
 
 /// The MTU where a flow has none of its own, in bytes: Ethernet's.
 const USUAL_MTU: u32 = 1500;
@@ -54,6 +57,40 @@ pub fn prepare<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
         (*part).place = place;
     }
     true
+}
+
+/// TCP options of a segment that only has a time stamp, as most do (RFC 7323 appendix A): two of no
+/// operation, then kind 8 with its length of 10.
+const USUAL_OPTIONS: [u8; 4] = [1, 1, 8, 10];
+
+/// Whether the receiver will take the segment as far as its packet shows: it reaches it, its checksum
+/// is right, and it has no signature that the receiver would have to share. What will not be taken
+/// is not read.
+#[inline(always)]
+pub fn will_be_taken<N: Headers>(skb: &Skb, hook: Hook, packet: &Packet<N>, flow: &Flow) -> bool {
+    if hook != Hook::WanEgress && packet.ttl <= 1 && !is_local(flow) {
+        return false;
+    }
+    let options = packet.tcp.wrapping_add(offset::OPTIONS);
+    if packet.payload > options && skb.load::<[u8; 4]>(options) != Some(USUAL_OPTIONS) {
+        if is_signed(skb, options, packet.payload) {
+            return false;
+        }
+    }
+    let Some(words) = scratch::summed() else {
+        return true;
+    };
+    let ends = (packet.key.source().addr, packet.key.destination().addr);
+    checksum::is_right(skb, &ends, packet.tcp, packet.total, words)
+}
+
+/// Whether the flow's server runs on this machine.
+#[inline(always)]
+fn is_local(flow: &Flow) -> bool {
+    // SAFETY: the entry stays in its place while the program runs.
+    maps::SESSIONS
+        .get_ptr(flow.session)
+        .is_some_and(|session| unsafe { (*session).flags & session_flag::LOCAL != 0 })
 }
 
 /// Whether the packet is a segment without payload that leaves as it came: so most acknowledgements

@@ -31,3 +31,14 @@ pub fn repeat<T>(times: u32, context: &mut T, body: unsafe extern "C" fn(u64, *m
         );
     }
 }
+
+/// The ones' complement sum of words, added to `seed`. None: there are more than the helper takes at
+/// once (128 words before Linux 6.14).
+#[inline(always)]
+pub fn sum_words<const N: usize>(words: &mut [u32; N], len: u32, seed: u32) -> Option<u32> {
+    // SAFETY: the helper reads `len` bytes, which the caller has bounded by the array's.
+    let sum = unsafe {
+        generated::bpf_csum_diff(core::ptr::null_mut(), 0, words.as_mut_ptr(), len, seed)
+    };
+    u32::try_from(sum).ok()
+}

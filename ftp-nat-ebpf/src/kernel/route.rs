@@ -25,6 +25,16 @@ pub struct Hop {
     pub is_resolved: u32,
 }
 
+impl Hop {
+    /// None yet.
+    pub const NONE: Self = Self {
+        addr: Addr([0; 4]),
+        ifindex: 0,
+        macs: [0; 6],
+        is_resolved: 0,
+    };
+}
+
 /// The neighbour is not known yet, but interface and next hop are; redirecting resolves it.
 const NO_NEIGHBOUR: i64 = 7;
 /// All is known, but the packet at hand is larger than the interface takes.

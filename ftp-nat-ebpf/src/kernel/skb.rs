@@ -1,6 +1,8 @@
 //! A packet at a TC hook: `struct __sk_buff`, and the helpers that read and change it.
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_CSUM_LEVEL_INC, BPF_CSUM_LEVEL_QUERY, BPF_CSUM_LEVEL_RESET, BPF_F_PSEUDO_HDR,
+};
 use aya_ebpf::helpers::generated;
 use aya_ebpf::programs::TcContext;
 
@@ -161,6 +163,29 @@ impl Skb {
     pub fn add_to_hardware_sum(&self, difference: u16) {
         // SAFETY: a plain helper call; it refuses where there is no such sum.
         unsafe { generated::bpf_csum_update(self.0, u32::from(difference)) };
+    }
+
+    /// Whether nobody has checked the packet's TCP checksum yet, so that its receiver will: not the
+    /// device (`CHECKSUM_UNNECESSARY`), and it is not one that the device has yet to write
+    /// (`CHECKSUM_PARTIAL`, from a sender on this machine).
+    ///
+    /// `bpf_csum_level` answers a query for the first kind only; to raise the level changes a packet
+    /// of kind `CHECKSUM_NONE` to the first kind and no other, which tells that kind, and is taken
+    /// back; `bpf_csum_update` answers for `CHECKSUM_COMPLETE` only.
+    #[inline(always)]
+    pub fn is_unchecked(&self) -> bool {
+        // SAFETY: plain helper calls.
+        unsafe {
+            if generated::bpf_csum_level(self.0, BPF_CSUM_LEVEL_QUERY.into()) >= 0 {
+                return false;
+            }
+            generated::bpf_csum_level(self.0, BPF_CSUM_LEVEL_INC.into());
+            if generated::bpf_csum_level(self.0, BPF_CSUM_LEVEL_QUERY.into()) >= 0 {
+                generated::bpf_csum_level(self.0, BPF_CSUM_LEVEL_RESET.into());
+                return true;
+            }
+            generated::bpf_csum_update(self.0, 0) >= 0
+        }
     }
 
     /// Copies `T` from the packet, wherever its bytes are.

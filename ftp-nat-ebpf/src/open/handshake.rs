@@ -2,7 +2,7 @@
 //! used one gives way.
 
 use super::connection::describe;
-use super::session;
+use super::{session, source};
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
 use crate::packet::options::{self, window_scale};
@@ -45,6 +45,10 @@ pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
         let Some(found) = session::published(&head.destination) else {
             return Belongs::Nowhere;
         };
+        if !source::may_come_from_outside(skb, &head.source.addr, &head.destination.addr) {
+            counters::add(Counter::DeniedSource, head.total);
+            return Belongs::Refused;
+        }
         half_open.role = role::PUBLISH;
         half_open.public = head.destination;
         half_open.to = found.server;

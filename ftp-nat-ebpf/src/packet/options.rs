@@ -1,4 +1,4 @@
-//! TCP's options in a SYN.
+//! TCP's options: a SYN's window scale, and signatures.
 
 use crate::kernel::helpers::repeat;
 use crate::kernel::skb::Skb;
@@ -14,12 +14,17 @@ const LARGEST_SHIFT: u8 = 14;
 /// [`window_scale`]'s answer: the SYN offers none.
 pub const NONE: u8 = 0xff;
 
+/// The signature options: MD5 (RFC 2385) and TCP-AO (RFC 5925). An end drops a segment that has one
+/// it shares no key for.
+const SIGNATURES: [u8; 2] = [19, 29];
+
 /// Where the walk is.
 struct Walk<'a> {
     skb: &'a Skb,
     at: u32,
     end: u32,
     shift: u8,
+    is_signed: bool,
 }
 
 /// The window scale that a SYN offers, 0 to 14, or [`NONE`]. Its options stand from `at` to `end`, in
@@ -31,10 +36,25 @@ pub fn window_scale(skb: &Skb, at: u32, end: u32) -> u8 {
         at,
         end,
         shift: NONE,
+        is_signed: false,
     };
     // As many options as fit into 40 bytes.
     repeat(40, &mut walk, step);
     walk.shift
+}
+
+/// Whether the options from `at` to `end` hold a signature.
+#[inline(never)]
+pub fn is_signed(skb: &Skb, at: u32, end: u32) -> bool {
+    let mut walk = Walk {
+        skb,
+        at,
+        end,
+        shift: NONE,
+        is_signed: false,
+    };
+    repeat(40, &mut walk, step);
+    walk.is_signed
 }
 
 /// One option; 1 ends the loop.
@@ -49,6 +69,9 @@ unsafe extern "C" fn step(_index: u64, walk: *mut Walk<'_>) -> i64 {
     };
     if [kind, len] == SCALE {
         walk.shift = shift.min(LARGEST_SHIFT);
+    }
+    if kind == SIGNATURES[0] || kind == SIGNATURES[1] {
+        walk.is_signed = true;
         return 1;
     }
     let len = if kind == NOP {

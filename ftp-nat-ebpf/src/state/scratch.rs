@@ -16,6 +16,7 @@ use ftp_nat_common::stream::driver::{Cursor, Segment};
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
 
 use crate::kernel::route::Hop;
+use crate::packet::checksum::Words;
 
 /// Bytes of payload that are read at once, a power of two.
 pub const WINDOW: usize = 2048;
@@ -236,4 +237,5 @@ parts! {
     PINHOLE pinhole Pinhole, "This CPU's memory for a pinhole.";
     ROUTE route Route, "This CPU's memory for a route.";
     CLAMPING clamping Clamping, "This CPU's memory for a SYN's options.";
+    SUMMED summed Words, "This CPU's memory for words that are summed.";
 }

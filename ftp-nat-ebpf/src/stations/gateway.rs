@@ -27,6 +27,8 @@ const OPENS: i32 = 0x1000;
 const CONTROL: i32 = 0x1001;
 /// [`known`]'s answer: it may belong to a handshake that is not finished.
 const HANDSHAKE: i32 = 0x1002;
+/// [`known`]'s answer: a control segment that its receiver will not take.
+const UNTAKEN: i32 = 0x1003;
 
 /// What is known of a packet when it is looked at: what its stations change, the next look sees.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,12 @@ pub fn enter(skb: &Skb) -> i32 {
         answer = go_on(skb, hook, syn::open(skb, hook));
     } else if answer == HANDSHAKE {
         answer = go_on(skb, hook, handshake::see(skb, hook));
+    }
+    if answer == UNTAKEN {
+        if control::number_outside(skb) == Verdict::Drop {
+            return DROP;
+        }
+        answer = look(skb, hook, Look::Outside);
     }
     if answer == CONTROL {
         answer = read(skb, hook);
@@ -197,6 +205,15 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         match look {
             Look::Read => flows::note(entry, control::believed(), packet.ack, packet.total),
             Look::Unfinished | Look::Outside => {}
+            _ if !control::segment::will_be_taken(skb, hook, &packet, flow) => {
+                // One that ends here is counted as that, when it is looked at again.
+                if packet.ttl > 1 || hook == Hook::WanEgress {
+                    counters::add(Counter::PassedUntakable, packet.total);
+                }
+                if control::segment::prepare(skb, &packet, flow) {
+                    return UNTAKEN;
+                }
+            }
             _ if is_usual && control::segment::is_quiet(&packet, flow) => {
                 flows::note(entry, packet.flags, packet.ack, packet.total);
             }

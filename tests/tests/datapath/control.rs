@@ -7,7 +7,7 @@ use ftp_nat_common::{
     counter::Counter::{
         self, ActiveOpened, CommandWithheld, DeniedBounce, DeniedHidden, DeniedPort,
         DeniedUnannounced, EditEqual, HandshakeStarted, LineHeld, MappingUsed, PassedNoAddress,
-        PassedNoRoute, PassedTtl, PassedUnasked, PassiveOpened, Refused227, Remapped, Rewrote227,
+        PassedNoRoute, PassedTtl, PassedUnasked, PassedUntakable, PassiveOpened, Refused227, Remapped, Rewrote227,
         Rewrote229, SegmentCut, SessionOpened, Unchanged,
     },
     wire::addr::Port,
@@ -324,24 +324,26 @@ fn a_split_command_is_held_too() {
 }
 
 #[test]
-fn the_wrong_checksum_of_a_rewritten_segment_stays_wrong() {
+fn a_control_segment_with_a_wrong_checksum_is_not_read() {
     on_router(|datapath| {
         let mut talk = Talk::begin(datapath, control_v4(), ISN);
         talk.passes(Client, "PASV\r\n");
         let packet = talk.segment(Server, PASSIVE_REPLY);
-        let out = talk.becomes(Server, &packet, PASSIVE_REPLY_OUT);
+        let out = talk.becomes(Server, &packet, PASSIVE_REPLY);
         let at = packet.tcp_at() + 16;
         let field = |frame: &[u8]| u16::from_be_bytes([frame[at], frame[at + 1]]);
         let by = 0x0101;
         assert!(field(&packet.bytes()) < 0xfe00 && field(&out.bytes()) < 0xfe00);
         talk.fixture(Server, "spoilt", &packet)
             .redirected(&out)
-            .counting(&PASSIVE)
+            .counting(&[PassedUntakable])
             .spoilt(|frame| {
                 let wrong = field(frame) + by;
                 frame[at..at + 2].copy_from_slice(&wrong.to_be_bytes());
             })
             .check(talk.datapath);
+        assert_eq!(talk.mappings(), []);
+        talk.says(Server, PASSIVE_REPLY, PASSIVE_REPLY_OUT, &PASSIVE);
     });
 }
 
@@ -389,7 +391,7 @@ fn options_and_padding_around_a_rewritten_text_stay_or_go() {
 }
 
 #[test]
-fn a_control_segment_that_cannot_be_redirected_is_read_all_the_same() {
+fn a_control_segment_that_ends_here_is_not_read() {
     on_router(|datapath| {
         let mut talk = Talk::begin(datapath, control_v4(), ISN);
         let packet = talk.segment(Client, "PASV\r\n").ttl(1);
@@ -398,8 +400,24 @@ fn a_control_segment_that_cannot_be_redirected_is_read_all_the_same() {
             .translated(&out)
             .counting(&[PassedTtl])
             .check(talk.datapath);
-        talk.next[0] = talk.next[0].wrapping_add(6);
+        talk.passes(Client, "NOOP\r\n");
+        talk.passes(Client, "PASV\r\n");
         talk.says(Server, PASSIVE_REPLY, PASSIVE_REPLY_OUT, &PASSIVE);
+    });
+}
+
+#[test]
+fn a_control_segment_with_a_signature_is_not_read() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), ISN);
+        for kind in [19, 29] {
+            let mut options = vec![1, 1, kind, 18];
+            options.resize(20, 7);
+            let packet = talk.segment(Client, "PASV\r\n").tcp_options(&options);
+            talk.arrives("signed", Client, &packet, "PASV\r\n", &[PassedUntakable]);
+        }
+        assert_eq!(talk.session().asked.passive, 0);
+        talk.passes(Client, "PASV\r\n");
     });
 }
 

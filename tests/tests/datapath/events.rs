@@ -42,7 +42,8 @@ fn a_session_is_told_when_it_begins() {
             let [mut event] = datapath.events()[..] else {
                 panic!("not one event");
             };
-            assert_eq!(event.time, session.born);
+            // A tick may have come between them.
+            assert!(event.time - session.born <= 1);
             event.time = 0;
             let expected = Event {
                 what: event::SESSION,
