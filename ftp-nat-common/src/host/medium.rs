@@ -189,6 +189,10 @@ impl<G: Gate> Medium for Vectors<'_, G> {
         true
     }
 
+    fn set_urgent(&mut self, _urgent: u32) -> bool {
+        true
+    }
+
     fn set_ack(&mut self, ack: u32) -> bool {
         self.sent.ack = Some(ack);
         true

@@ -54,6 +54,9 @@ pub struct Segment {
     pub believed: u8,
     /// The window that it advertises, as it stands in the header.
     pub window: u32,
+    /// The urgent pointer: where urgent data ends, in bytes from `seq` on (RFC 9293 section 3.8.5);
+    /// 0: there is none.
+    pub urgent: u32,
 }
 
 impl Segment {
@@ -83,6 +86,7 @@ impl Segment {
             probe: 0,
             believed: flags & !(flag::SYN | flag::FIN | flag::RST),
             window,
+            urgent: 0,
         }
     }
 
@@ -225,6 +229,8 @@ pub trait Medium {
     fn clear_fin(&mut self) -> bool;
     /// Sets sequence and acknowledgement number to the receiver's; false: they could not be written.
     fn set_seq(&mut self, seq: u32) -> bool;
+    /// Sets the urgent pointer to the receiver's; false: it could not be written.
+    fn set_urgent(&mut self, urgent: u32) -> bool;
     /// The same for the acknowledgement number.
     fn set_ack(&mut self, ack: u32) -> bool;
     /// Moves SACK blocks (RFC 2018) by the other direction's edits; false: they could not be written.
@@ -709,8 +715,15 @@ pub fn number<M: Medium + ?Sized>(medium: &mut M) -> Verdict {
     let sent = own
         .sent(segment.first)
         .wrapping_sub(u32::from(segment.probe));
-    let seq = segment.seq;
-    if sent != seq && !medium.set_seq(sent) {
+    let (seq, urgent) = (segment.seq, segment.urgent);
+    let sent_urgent = if urgent == 0 {
+        0
+    } else {
+        own.sent(seq.wrapping_add(urgent)).wrapping_sub(sent)
+    };
+    if sent != seq && !medium.set_seq(sent)
+        || sent_urgent != urgent && !medium.set_urgent(sent_urgent)
+    {
         return Verdict::Drop;
     }
     let parts = medium.parts();

@@ -158,6 +158,11 @@ impl Medium for Work<'_> {
     }
 
     #[inline(always)]
+    fn set_urgent(&mut self, urgent: u32) -> bool {
+        rewrite::set_urgent(self, urgent)
+    }
+
+    #[inline(always)]
     fn set_ack(&mut self, ack: u32) -> bool {
         rewrite::set_ack(self, ack)
     }

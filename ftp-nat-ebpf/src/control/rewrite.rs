@@ -198,3 +198,14 @@ pub(super) fn set_ack(work: &mut Work<'_>, ack: u32) -> bool {
     let Control { place, segment, .. } = work.part();
     change(skb, place.tcp, place.tcp + offset::ACK, segment.ack, ack)
 }
+
+/// Sets the urgent pointer.
+#[inline(always)]
+pub(super) fn set_urgent(work: &mut Work<'_>, urgent: u32) -> bool {
+    let skb = work.skb;
+    let Control { place, segment, .. } = work.part();
+    let (old, new) = ((segment.urgent as u16).to_be(), (urgent as u16).to_be());
+    let change = difference(u64::from(old), u64::from(new));
+    skb.store(place.tcp + offset::URGENT, &new)
+        && skb.add_to_checksum(place.tcp + offset::CHECKSUM, change, false)
+}

@@ -11,6 +11,7 @@ use crate::state::scratch::{self, Place};
 use ftp_nat_common::abi::{Flow, flow_flag, session_flag};
 use ftp_nat_common::stream::driver::{LONGEST, Segment};
 use ftp_nat_common::stream::segment;
+use ftp_nat_common::wire::checksum::difference;
 use ftp_nat_common::wire::tcp::{flag, offset};
 
 /// The MTU where a flow has none of its own, in bytes: Ethernet's.
@@ -35,7 +36,7 @@ pub fn prepare<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
         room = room.min(segment_size);
     }
     let is_replies = flow.flags & flow_flag::REPLIES != 0;
-    let segment = Segment::new(
+    let mut segment = Segment::new(
         packet.seq,
         packet.ack,
         packet.len,
@@ -44,6 +45,9 @@ pub fn prepare<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
         packet.window.into(),
         is_replies,
     );
+    if packet.flags & flag::URG != 0 {
+        segment.urgent = settle_urgent(skb, packet.tcp, packet.payload, packet.len, is_replies);
+    }
     let place = Place {
         session: flow.session,
         tcp: packet.tcp,
@@ -57,6 +61,41 @@ pub fn prepare<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
         (*part).place = place;
     }
     true
+}
+
+/// Telnet's commands begin here (RFC 854): a client that aborts a transfer sends their last byte as
+/// urgent data (RFC 959 section 4.1.3).
+const TELNET: u8 = 240;
+
+/// Where a segment's urgent data ends, in bytes from its first one on; 0: there is none.
+///
+/// A receiver may take an urgent byte out of the stream (`SO_OOBINLINE` is off mostly), so that it
+/// reads another command than the gateway has read: a client's byte that is no command of telnet is
+/// made one like any other.
+#[inline(never)]
+fn settle_urgent(skb: &Skb, tcp: u32, payload: u32, len: u32, is_replies: bool) -> u32 {
+    let Some(pointer) = skb.load::<u16>(tcp + offset::URGENT) else {
+        return 0;
+    };
+    let urgent = u32::from(u16::from_be(pointer));
+    let last = payload.wrapping_add(urgent).wrapping_sub(1);
+    let is_telnet =
+        urgent != 0 && urgent <= len && skb.load::<u8>(last).is_some_and(|byte| byte >= TELNET);
+    if is_replies || is_telnet {
+        return urgent;
+    }
+    let at = tcp + offset::OFFSET_FLAGS;
+    let check = tcp + offset::CHECKSUM;
+    let Some([data_offset, flags]) = skb.load::<[u8; 2]>(at) else {
+        return 0;
+    };
+    let old = u16::from_ne_bytes([data_offset, flags]);
+    let new = u16::from_ne_bytes([data_offset, flags & !flag::URG]);
+    let change = difference(u64::from(old), u64::from(new));
+    let _ = skb.store(at, &new) && skb.add_to_checksum(check, change, false);
+    let change = difference(u64::from(pointer), 0);
+    let _ = skb.store(tcp + offset::URGENT, &0_u16) && skb.add_to_checksum(check, change, false);
+    0
 }
 
 /// TCP options of a segment that only has a time stamp, as most do (RFC 7323 appendix A): two of no
