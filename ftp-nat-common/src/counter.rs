@@ -168,6 +168,8 @@ counters! {
         "NUL, bare carriage returns and PORT within an over-long line, made harmless in commands from outside";
     DeniedNoPort = "denied" "reason" "no_free_port" false,
         "Announcements for which no public port was free";
+    DeniedFragment = "denied" "reason" "fragment" true,
+        "Dropped: first fragments of packets to control ports, which nobody could read";
     DeniedSource = "denied" "reason" "source" true,
         "Dropped: SYNs from outside with a source that nobody there can have: martian, this machine's own, or routed inside";
     DeniedNoRoom = "denied" "reason" "no_room" true,

@@ -7,8 +7,9 @@ use crate::wire::addr::{Addr, Port};
 /// Opens and closes pinholes, and reports what happened.
 pub trait Gate {
     /// Lets the announced data connection in or out; gives the port under which the outside
-    /// reaches it, or why it may not be.
-    fn open(&mut self, session: &Session, opening: &Opening) -> Result<Port, Counter>;
+    /// reaches it, or why it may not be. A session has one connection of each kind waiting: what it
+    /// announced before and nobody came for is taken back ([`Session::waiting`]).
+    fn open(&mut self, session: &mut Session, opening: &Opening) -> Result<Port, Counter>;
     /// Takes back what `open` gave: the same reply announced another port after it.
     fn close(&mut self, session: &Session, opening: &Opening, public: Port);
     /// Whether an inside address may be announced where the client's own is not known.

@@ -52,6 +52,11 @@ pub struct Session {
     pub pad: u16,
     /// The publish entry's place in the configuration.
     pub index: u32,
+    /// The ports of the keys in MAPPINGS that were opened last, 0: none; the passive one, which the
+    /// server's packets write, and the active one, which the client's do.
+    pub waiting: [Port; 2],
+    /// Zero.
+    pub pad2: u32,
     /// When the first SYN came, in jiffies.
     pub born: u64,
     /// What the client asked for.

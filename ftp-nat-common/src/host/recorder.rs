@@ -62,7 +62,7 @@ impl Recorder {
 }
 
 impl Gate for Recorder {
-    fn open(&mut self, _session: &Session, opening: &Opening) -> Result<Port, Counter> {
+    fn open(&mut self, _session: &mut Session, opening: &Opening) -> Result<Port, Counter> {
         if let Some(reason) = self.refusal {
             return Err(reason);
         }

@@ -150,6 +150,13 @@ pub fn see(skb: &Skb, hook: Hook) -> Belongs {
     };
     let key = key_for(head, outbound);
     let Some(found) = maps::HALF_OPEN.get_ptr_mut(key) else {
+        // This machine's own stack would answer it.
+        if hook == Hook::WanIngress
+            && !source::may_come_from_outside(skb, &head.source.addr, &head.destination.addr)
+        {
+            counters::add(Counter::DeniedSource, head.total);
+            return Belongs::Refused;
+        }
         return Belongs::Nowhere;
     };
     // SAFETY: the entry may be reused while it is read, for another handshake: then its numbers are

@@ -130,6 +130,34 @@ impl Pinholes {
         }
     }
 
+    /// The pinhole for connections to this port, from outside or from the inside server.
+    #[inline(always)]
+    fn key_of(session: &Session, outward: bool, opening: &Opening, port: Port) -> MappingKey {
+        if !outward {
+            return Self::key(session, port);
+        }
+        MappingKey {
+            src: session.inside.addr,
+            dst: opening.addr,
+            dport: port,
+            pad: 0,
+            side: side::OUTBOUND,
+        }
+    }
+
+    /// Takes a pinhole of this session back, if nobody has come for it.
+    #[inline(never)]
+    fn withdraw(&self, key: &MappingKey) {
+        let Some(there) = maps::MAPPINGS.get_ptr(key) else {
+            return;
+        };
+        // SAFETY: the entry stays in its place while the program runs. One that is reused meanwhile
+        // has another key, and is not removed by this one.
+        if unsafe { (*there).session } == self.session {
+            let _ = maps::MAPPINGS.remove(key);
+        }
+    }
+
     /// Fills in a mapping.
     #[inline(always)]
     fn fill(&self, mapping: &mut Mapping, opening: &Opening, to: Endpoint, settings: &Settings) {
@@ -183,13 +211,7 @@ impl Pinholes {
         opening: &Opening,
         hz: u32,
     ) -> Result<Port, Counter> {
-        let key = MappingKey {
-            src: session.inside.addr,
-            dst: opening.addr,
-            dport: opening.port,
-            pad: 0,
-            side: side::OUTBOUND,
-        };
+        let key = Self::key_of(session, true, opening, opening.port);
         if maps::MAPPINGS
             .insert(key, mapping, u64::from(BPF_ANY))
             .is_err()
@@ -237,7 +259,7 @@ fn happening(what: u8, counter: Counter) -> u32 {
 
 impl Gate for Pinholes {
     #[inline(never)]
-    fn open(&mut self, session: &Session, opening: &Opening) -> Result<Port, Counter> {
+    fn open(&mut self, session: &mut Session, opening: &Opening) -> Result<Port, Counter> {
         if session.flags & session_flag::LOCAL != 0 {
             // Nothing is translated on the way to this machine's own server.
             return Ok(opening.port);
@@ -263,6 +285,11 @@ impl Gate for Pinholes {
             self.open_inbound(part, session, opening.port, settings.hz)
         };
         let Ok(public) = result else { return result };
+        let waiting = &mut session.waiting[usize::from(!passive)];
+        let earlier = core::mem::replace(waiting, public);
+        if earlier != Port(0) && earlier != public {
+            self.withdraw(&Self::key_of(session, outward, opening, earlier));
+        }
         let shown = if outward { Port(0) } else { public };
         let counter = if passive {
             Counter::PassiveOpened
@@ -283,7 +310,7 @@ impl Gate for Pinholes {
 
     #[inline(always)]
     fn close(&mut self, session: &Session, _opening: &Opening, public: Port) {
-        let _ = maps::MAPPINGS.remove(Self::key(session, public));
+        self.withdraw(&Self::key(session, public));
     }
 
     #[inline(always)]

@@ -14,7 +14,7 @@ use ftp_nat_common::abi::{
 };
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::stream::{segment, window};
-use ftp_nat_common::wire::addr::{Addr, Endpoint};
+use ftp_nat_common::wire::addr::{Addr, Endpoint, Port};
 
 /// How many numbers are tried for a new session.
 const TRIES: u32 = 4;
@@ -90,6 +90,8 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
         masquerade(session, &key);
     }
     session.pad = 0;
+    session.pad2 = 0;
+    session.waiting = [Port(0); 2];
     session.born = jiffies();
     session.asked = Asked::default();
     session.answered = Answered::default();

@@ -36,8 +36,10 @@ pub struct Packet<N> {
 pub enum Reading<N> {
     /// Headers cut short or with lengths that lie.
     Truncated,
-    /// An IP fragment.
-    Fragment,
+    /// An IP fragment; with its ports if it is the first one.
+    Fragment(Option<PortPair>),
+    /// An IPv6 packet from or to an IPv4-mapped address.
+    Mapped,
     /// TCP.
     Tcp(Packet<N>),
 }
@@ -54,7 +56,9 @@ fn read4(skb: &Skb) -> Reading<FlowKey4> {
     }
     // More fragments, or not the first one.
     if ip.fragment & 0x3fff_u16.to_be() != 0 {
-        return Reading::Fragment;
+        let is_first = ip.fragment & 0x1fff_u16.to_be() == 0;
+        let ports = skb.load::<PortPair>(IP + header).filter(|_| is_first);
+        return Reading::Fragment(ports);
     }
     let key = FlowKey4 {
         src: ip.src,
@@ -79,6 +83,10 @@ fn read6(skb: &Skb) -> Reading<FlowKey6> {
         dst: Addr(ip.dst),
         ports: PortPair::default(),
     };
+    // Here these bytes mean the IPv4 address; no packet may carry them (RFC 4291 section 2.5.5.2).
+    if key.src.is_v4() || key.dst.is_v4() {
+        return Reading::Mapped;
+    }
     let len = u16::from_be(ip.len) as u32;
     let total = if len == 0 { 0 } else { len + 40 };
     let mut reading = read_tcp(skb, key, total, IP + 40, ip.hop_limit);

@@ -155,9 +155,19 @@ extern "C" fn ftp_nat_known6(context: Context, hook: u32, look: u32) -> i32 {
 fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
     let packet = match N::read(skb) {
         Reading::Tcp(packet) => packet,
-        Reading::Fragment => {
+        // Its receiver would read a command that the gateway has not read; without its first fragment
+        // none becomes whole.
+        Reading::Fragment(Some(ports)) if hook == Hook::WanIngress && ports::is_control(ports) => {
+            counters::add(Counter::DeniedFragment, skb.len().wrapping_sub(IP));
+            return DROP;
+        }
+        Reading::Fragment(_) => {
             counters::add(Counter::PassedFragment, skb.len().wrapping_sub(IP));
             return NEXT;
+        }
+        Reading::Mapped => {
+            counters::add(Counter::DeniedSource, skb.len().wrapping_sub(IP));
+            return DROP;
         }
         Reading::Truncated => {
             counters::add(Counter::PassedTruncated, skb.len().wrapping_sub(IP));

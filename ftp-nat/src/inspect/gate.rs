@@ -70,7 +70,7 @@ pub fn peer(session: &Session) -> Addr {
 }
 
 impl Gate for RecordingGate<'_> {
-    fn open(&mut self, session: &Session, opening: &Opening) -> Result<Port, Counter> {
+    fn open(&mut self, session: &mut Session, opening: &Opening) -> Result<Port, Counter> {
         let is_inbound = (opening.kind == kind::PASSIVE) == (session.role == role::PUBLISH);
         let public = if is_inbound {
             let target = (session.inside.addr, opening.port);

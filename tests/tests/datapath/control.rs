@@ -7,8 +7,8 @@ use ftp_nat_common::{
     counter::Counter::{
         self, ActiveOpened, CommandWithheld, DeniedBounce, DeniedHidden, DeniedPort,
         DeniedUnannounced, EditEqual, HandshakeStarted, LineHeld, MappingUsed, PassedNoAddress,
-        PassedNoRoute, PassedTtl, PassedUnasked, PassedUntakable, PassiveOpened, Refused227, Remapped, Rewrote227,
-        Rewrote229, SegmentCut, SessionOpened, Unchanged,
+        PassedNoRoute, PassedTtl, PassedUnasked, PassedUntakable, PassiveOpened, Refused227,
+        Remapped, Rewrote227, Rewrote229, SegmentCut, SessionOpened, Unchanged,
     },
     wire::addr::Port,
 };

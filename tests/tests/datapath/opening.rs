@@ -390,3 +390,44 @@ fn nothing_is_translated_when_there_is_no_room_for_flows() {
         assert_eq!(datapath.flows4.len(), ROOM as usize);
     });
 }
+
+#[test]
+fn a_source_that_cannot_be_outside_begins_no_handshake() {
+    on_router(|datapath| {
+        for (control, sources) in [
+            (
+                control_v4(),
+                &[
+                    "0.0.0.0",
+                    "127.0.0.1",
+                    "224.0.0.5",
+                    "255.255.255.255",
+                    "10.0.0.88",
+                    "10.0.0.5",
+                    "10.0.0.1",
+                    "198.51.100.1",
+                ][..],
+            ),
+            (
+                control_v6(),
+                &[
+                    "::",
+                    "::1",
+                    "ff02::1",
+                    "fd00:10::88",
+                    "fd00:10::5",
+                    "2001:db8:1::1",
+                ],
+            ),
+        ] {
+            control.publish(datapath, 0);
+            for source in sources {
+                let from = std::net::SocketAddr::new(source.parse().unwrap(), 31_337);
+                Fixture::wan(*source, &control.inbound().sent_by(from).syn())
+                    .dropped()
+                    .counting(&[Counter::DeniedSource])
+                    .check(datapath);
+            }
+        }
+    });
+}

@@ -135,8 +135,22 @@ impl Doorman<'_> {
     }
 }
 
+impl Doorman<'_> {
+    /// Takes a mapping of this session back.
+    fn withdraw(&mut self, key: &MappingKey) {
+        if self
+            .model
+            .mappings
+            .get(key)
+            .is_some_and(|(_, session, _)| *session == self.session)
+        {
+            self.model.mappings.remove(key);
+        }
+    }
+}
+
 impl Gate for Doorman<'_> {
-    fn open(&mut self, session: &Session, opening: &Opening) -> Result<Port, Counter> {
+    fn open(&mut self, session: &mut Session, opening: &Opening) -> Result<Port, Counter> {
         if session.flags & session_flag::LOCAL != 0 {
             return Ok(opening.port);
         }
@@ -155,13 +169,28 @@ impl Gate for Doorman<'_> {
         if public != opening.port {
             self.count(Counter::Remapped);
         }
+        let is_passive = opening.kind == kind::PASSIVE;
+        let slot = &mut session.waiting[usize::from(!is_passive)];
+        let earlier = std::mem::replace(slot, public);
+        if earlier != Port::default() && earlier != public {
+            let key = if is_passive || session.role == role::MASQUERADE {
+                Self::inbound_key(session, earlier)
+            } else {
+                MappingKey {
+                    src: session.inside.addr,
+                    dst: opening.addr,
+                    dport: earlier,
+                    pad: 0,
+                    side: side::OUTBOUND,
+                }
+            };
+            self.withdraw(&key);
+        }
         Ok(public)
     }
 
     fn close(&mut self, session: &Session, _opening: &Opening, public: Port) {
-        self.model
-            .mappings
-            .remove(&Self::inbound_key(session, public));
+        self.withdraw(&Self::inbound_key(session, public));
     }
 
     fn is_inside(&mut self, addr: &Addr) -> bool {
