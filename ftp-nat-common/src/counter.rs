@@ -170,6 +170,8 @@ counters! {
         "Announcements for which no public port was free";
     DeniedFragment = "denied" "reason" "fragment" true,
         "Dropped: first fragments of packets to control ports, which nobody could read";
+    DeniedSynText = "denied" "reason" "syn_text" true,
+        "Dropped: SYNs to control ports with text in them, which the gateway would not read; their client repeats them without";
     DeniedSource = "denied" "reason" "source" true,
         "Dropped: SYNs from outside with a source that nobody there can have: martian, this machine's own, or routed inside";
     DeniedNoRoom = "denied" "reason" "no_room" true,

@@ -39,8 +39,6 @@ pub struct HalfOpen {
     pub client_isn: u32,
     /// The server's, once it has answered.
     pub server_isn: u32,
-    /// Length of the data in the client's SYN (RFC 7413), in bytes.
-    pub syn_data: u16,
     /// The window in the server's SYN, not scaled.
     pub server_window: u16,
     /// [`half_open_flag`].
@@ -54,7 +52,7 @@ pub struct HalfOpen {
     /// The server's.
     pub server_scale: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 5],
 }
 
 /// What a packet is to a handshake that is not finished.
@@ -93,8 +91,7 @@ impl HalfOpen {
         let client_next = self.client_isn.wrapping_add(1);
         let server_next = self.server_isn.wrapping_add(1);
         let is_answered = self.flags & half_open_flag::ANSWERED != 0;
-        let acks_client = segment.ack == client_next
-            || segment.ack == client_next.wrapping_add(self.syn_data as u32);
+        let acks_client = segment.ack == client_next;
         if is_servers {
             if flags & ACK == 0 || !acks_client {
                 return Handshake::Passes;
@@ -114,8 +111,7 @@ impl HalfOpen {
                 Handshake::Passes
             };
         }
-        let is_sent_next = segment.seq == client_next
-            || segment.seq == client_next.wrapping_add(self.syn_data as u32);
+        let is_sent_next = segment.seq == client_next;
         if flags & (SYN | ACK) == ACK && is_answered && is_sent_next && segment.ack == server_next {
             Handshake::Finishes
         } else {

@@ -174,20 +174,14 @@ pub fn start(direction: &mut Direction, isn: u32) {
     direction.flags |= direction_flag::STARTED;
 }
 
-/// Skips `len` bytes behind a SYN, which are not read (RFC 7413).
-#[inline(always)]
-pub fn skip(direction: &mut Direction, len: u32) {
-    direction.seen = direction.seen.wrapping_add(len);
-    direction.end = direction.seen;
-}
-
 /// Notes the direction's initial sequence number from a SYN with `len` bytes of data, which are not
 /// read (RFC 7413). A SYN that was seen before changes nothing.
 #[inline(always)]
 pub fn start_by_syn(direction: &mut Direction, isn: u32, len: u32) {
     if direction.flags & direction_flag::STARTED == 0 || direction.isn != isn {
         start(direction, isn);
-        skip(direction, len);
+        direction.seen = direction.seen.wrapping_add(len);
+        direction.end = direction.seen;
     }
 }
 

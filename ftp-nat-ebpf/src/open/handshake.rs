@@ -64,13 +64,18 @@ pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
         half_open.flow_flags = flow_flag::NO_NAT;
         connection.outside = head.destination;
     }
+    // Text in a SYN (RFC 7413) would be read by a server and not by the gateway. Its client repeats
+    // the SYN without.
+    if head.len != 0 {
+        counters::add(Counter::DeniedSynText, head.total);
+        return Belongs::Refused;
+    }
     half_open.client_isn = head.segment.seq;
     half_open.server_isn = 0;
-    half_open.syn_data = head.len as u16;
     half_open.server_window = 0;
     half_open.flags = 0;
     half_open.server_scale = 0;
-    half_open.pad = [0; 3];
+    half_open.pad = [0; 5];
     let scale = window_scale(skb, head.tcp + offset::OPTIONS, head.payload);
     if scale == options::NONE {
         half_open.client_scale = 0;

@@ -98,7 +98,6 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
     segment::reset(&mut session.commands);
     segment::reset(&mut session.replies);
     segment::start(&mut session.commands, half_open.client_isn);
-    segment::skip(&mut session.commands, half_open.syn_data.into());
     segment::start(&mut session.replies, half_open.server_isn);
     let scales = half_open.flags & half_open_flag::SCALES != 0;
     let (client, server) = if scales {
