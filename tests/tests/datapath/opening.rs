@@ -431,3 +431,20 @@ fn a_source_that_cannot_be_outside_begins_no_handshake() {
         }
     });
 }
+
+#[test]
+fn a_syn_with_text_is_dropped_and_comes_again_without() {
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            datapath.forget_connections();
+            control.publish(datapath, 0);
+            let syn = control.inbound().syn().payload("PASV\r\n");
+            Fixture::wan("with text", &syn)
+                .dropped()
+                .counting(&[Counter::DeniedSynText])
+                .check(datapath);
+            control.connect(datapath, [1, 2]);
+            assert_eq!(datapath.sessions.len(), 1);
+        }
+    });
+}
