@@ -111,10 +111,11 @@ pub fn will_be_taken<N: Headers>(skb: &Skb, hook: Hook, packet: &Packet<N>, flow
         return false;
     }
     let options = packet.tcp.wrapping_add(offset::OPTIONS);
-    if packet.payload > options && skb.load::<[u8; 4]>(options) != Some(USUAL_OPTIONS) {
-        if is_signed(skb, options, packet.payload) {
-            return false;
-        }
+    if packet.payload > options
+        && skb.load::<[u8; 4]>(options) != Some(USUAL_OPTIONS)
+        && is_signed(skb, options, packet.payload)
+    {
+        return false;
     }
     let Some(words) = scratch::summed() else {
         return true;
