@@ -56,6 +56,10 @@ pub(super) fn start(config: Config, network: &Network, policy: Policy) -> anyhow
         pins,
         changes: Changes::default(),
         is_kept: false,
+        spare: (0..2)
+            .map(|_| File::open("/dev/null"))
+            .collect::<Result<_, _>>()
+            .context("cannot open /dev/null")?,
     };
     let (maps, pins_lock) = bring_up(&config, network, &policy, &clock, &mut rollback)?;
     if !rollback.is_new {
@@ -82,6 +86,9 @@ pub(super) struct Rollback {
     pins: Pins,
     changes: Changes,
     is_kept: bool,
+    /// Closed before what was made is taken back: that reads folders, which must work where the
+    /// start failed for want of descriptors (EMFILE). Two: one is for a detached program's link.
+    spare: Vec<File>,
 }
 
 impl Rollback {
@@ -96,6 +103,7 @@ impl Drop for Rollback {
         if self.is_kept {
             return;
         }
+        self.spare.clear();
         std::mem::take(&mut self.changes).undo(&self.gateway);
         if self.is_new {
             if let Err(error) = self.gateway.remove() {
