@@ -6,6 +6,7 @@ mod commands;
 mod conversation;
 mod encryption;
 mod gating;
+mod layout;
 mod properties;
 mod replies;
 mod seeds;
@@ -14,3 +15,4 @@ mod streams;
 #[path = "../../fuzz/src/targets/mod.rs"]
 mod targets;
 mod tcp;
+mod window;
