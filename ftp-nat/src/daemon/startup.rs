@@ -10,7 +10,7 @@ use crate::{
     datapath::{
         attach::{self, Changes},
         load,
-        maps::Maps,
+        maps::{self, Maps},
         pins::{Gateway, Pins},
     },
     kernel::{bpffs, clock::Clock, network::Network},
@@ -55,11 +55,19 @@ pub(super) fn start(config: Config, network: &Network, policy: Policy) -> anyhow
         gateway: gateway.clone(),
         pins,
         changes: Changes::default(),
+        lost: Vec::new(),
         is_kept: false,
     };
     let (maps, pins_lock) = bring_up(&config, network, &policy, &clock, &mut rollback)?;
     if !rollback.is_new {
-        info!("took over what was loaded: its connections go on");
+        match rollback.lost.as_slice() {
+            [] => info!("took over what was loaded: its connections go on"),
+            lost => warn!(
+                "took over what was loaded, but some of its maps had been removed and are empty \
+                 now: {}; connections whose entries were in them are not known any more",
+                lost.join(", ")
+            ),
+        }
     }
     Ok(Attached {
         config,
@@ -81,6 +89,8 @@ pub(super) struct Rollback {
     gateway: Gateway,
     pins: Pins,
     changes: Changes,
+    /// Maps of a gateway that was there before which were not.
+    lost: Vec<&'static str>,
     is_kept: bool,
 }
 
@@ -116,6 +126,9 @@ fn bring_up(
     let gateway = &rollback.gateway;
     gateway.create()?;
     let pins_lock = gateway.lock()?;
+    rollback.lost = maps::names()
+        .filter(|name| !gateway.map(name).exists())
+        .collect();
     let with_xdp = config.datapath == Datapath::Xdp;
     load::load(gateway, &config.limits, policy.published.len(), with_xdp)?;
     let maps = Maps::open(gateway)?;
