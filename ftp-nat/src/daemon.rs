@@ -9,6 +9,7 @@ mod network_changes;
 mod occurrence;
 mod reconciler;
 mod reconciler_thread;
+mod repair;
 mod ring;
 mod startup;
 mod sweep;
@@ -18,6 +19,7 @@ mod systemd;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
+use jiff::Timestamp;
 use log::{info, warn};
 use sd_notify::NotifyState;
 use tokio::{
@@ -28,8 +30,8 @@ use tokio::{
 };
 
 use self::{
-    occurrence::Detail, reconciler::Reconciler, reconciler_thread::ReconcilerThread, ring::Ring,
-    startup::Attached, sweep::lifetime::Lifetimes, systemd::notify,
+    occurrence::Detail, reconciler::Reconciler, reconciler_thread::ReconcilerThread,
+    repair::Repairer, ring::Ring, startup::Attached, sweep::lifetime::Lifetimes, systemd::notify,
 };
 use crate::{
     config::{self, Config, RunArgs},
@@ -42,6 +44,7 @@ use crate::{
     },
     kernel::{network::Network, privileges, realtime, requirements},
     metrics,
+    model::event::time_text,
     output::{failure::Failure, logging},
     policy::{self, Obstacle, Policy},
 };
@@ -122,7 +125,7 @@ async fn serve(
         policy,
         clock,
         is_private,
-        pins_lock: _pins_lock,
+        pins_lock,
         rollback,
     } = startup::start(config, &network, policy)?;
     let ring = Ring::new(maps::events(&gateway)?)?;
@@ -151,7 +154,12 @@ async fn serve(
         .map(Guard::listener)
         .collect::<Result<_, _>>()
         .context("cannot copy the descriptor of the daemon's socket")?;
-    let mut orders = answer::start(listeners, &hello(&config, &gateway), &bus)?;
+    let mut orders = answer::start(
+        listeners,
+        hello(&config, &gateway),
+        Arc::clone(source.reloads()),
+        &bus,
+    )?;
     let (end, ended) = oneshot::channel::<()>();
     let publishing = tokio::spawn(publish_events(ring, Arc::clone(&bus), ended));
     for guard in &mut guards {
@@ -160,6 +168,7 @@ async fn serve(
     ready(&config, &gateway, &network)?;
     rollback.keep();
     trim();
+    let repairer = Repairer::new(&gateway, pins_lock)?;
     let reconciler = Reconciler {
         args,
         config,
@@ -172,6 +181,8 @@ async fn serve(
         reported,
         last_duration: Duration::ZERO,
         has_leftovers: false,
+        repairer,
+        unrepaired: None,
     };
     let reconciler = ReconcilerThread::start(reconciler, Arc::clone(&bus))?;
     let stopped =
@@ -264,6 +275,8 @@ fn hello(config: &Config, gateway: &Gateway) -> Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         gateway: gateway.name().to_owned(),
         state_dir: config.state_dir.display().to_string(),
+        since: Some(time_text(Timestamp::now())),
+        last_reload: None,
     }
 }
 

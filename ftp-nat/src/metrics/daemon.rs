@@ -18,32 +18,64 @@ use crate::model::flow::State;
 
 /// What became of the configuration's reloads.
 #[derive(Debug)]
-pub struct Reloads(Mutex<(bool, Timestamp)>);
+pub struct Reloads(Mutex<Noted>);
+
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    /// When the configuration in effect was loaded, by the start or a reload.
+    in_effect_since: Timestamp,
+    /// The last reload: when, and whether it went well.
+    last: Option<(Timestamp, bool)>,
+}
 
 impl Default for Reloads {
-    /// The start counts as one that went well.
+    /// None yet: the configuration in effect is that of the start.
     fn default() -> Self {
-        Self(Mutex::new((true, Timestamp::now())))
+        Self(Mutex::new(Noted {
+            in_effect_since: Timestamp::now(),
+            last: None,
+        }))
     }
 }
 
 impl Reloads {
     /// Notes another one.
     pub fn note(&self, went_well: bool, time: Timestamp) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.0 = went_well;
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.last = Some((time, went_well));
         if went_well {
-            last.1 = time;
+            noted.in_effect_since = time;
         }
     }
 
-    fn last(&self) -> (bool, Timestamp) {
+    /// When the last one was, and whether it went well; none when there was none.
+    pub fn last(&self) -> Option<(Timestamp, bool)> {
+        self.noted().last
+    }
+
+    fn noted(&self) -> Noted {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// What somebody else had removed and the daemon has put back.
+#[derive(Debug, Default)]
+pub struct Repairs {
+    /// Programs attached to interfaces again.
+    pub attachments: AtomicU64,
+    /// Pins of programs.
+    pub programs: AtomicU64,
+    /// Pins of maps.
+    pub maps: AtomicU64,
+}
+
 /// All of it.
-pub(super) fn families(totals: &Totals, losses: &Losses, reloads: &Reloads) -> Vec<Family> {
+pub(super) fn families(
+    totals: &Totals,
+    losses: &Losses,
+    reloads: &Reloads,
+    repairs: &Repairs,
+) -> Vec<Family> {
     let mut families = swept(totals);
     let lost = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
     families.push(
@@ -56,7 +88,19 @@ pub(super) fn families(totals: &Totals, losses: &Losses, reloads: &Reloads) -> V
         .with(&[("to", "follower")], lost(&losses.followers))
         .with(&[("to", "audit")], lost(&losses.audit)),
     );
-    let (went_well, time) = reloads.last();
+    families.push(
+        Family::new(
+            "repairs_total",
+            Kind::Counter,
+            "What others had removed and the daemon has put back, by what it was",
+        )
+        .with(&[("what", "attachment")], lost(&repairs.attachments))
+        .with(&[("what", "program")], lost(&repairs.programs))
+        .with(&[("what", "map")], lost(&repairs.maps)),
+    );
+    let noted = reloads.noted();
+    // A start counts as one that went well.
+    let went_well = noted.last.is_none_or(|(_, went_well)| went_well);
     families.push(
         Family::new(
             "config_last_reload_successful",
@@ -71,7 +115,7 @@ pub(super) fn families(totals: &Totals, losses: &Losses, reloads: &Reloads) -> V
             Kind::Gauge,
             "When the configuration in effect was loaded",
         )
-        .with(&[], time.as_millisecond() as f64 / 1000.0),
+        .with(&[], noted.in_effect_since.as_millisecond() as f64 / 1000.0),
     );
     families.extend(process::families());
     families
@@ -124,7 +168,12 @@ mod tests {
 
     #[test]
     fn names_follow_the_rules_of_prometheus() {
-        let all = families(&Totals::default(), &Losses::default(), &Reloads::default());
+        let all = families(
+            &Totals::default(),
+            &Losses::default(),
+            &Reloads::default(),
+            &Repairs::default(),
+        );
         for family in all {
             let is_counter = family.kind == Kind::Counter;
             assert_eq!(
@@ -140,12 +189,15 @@ mod tests {
     #[test]
     fn a_reload_that_failed_keeps_the_time_of_the_last_that_did_not() {
         let reloads = Reloads::default();
-        let (_, then) = reloads.last();
+        assert_eq!(reloads.last(), None);
+        let then = reloads.noted().in_effect_since;
         let later = then + Duration::from_secs(5);
         reloads.note(false, later);
-        assert_eq!(reloads.last(), (false, then));
+        assert_eq!(reloads.last(), Some((later, false)));
+        assert_eq!(reloads.noted().in_effect_since, then);
         reloads.note(true, later);
-        assert_eq!(reloads.last(), (true, later));
+        assert_eq!(reloads.last(), Some((later, true)));
+        assert_eq!(reloads.noted().in_effect_since, later);
     }
 }
 
