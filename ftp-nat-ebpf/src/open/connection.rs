@@ -183,6 +183,17 @@ pub(crate) fn describe(skb: &Skb, hook: Hook, part: *mut Opening) {
     ftp_nat_describe(part, u32::from(hook.side() == side::OUTBOUND));
 }
 
+/// The same for a packet that the stack forwards.
+#[inline(always)]
+pub(crate) fn describe_for_stack(hook: Hook, part: *mut Opening) {
+    // SAFETY: see `scratch`; no other reference to these is alive.
+    unsafe {
+        (*part).inward = Path::STACK;
+        (*part).outward = Path::STACK;
+    }
+    ftp_nat_describe(part, u32::from(hook.side() == side::OUTBOUND));
+}
+
 /// A global function: the verifier checks it once and by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -1,7 +1,7 @@
 //! Handshakes that are not finished: they live in a table of their own, from which the least recently
 //! used one gives way.
 
-use super::connection::describe;
+use super::connection::{describe, describe_for_stack};
 use super::{session, source};
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
@@ -10,9 +10,10 @@ use crate::state::scratch::{self, Connection, Head, Opening};
 use crate::state::{counters, maps, ports};
 use aya_ebpf::bindings::BPF_ANY;
 use ftp_nat_common::abi::{
-    HalfOpen, HalfOpenKey, Handshake, flow_flag, half_open_flag, kind, port, role, side,
+    Flow, HalfOpen, HalfOpenKey, Handshake, flow_flag, half_open_flag, kind, port, role, side,
 };
 use ftp_nat_common::counter::Counter;
+use ftp_nat_common::wire::addr::Endpoint;
 use ftp_nat_common::wire::tcp::offset;
 
 /// What a packet is, as the gateway goes on with it.
@@ -196,6 +197,31 @@ pub fn see(skb: &Skb, hook: Hook) -> Belongs {
     }
     flow(skb, hook, part);
     Belongs::Unfinished
+}
+
+/// The flow, for one packet, of a handshake that an ICMP error from this side of the gateway is about:
+/// of packets from `source` to `destination`. Only errors from the inside or this machine itself, such
+/// as one about a SYN whose time to live ends here.
+#[inline(never)]
+pub fn quoted(hook: Hook, source: &Endpoint, destination: &Endpoint) -> Option<*mut Flow> {
+    if hook.side() != side::OUTBOUND {
+        return None;
+    }
+    let part = scratch::opening()?;
+    let key = HalfOpenKey {
+        inside: *source,
+        outside: *destination,
+    };
+    let found = maps::HALF_OPEN.get_ptr(key)?;
+    // SAFETY: see `scratch`; the entry may be reused while it is read, for another handshake.
+    unsafe {
+        (*part).half_open = *found;
+        (*part).connection.outside = key.outside;
+    }
+    connect(part);
+    describe_for_stack(hook, part);
+    // SAFETY: see `scratch`.
+    Some(unsafe { &raw mut (*part).flow })
 }
 
 /// Notes the server's answer.

@@ -8,6 +8,7 @@ use crate::forward::translate::{ONE_HOP, ONE_HOP_V6};
 use crate::kernel::hook::{DROP, Hook, NEXT};
 use crate::kernel::route::redirect_by_route;
 use crate::kernel::skb::{Skb, TRANSLATED};
+use crate::open::handshake;
 use crate::packet::headers::{IP, IPV4, Ipv4, Ipv6, TCP};
 use crate::packet::icmp::HEADER;
 use crate::state::{counters, flows, maps};
@@ -105,7 +106,9 @@ fn quote6(skb: &Skb) -> Option<Quote> {
 #[inline(always)]
 fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
     // The quoted packet went the other way: its destination is where this direction's come from.
-    let Some(flow) = flows::find(&quote.destination, &quote.source, hook.side()) else {
+    let found = flows::find(&quote.destination, &quote.source, hook.side());
+    let Some(flow) = found.or_else(|| handshake::quoted(hook, &quote.destination, &quote.source))
+    else {
         return NEXT;
     };
     // SAFETY: a map's entry stays in its place while a program runs.
