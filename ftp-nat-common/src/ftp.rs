@@ -2,6 +2,7 @@
 
 mod announcement;
 pub mod command;
+mod default_port;
 mod dialogue;
 pub mod doubt;
 pub mod extended;

@@ -34,6 +34,7 @@ pub struct Opening {
     pub kind: u8,
     /// [`crate::abi::cause`].
     pub cause: u8,
-    /// The port that it got outside; 0: none, or not known yet.
+    /// The port that it got outside; 0: none, or not known yet. To [`Gate::open`]: the one that it
+    /// wants, 0 for the announced one.
     pub public: Port,
 }

@@ -52,6 +52,8 @@ pub mod cause {
     pub const PORT: u8 = 3;
     /// An EPRT command.
     pub const EPRT: u8 = 4;
+    /// A transfer without any of these before: the default data port (RFC 959 section 3.3).
+    pub const DEFAULT: u8 = 5;
 }
 
 const _: () = assert!(size_of::<MappingKey>() == 40);

@@ -2,6 +2,13 @@
 
 use super::line;
 
+/// Whether a name is one of these.
+macro_rules! is_any {
+    ($name:expr, $($text:literal)*) => {
+        $($name == const { named($text) })||*
+    };
+}
+
 /// A command's name as a number: its first four letters in upper case, the first one highest, a
 /// zero behind three. 0: longer, shorter, or no name.
 #[inline(always)]
@@ -38,6 +45,12 @@ pub const LPSV: u32 = named(b"LPSV");
 /// Long port (RFC 1639).
 pub const LPRT: u32 = named(b"LPRT");
 
+/// Whether the command of this [`name`] begins a transfer.
+#[inline(always)]
+pub(super) fn is_transfer(name: u32) -> bool {
+    is_any!(name, b"APPE" b"LIST" b"MLSD" b"NLST" b"RETR" b"STOR" b"STOU")
+}
+
 /// What a command's answer may hold.
 pub mod answer {
     /// Anything: the command is not known.
@@ -65,13 +78,6 @@ pub fn answer_of(name: u32) -> u8 {
         _ if is_plain(name) => answer::WORDS,
         _ => answer::UNKNOWN,
     }
-}
-
-/// Whether a name is one of these.
-macro_rules! is_any {
-    ($name:expr, $($text:literal)*) => {
-        $($name == const { named($text) })||*
-    };
 }
 
 /// Whether the answer of the command of this name is [`answer::WORDS`].

@@ -347,6 +347,9 @@ impl Inspection {
             }
             self.kept = 0;
             self.end_line(session, gate);
+            if self.is_replies == 0 && self.line_len > 0 {
+                self.open_default(session, gate);
+            }
             self.begin_line(session);
             if self.edits >= EDITS_A_SEGMENT {
                 self.stop = 1;

@@ -67,7 +67,11 @@ impl Gate for Recorder {
             return Err(reason);
         }
         let wanted = opening.port.number();
-        let public = Port::new(self.taken.get(&wanted).copied().unwrap_or(wanted));
+        let public = if opening.public == Port(0) {
+            Port::new(self.taken.get(&wanted).copied().unwrap_or(wanted))
+        } else {
+            opening.public
+        };
         self.happenings.push(Happening::Opened(*opening, public));
         Ok(public)
     }

@@ -1,9 +1,9 @@
 //! PORT, EPRT and their like, from clients outside and clients of our own.
 
-use crate::conversation::{Conversation, addr, escaped};
+use crate::conversation::{Conversation, addr, escaped, publish, silent};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::host::Happening;
-use ftp_nat_common::wire::addr::Addr;
+use ftp_nat_common::wire::addr::{Addr, Port};
 
 /// The address and port of every opening.
 fn openings(it: &Conversation) -> Vec<String> {
@@ -189,7 +189,7 @@ fn what_is_no_announcement_passes() {
         "EPRT\r\n",
         "PORTX 192,0,2,1,0,25\r\n",
         "SITE PORT 192,0,2,1,0,25\r\n",
-        "STOR PORT 192,0,2,1,0,25\r\n",
+        "MKD PORT 192,0,2,1,0,25\r\n",
         "EPSV ALL\r\n",
         "epsv all\r\n",
         "PORS 1,2,3,4,5,6\r\n",
@@ -500,7 +500,7 @@ fn bytes_that_hide_a_command_are_made_harmless() {
         ("\0PORT 192,0,2,1,0,25\r\n", "XPORT 192,0,2,1,0,25\r\n"),
         ("\rPORT 192,0,2,1,0,25\r\n", "\rXORT 192,0,2,1,0,25\r\n"),
         ("NOOP\r\r\n", "NOOP\r\r\n"),
-        ("STOR name of a file\r\n", "STOR name of a file\r\n"),
+        ("MKD name of a file\r\n", "MKD name of a file\r\n"),
         (
             &format!("NOOP {long}PORT 192,0,2,1,0,25\r\n"),
             &format!("NOOP {long}PORT 192,0,2X1,0,25\r\n"),
@@ -514,8 +514,8 @@ fn bytes_that_hide_a_command_are_made_harmless() {
             &format!("NOOP {long}EPRT |1|192.0.2.1X25|\r\n"),
         ),
         (
-            &format!("STOR {long}/REPORT 2024, 12.pdf\r\n"),
-            &format!("STOR {long}/REPORT 2024, 12.pdf\r\n"),
+            &format!("MKD {long}/REPORT 2024, 12.pdf\r\n"),
+            &format!("MKD {long}/REPORT 2024, 12.pdf\r\n"),
         ),
     ] {
         let mut it = Conversation::publish();
@@ -555,4 +555,51 @@ fn bytes_that_hide_a_command_are_made_harmless() {
     let mut it = Conversation::masquerade();
     let command = "MKD a\0b\rc\r\n";
     assert_eq!(it.client(command), command);
+}
+
+/// RFC 959 section 3.3: the server connects to the client's end of the control connection.
+#[test]
+fn a_transfer_without_an_announcement_uses_the_default_port() {
+    for command in [
+        "LIST", "list -l", "NLST", "MLSD", "RETR a", "STOR a", "STOU", "APPE a",
+    ] {
+        let mut it = Conversation::publish();
+        it.client(format!("{command}\r\n"));
+        assert_eq!(openings(&it), ["198.51.100.7 40000 as 40000"], "{command}");
+        // Behind the kernel's NAT its port may be another one.
+        let mut it = Conversation::masquerade();
+        it.session.public.port = Port::new(1234);
+        it.client(format!("{command}\r\n"));
+        assert_eq!(openings(&it), ["192.168.1.7 40000 as 1234"], "{command}");
+    }
+    for before in [
+        "PASV\r\n",
+        "EPSV\r\n",
+        "PORT 198,51,100,7,195,80\r\n",
+        "EPRT |1|198.51.100.7|50000|\r\n",
+    ] {
+        let mut it = Conversation::publish();
+        it.client(before);
+        let opened = openings(&it);
+        it.client("RETR a\r\n");
+        assert_eq!(openings(&it), opened, "{before}");
+    }
+    for command in ["NOOP", "SIZE a", "CWD LIST", "RETRX a", "REST 0"] {
+        let mut it = Conversation::publish();
+        it.client(format!("{command}\r\n"));
+        assert_eq!(openings(&it), [""; 0], "{command}");
+    }
+    // A client that nobody saw, one of a port of the system, and a connection that is not FTP's.
+    let mut it = Conversation::masquerade();
+    it.session.inside.addr = Addr::default();
+    it.client("LIST\r\n");
+    assert_eq!(openings(&it), [""; 0]);
+    let mut it = Conversation::publish();
+    it.session.outside.port = Port::new(1023);
+    it.client("LIST\r\n");
+    assert_eq!(openings(&it), [""; 0]);
+    let mut it = Conversation::new(silent(publish([1, 2])));
+    it.server("220 Hi\r\n");
+    it.client("GET / HTTP/1.1\r\nLIST\r\n");
+    assert_eq!(openings(&it), [""; 0]);
 }

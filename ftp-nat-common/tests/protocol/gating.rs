@@ -86,14 +86,14 @@ fn a_reply_that_never_ends_deafens_nobody() {
         "230-a\r\n 230 b\r\n",
     ] {
         let mut it = Conversation::publish();
-        it.ask("STOR x", said);
+        it.ask("RNFR x", said);
         it.ask("NOOP", "200 Ok\r\n");
         it.ask("PASV", REPLY);
         assert_eq!(it.gate.openings(), [(50_000, 50_000)], "{said}");
         assert_eq!(it.gate.count_of(Counter::CommandWithheld), 0, "{said}");
         // Right behind it the PASV waits a while.
         let mut it = Conversation::publish();
-        it.ask("STOR x", said);
+        it.ask("RNFR x", said);
         it.client("PASV\r\n");
         it.wait(2000);
         it.server(REPLY);

@@ -282,7 +282,12 @@ impl Gate for Pinholes {
         let result = if outward {
             self.open_outbound(mapping, session, opening, settings.hz)
         } else {
-            self.open_inbound(part, session, opening.port, settings.hz)
+            let wanted = if opening.public.0 != 0 {
+                opening.public
+            } else {
+                opening.port
+            };
+            self.open_inbound(part, session, wanted, settings.hz)
         };
         let Ok(public) = result else { return result };
         let waiting = &mut session.waiting[usize::from(!passive)];
@@ -297,7 +302,7 @@ impl Gate for Pinholes {
             Counter::ActiveOpened
         };
         self.event(session, happening(event::OPENED, counter), opening, shown);
-        if public != opening.port {
+        if public != opening.port && opening.public.0 == 0 {
             self.event(
                 session,
                 happening(event::REMAPPED, Counter::Remapped),

@@ -119,6 +119,7 @@ pub const fn cause_name(number: u8) -> &'static str {
         cause::EPSV => "229",
         cause::PORT => "PORT",
         cause::EPRT => "EPRT",
+        cause::DEFAULT => "the default data port",
         _ => "",
     }
 }

@@ -526,3 +526,27 @@ fn a_pasv_behind_names_waits_for_their_end() {
         }
     });
 }
+
+/// RFC 959 section 3.3: the server connects to the client's end of the control connection.
+#[test]
+fn a_transfer_without_an_announcement_uses_the_default_port() {
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            let mut talk = Talk::begin(datapath, control, ISN);
+            talk.says(Client, "RETR a\r\n", "RETR a\r\n", &[ActiveOpened]);
+            let port = control.outside.port();
+            let key = MappingKey {
+                src: addr(control.inside),
+                dst: addr(control.outside),
+                dport: Port::new(port),
+                pad: 0,
+                side: side::OUTBOUND,
+            };
+            assert!(talk.datapath.mappings.get(&key).is_some());
+            // With an announcement there is none.
+            let mut talk = Talk::begin(datapath, control, ISN);
+            talk.passes(Client, "EPSV\r\nRETR a\r\n");
+            assert_eq!(talk.mappings(), []);
+        }
+    });
+}

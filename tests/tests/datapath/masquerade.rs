@@ -238,3 +238,15 @@ fn a_repetition_within_a_shortened_text_asks_for_the_acknowledgement() {
         talk.arrives("the answer", Server, &answer, "", &[]);
     });
 }
+
+/// The same for a client of our own: at its port outside, which is not its own one.
+#[test]
+fn a_transfer_without_an_announcement_uses_the_default_port() {
+    on_router(|datapath| {
+        let ends = masqueraded_v4();
+        let mut talk = Talk::begin_masqueraded(datapath, ends, ISN);
+        talk.says(Client, "LIST\r\n", "LIST\r\n", &[ActiveOpened]);
+        let [outside, inside] = [ends.public.port(), ends.inside.port()];
+        assert_eq!(talk.mappings(), [(side::INBOUND, outside, inside)]);
+    });
+}

@@ -109,9 +109,15 @@ impl Doorman<'_> {
         }
     }
 
-    fn open_inbound(&mut self, session: &Session, kind: u8, to: Endpoint) -> Result<Port, Counter> {
+    fn open_inbound(
+        &mut self,
+        session: &Session,
+        kind: u8,
+        to: Endpoint,
+        wanted: Port,
+    ) -> Result<Port, Counter> {
         let value = (to, self.session, kind);
-        [to.port, Port::new(REMAP)]
+        [wanted, Port::new(REMAP)]
             .into_iter()
             .find(|port| {
                 let key = Self::inbound_key(session, *port);
@@ -156,17 +162,22 @@ impl Gate for Doorman<'_> {
         }
         let (public, counter) = if opening.kind == kind::PASSIVE {
             let to = Endpoint::new(session.inside.addr, opening.port);
-            let public = self.open_inbound(session, kind::PASSIVE, to)?;
+            let public = self.open_inbound(session, kind::PASSIVE, to, to.port)?;
             (public, Counter::PassiveOpened)
         } else if session.role == role::MASQUERADE {
             let to = Endpoint::new(opening.addr, opening.port);
-            let public = self.open_inbound(session, kind::ACTIVE, to)?;
+            let wanted = if opening.public == Port::default() {
+                to.port
+            } else {
+                opening.public
+            };
+            let public = self.open_inbound(session, kind::ACTIVE, to, wanted)?;
             (public, Counter::ActiveOpened)
         } else {
             (self.open_outbound(session, opening), Counter::ActiveOpened)
         };
         self.count(counter);
-        if public != opening.port {
+        if public != opening.port && opening.public == Port::default() {
             self.count(Counter::Remapped);
         }
         let is_passive = opening.kind == kind::PASSIVE;

@@ -1,0 +1,35 @@
+//! Transfers for which no address was announced (RFC 959 section 3.3): the server connects from its
+//! port L-1 to the client's end of the control connection.
+
+use super::command;
+use super::parser::{Inspection, is_ftp};
+use crate::abi::{Session, asked_flag, cause, event, kind, role};
+use crate::gate::{Gate, Opening};
+
+impl Inspection {
+    /// A command's line has ended: lets the server's connection through, if it asks for one.
+    #[inline(never)]
+    pub(super) fn open_default(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        let is_asked = session.asked.flags & asked_flag::DATA_PORT == 0
+            && command::is_transfer(self.name(session));
+        let (end, public) = if session.role == role::PUBLISH {
+            (session.outside, session.outside.port)
+        } else {
+            (session.inside, session.public.port)
+        };
+        let is_known = !end.addr.is_none() && end.port.number() >= 1024;
+        if !is_asked || !is_known || !is_ftp(session) {
+            return;
+        }
+        let opening = Opening {
+            addr: end.addr,
+            port: end.port,
+            kind: kind::ACTIVE,
+            cause: cause::DEFAULT,
+            public,
+        };
+        if let Err(reason) = gate.open(session, &opening) {
+            gate.tell(session, event::DENIED, reason, &opening);
+        }
+    }
+}
