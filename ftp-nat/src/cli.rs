@@ -82,7 +82,14 @@ pub enum Command {
     /// printed. Needs no privileges and no running gateway.
     Inspect(InspectArgs),
     /// Detach everything and remove every trace
+    ///
+    /// Of this network namespace's gateways, or with --all of every gateway of this machine. What
+    /// network namespaces that are gone have left holds memory until --gone removes it.
     Unload(UnloadArgs),
+    /// Show all gateways of this machine, those of other network namespaces too
+    ///
+    /// And those whose network namespace is gone: `ftp-nat unload --gone` removes them.
+    List(ListArgs),
     /// Print a shell's completions of these commands and their options
     ///
     /// For bash: `ftp-nat completions bash > /etc/bash_completion.d/ftp-nat`. The Debian package
@@ -215,9 +222,26 @@ pub enum InspectRole {
     Masquerade,
 }
 
+/// Arguments of `ftp-nat list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where kernel objects are pinned
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+}
+
 /// Arguments of `ftp-nat unload`.
 #[derive(Debug, Args)]
 pub struct UnloadArgs {
+    /// Every gateway of this machine, those of other network namespaces too
+    #[arg(long, conflicts_with_all = ["gone", "wan"])]
+    pub all: bool,
+    /// Only what network namespaces that are gone have left
+    #[arg(long, conflicts_with = "wan")]
+    pub gone: bool,
     /// Which gateway.
     #[command(flatten)]
     pub selection: Selection,

@@ -2,5 +2,6 @@
 
 pub mod call;
 pub mod connections;
+pub mod machine;
 pub mod sessions;
 pub mod view;

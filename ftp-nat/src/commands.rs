@@ -4,6 +4,7 @@ pub mod check;
 pub mod completions;
 pub mod events;
 pub mod flows;
+pub mod list;
 pub mod man_pages;
 pub mod mappings;
 pub mod metrics;

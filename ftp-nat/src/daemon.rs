@@ -9,6 +9,7 @@ mod network_changes;
 mod occurrence;
 mod reconciler;
 mod reconciler_thread;
+mod repair;
 mod ring;
 mod startup;
 mod sweep;
@@ -28,8 +29,8 @@ use tokio::{
 };
 
 use self::{
-    occurrence::Detail, reconciler::Reconciler, reconciler_thread::ReconcilerThread, ring::Ring,
-    startup::Attached, sweep::lifetime::Lifetimes, systemd::notify,
+    occurrence::Detail, reconciler::Reconciler, reconciler_thread::ReconcilerThread,
+    repair::Repairer, ring::Ring, startup::Attached, sweep::lifetime::Lifetimes, systemd::notify,
 };
 use crate::{
     config::{self, Config, RunArgs},
@@ -122,7 +123,7 @@ async fn serve(
         policy,
         clock,
         is_private,
-        pins_lock: _pins_lock,
+        pins_lock,
         rollback,
     } = startup::start(config, &network, policy)?;
     let ring = Ring::new(maps::events(&gateway)?)?;
@@ -160,6 +161,7 @@ async fn serve(
     ready(&config, &gateway, &network)?;
     rollback.keep();
     trim();
+    let repairer = Repairer::new(&gateway, pins_lock)?;
     let reconciler = Reconciler {
         args,
         config,
@@ -172,6 +174,8 @@ async fn serve(
         reported,
         last_duration: Duration::ZERO,
         has_leftovers: false,
+        repairer,
+        unrepaired: None,
     };
     let reconciler = ReconcilerThread::start(reconciler, Arc::clone(&bus))?;
     let stopped =

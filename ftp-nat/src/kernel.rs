@@ -5,6 +5,7 @@ pub mod bpffs;
 pub mod clock;
 pub mod features;
 pub mod namespace;
+pub mod namespaces;
 pub mod netlink;
 pub mod network;
 pub mod privileges;

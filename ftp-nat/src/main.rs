@@ -9,8 +9,8 @@ use clap::Parser as _;
 use ftp_nat::{
     cli::{Cli, Command},
     commands::{
-        check, completions, events, flows, man_pages, mappings, metrics, reload, sessions, status,
-        top, unload,
+        check, completions, events, flows, list, man_pages, mappings, metrics, reload, sessions,
+        status, top, unload,
     },
     daemon, doctor, inspect,
     output::{
@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::Probe(args) => probe::run(args, cli.verbose > 0),
         Command::Inspect(args) => inspect::run(args),
         Command::Unload(args) => unload::run(args),
+        Command::List(args) => list::run(args),
         Command::Completions(args) => completions::run(args),
         Command::ManPages(args) => man_pages::run(args),
     };

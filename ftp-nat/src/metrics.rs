@@ -9,7 +9,7 @@ mod source;
 mod text;
 
 pub use self::{
-    daemon::{Losses, Reloads, Sweeps, Totals},
+    daemon::{Losses, Reloads, Repairs, Sweeps, Totals},
     datapath::families,
     source::Source,
     text::text,

@@ -1,10 +1,13 @@
 //! `ftp-nat unload`: everything off the interfaces and out of the kernel.
 
-use anyhow::anyhow;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
 use log::warn;
 
 use crate::{
     cli::UnloadArgs,
+    client::machine::{State, homes},
     datapath::{
         attach,
         pins::{Gateway, Pins},
@@ -20,6 +23,9 @@ use crate::{
 ///
 /// When a daemon still runs one of them, or the kernel refuses.
 pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
+    if args.all || args.gone {
+        return everywhere(&args.selection.state_dir, args.all);
+    }
     let selection = &args.selection;
     let pins = Pins::here(&selection.state_dir)?;
     let gateways: Vec<_> = pins
@@ -58,6 +64,54 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
         remove(&gateway, Trust::of(pins.state_dir()))?;
     }
     pins.prune();
+    Ok(())
+}
+
+/// Removes what namespaces that are gone have left, and with `all` every gateway.
+fn everywhere(state_dir: &Path, all: bool) -> Result<(), Failure> {
+    let mut count = 0;
+    for home in homes(state_dir)? {
+        let gateways = home.gateways()?;
+        match &home.state {
+            State::Gone => {
+                for gateway in &gateways {
+                    gateway.remove()?;
+                    print(&format!(
+                        "removed {} of {}, which is gone\n",
+                        gateway.name(),
+                        home.pins.namespace()
+                    ))?;
+                }
+                RuntimeDir::of(home.cookie).remove();
+            }
+            State::Alive(namespace) if all => {
+                let trust = Trust::of(home.pins.state_dir());
+                let remove_all = || gateways.iter().try_for_each(|it| remove(it, trust));
+                namespace
+                    .run(remove_all)
+                    .with_context(|| format!("cannot enter {}", home.pins.namespace()))??;
+            }
+            State::Hidden if all => {
+                return Err(anyhow!(
+                    "{} is alive, but nothing leads to it: end the process that holds it open, \
+                     then `ftp-nat unload --gone` removes its gateways",
+                    home.pins.namespace()
+                )
+                .into());
+            }
+            State::Alive(_) | State::Hidden => continue,
+        }
+        count += gateways.len();
+        home.pins.prune();
+    }
+    if count == 0 {
+        let what = if all {
+            "no gateway is loaded"
+        } else {
+            "nothing is left of namespaces that are gone"
+        };
+        print(&format!("{what} below {}\n", state_dir.display()))?;
+    }
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use log::{debug, info, warn};
 use tokio::{runtime::Handle, sync::watch::Sender, task::JoinHandle};
 
-use super::sweep::lifetime::Lifetimes;
+use super::{repair::Repairer, sweep::lifetime::Lifetimes};
 use crate::{
     config::{self, Config, Datapath, RunArgs, difference},
     datapath::{
@@ -54,6 +54,9 @@ pub(super) struct Reconciler {
     pub(super) last_duration: Duration,
     /// Whether programs stay on interfaces only for the connections that still use them.
     pub(super) has_leftovers: bool,
+    pub(super) repairer: Repairer,
+    /// Why the last repair failed, which is said once.
+    pub(super) unrepaired: Option<String>,
 }
 
 /// Where metrics are served, and by whom.
@@ -142,6 +145,8 @@ impl Reconciler {
             }
             Err(error) => warn!("cannot follow a change of the network: {error:#}"),
         }
+        // An interface that was made anew, with its old name and number, looks like the old one.
+        self.repair();
         self.last_duration = started.elapsed();
     }
 
@@ -192,6 +197,35 @@ impl Reconciler {
         Ok(slow)
     }
 
+    /// Puts back what somebody else has removed. Gives what that was, a line each.
+    pub(super) fn repair(&mut self) -> Vec<String> {
+        let policy = Arc::clone(&self.policies.borrow());
+        let repaired = self.repairer.repair(
+            &self.gateway,
+            &self.maps,
+            &self.config,
+            &policy,
+            self.metrics.source.repairs(),
+        );
+        match repaired {
+            Ok(repaired) => {
+                self.unrepaired = None;
+                for what in &repaired {
+                    warn!("{what}");
+                }
+                repaired
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                if self.unrepaired.as_ref() != Some(&why) {
+                    warn!("something of the gateway was removed and cannot be put back: {why}");
+                }
+                self.unrepaired = Some(why);
+                Vec::new()
+            }
+        }
+    }
+
     /// Takes programs off interfaces that only old connections needed, once those are gone. And
     /// whether an interface sends XDP's frames depends on its other end, of which no changes comes.
     pub(super) fn prune(&mut self) {
@@ -233,6 +267,7 @@ impl Reconciler {
     fn try_reload(&mut self, reloaded: &mut Reloaded) -> Result<(), Refusal> {
         let mut config = config::assemble(&self.args)
             .map_err(|problems| Refusal::Mistakes(problems.iter().map(Mistake::from).collect()))?;
+        let repaired = self.repair();
         reloaded.needs_restart = difference::keep_what_stays(&self.config, &mut config);
         let (network, policy, obstacles) = self.derive_policy(&config)?;
         let fatal: Vec<_> = obstacles.iter().filter(|it| !it.is_awaited()).collect();
@@ -263,7 +298,10 @@ impl Reconciler {
         if self.metrics.address() != wanted {
             self.metrics.move_to(listener);
         }
-        reloaded.changed = difference::changes(&self.config, &config);
+        reloaded.changed = repaired;
+        reloaded
+            .changed
+            .extend(difference::changes(&self.config, &config));
         self.reported = complaints(&policy, &obstacles);
         self.reported.extend(slow);
         reloaded.warnings = self.reported.iter().cloned().collect();

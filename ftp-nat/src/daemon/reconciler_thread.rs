@@ -149,7 +149,10 @@ impl Worker {
                         self.busy(|it| it.reconciler.reconcile_network());
                     }
                     if prune_at <= now {
-                        self.busy(|it| it.reconciler.prune());
+                        self.busy(|it| {
+                            it.reconciler.prune();
+                            it.reconciler.repair();
+                        });
                         prune_at = Instant::now() + PRUNE_INTERVAL;
                     }
                 }

@@ -10,7 +10,7 @@ use crate::{
     datapath::{
         attach::{self, Changes},
         load,
-        maps::Maps,
+        maps::{self, Maps},
         pins::{Gateway, Pins},
     },
     kernel::{bpffs, clock::Clock, network::Network},
@@ -55,6 +55,7 @@ pub(super) fn start(config: Config, network: &Network, policy: Policy) -> anyhow
         gateway: gateway.clone(),
         pins,
         changes: Changes::default(),
+        lost: Vec::new(),
         is_kept: false,
         spare: (0..2)
             .map(|_| File::open("/dev/null"))
@@ -63,7 +64,14 @@ pub(super) fn start(config: Config, network: &Network, policy: Policy) -> anyhow
     };
     let (maps, pins_lock) = bring_up(&config, network, &policy, &clock, &mut rollback)?;
     if !rollback.is_new {
-        info!("took over what was loaded: its connections go on");
+        match rollback.lost.as_slice() {
+            [] => info!("took over what was loaded: its connections go on"),
+            lost => warn!(
+                "took over what was loaded, but some of its maps had been removed and are empty \
+                 now: {}; connections whose entries were in them are not known any more",
+                lost.join(", ")
+            ),
+        }
     }
     Ok(Attached {
         config,
@@ -85,6 +93,8 @@ pub(super) struct Rollback {
     gateway: Gateway,
     pins: Pins,
     changes: Changes,
+    /// Maps of a gateway that was there before which were not.
+    lost: Vec<&'static str>,
     is_kept: bool,
     /// Closed before what was made is taken back: that reads folders, which must work where the
     /// start failed for want of descriptors (EMFILE). Two: one is for a detached program's link.
@@ -124,6 +134,9 @@ fn bring_up(
     let gateway = &rollback.gateway;
     gateway.create()?;
     let pins_lock = gateway.lock()?;
+    rollback.lost = maps::names()
+        .filter(|name| !gateway.map(name).exists())
+        .collect();
     let with_xdp = config.datapath == Datapath::Xdp;
     load::load(gateway, &config.limits, policy.published.len(), with_xdp)?;
     let maps = Maps::open(gateway)?;

@@ -261,6 +261,20 @@ pub fn mark_fast(
     Ok(slow)
 }
 
+/// Whether any link of a gateway is still attached, in whichever network namespace.
+///
+/// # Errors
+///
+/// When a link cannot be read: `EPERM`: no CAP_BPF.
+pub fn has_live_link(gateway: &Gateway) -> anyhow::Result<bool> {
+    for (interface, program) in gateway.hooks(Folder::Links) {
+        if tcx::is_live(&gateway.hook(Folder::Links, &interface, program))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Detaches a gateway's XDP programs.
 ///
 /// # Errors

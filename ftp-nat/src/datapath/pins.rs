@@ -13,6 +13,7 @@
 //! allows no dots in names and interfaces no colons: names are escaped.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -22,6 +23,9 @@ use ftp_nat_common::abi::LAYOUT;
 
 use super::program::Program;
 use crate::kernel::{bpffs, namespace};
+
+/// What a gateway's folder holds.
+const FOLDERS: [&str; 5] = ["maps", "programs", "links", "filters", "qdiscs"];
 
 /// All gateways of one network namespace.
 #[derive(Clone, Debug)]
@@ -68,6 +72,34 @@ impl Pins {
             state_dir,
             namespace: format!("netns-{}", namespace::cookie()?),
         })
+    }
+
+    /// Those of every network namespace that has any, this process' own included, with the
+    /// namespaces' numbers.
+    ///
+    /// # Errors
+    ///
+    /// When the folder is a path without meaning.
+    pub fn of_all_namespaces(state_dir: &Path) -> anyhow::Result<Vec<(u64, Self)>> {
+        let state_dir = std::path::absolute(state_dir)
+            .with_context(|| format!("{} is no folder", state_dir.display()))?;
+        let versions = names(&state_dir);
+        let namespaces: BTreeSet<_> = versions
+            .iter()
+            .filter(|version| version.starts_with('v'))
+            .flat_map(|version| names(&state_dir.join(version)))
+            .filter_map(|name| name.strip_prefix("netns-")?.parse::<u64>().ok())
+            .collect();
+        Ok(namespaces
+            .into_iter()
+            .map(|cookie| {
+                let pins = Self {
+                    state_dir: state_dir.clone(),
+                    namespace: format!("netns-{cookie}"),
+                };
+                (cookie, pins)
+            })
+            .collect())
     }
 
     /// The same pins as another process sees them.
@@ -172,13 +204,18 @@ impl Gateway {
         self.dir.is_dir()
     }
 
+    /// Whether all of its folders are there.
+    pub fn is_whole(&self) -> bool {
+        FOLDERS.iter().all(|folder| self.dir.join(folder).is_dir())
+    }
+
     /// Makes its folders.
     ///
     /// # Errors
     ///
     /// `EACCES`: the folder belongs to another user. `ENOSPC`: no inodes left.
     pub fn create(&self) -> anyhow::Result<()> {
-        for folder in ["maps", "programs", "links", "filters", "qdiscs"] {
+        for folder in FOLDERS {
             let dir = self.dir.join(folder);
             fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }

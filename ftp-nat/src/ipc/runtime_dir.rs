@@ -41,6 +41,11 @@ impl RuntimeDir {
         ))
     }
 
+    /// That of another network namespace, by its number.
+    pub fn of(cookie: u64) -> Self {
+        Self::below(Path::new(ALL), &cookie.to_string())
+    }
+
     pub(super) fn below(all: &Path, cookie: &str) -> Self {
         Self {
             all: all.to_owned(),
@@ -105,6 +110,12 @@ impl RuntimeDir {
                 Some(name.to_str()?.strip_suffix(SOCKET)?.to_owned())
             })
             .collect()
+    }
+
+    /// Removes all that is in it: that of a namespace which is gone, whose daemons are gone too.
+    pub fn remove(&self) {
+        drop(fs::remove_dir_all(&self.path));
+        self.prune();
     }
 
     /// Removes the folders if they are empty.

@@ -305,3 +305,18 @@ pub fn open_pin(path: &std::path::Path) -> io::Result<OwnedFd> {
     attr.__bindgen_anon_4.pathname = path.as_ptr().expose_provenance() as u64;
     call_for_fd(bpf_cmd::BPF_OBJ_GET, &mut attr)
 }
+
+/// Pins an object.
+///
+/// # Errors
+///
+/// `EEXIST`: something is there. `ENOENT`: no such folder. `EPERM`: not on a BPF file system, or no
+/// CAP_BPF. `EACCES`: the folder belongs to another user.
+pub fn pin(object: impl AsFd, path: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = empty();
+    attr.__bindgen_anon_4.pathname = path.as_ptr().expose_provenance() as u64;
+    attr.__bindgen_anon_4.bpf_fd = raw(object.as_fd());
+    call(bpf_cmd::BPF_OBJ_PIN, &mut attr)
+}

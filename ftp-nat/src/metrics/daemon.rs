@@ -42,8 +42,24 @@ impl Reloads {
     }
 }
 
+/// What somebody else had removed and the daemon has put back.
+#[derive(Debug, Default)]
+pub struct Repairs {
+    /// Programs attached to interfaces again.
+    pub attachments: AtomicU64,
+    /// Pins of programs.
+    pub programs: AtomicU64,
+    /// Pins of maps.
+    pub maps: AtomicU64,
+}
+
 /// All of it.
-pub(super) fn families(totals: &Totals, losses: &Losses, reloads: &Reloads) -> Vec<Family> {
+pub(super) fn families(
+    totals: &Totals,
+    losses: &Losses,
+    reloads: &Reloads,
+    repairs: &Repairs,
+) -> Vec<Family> {
     let mut families = swept(totals);
     let lost = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
     families.push(
@@ -55,6 +71,16 @@ pub(super) fn families(totals: &Totals, losses: &Losses, reloads: &Reloads) -> V
         .with(&[("to", "log")], lost(&losses.log))
         .with(&[("to", "follower")], lost(&losses.followers))
         .with(&[("to", "audit")], lost(&losses.audit)),
+    );
+    families.push(
+        Family::new(
+            "repairs_total",
+            Kind::Counter,
+            "What others had removed and the daemon has put back, by what it was",
+        )
+        .with(&[("what", "attachment")], lost(&repairs.attachments))
+        .with(&[("what", "program")], lost(&repairs.programs))
+        .with(&[("what", "map")], lost(&repairs.maps)),
     );
     let (went_well, time) = reloads.last();
     families.push(
@@ -124,7 +150,12 @@ mod tests {
 
     #[test]
     fn names_follow_the_rules_of_prometheus() {
-        let all = families(&Totals::default(), &Losses::default(), &Reloads::default());
+        let all = families(
+            &Totals::default(),
+            &Losses::default(),
+            &Reloads::default(),
+            &Repairs::default(),
+        );
         for family in all {
             let is_counter = family.kind == Kind::Counter;
             assert_eq!(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    daemon::{self, Losses, Reloads, Sweeps},
+    daemon::{self, Losses, Reloads, Repairs, Sweeps},
     datapath::families,
     text::text,
 };
@@ -16,6 +16,7 @@ pub struct Source {
     sweeps: Sweeps,
     losses: Arc<Losses>,
     reloads: Arc<Reloads>,
+    repairs: Arc<Repairs>,
 }
 
 impl Source {
@@ -26,12 +27,18 @@ impl Source {
             sweeps,
             losses,
             reloads: Arc::default(),
+            repairs: Arc::default(),
         }
     }
 
     /// What became of the configuration's reloads.
     pub fn reloads(&self) -> &Reloads {
         &self.reloads
+    }
+
+    /// What was repaired.
+    pub fn repairs(&self) -> &Repairs {
+        &self.repairs
     }
 
     /// The metrics as text.
@@ -45,6 +52,7 @@ impl Source {
             &self.sweeps.totals(),
             &self.losses,
             &self.reloads,
+            &self.repairs,
         ));
         text(&all)
     }

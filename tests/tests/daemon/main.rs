@@ -9,9 +9,11 @@ mod events;
 mod interfaces;
 mod lifetimes;
 mod log;
+mod machine;
 mod metrics;
 mod privileges;
 mod reload;
+mod repairs;
 mod systemd;
 
 use std::{

@@ -39,6 +39,14 @@ pub(super) fn program_on(pin: &Path, link: &Link) -> anyhow::Result<Option<u32>>
         .map(|found| found.program))
 }
 
+/// Whether a pinned link is attached to any interface.
+pub(super) fn is_live(pin: &Path) -> anyhow::Result<bool> {
+    let tried = || format!("cannot read the pinned link {}", pin.display());
+    let link = bpf::open_pin(pin).with_context(tried)?;
+    let found = bpf::interface_link(&link).with_context(tried)?;
+    Ok(found.is_some_and(|found| found.ifindex != 0))
+}
+
 /// Puts the program into the pinned link, if that is still attached to the interface.
 pub(super) fn swap(pin: &Path, hook: &Hook, program: &mut SchedClassifier) -> anyhow::Result<bool> {
     let Some(running) = program_on(pin, &hook.link)? else {

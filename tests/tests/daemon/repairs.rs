@@ -1,0 +1,255 @@
+//! What others remove from under the daemon, it puts back.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ftp_nat_tests::{
+    gateway::Gateway,
+    lab::Lab,
+    process::{self, Running},
+    scratch::Scratch,
+    tools::Tools,
+};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::{CONTENT, ConfigFile, ONE_SERVER, fetch, vsftpd, wait_for};
+
+const LISTEN: &str = "127.0.0.1:9810";
+
+/// The gateway's own folder: the only one three below the folder of all pins.
+fn gateway_folder(state_dir: &Path) -> PathBuf {
+    (0..3).fold(state_dir.to_owned(), |folder, _| {
+        fs::read_dir(folder)
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path()
+    })
+}
+
+/// What the daemon has put back, by what it was.
+fn repairs(lab: &Lab) -> [u64; 3] {
+    let mut curl = lab.router.command("curl").unwrap();
+    curl.args(["-s", "http://127.0.0.1:9810/metrics"]);
+    let text = process::run(&mut curl, Duration::from_secs(10))
+        .unwrap()
+        .text();
+    ["attachment", "program", "map"].map(|what| {
+        let name = format!("ftp_nat_repairs_total{{what=\"{what}\"}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value
+            .unwrap_or_else(|| panic!("{name}: {text}"))
+            .parse()
+            .unwrap()
+    })
+}
+
+fn programs(gateway: &Gateway<'_>) -> usize {
+    let Ok(status) = gateway.json(&["status"]) else {
+        return 0;
+    };
+    status["gateways"][0]["programs"].as_array().unwrap().len()
+}
+
+/// Something that is removed: how, and what must be counted as put back (programs attached, pins
+/// of programs, pins of maps), at least.
+type Fault = (&'static str, fn(&Lab, &Path), [u64; 3]);
+
+fn remove_all(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+}
+
+const FAULTS: [Fault; 7] = [
+    (
+        "a link's pin, and with it the link",
+        |_, folder| fs::remove_file(folder.join("links/wan:wan_ingress")).unwrap(),
+        [1, 0, 0],
+    ),
+    (
+        "all links",
+        |_, folder| remove_all(&folder.join("links")),
+        [3, 0, 0],
+    ),
+    (
+        "the folder of links",
+        |_, folder| fs::remove_dir_all(folder.join("links")).unwrap(),
+        [3, 0, 0],
+    ),
+    (
+        "a map's pin",
+        |_, folder| fs::remove_file(folder.join("maps/FLOWS4")).unwrap(),
+        [0, 0, 1],
+    ),
+    (
+        "all programs' pins",
+        |_, folder| remove_all(&folder.join("programs")),
+        [0, 3, 0],
+    ),
+    (
+        "all maps' pins",
+        |_, folder| remove_all(&folder.join("maps")),
+        [0, 0, 10],
+    ),
+    (
+        "everything",
+        |_, folder| fs::remove_dir_all(folder.parent().unwrap().parent().unwrap()).unwrap(),
+        [3, 3, 10],
+    ),
+];
+
+#[test]
+fn what_is_removed_is_put_back_told_and_counted() {
+    let lab = Lab::new().unwrap();
+    let server = vsftpd(lab.server(), CONTENT);
+    let file = ConfigFile::new(ONE_SERVER);
+    let gateway = file.run_with(&lab, &["--metrics-listen", LISTEN]);
+    let folder = gateway_folder(gateway.state_dir());
+    for (what, remove, counted) in FAULTS {
+        let before = repairs(&lab);
+        remove(&lab, &folder);
+        wait_for(what, || {
+            let after = repairs(&lab);
+            let is_counted = (0..3).all(|at| after[at] >= before[at] + counted[at]);
+            (is_counted && programs(&gateway) == 3).then_some(())
+        });
+        for verb in ["PASV", "EPSV"] {
+            assert_eq!(fetch(&lab, &server, verb).unwrap(), CONTENT, "{what}");
+        }
+    }
+    let log = gateway.log();
+    for told in [
+        "wan_ingress was detached from wan",
+        "the pins of maps were removed by another program and are there again: FLOWS4",
+        "the pins of programs were removed by another program: they are loaded again",
+    ] {
+        assert!(log.contains(told), "{told} is not in:\n{log}");
+    }
+}
+
+#[test]
+fn filters_that_are_removed_are_put_back_and_a_reload_does_not_wait_for_it() {
+    let lab = Lab::new().unwrap();
+    let server = vsftpd(lab.server(), CONTENT);
+    let file = ConfigFile::new(ONE_SERVER);
+    let gateway = file.run_with(&lab, &["--attach", "clsact"]);
+    for remove in [
+        &["filter", "del", "dev", "wan", "ingress"][..],
+        &["qdisc", "del", "dev", "wan", "clsact"],
+        &["qdisc", "del", "dev", "lan", "clsact"],
+    ] {
+        let mut tc = lab.router.command("tc").unwrap();
+        tc.args(remove);
+        process::run(&mut tc, Duration::from_secs(10))
+            .unwrap()
+            .expect_success()
+            .unwrap();
+        let reloaded = gateway
+            .ask(&["reload"])
+            .unwrap()
+            .expect_success()
+            .unwrap()
+            .text();
+        assert!(
+            reloaded.contains("it is attached again"),
+            "{remove:?}: {reloaded}"
+        );
+        assert_eq!(fetch(&lab, &server, "PASV").unwrap(), CONTENT, "{remove:?}");
+    }
+}
+
+#[test]
+fn an_interface_that_is_made_anew_at_once_with_the_same_number_is_attached_to_again() {
+    let lab = Lab::new().unwrap();
+    let make =
+        "link add spare index 4242 type veth peer name other\nlink set other up\nlink set spare up";
+    lab.router.ip(make).unwrap();
+    let text = ONE_SERVER.replace("wan = [\"wan\"]", "wan = [\"wan\", \"spare\"]");
+    let gateway = ConfigFile::new(&text).run(&lab);
+    assert_eq!(programs(&gateway), 5);
+    lab.router.ip(&format!("link del spare\n{make}")).unwrap();
+    wait_for("the new interface's programs", || {
+        let log = gateway.log();
+        (log.contains("wan_ingress was detached from spare") && programs(&gateway) == 5)
+            .then_some(())
+    });
+}
+
+/// A BPF file system of a test's own.
+struct OwnBpffs(Scratch);
+
+impl OwnBpffs {
+    fn new() -> Self {
+        let folder = Self(Scratch::new().unwrap());
+        folder.mount();
+        folder
+    }
+
+    fn mount(&self) {
+        mount("bpf", self.0.path(), "bpf", MountFlags::empty(), None).unwrap();
+    }
+
+    fn unmount(&self) {
+        unmount(self.0.path(), UnmountFlags::DETACH).unwrap();
+    }
+}
+
+impl Drop for OwnBpffs {
+    fn drop(&mut self) {
+        let _ = unmount(self.0.path(), UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn an_unmounted_file_system_is_told_and_all_is_put_back_once_it_is_mounted_again() {
+    let lab = Lab::new().unwrap();
+    let server = vsftpd(lab.server(), CONTENT);
+    let file = ConfigFile::new(ONE_SERVER);
+    let bpffs = OwnBpffs::new();
+    let mut command = lab.router.command(Tools::get().unwrap().binary).unwrap();
+    command
+        .args(["run", "--config"])
+        .arg(file.path())
+        .arg("--state-dir")
+        .arg(bpffs.0.path().join("pins"));
+    let mut daemon = Running::start(&mut command).unwrap();
+    daemon.wait_for("ready", Duration::from_secs(20)).unwrap();
+    assert_eq!(fetch(&lab, &server, "PASV").unwrap(), CONTENT);
+    bpffs.unmount();
+    wait_for("the loss to be told", || {
+        daemon
+            .log()
+            .contains("is on no BPF file system any more")
+            .then_some(())
+    });
+    bpffs.mount();
+    wait_for("the repair", || {
+        daemon
+            .log()
+            .contains("wan_egress was detached from wan")
+            .then_some(())
+    });
+    assert_eq!(fetch(&lab, &server, "PASV").unwrap(), CONTENT);
+    daemon.stop(Duration::from_secs(10)).unwrap();
+}
+
+#[test]
+fn maps_that_are_gone_when_a_daemon_takes_over_are_named() {
+    let lab = Lab::new().unwrap();
+    let file = ConfigFile::new(ONE_SERVER);
+    let mut gateway = file.run(&lab);
+    gateway.kill().unwrap();
+    fs::remove_file(gateway_folder(gateway.state_dir()).join("maps/SESSIONS")).unwrap();
+    gateway.restart().unwrap();
+    let log = gateway.log();
+    assert!(
+        log.contains("some of its maps had been removed and are empty now: SESSIONS"),
+        "{log}"
+    );
+    assert!(!log.contains("its connections go on"), "{log}");
+}
