@@ -19,6 +19,7 @@ mod systemd;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
+use jiff::Timestamp;
 use log::{info, warn};
 use sd_notify::NotifyState;
 use tokio::{
@@ -43,6 +44,7 @@ use crate::{
     },
     kernel::{network::Network, privileges, realtime, requirements},
     metrics,
+    model::event::time_text,
     output::{failure::Failure, logging},
     policy::{self, Obstacle, Policy},
 };
@@ -152,7 +154,12 @@ async fn serve(
         .map(Guard::listener)
         .collect::<Result<_, _>>()
         .context("cannot copy the descriptor of the daemon's socket")?;
-    let mut orders = answer::start(listeners, &hello(&config, &gateway), &bus)?;
+    let mut orders = answer::start(
+        listeners,
+        hello(&config, &gateway),
+        Arc::clone(source.reloads()),
+        &bus,
+    )?;
     let (end, ended) = oneshot::channel::<()>();
     let publishing = tokio::spawn(publish_events(ring, Arc::clone(&bus), ended));
     for guard in &mut guards {
@@ -268,6 +275,8 @@ fn hello(config: &Config, gateway: &Gateway) -> Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         gateway: gateway.name().to_owned(),
         state_dir: config.state_dir.display().to_string(),
+        since: Some(time_text(Timestamp::now())),
+        last_reload: None,
     }
 }
 

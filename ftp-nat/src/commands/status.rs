@@ -14,7 +14,7 @@ use crate::{
     client::view::{Loaded, View},
     config::value::MssClamp,
     datapath::attach::{self, Attachment, Kind},
-    ipc::connection::Answer,
+    ipc::{connection::Answer, message::LastReload},
     kernel::network::Network,
     output::{
         columns::{Columns, Side},
@@ -42,6 +42,8 @@ struct GatewayStatus {
     daemon: Option<DaemonStatus>,
     interfaces: Vec<InterfaceStatus>,
     programs: Vec<ProgramStatus>,
+    /// Programs that should be attached by TC: two on a WAN, one on an inside interface.
+    programs_wanted: usize,
     published: Vec<PublishStatus>,
     sessions: Fill,
     mappings: Fill,
@@ -56,6 +58,31 @@ struct DaemonStatus {
     state: DaemonState,
     /// None while it does not answer.
     version: Option<String>,
+    /// Since when it is ready.
+    since: Option<String>,
+    /// None when there was none since its start.
+    last_reload: Option<LastReload>,
+}
+
+impl DaemonStatus {
+    fn text(&self) -> String {
+        let mut text = format!("process {}", self.pid);
+        if let Some(version) = &self.version {
+            let _ = write!(text, ", ftp-nat {version}");
+        }
+        if let Some(since) = &self.since {
+            let _ = write!(text, ", since {since}");
+        }
+        if let Some(LastReload { time, applied }) = &self.last_reload {
+            let result = if *applied {
+                "applied"
+            } else {
+                "refused, the old configuration stays"
+            };
+            let _ = write!(text, ", last reload {time} ({result})");
+        }
+        text
+    }
 }
 
 /// How a daemon is.
@@ -207,6 +234,10 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
             ethernet: it.flags & interface_flag::ETHERNET != 0,
         })
         .collect();
+    let programs_wanted = interfaces
+        .iter()
+        .map(|it| if it.role == "wan" { 2 } else { 1 })
+        .sum();
     interfaces.sort_by_key(|it| (it.role == "lan", it.ifindex));
     let mut published = maps.published.all()?;
     // Those are only addresses.
@@ -219,6 +250,8 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
             pid: daemon.pid,
             state: DaemonState::from(&daemon.answer),
             version: daemon.hello().map(|hello| hello.version.clone()),
+            since: daemon.hello().and_then(|hello| hello.since.clone()),
+            last_reload: daemon.hello().and_then(|hello| hello.last_reload.clone()),
         }),
         interfaces,
         programs: attach::attached(gateway, network)?
@@ -229,6 +262,7 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
             .iter()
             .map(|(key, entry)| publish(key, entry))
             .collect(),
+        programs_wanted,
         sessions: fill(maps.sessions.count()?, maps.sessions.room()?),
         mappings: fill(maps.mappings.count()?, maps.mappings.room()?),
         connections: Connections {
@@ -340,7 +374,7 @@ impl GatewayStatus {
                 DaemonState::Starting => {
                     writeln!(text, "daemon: process {} is starting", daemon.pid)
                 }
-                DaemonState::Running => writeln!(text, "daemon: process {}", daemon.pid),
+                DaemonState::Running => writeln!(text, "daemon: {}", daemon.text()),
                 DaemonState::Hanging => writeln!(
                     text,
                     "daemon: process {} does not answer: it hangs or is stopped (SIGSTOP); restart \
@@ -353,6 +387,13 @@ impl GatewayStatus {
                 "daemon: not running (the programs go on; nothing is swept or followed)"
             ),
         };
+        let attached = self.programs.iter().filter(|it| it.attach != Kind::Xdp);
+        let _ = writeln!(
+            text,
+            "programs: {} of {} attached",
+            attached.count(),
+            self.programs_wanted
+        );
         self.write_programs(text);
         self.write_published(text);
         text.push('\n');

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use log::warn;
 
 use crate::{
     cli::UnloadArgs,
-    client::machine::{State, homes},
+    client::machine::{Home, State, homes},
     datapath::{
         attach,
         pins::{Gateway, Pins},
@@ -69,8 +69,15 @@ pub fn run(args: &UnloadArgs) -> Result<(), Failure> {
 
 /// Removes what namespaces that are gone have left, and with `all` every gateway.
 fn everywhere(state_dir: &Path, all: bool) -> Result<(), Failure> {
+    let homes = homes(state_dir)?;
+    if all {
+        // All or nothing: what a daemon runs is found before anything is removed.
+        for home in &homes {
+            refuse_running(home)?;
+        }
+    }
     let mut count = 0;
-    for home in homes(state_dir)? {
+    for home in homes {
         let gateways = home.gateways()?;
         match &home.state {
             State::Gone => {
@@ -111,6 +118,26 @@ fn everywhere(state_dir: &Path, all: bool) -> Result<(), Failure> {
             "nothing is left of namespaces that are gone"
         };
         print(&format!("{what} below {}\n", state_dir.display()))?;
+    }
+    Ok(())
+}
+
+fn refuse_running(home: &Home) -> anyhow::Result<()> {
+    let (dir, trust) = (
+        RuntimeDir::of(home.cookie),
+        Trust::of(home.pins.state_dir()),
+    );
+    for gateway in home.gateways()? {
+        for wan in gateway.wans() {
+            if let Some(holder) = lock::holder(&dir, &wan, trust) {
+                bail!(
+                    "process {} runs the gateway {} of {}: stop it first; nothing was removed",
+                    holder.pid,
+                    gateway.name(),
+                    home.pins.namespace()
+                );
+            }
+        }
     }
     Ok(())
 }

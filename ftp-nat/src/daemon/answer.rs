@@ -21,10 +21,11 @@ use tokio::{
 use super::{event_bus::EventBus, occurrence::Occurrence};
 use crate::{
     ipc::{
-        message::{Hello, REQUEST_MAX, Refused, Reloaded, Request},
+        message::{Hello, LastReload, REQUEST_MAX, Refused, Reloaded, Request},
         trust::may_command,
     },
-    model::event::Record,
+    metrics::Reloads,
+    model::event::{Record, time_text},
 };
 
 /// Requests that are answered at a time; more wait.
@@ -43,7 +44,8 @@ pub(super) type ReloadOrder = oneshot::Sender<Reloaded>;
 /// What is needed to answer.
 #[derive(Clone)]
 struct Answers {
-    greeting: Arc<str>,
+    hello: Arc<Hello>,
+    reload_results: Arc<Reloads>,
     bus: Arc<EventBus>,
     reloads: mpsc::Sender<ReloadOrder>,
     conversations: Arc<Semaphore>,
@@ -53,14 +55,14 @@ struct Answers {
 /// Answers on these sockets for as long as the process lives. Gives the reloads that are asked for.
 pub(super) fn start(
     listeners: Vec<std::os::unix::net::UnixListener>,
-    hello: &Hello,
+    hello: Hello,
+    reload_results: Arc<Reloads>,
     bus: &Arc<EventBus>,
 ) -> anyhow::Result<mpsc::Receiver<ReloadOrder>> {
-    let mut greeting = serde_json::to_string(hello).context("cannot write the greeting")?;
-    greeting.push('\n');
     let (reloads, orders) = mpsc::channel(1);
     let answers = Answers {
-        greeting: greeting.into(),
+        hello: Arc::new(hello),
+        reload_results,
         bus: Arc::clone(bus),
         reloads,
         conversations: Arc::new(Semaphore::new(CONVERSATIONS)),
@@ -96,7 +98,8 @@ impl Answers {
             return;
         };
         // A new socket has room for a line.
-        if !is_trusted || stream.try_write(self.greeting.as_bytes()).is_err() {
+        let greeting = line(&self.greeting());
+        if !is_trusted || stream.try_write(greeting.as_bytes()).is_err() {
             return;
         }
         let answers = self.clone();
@@ -107,6 +110,18 @@ impl Answers {
                 answers.converse(stream).await;
             }
         });
+    }
+
+    /// Who this is, and what became of the last reload.
+    fn greeting(&self) -> Hello {
+        let last = self.reload_results.last();
+        Hello {
+            last_reload: last.map(|(time, applied)| LastReload {
+                time: time_text(time),
+                applied,
+            }),
+            ..Hello::clone(&self.hello)
+        }
     }
 
     async fn converse(&self, stream: UnixStream) {

@@ -13,6 +13,21 @@ pub struct Hello {
     pub gateway: String,
     /// Where its pins are, as it sees them.
     pub state_dir: String,
+    /// Since when it is ready (RFC 3339, UTC).
+    #[serde(default)]
+    pub since: Option<String>,
+    /// The last reload of its configuration; none since it was started.
+    #[serde(default)]
+    pub last_reload: Option<LastReload>,
+}
+
+/// What became of the last reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastReload {
+    /// When (RFC 3339, UTC).
+    pub time: String,
+    /// Whether the new configuration was put into effect; if not, the old one is.
+    pub applied: bool,
 }
 
 /// The longest request, in bytes.

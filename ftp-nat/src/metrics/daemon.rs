@@ -18,26 +18,42 @@ use crate::model::flow::State;
 
 /// What became of the configuration's reloads.
 #[derive(Debug)]
-pub struct Reloads(Mutex<(bool, Timestamp)>);
+pub struct Reloads(Mutex<Noted>);
+
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    /// When the configuration in effect was loaded, by the start or a reload.
+    in_effect_since: Timestamp,
+    /// The last reload: when, and whether it went well.
+    last: Option<(Timestamp, bool)>,
+}
 
 impl Default for Reloads {
-    /// The start counts as one that went well.
+    /// None yet: the configuration in effect is that of the start.
     fn default() -> Self {
-        Self(Mutex::new((true, Timestamp::now())))
+        Self(Mutex::new(Noted {
+            in_effect_since: Timestamp::now(),
+            last: None,
+        }))
     }
 }
 
 impl Reloads {
     /// Notes another one.
     pub fn note(&self, went_well: bool, time: Timestamp) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.0 = went_well;
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.last = Some((time, went_well));
         if went_well {
-            last.1 = time;
+            noted.in_effect_since = time;
         }
     }
 
-    fn last(&self) -> (bool, Timestamp) {
+    /// When the last one was, and whether it went well; none when there was none.
+    pub fn last(&self) -> Option<(Timestamp, bool)> {
+        self.noted().last
+    }
+
+    fn noted(&self) -> Noted {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -82,7 +98,9 @@ pub(super) fn families(
         .with(&[("what", "program")], lost(&repairs.programs))
         .with(&[("what", "map")], lost(&repairs.maps)),
     );
-    let (went_well, time) = reloads.last();
+    let noted = reloads.noted();
+    // A start counts as one that went well.
+    let went_well = noted.last.is_none_or(|(_, went_well)| went_well);
     families.push(
         Family::new(
             "config_last_reload_successful",
@@ -97,7 +115,7 @@ pub(super) fn families(
             Kind::Gauge,
             "When the configuration in effect was loaded",
         )
-        .with(&[], time.as_millisecond() as f64 / 1000.0),
+        .with(&[], noted.in_effect_since.as_millisecond() as f64 / 1000.0),
     );
     families.extend(process::families());
     families
@@ -171,12 +189,15 @@ mod tests {
     #[test]
     fn a_reload_that_failed_keeps_the_time_of_the_last_that_did_not() {
         let reloads = Reloads::default();
-        let (_, then) = reloads.last();
+        assert_eq!(reloads.last(), None);
+        let then = reloads.noted().in_effect_since;
         let later = then + Duration::from_secs(5);
         reloads.note(false, later);
-        assert_eq!(reloads.last(), (false, then));
+        assert_eq!(reloads.last(), Some((later, false)));
+        assert_eq!(reloads.noted().in_effect_since, then);
         reloads.note(true, later);
-        assert_eq!(reloads.last(), (true, later));
+        assert_eq!(reloads.last(), Some((later, true)));
+        assert_eq!(reloads.noted().in_effect_since, later);
     }
 }
 

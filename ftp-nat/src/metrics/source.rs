@@ -32,7 +32,7 @@ impl Source {
     }
 
     /// What became of the configuration's reloads.
-    pub fn reloads(&self) -> &Reloads {
+    pub fn reloads(&self) -> &Arc<Reloads> {
         &self.reloads
     }
 

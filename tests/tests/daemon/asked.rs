@@ -251,7 +251,7 @@ fn nobody_but_root_reaches_the_socket_or_takes_its_place() {
 }
 
 #[test]
-fn a_stopped_daemon_is_named_as_one_that_does_not_answer() {
+fn status_tells_how_the_daemon_is_and_of_a_stopped_one_that_it_does_not_answer() {
     let lab = Lab::new().unwrap();
     let file = ConfigFile::new(ONE_SERVER);
     let gateway = file.run(&lab);
@@ -259,6 +259,30 @@ fn a_stopped_daemon_is_named_as_one_that_does_not_answer() {
         gateway.json(&["status"]).unwrap()["gateways"][0]["daemon"]["state"],
         "running"
     );
+    let text = gateway
+        .ask(&["status"])
+        .unwrap()
+        .expect_success()
+        .unwrap()
+        .text();
+    assert!(text.contains("programs: 3 of 3 attached"), "{text}");
+    file.write("[gateway]\nnonsense = 1\n");
+    assert!(!gateway.ask(&["reload"]).unwrap().success());
+    let status = gateway.json(&["status"]).unwrap();
+    let daemon = &status["gateways"][0]["daemon"];
+    assert_eq!(daemon["last_reload"]["applied"], false, "{daemon:#}");
+    assert!(daemon["since"].as_str().unwrap() <= daemon["last_reload"]["time"].as_str().unwrap());
+    let text = gateway
+        .ask(&["status"])
+        .unwrap()
+        .expect_success()
+        .unwrap()
+        .text();
+    assert!(
+        text.contains("(refused, the old configuration stays)"),
+        "{text}"
+    );
+
     gateway.signal(Signal::STOP).unwrap();
     let status = gateway.json(&["status"]).unwrap();
     let daemon = &status["gateways"][0]["daemon"];
