@@ -81,7 +81,7 @@ fn attack(workspace: &Workspace, tools: &Tools, attacked: &str) -> anyhow::Resul
     let output = cargo()
         .args(["test", "--locked", "--package", "ftp-nat-tests"])
         .args(["--test", "attacks", "--"])
-        .args(["--include-ignored", "--test-threads", "1"])
+        .args(["--include-ignored", "--test-threads", "3"])
         .current_dir(&workspace.root)
         .env("CARGO_TARGET_DIR", &workspace.target)
         .env("RUST_BACKTRACE", "0")
