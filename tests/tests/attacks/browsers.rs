@@ -12,7 +12,7 @@ use super::{
 const SECRET: u16 = 8080;
 
 #[test]
-#[ignore = "a session may begin with anything"]
+#[ignore = "a session that begins with NULs may open something"]
 fn a_browser_opens_no_port_of_its_host() {
     let lab = lab();
     let victim = lab.server();

@@ -238,13 +238,11 @@ fn assert_no_writing_is_heard(urgent_in_place: bool) {
 }
 
 #[test]
-#[ignore = "bare CR, NUL, long lines, LPRT and TLS records out of place pass"]
 fn no_writing_of_a_port_is_heard_by_a_server_that_reads_urgent_bytes_in_place() {
     assert_no_writing_is_heard(true);
 }
 
 #[test]
-#[ignore = "bare CR, NUL, urgent bytes, long lines, LPRT and TLS records out of place pass"]
 fn no_writing_of_a_port_is_heard_by_a_server_that_leaves_urgent_bytes_out() {
     assert_no_writing_is_heard(false);
 }
@@ -292,7 +290,7 @@ const DECOYS: [(&str, Decoy); 10] = [
 ];
 
 #[test]
-#[ignore = "segments that the server will not take are read"]
+#[ignore = "a segment with an old timestamp, which its receiver drops, is read"]
 fn a_decoy_that_the_server_does_not_take_hides_no_port() {
     needs_judgement_of_ports();
     let lab = lab();
@@ -382,7 +380,6 @@ fn overlapping_segments_hide_no_port() {
 }
 
 #[test]
-#[ignore = "with NAT by the kernel, fragments pass unread"]
 fn fragments_hide_no_port() {
     needs_judgement_of_ports();
     // With `control_nat = "kernel"` and without: conntrack puts fragments together behind the hook.
@@ -442,7 +439,6 @@ fn publish_behind_kernel_nat(lab: &Lab) -> Publisher<'_> {
 }
 
 #[test]
-#[ignore = "text in a SYN is not read"]
 fn text_in_a_syn_hides_no_port() {
     // RFC 7413: a server that does not know the option, or has it switched off, lets the text be
     // sent again.
@@ -476,7 +472,10 @@ fn text_in_a_syn_hides_no_port() {
             let own = handshakes::invented(number as u32);
             let mut raw = RawClient::new(&lab, attacker(&lab), own, PUBLIC).unwrap();
             let first = raw.seq.wrapping_add(1);
-            raw.begin(in_syn.as_bytes(), limit).unwrap();
+            if raw.begin(in_syn.as_bytes(), limit).is_err() {
+                // It was dropped: its client repeats it without the text.
+                raw.begin(b"", limit).unwrap();
+            }
             raw.finish().unwrap();
             raw.hear("220", limit).unwrap();
             // What the server has not taken is sent again, as another text.

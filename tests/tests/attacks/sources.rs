@@ -13,7 +13,6 @@ use super::*;
 const NOBODY: &str = "10.0.0.88";
 
 #[test]
-#[ignore = "any source is taken"]
 fn packets_from_addresses_that_cannot_be_outside_reach_no_server() {
     let lab = lab();
     let server = vsftpd(&lab);

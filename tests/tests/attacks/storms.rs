@@ -7,7 +7,6 @@ use super::*;
 /// One client announces more ports than there is room for, on one connection and before any login;
 /// then the same with a second address.
 #[test]
-#[ignore = "announcements of a session have no bound"]
 fn a_storm_of_ports_on_one_connection_keeps_nobody_out() {
     let lab = lab();
     let server = vsftpd(&lab);
@@ -57,7 +56,6 @@ fn a_storm_of_ports_on_one_connection_keeps_nobody_out() {
 
 /// The same to a server that says yes to everything, and as fast as it can.
 #[test]
-#[ignore = "announcements of a session have no bound"]
 fn a_storm_of_announcements_to_a_willing_server_keeps_nobody_out() {
     let lab = lab();
     let publisher = publish(&lab, &[]);
