@@ -133,7 +133,12 @@ impl RawClient {
     pub fn hear(&mut self, begins: &str, limit: Duration) -> anyhow::Result<String> {
         let start = Instant::now();
         while let Some(left) = limit.checked_sub(start.elapsed()) {
-            let segment = self.wait(left, |it| !it.payload.is_empty())?;
+            let segment = self.wait(left, |it| !it.payload.is_empty() || it.flags & SYN != 0)?;
+            if segment.flags & SYN != 0 {
+                // The other end has not seen the handshake's last segment.
+                self.finish()?;
+                continue;
+            }
             if segment.seq == self.ack {
                 self.ack = self.ack.wrapping_add(segment.payload.len() as u32);
                 self.send(&self.segment(ACK))?;

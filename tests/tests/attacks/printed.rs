@@ -109,10 +109,8 @@ fn a_folder_that_a_client_of_vsftpd_makes_opens_nothing() {
     let reply = control.command(&format!("MKD c\0213 x\0{FORGED}")).unwrap();
     assert!(reply.starts_with("257"), "{reply}");
     let said = try_doors(&lab, &mut control, b"STAT .\r\nPASV\r\n").unwrap();
-    assert!(
-        said.contains("\n227 Entering"),
-        "the attack is none: {said}"
-    );
+    // Its text is printed, by whatever line ends.
+    assert!(said.contains(FORGED), "the attack is none: {said}");
     secret.keep().unwrap();
 }
 
