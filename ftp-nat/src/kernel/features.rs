@@ -32,7 +32,7 @@ enum Probe {
 
 /// What the datapath cannot do without, the latest first. Functions older than Linux 5.1 are not
 /// among them: every kernel that has the others has those.
-pub const NEEDED: [Feature; 6] = [
+pub const NEEDED: [Feature; 8] = [
     Feature::helper(bpf_func_id::BPF_FUNC_loop, "bpf_loop", "5.17"),
     Feature::helper(
         bpf_func_id::BPF_FUNC_redirect_neigh,
@@ -40,10 +40,16 @@ pub const NEEDED: [Feature; 6] = [
         "5.10",
     ),
     Feature::helper(
-        bpf_func_id::BPF_FUNC_ringbuf_output,
-        "bpf_ringbuf_output",
+        bpf_func_id::BPF_FUNC_ringbuf_reserve,
+        "bpf_ringbuf_reserve",
         "5.8",
     ),
+    Feature::helper(
+        bpf_func_id::BPF_FUNC_ringbuf_submit,
+        "bpf_ringbuf_submit",
+        "5.8",
+    ),
+    Feature::helper(bpf_func_id::BPF_FUNC_csum_level, "bpf_csum_level", "5.8"),
     Feature::map(MapType::RingBuf, "ring buffers", "5.8"),
     Feature::helper(bpf_func_id::BPF_FUNC_jiffies64, "bpf_jiffies64", "5.5"),
     Feature::map(MapType::LpmTrie, "longest-prefix maps", "4.11"),
