@@ -1,5 +1,6 @@
 //! The command line, as clap sees it: help texts, manual pages and completions come from here.
 
+pub mod filter;
 mod probe;
 mod top;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::filter::{EndsFilter, KindFilter, SessionFilter, SinceFilter, StateFilter};
 use crate::config::{DEFAULT_FILE, DEFAULT_STATE_DIR, RunArgs};
 
 pub use self::{probe::ProbeArgs, top::Sort};
@@ -40,11 +42,15 @@ pub enum Command {
     /// Show what is attached and how much is alive
     Status(ShowArgs),
     /// Show the control connections
-    Sessions(ShowArgs),
+    ///
+    /// Those that have ended are known for some seconds more, and shown with --all.
+    Sessions(SessionsArgs),
     /// Show the announced data connections that have not come yet
-    Mappings(ShowArgs),
+    Mappings(MappingsArgs),
     /// Show all connections, control and data
-    Flows(ShowArgs),
+    ///
+    /// Those that have ended are known for some seconds more, and shown with --all.
+    Flows(FlowsArgs),
     /// Watch sessions, transfers and counters on a live screen
     ///
     /// Works from the kernel's maps alone, whether the daemon runs or not. `?` shows the keys, `q`
@@ -171,18 +177,113 @@ pub struct ShowArgs {
     pub selection: Selection,
 }
 
+/// In which form things are listed.
+#[derive(Debug, Args)]
+pub struct Form {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print only how many there are
+    #[arg(long)]
+    pub count: bool,
+}
+
+/// Arguments of `ftp-nat sessions`.
+#[derive(Debug, Args)]
+pub struct SessionsArgs {
+    /// In which form.
+    #[command(flatten)]
+    pub form: Form,
+    /// Between whom.
+    #[command(flatten)]
+    pub ends: EndsFilter,
+    /// In which state.
+    #[command(flatten)]
+    pub state: StateFilter,
+    /// Since when.
+    #[command(flatten)]
+    pub since: SinceFilter,
+    /// Which gateway.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// Arguments of `ftp-nat mappings`.
+#[derive(Debug, Args)]
+pub struct MappingsArgs {
+    /// In which form.
+    #[command(flatten)]
+    pub form: Form,
+    /// Between whom.
+    #[command(flatten)]
+    pub ends: EndsFilter,
+    /// Of which kind.
+    #[command(flatten)]
+    pub kind: KindFilter,
+    /// Of which session.
+    #[command(flatten)]
+    pub session: SessionFilter,
+    /// Since when.
+    #[command(flatten)]
+    pub since: SinceFilter,
+    /// Which gateway.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// Arguments of `ftp-nat flows`.
+#[derive(Debug, Args)]
+pub struct FlowsArgs {
+    /// In which form.
+    #[command(flatten)]
+    pub form: Form,
+    /// Between whom.
+    #[command(flatten)]
+    pub ends: EndsFilter,
+    /// In which state.
+    #[command(flatten)]
+    pub state: StateFilter,
+    /// Of which kind.
+    #[command(flatten)]
+    pub kind: KindFilter,
+    /// Of which session.
+    #[command(flatten)]
+    pub session: SessionFilter,
+    /// Since when.
+    #[command(flatten)]
+    pub since: SinceFilter,
+    /// Which gateway.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
 /// Arguments of `ftp-nat events`.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
     /// Go on with what happens from now on, until interrupted
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "count")]
     pub follow: bool,
-    /// Only those of this session, by its number in `ftp-nat sessions`
-    #[arg(long, value_name = "NUMBER")]
-    pub session: Option<String>,
-    /// Print JSON: one object a line
-    #[arg(long)]
-    pub json: bool,
+    /// In which form; JSON is one object a line.
+    #[command(flatten)]
+    pub form: Form,
+    /// Only what happened under this name: session, opened, used, denied, ended.. (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub event: Vec<String>,
+    /// Only for this reason, as the metrics name it: unannounced, bounce.. (repeatable)
+    #[arg(long, value_name = "REASON")]
+    pub reason: Vec<String>,
+    /// Between whom; the server may be either end.
+    #[command(flatten)]
+    pub ends: EndsFilter,
+    /// Of which kind.
+    #[command(flatten)]
+    pub kind: KindFilter,
+    /// Of which session.
+    #[command(flatten)]
+    pub session: SessionFilter,
+    /// Since when.
+    #[command(flatten)]
+    pub since: SinceFilter,
     /// Which gateway.
     #[command(flatten)]
     pub selection: Selection,

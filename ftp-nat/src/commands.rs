@@ -5,6 +5,7 @@ pub mod completions;
 pub mod events;
 pub mod flows;
 pub mod list;
+mod listing;
 pub mod man_pages;
 pub mod mappings;
 pub mod metrics;

@@ -89,7 +89,7 @@ fn the_announced_address_becomes_the_public_one_and_only_the_server_may_use_it()
     assert_eq!(control::read_all(&data).unwrap(), b"to the inside");
     control.expect("150").unwrap();
     control.expect("226").unwrap();
-    let flows = gateway.json(&["flows"]).unwrap();
+    let flows = gateway.json(&["flows", "--all"]).unwrap();
     let data = flows
         .as_array()
         .unwrap()

@@ -1,6 +1,6 @@
 //! The control connections in a gateway's maps, with what their flows say of them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use ftp_nat_common::{
     abi::{Session, kind, role},
@@ -8,7 +8,11 @@ use ftp_nat_common::{
 };
 
 use super::view::Loaded;
-use crate::model::{connection::Connection, flow::State};
+use crate::{
+    cli::filter::EndsFilter,
+    model::{connection::Connection, flow::State},
+    output::text::ip,
+};
 
 /// What flows say of a session.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,6 +73,47 @@ impl Shown {
     }
 }
 
+/// Which ends of connections may be their server's, where somebody asks for it: that depends on
+/// the session's role, which flows and mappings do not have.
+pub struct Servers(HashMap<u32, u8>);
+
+impl Servers {
+    /// Those of a gateway's sessions; of none, unless a filter asks for servers.
+    ///
+    /// # Errors
+    ///
+    /// When the sessions cannot be read: see [`crate::kernel::table::Table::each`].
+    pub fn of(loaded: &Loaded, filter: &EndsFilter) -> anyhow::Result<Self> {
+        let mut roles = HashMap::new();
+        if !filter.server.is_empty() {
+            loaded.maps.sessions.each(|number, session| {
+                roles.insert(*number, session.role);
+            })?;
+        }
+        Ok(Self(roles))
+    }
+
+    /// The ends of a connection or mapping of this session which may be the server's: both, where
+    /// the session is not known any more.
+    pub fn of_session(
+        &self,
+        session: u32,
+        inside: Option<IpAddr>,
+        outside: Option<IpAddr>,
+    ) -> [Option<IpAddr>; 2] {
+        match self.0.get(&session) {
+            Some(&role::PUBLISH) => [inside, None],
+            Some(_) => [outside, None],
+            None => [inside, outside],
+        }
+    }
+
+    /// The same of a connection.
+    pub fn of_connection(&self, it: &Connection) -> [Option<IpAddr>; 2] {
+        self.of_session(it.common().session, ip(it.inside.addr), ip(it.outside.addr))
+    }
+}
+
 /// All sessions of a gateway, with what these connections say of them.
 ///
 /// # Errors
@@ -96,7 +141,7 @@ fn traffic(connections: &[Connection]) -> HashMap<u32, Traffic> {
         let state = it.state();
         if common.kind == kind::CONTROL {
             traffic.state = Some(state);
-        } else if !matches!(state, State::Closed | State::Reset) {
+        } else if state.is_alive() {
             traffic.data += 1;
         }
         traffic.last_seen = traffic.last_seen.max(it.last_seen());

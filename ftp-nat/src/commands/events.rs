@@ -32,14 +32,16 @@ pub fn run(args: &EventsArgs) -> Result<(), Failure> {
     // Line by line for who watches, in one go for who does not.
     let is_watched = follow || stdout.is_terminal();
     let mut out = io::BufWriter::new(stdout.lock());
+    let mut count = 0_u64;
     while let Some(record) = daemon.answer::<Record>()? {
-        let is_wanted = args.session.as_ref().is_none_or(|wanted| {
-            record.event == "lost" || record.session.as_deref() == Some(wanted.as_str())
-        });
-        if !is_wanted {
+        if !admits(args, &record) {
             continue;
         }
-        let printed = if args.json {
+        count += 1;
+        if args.form.count {
+            continue;
+        }
+        let printed = if args.form.json {
             out.write_all(record.line().as_bytes())
         } else {
             writeln!(out, "{}  {record}", record.time)
@@ -49,6 +51,11 @@ pub fn run(args: &EventsArgs) -> Result<(), Failure> {
             return ended(error);
         }
     }
+    if args.form.count
+        && let Err(error) = writeln!(out, "{count}")
+    {
+        return ended(error);
+    }
     if let Err(error) = out.flush() {
         return ended(error);
     }
@@ -56,6 +63,26 @@ pub fn run(args: &EventsArgs) -> Result<(), Failure> {
         return Err(Failure::NotRunning("the daemon has ended".into()));
     }
     Ok(())
+}
+
+/// Whether an event is one of those that are asked for. That some are missing is always told.
+fn admits(args: &EventsArgs, record: &Record) -> bool {
+    let is_one_of = |wanted: &[String], word: Option<&str>| {
+        wanted.is_empty() || wanted.iter().any(|it| word == Some(it))
+    };
+    let ip = |text: &Option<String>| text.as_ref()?.parse().ok();
+    let (peer, inside) = (ip(&record.peer), ip(&record.inside));
+    if record.event == "lost" {
+        return !args.form.count;
+    }
+    // A sum counts as what it is a sum of.
+    let event = record.of.as_deref().unwrap_or(&record.event);
+    is_one_of(&args.event, Some(event))
+        && is_one_of(&args.reason, record.reason.as_deref())
+        && args.ends.admits(peer, &[inside, peer])
+        && args.kind.admits(record.kind.as_deref().unwrap_or_default())
+        && args.session.admits(record.session.as_deref())
+        && args.since.admits_time(&record.time)
 }
 
 /// A reader that has seen enough (`| head`) is no error.

@@ -3,19 +3,19 @@
 use ftp_nat_common::abi::Flow;
 use serde::Serialize;
 
+use super::listing::Listing;
 use crate::{
-    cli::ShowArgs,
-    client::{connections, view::View},
+    cli::FlowsArgs,
+    client::{connections, sessions::Servers, view::View},
     model::{
         connection::Connection,
         flow::{State, kind_name},
     },
     output::{
-        columns::{Columns, Side},
+        columns::Side,
         failure::Failure,
         human,
-        print::{print, print_json},
-        text::{address, end_text, port, session_name, tenths},
+        text::{address, end_text, ip, port, session_name, tenths},
     },
 };
 
@@ -61,32 +61,38 @@ struct Row {
     outbound: Way,
 }
 
+/// A connection and the name of its gateway.
+type Found<'v> = (&'v str, Connection);
+
 /// Shows them.
 ///
 /// # Errors
 ///
 /// When no gateway is loaded, or it cannot be read.
-pub fn run(args: &ShowArgs) -> Result<(), Failure> {
+pub fn run(args: &FlowsArgs) -> Result<(), Failure> {
     let view = View::of(&args.selection)?;
-    let mut found = Vec::new();
+    let mut found: Vec<Found<'_>> = Vec::new();
     for loaded in &view.loaded {
-        let name = loaded.gateway.name();
-        found.extend(
-            connections::of(&loaded.maps)?
-                .into_iter()
-                .map(|it| (name, it)),
-        );
+        let servers = Servers::of(loaded, &args.ends)?;
+        let connections = connections::of(&loaded.maps)?;
+        let wanted = connections.into_iter().filter(|it| {
+            let common = it.common();
+            args.ends
+                .admits(ip(it.outside.addr), &servers.of_connection(it))
+                && args.state.admits(Some(it.state()))
+                && args.kind.admits(kind_name(common.kind))
+                && args.session.admits(Some(&session_name(common.session)))
+                && args.since.admits_age(view.age(common.born))
+        });
+        found.extend(wanted.map(|it| (loaded.gateway.name(), it)));
     }
-    if args.json {
-        let rows: Vec<_> = found
-            .iter()
-            .map(|(name, it)| row(&view, name, it))
-            .collect();
-        print_json(&rows)?;
-    } else {
-        print(&table(&view, &found))?;
-    }
-    Ok(())
+    let listing = Listing {
+        headings: &HEADINGS,
+        cells: &|(_, it): &Found<'_>| cells(&view, it),
+        row: &|(name, it): &Found<'_>| row(&view, name, it),
+        none: "no connections",
+    };
+    listing.print(&args.form, &found)
 }
 
 fn row(view: &View, gateway: &str, it: &Connection) -> Row {
@@ -109,31 +115,29 @@ fn row(view: &View, gateway: &str, it: &Connection) -> Row {
     }
 }
 
-fn table(view: &View, found: &[(&str, Connection)]) -> String {
-    if found.is_empty() {
-        return "no connections\n".into();
-    }
-    let mut columns = Columns::new(&[
-        ("KIND", Side::Left),
-        ("STATE", Side::Left),
-        ("OUTSIDE", Side::Left),
-        ("PUBLIC", Side::Left),
-        ("INSIDE", Side::Left),
-        ("IN", Side::Right),
-        ("OUT", Side::Right),
-        ("IDLE", Side::Right),
-    ]);
-    for (_, it) in found {
-        columns.row(vec![
-            kind_name(it.common().kind).into(),
-            it.state().name().into(),
-            end_text(&it.outside),
-            end_text(&it.public),
-            end_text(&it.inside),
-            human::bytes(it.inbound.bytes),
-            human::bytes(it.outbound.bytes),
-            human::duration(view.age(it.last_seen())),
-        ]);
-    }
-    columns.text()
+const HEADINGS: [(&str, Side); 9] = [
+    ("SESSION", Side::Left),
+    ("KIND", Side::Left),
+    ("STATE", Side::Left),
+    ("OUTSIDE", Side::Left),
+    ("PUBLIC", Side::Left),
+    ("INSIDE", Side::Left),
+    ("IN", Side::Right),
+    ("OUT", Side::Right),
+    ("IDLE", Side::Right),
+];
+
+fn cells(view: &View, it: &Connection) -> Vec<String> {
+    let common = it.common();
+    vec![
+        session_name(common.session),
+        kind_name(common.kind).into(),
+        it.state().name().into(),
+        end_text(&it.outside),
+        end_text(&it.public),
+        end_text(&it.inside),
+        human::bytes(it.inbound.bytes),
+        human::bytes(it.outbound.bytes),
+        human::duration(view.age(it.last_seen())),
+    ]
 }

@@ -3,16 +3,16 @@
 use ftp_nat_common::abi::{Mapping, MappingKey};
 use serde::Serialize;
 
+use super::listing::Listing;
 use crate::{
-    cli::ShowArgs,
-    client::view::View,
+    cli::MappingsArgs,
+    client::{sessions::Servers, view::View},
     model::{flow::kind_name, mapping::ends},
     output::{
-        columns::{Columns, Side},
+        columns::Side,
         failure::Failure,
         human,
-        print::{print, print_json},
-        text::{address, end_text, port, session_name, tenths},
+        text::{address, end_text, ip, port, session_name, tenths},
     },
 };
 
@@ -34,40 +34,47 @@ struct Row {
     expires_in: f64,
 }
 
+/// A mapping with its key and the name of its gateway.
+type Found<'v> = (&'v str, MappingKey, Mapping);
+
 /// Shows them.
 ///
 /// # Errors
 ///
 /// When no gateway is loaded, or it cannot be read.
-pub fn run(args: &ShowArgs) -> Result<(), Failure> {
+pub fn run(args: &MappingsArgs) -> Result<(), Failure> {
     let view = View::of(&args.selection)?;
-    let mut all = Vec::new();
+    let mut found: Vec<Found<'_>> = Vec::new();
     for loaded in &view.loaded {
+        let servers = Servers::of(loaded, &args.ends)?;
         let mappings = loaded.maps.mappings.all().map_err(anyhow::Error::from)?;
-        for (key, mapping) in mappings {
+        let wanted = mappings.into_iter().filter(|(key, mapping)| {
+            let [peer, _, inside] = ends(key, mapping).map(|end| ip(end.addr));
             // Those that have expired only wait for the sweep.
-            if mapping.expires > view.now {
-                all.push((loaded.gateway.name().to_owned(), key, mapping));
-            }
-        }
+            mapping.expires > view.now
+                && args
+                    .ends
+                    .admits(peer, &servers.of_session(mapping.session, inside, peer))
+                && args.kind.admits(kind_name(mapping.kind))
+                && args.session.admits(Some(&session_name(mapping.session)))
+                && args.since.admits_age(view.age(mapping.born))
+        });
+        found.extend(wanted.map(|(key, mapping)| (loaded.gateway.name(), key, mapping)));
     }
-    all.sort_by_key(|(_, _, mapping)| mapping.born);
-    if args.json {
-        let rows: Vec<_> = all
-            .into_iter()
-            .map(|(gateway, key, mapping)| row(&view, gateway, &key, &mapping))
-            .collect();
-        print_json(&rows)?;
-    } else {
-        print(&table(&view, &all))?;
-    }
-    Ok(())
+    found.sort_by_key(|(_, _, mapping)| mapping.born);
+    let listing = Listing {
+        headings: &HEADINGS,
+        cells: &|found| cells(&view, found),
+        row: &|found| row(&view, found),
+        none: "no mappings: nothing announced is waiting to be used",
+    };
+    listing.print(&args.form, &found)
 }
 
-fn row(view: &View, gateway: String, key: &MappingKey, mapping: &Mapping) -> Row {
+fn row(view: &View, (gateway, key, mapping): &Found<'_>) -> Row {
     let [peer, public, inside] = ends(key, mapping);
     Row {
-        gateway,
+        gateway: (*gateway).to_owned(),
         kind: kind_name(mapping.kind),
         peer: address(peer.addr),
         peer_port: port(&peer),
@@ -81,35 +88,30 @@ fn row(view: &View, gateway: String, key: &MappingKey, mapping: &Mapping) -> Row
     }
 }
 
-fn table(view: &View, all: &[(String, MappingKey, Mapping)]) -> String {
-    if all.is_empty() {
-        return "no mappings: nothing announced is waiting to be used\n".into();
-    }
-    let mut columns = Columns::new(&[
-        ("KIND", Side::Left),
-        ("PEER", Side::Left),
-        ("PUBLIC", Side::Left),
-        ("INSIDE", Side::Left),
-        ("SESSION", Side::Left),
-        ("AGE", Side::Right),
-        ("LEFT", Side::Right),
-    ]);
-    for (_, key, mapping) in all {
-        let [peer, public, inside] = ends(key, mapping);
-        let peer = if peer.addr.is_none() {
-            "anybody".into()
-        } else {
-            end_text(&peer)
-        };
-        columns.row(vec![
-            kind_name(mapping.kind).into(),
-            peer,
-            end_text(&public),
-            end_text(&inside),
-            session_name(mapping.session),
-            human::duration(view.age(mapping.born)),
-            human::duration(view.left(mapping.expires)),
-        ]);
-    }
-    columns.text()
+const HEADINGS: [(&str, Side); 7] = [
+    ("KIND", Side::Left),
+    ("PEER", Side::Left),
+    ("PUBLIC", Side::Left),
+    ("INSIDE", Side::Left),
+    ("SESSION", Side::Left),
+    ("AGE", Side::Right),
+    ("LEFT", Side::Right),
+];
+
+fn cells(view: &View, (_, key, mapping): &Found<'_>) -> Vec<String> {
+    let [peer, public, inside] = ends(key, mapping);
+    let peer = if peer.addr.is_none() {
+        "anybody".into()
+    } else {
+        end_text(&peer)
+    };
+    vec![
+        kind_name(mapping.kind).into(),
+        peer,
+        end_text(&public),
+        end_text(&inside),
+        session_name(mapping.session),
+        human::duration(view.age(mapping.born)),
+        human::duration(view.left(mapping.expires)),
+    ]
 }

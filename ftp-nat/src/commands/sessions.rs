@@ -3,20 +3,20 @@
 use ftp_nat_common::abi::{role, session_flag};
 use serde::Serialize;
 
+use super::listing::Listing;
 use crate::{
-    cli::ShowArgs,
+    cli::SessionsArgs,
     client::{
         connections,
         sessions::{Shown, with},
-        view::{Loaded, View},
+        view::View,
     },
     model::flow::State,
     output::{
-        columns::{Columns, Side},
+        columns::Side,
         failure::Failure,
         human,
-        print::{print, print_json},
-        text::{address, end_text, port, session_name, tenths},
+        text::{address, end_text, ip, port, session_name, tenths},
     },
 };
 
@@ -53,24 +53,26 @@ struct Row {
 /// # Errors
 ///
 /// When no gateway is loaded, or it cannot be read.
-pub fn run(args: &ShowArgs) -> Result<(), Failure> {
+pub fn run(args: &SessionsArgs) -> Result<(), Failure> {
     let view = View::of(&args.selection)?;
     let mut found = Vec::new();
     for loaded in &view.loaded {
-        found.extend(all(loaded)?);
+        found.extend(with(loaded, &connections::of(&loaded.maps)?)?);
     }
+    found.retain(|shown| {
+        let [peer, server] = [&shown.session.outside, shown.server()].map(|end| ip(end.addr));
+        args.ends.admits(peer, &[server])
+            && args.state.admits(shown.traffic.state)
+            && args.since.admits_age(view.age(shown.session.born))
+    });
     found.sort_by_key(|shown| shown.session.born);
-    if args.json {
-        let rows: Vec<_> = found.iter().map(|shown| row(&view, shown)).collect();
-        print_json(&rows)?;
-    } else {
-        print(&table(&view, &found))?;
-    }
-    Ok(())
-}
-
-fn all(loaded: &Loaded) -> anyhow::Result<Vec<Shown>> {
-    with(loaded, &connections::of(&loaded.maps)?)
+    let listing = Listing {
+        headings: &HEADINGS,
+        cells: &|shown| cells(&view, shown),
+        row: &|shown| row(&view, shown),
+        none: "no sessions",
+    };
+    listing.print(&args.form, &found)
 }
 
 fn row(view: &View, shown: &Shown) -> Row {
@@ -112,33 +114,28 @@ fn row(view: &View, shown: &Shown) -> Row {
     }
 }
 
-fn table(view: &View, found: &[Shown]) -> String {
-    if found.is_empty() {
-        return "no sessions\n".into();
-    }
-    let mut columns = Columns::new(&[
-        ("SESSION", Side::Left),
-        ("CLIENT", Side::Left),
-        ("PUBLIC", Side::Left),
-        ("SERVER", Side::Left),
-        ("STATE", Side::Left),
-        ("DATA", Side::Right),
-        ("BYTES", Side::Right),
-        ("AGE", Side::Right),
-        ("IDLE", Side::Right),
-    ]);
-    for shown in found {
-        columns.row(vec![
-            session_name(shown.number),
-            end_text(shown.client()),
-            end_text(&shown.session.public),
-            end_text(shown.server()),
-            shown.state().into(),
-            shown.traffic.data.to_string(),
-            human::bytes(shown.traffic.bytes),
-            human::duration(view.age(shown.session.born)),
-            human::duration(view.age(shown.traffic.last_seen.max(shown.session.born))),
-        ]);
-    }
-    columns.text()
+const HEADINGS: [(&str, Side); 9] = [
+    ("SESSION", Side::Left),
+    ("CLIENT", Side::Left),
+    ("PUBLIC", Side::Left),
+    ("SERVER", Side::Left),
+    ("STATE", Side::Left),
+    ("DATA", Side::Right),
+    ("BYTES", Side::Right),
+    ("AGE", Side::Right),
+    ("IDLE", Side::Right),
+];
+
+fn cells(view: &View, shown: &Shown) -> Vec<String> {
+    vec![
+        session_name(shown.number),
+        end_text(shown.client()),
+        end_text(&shown.session.public),
+        end_text(shown.server()),
+        shown.state().into(),
+        shown.traffic.data.to_string(),
+        human::bytes(shown.traffic.bytes),
+        human::duration(view.age(shown.session.born)),
+        human::duration(view.age(shown.traffic.last_seen.max(shown.session.born))),
+    ]
 }

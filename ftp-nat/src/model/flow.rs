@@ -134,6 +134,11 @@ impl State {
         flags & tcp::ACK != 0 && flags & Self::ENDED == 0
     }
 
+    /// Whether its ends still use the connection: it is known for some seconds more when they do not.
+    pub const fn is_alive(self) -> bool {
+        !matches!(self, Self::Closed | Self::Reset)
+    }
+
     /// Its name, as people and JSON see it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,10 +1,17 @@
 //! Ends, sessions and times as tables and JSON write them.
 
+use std::net::IpAddr;
+
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
+
+/// An address; none for none.
+pub fn ip(addr: Addr) -> Option<IpAddr> {
+    (!addr.is_none()).then(|| addr.to_ip())
+}
 
 /// An address, for JSON; none for none.
 pub fn address(addr: Addr) -> Option<String> {
-    (!addr.is_none()).then(|| addr.to_string())
+    ip(addr).map(|ip| ip.to_string())
 }
 
 /// An end's port, for JSON; none where it is not known.

@@ -112,10 +112,16 @@ fn publish<'lab>(lab: &'lab Lab, arguments: &[&str]) -> Publisher<'lab> {
 }
 
 impl Publisher<'_> {
-    /// How many sessions, mappings or flows ftp-nat has.
+    /// How many sessions, mappings or flows ftp-nat has in its tables.
     fn count(&self, of: &str) -> Option<usize> {
         let gateway = self.gateway.as_ref()?;
-        Some(gateway.json(&[of]).unwrap().as_array().unwrap().len())
+        let those_that_have_ended = (of != "mappings").then_some("--all");
+        let words: Vec<_> = [of, "--count"]
+            .into_iter()
+            .chain(those_that_have_ended)
+            .collect();
+        let count = gateway.ask(&words).unwrap().expect_success().unwrap();
+        Some(count.text().trim().parse().unwrap())
     }
 
     /// Asserts what `ftp-nat` lists, where it is that is attacked.

@@ -8,6 +8,7 @@ mod check;
 mod events;
 mod interfaces;
 mod lifetimes;
+mod listed;
 mod log;
 mod machine;
 mod metrics;

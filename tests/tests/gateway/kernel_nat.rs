@@ -62,7 +62,8 @@ fn a_server_that_the_kernel_publishes_has_its_data_connections_opened() {
         }
     }
     // The control connection went through the stack, the data straight on.
-    let flows = gateway.json(&["flows"]).unwrap();
+    let flows = gateway.json(&["flows", "--all"]).unwrap();
+    assert!(flows.as_array().unwrap().len() > 1, "{flows:#}");
     for flow in flows.as_array().unwrap() {
         let path = if flow["kind"] == "control" {
             "stack"

@@ -84,7 +84,7 @@ fn commands_show_a_transfer_as_it_is_with_a_daemon_and_without() {
     drop(data);
     // Both ends have closed, and nobody sweeps.
     let flow = wait_for("the data connection's end", || {
-        let flows = gateway.json(&["flows"]).unwrap();
+        let flows = gateway.json(&["flows", "--all"]).unwrap();
         let flows = flows.as_array().unwrap();
         let data = flows.iter().find(|flow| flow["kind"] == "passive")?;
         (data["state"] == "closed").then(|| data.clone())
