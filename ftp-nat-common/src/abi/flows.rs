@@ -1,13 +1,14 @@
 //! FLOWS4 and FLOWS6: one entry for each direction of a connection.
 
-use crate::wire::addr::{Addr, Endpoint, Port, PortPair};
+use crate::wire::addr::{Addr, Endpoint, PortPair};
+use crate::wire::checksum::{difference, of_addr};
 use bytemuck::{Pod, Zeroable};
 
 /// Which way a packet goes through the gateway.
 pub mod side {
-    /// From the WAN inwards: its destination is translated.
+    /// From the WAN inwards.
     pub const INBOUND: u32 = 0;
-    /// From the inside to the WAN: its source is translated.
+    /// From the inside to the WAN.
     pub const OUTBOUND: u32 = 1;
 }
 
@@ -62,19 +63,20 @@ pub mod flow_flag {
 }
 
 /// One direction of one connection, with all that its packets need.
+///
+/// A translated packet gets both of its ends written, the one that changes and the one that may not:
+/// so either or both can be translated, and no packet pays for the choice.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Flow {
-    /// What the translated end becomes: the destination inbound, the source outbound.
-    pub to: Addr,
-    /// Its port.
-    pub port: Port,
-    /// [`kind`].
-    pub kind: u8,
-    /// [`flow_flag`].
-    pub flags: u8,
-    /// Ones' complement difference of the addresses, folded to 16 bits: for the IPv4 header and
-    /// for TCP's pseudo header.
+    /// What the packet's source address becomes.
+    pub src: Addr,
+    /// What its destination address becomes.
+    pub dst: Addr,
+    /// What its ports become.
+    pub ports: PortPair,
+    /// Ones' complement difference of both addresses together, folded to 16 bits: for the IPv4
+    /// header and for TCP's pseudo header.
     pub addr_diff: u16,
     /// The same of the ports: for the TCP header.
     pub port_diff: u16,
@@ -84,6 +86,14 @@ pub struct Flow {
     pub out_mtu: u32,
     /// The Ethernet header's addresses there, destination first, as they lie in the packet.
     pub macs: [u16; 6],
+    /// [`kind`].
+    pub kind: u8,
+    /// [`flow_flag`].
+    pub flags: u8,
+    /// All TCP flags seen so far; FIN and RST only where their number can be right.
+    pub tcp_flags: u8,
+    /// Zero.
+    pub pad: u8,
     /// When [`Flow::macs`] must be looked up again: the low half of jiffies.
     pub fresh_until: u32,
     /// [`super::Settings::route_epoch`] when they were looked up; 0: never.
@@ -93,10 +103,6 @@ pub struct Flow {
     /// The acknowledgement number of its last packet: what the other direction's next one starts
     /// with, about.
     pub acked: u32,
-    /// All TCP flags seen so far; FIN and RST only where their number can be right.
-    pub tcp_flags: u8,
-    /// Zero.
-    pub pad: [u8; 3],
     /// When it was created, in jiffies.
     pub born: u64,
     /// When its last packet came, in jiffies.
@@ -118,11 +124,42 @@ impl Flow {
             side::OUTBOUND
         }
     }
+
+    /// What the packet's source becomes. Where nobody translates it ([`flow_flag::NO_NAT`]): what is
+    /// known of that end.
+    #[inline(always)]
+    pub fn source(&self) -> Endpoint {
+        Endpoint::new(self.src, self.ports.source())
+    }
+
+    /// What its destination becomes; the same holds.
+    #[inline(always)]
+    pub fn destination(&self) -> Endpoint {
+        Endpoint::new(self.dst, self.ports.destination())
+    }
+
+    /// Sets what the ends become of a packet from `source` to `destination`, and the differences.
+    #[inline(always)]
+    pub fn translate(&mut self, from: [&Endpoint; 2], to: [&Endpoint; 2]) {
+        let [source, destination] = to;
+        self.src = source.addr;
+        self.dst = destination.addr;
+        self.ports = PortPair::new(source.port, destination.port);
+        // An IPv4 address lies in the last word, behind words that all such addresses share.
+        let addrs = |[one, other]: [&Endpoint; 2]| {
+            of_addr(&one.addr.0, false).wrapping_add(of_addr(&other.addr.0, false))
+        };
+        let ports = |[one, other]: [&Endpoint; 2]| {
+            u64::from(one.port.0).wrapping_add(u64::from(other.port.0))
+        };
+        self.addr_diff = difference(addrs(from), addrs(to));
+        self.port_diff = difference(ports(from), ports(to));
+    }
 }
 
 const _: () = assert!(size_of::<FlowKey4>() == 12);
 const _: () = assert!(size_of::<FlowKey6>() == 36);
-const _: () = assert!(size_of::<Flow>() == 96);
+const _: () = assert!(size_of::<Flow>() == 112);
 
 /// A flow's key, of either family.
 pub trait FlowKey: Copy {
@@ -134,6 +171,16 @@ pub trait FlowKey: Copy {
     fn source(&self) -> Endpoint;
     /// Where they go to.
     fn destination(&self) -> Endpoint;
+
+    /// The key of the same connection's other direction, from the flow of this one.
+    #[inline(always)]
+    fn other_way(&self, flow: &Flow) -> Self {
+        if flow.flags & flow_flag::NO_NAT == 0 {
+            Self::new(&flow.destination(), &flow.source())
+        } else {
+            Self::new(&self.destination(), &self.source())
+        }
+    }
 }
 
 impl FlowKey for FlowKey4 {

@@ -8,7 +8,7 @@
 use crate::kernel::skb::Skb;
 use crate::packet::headers::{IP, Ipv4, Ipv6};
 use crate::packet::segment::{Headers, Packet};
-use ftp_nat_common::abi::{Flow, side};
+use ftp_nat_common::abi::Flow;
 use ftp_nat_common::wire::addr::PortPair;
 use ftp_nat_common::wire::checksum::{apply, fold};
 use ftp_nat_common::wire::tcp::offset;
@@ -25,31 +25,22 @@ pub fn translate<N: Headers>(
     skb: &Skb,
     packet: &Packet<N>,
     flow: &Flow,
-    side: u32,
     forwarded: bool,
 ) -> bool {
     let check = packet.tcp + offset::CHECKSUM;
     if !skb.add_to_checksum(check, flow.addr_diff, true) {
         return false;
     }
-    // 0 and 0xffff are both zero in ones' complement: the port is kept.
-    if flow.port_diff != 0 && flow.port_diff != 0xffff {
-        if !skb.add_to_checksum(check, flow.port_diff, false) {
-            return false;
-        }
-        let ports = if side == side::INBOUND {
-            packet.ports.to(flow.port)
-        } else {
-            packet.ports.from(flow.port)
-        };
-        if !write_ports(skb, packet, ports) {
-            return false;
-        }
+    if flow.ports != packet.ports
+        && !(skb.add_to_checksum(check, flow.port_diff, false)
+            && write_ports(skb, packet, flow.ports))
+    {
+        return false;
     }
     if N::V4 {
-        ipv4(skb, flow, side, forwarded)
+        ipv4(skb, flow, forwarded)
     } else {
-        ipv6(skb, flow, side, forwarded)
+        ipv6(skb, flow, forwarded)
     }
 }
 
@@ -64,19 +55,16 @@ fn write_ports<N: Headers>(skb: &Skb, packet: &Packet<N>, ports: PortPair) -> bo
 }
 
 #[inline(always)]
-fn ipv4(skb: &Skb, flow: &Flow, side: u32, forwarded: bool) -> bool {
-    skb.change(IP as usize, |ip| header4(ip, flow, side, forwarded))
+fn ipv4(skb: &Skb, flow: &Flow, forwarded: bool) -> bool {
+    skb.change(IP as usize, |ip| header4(ip, flow, forwarded))
 }
 
 /// Addresses, time to live, and the header's own checksum.
 #[inline(always)]
-pub fn header4(ip: &mut Ipv4, flow: &Flow, side: u32, forwarded: bool) {
+pub fn header4(ip: &mut Ipv4, flow: &Flow, forwarded: bool) {
     let mut change = flow.addr_diff;
-    if side == side::INBOUND {
-        ip.dst = flow.to.v4();
-    } else {
-        ip.src = flow.to.v4();
-    }
+    ip.src = flow.src.v4();
+    ip.dst = flow.dst.v4();
     if forwarded {
         ip.ttl = ip.ttl.wrapping_sub(1);
         change = fold(u64::from(change) + u64::from(ONE_HOP));
@@ -86,23 +74,20 @@ pub fn header4(ip: &mut Ipv4, flow: &Flow, side: u32, forwarded: bool) {
 
 /// No checksum of the header's own makes up for its changes in a sum that the hardware took.
 #[inline(always)]
-fn ipv6(skb: &Skb, flow: &Flow, side: u32, forwarded: bool) -> bool {
+fn ipv6(skb: &Skb, flow: &Flow, forwarded: bool) -> bool {
     let mut change = flow.addr_diff;
     if forwarded {
         change = fold(u64::from(change) + u64::from(ONE_HOP_V6));
     }
     skb.add_to_hardware_sum(change);
-    skb.change(IP as usize, |ip| header6(ip, flow, side, forwarded))
+    skb.change(IP as usize, |ip| header6(ip, flow, forwarded))
 }
 
 /// Addresses and hop limit.
 #[inline(always)]
-pub fn header6(ip: &mut Ipv6, flow: &Flow, side: u32, forwarded: bool) {
-    if side == side::INBOUND {
-        ip.dst = flow.to.0;
-    } else {
-        ip.src = flow.to.0;
-    }
+pub fn header6(ip: &mut Ipv6, flow: &Flow, forwarded: bool) {
+    ip.src = flow.src.0;
+    ip.dst = flow.dst.0;
     if forwarded {
         ip.hop_limit = ip.hop_limit.wrapping_sub(1);
     }

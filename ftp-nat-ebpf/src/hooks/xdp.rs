@@ -15,9 +15,9 @@ use crate::state::{counters, ports};
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::programs::XdpContext;
 use bytemuck::{Pod, Zeroable};
-use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, flow_flag, kind, side};
+use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, flow_flag, kind};
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::wire::addr::{Addr, PortPair};
+use ftp_nat_common::wire::addr::Addr;
 use ftp_nat_common::wire::checksum::{apply, fold, of_addr};
 use ftp_nat_common::wire::tcp::flag;
 
@@ -98,8 +98,8 @@ fn ipv4(frame: &Frame, hook: Hook) -> Option<u32> {
     let changed = frame.change::<Headers4>(|headers| {
         headers.ethernet.macs = flow.macs;
         let (mut ip, mut tcp) = (headers.ip, headers.tcp);
-        header4(&mut ip, flow, hook.side(), true);
-        segment(&mut tcp, flow, hook);
+        header4(&mut ip, flow, true);
+        segment(&mut tcp, flow);
         headers.ip = ip;
         headers.tcp = tcp;
     });
@@ -129,8 +129,8 @@ fn ipv6(frame: &Frame, hook: Hook) -> Option<u32> {
     let changed = frame.change::<Headers6>(|headers| {
         headers.ethernet.macs = flow.macs;
         let (mut ip, mut tcp) = (headers.ip, headers.tcp);
-        header6(&mut ip, flow, hook.side(), true);
-        segment(&mut tcp, flow, hook);
+        header6(&mut ip, flow, true);
+        segment(&mut tcp, flow);
         headers.ip = ip;
         headers.tcp = tcp;
     });
@@ -169,13 +169,8 @@ fn is_unfinished(tcp: &Tcp, addresses: u64, len: u32) -> bool {
 
 /// Ports and checksum.
 #[inline(always)]
-fn segment(tcp: &mut Tcp, flow: &Flow, hook: Hook) {
-    let ports: PortPair = tcp.ports;
-    tcp.ports = if hook.side() == side::INBOUND {
-        ports.to(flow.port)
-    } else {
-        ports.from(flow.port)
-    };
+fn segment(tcp: &mut Tcp, flow: &Flow) {
+    tcp.ports = flow.ports;
     let change = u64::from(flow.addr_diff) + u64::from(flow.port_diff);
     tcp.checksum = apply(tcp.checksum, fold(change));
 }

@@ -9,8 +9,7 @@ use crate::state::scratch::{self, Opening, Path};
 use crate::state::{counters, flows, maps};
 use ftp_nat_common::abi::{Flow, flow_flag, interface_flag, kind, side};
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::wire::addr::{Endpoint, Port};
-use ftp_nat_common::wire::checksum::{difference, of_addr};
+use ftp_nat_common::wire::addr::Endpoint;
 
 impl Path {
     /// By the stack.
@@ -215,25 +214,24 @@ fn fill(part: &mut Opening, outbound: bool) {
         outward,
         ..
     } = part;
-    let (from, to) = if outbound {
-        (&connection.inside, &connection.public)
-    } else {
-        (&connection.public, &connection.inside)
-    };
     let now = jiffies();
-    // An IPv4 address lies in the last word, behind words that both addresses share.
-    let from_sum = of_addr(&from.addr.0, false);
-    let to_sum = of_addr(&to.addr.0, false);
-    flow.to = to.addr;
-    flow.port = to.port;
+    if outbound {
+        flow.translate(
+            [&connection.inside, &connection.outside],
+            [&connection.public, &connection.outside],
+        );
+    } else {
+        flow.translate(
+            [&connection.outside, &connection.public],
+            [&connection.outside, &connection.inside],
+        );
+    }
     flow.kind = connection.kind;
     flow.flags = connection.flags;
-    flow.addr_diff = difference(from_sum, to_sum);
-    flow.port_diff = port_difference(from.port, to.port);
     flow.session = connection.session;
     flow.tcp_flags = 0;
     flow.acked = 0;
-    flow.pad = [0; 3];
+    flow.pad = 0;
     flow.born = now;
     flow.last_seen = now;
     flow.packets = 0;
@@ -281,12 +279,7 @@ fn replace_old(outside: &Endpoint, public: &Endpoint, flow: &Flow) -> bool {
         return false;
     };
     // SAFETY: the entry stays in its place while the program runs.
-    let old_end = unsafe { Endpoint::new((*old).to, (*old).port) };
+    let old_end = unsafe { (*old).destination() };
     flows::remove(&old_end, outside);
     flows::replace(outside, public, flow)
-}
-
-#[inline(always)]
-fn port_difference(from: Port, to: Port) -> u16 {
-    difference(u64::from(from.0), u64::from(to.0))
 }

@@ -15,10 +15,9 @@ use crate::state::flows::{self, Table};
 use crate::state::scratch::{self, Head};
 use crate::state::{counters, maps, ports};
 
-use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, HandshakeSegment, flow_flag, kind, side};
+use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, HandshakeSegment, flow_flag, kind};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::stream::driver::Verdict;
-use ftp_nat_common::wire::addr::Endpoint;
 use ftp_nat_common::wire::tcp::flag;
 
 /// [`known`]'s answer: a SYN, which may open something.
@@ -242,7 +241,7 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         return NEXT;
     }
     // What cannot be translated whole goes nowhere: half of it is translated already, perhaps.
-    if !translate::translate(skb, &packet, flow, hook.side(), way.is_redirect()) {
+    if !translate::translate(skb, &packet, flow, way.is_redirect()) {
         counters::add(Counter::DroppedUnwritable, packet.total);
         return DROP;
     }
@@ -300,13 +299,7 @@ const AHEAD: u32 = 1 << 22;
 /// off again.
 #[inline(never)]
 fn is_in_window<N: Headers + Table>(key: &N, seq: u32, flow: &Flow) -> bool {
-    let end = Endpoint::new(flow.to, flow.port);
-    let other = if flow.side() == side::INBOUND {
-        N::new(&end, &key.source())
-    } else {
-        N::new(&key.destination(), &end)
-    };
-    let Some(other) = other.look_up() else {
+    let Some(other) = key.other_way(flow).look_up() else {
         return true;
     };
     // SAFETY: the entry stays in its place while the program runs.

@@ -14,7 +14,7 @@ use crate::packet::icmp::HEADER;
 use crate::state::{counters, flows, maps};
 use ftp_nat_common::abi::{Flow, flow_flag};
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::wire::addr::{Addr, Endpoint, Port};
+use ftp_nat_common::wire::addr::{Addr, Endpoint, Port, PortPair};
 use ftp_nat_common::wire::checksum::{apply, difference, fold, of_addr};
 use ftp_nat_common::wire::tcp::offset;
 
@@ -122,9 +122,7 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
         return NEXT;
     }
     let inbound = hook == Hook::WanIngress;
-    if !inner::<V4>(skb, quote, flow, inbound)
-        || !outer::<V4>(skb, quote, flow, inbound, redirected)
-    {
+    if !inner::<V4>(skb, quote, flow) || !outer::<V4>(skb, quote, flow, redirected) {
         // Half of it is translated already, perhaps.
         counters::add(Counter::DroppedUnwritable, skb.len().wrapping_sub(IP));
         return DROP;
@@ -149,15 +147,10 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
     NEXT
 }
 
-/// Writes the quoted packet's end: what it was before the gateway translated that packet.
+/// Writes the quoted packet's ends: what they were before the gateway translated that packet, which
+/// went the other way.
 #[inline(always)]
-fn inner<const V4: bool>(skb: &Skb, quote: &Quote, flow: &Flow, inbound: bool) -> bool {
-    let (address, port) = match (V4, inbound) {
-        (true, true) => (quote.ip + 12, quote.tcp),
-        (true, false) => (quote.ip + 16, quote.tcp + 2),
-        (false, true) => (quote.ip + 8, quote.tcp),
-        (false, false) => (quote.ip + 24, quote.tcp + 2),
-    };
+fn inner<const V4: bool>(skb: &Skb, quote: &Quote, flow: &Flow) -> bool {
     let mut change = u64::from(flow.addr_diff) + u64::from(flow.port_diff);
     let written = if V4 {
         let check = quote.ip + 10;
@@ -166,11 +159,12 @@ fn inner<const V4: bool>(skb: &Skb, quote: &Quote, flow: &Flow, inbound: bool) -
         };
         let new = apply(old, flow.addr_diff);
         change += u64::from(difference(u64::from(old), u64::from(new)));
-        skb.store(check, &new) && skb.store(address, &flow.to.v4())
+        skb.store(check, &new) && skb.store(quote.ip + 12, &[flow.dst.v4(), flow.src.v4()])
     } else {
-        skb.store(address, &flow.to)
+        skb.store(quote.ip + 8, &flow.dst) && skb.store(quote.ip + 24, &flow.src)
     };
-    if !written || !skb.store(port, &flow.port) {
+    let ports = PortPair::new(flow.ports.destination(), flow.ports.source());
+    if !written || !skb.store(quote.tcp, &ports) {
         return false;
     }
     // Eight bytes of the transport header are certain, more are usual.
@@ -186,17 +180,17 @@ fn inner<const V4: bool>(skb: &Skb, quote: &Quote, flow: &Flow, inbound: bool) -
     skb.add_to_checksum(quote.icmp + 2, fold(change), false)
 }
 
-/// Writes the error's own address.
+/// Writes the error's own addresses: where it goes to, and outbound where it comes from, whoever
+/// inside has sent it.
 #[inline(always)]
-fn outer<const V4: bool>(
-    skb: &Skb,
-    quote: &Quote,
-    flow: &Flow,
-    inbound: bool,
-    forwarded: bool,
-) -> bool {
-    let old = if inbound { &quote.to } else { &quote.from };
-    let mut change = difference(of_addr(&old.0, V4), of_addr(&flow.to.0, V4));
+fn outer<const V4: bool>(skb: &Skb, quote: &Quote, flow: &Flow, forwarded: bool) -> bool {
+    let from = if flow.flags & flow_flag::OUTBOUND == 0 {
+        &quote.from
+    } else {
+        &flow.src
+    };
+    let sum = |from: &Addr, to: &Addr| of_addr(&from.0, V4) + of_addr(&to.0, V4);
+    let mut change = difference(sum(&quote.from, &quote.to), sum(from, &flow.dst));
     let ttl = quote.ttl.wrapping_sub(1);
     if V4 {
         if forwarded {
@@ -208,8 +202,8 @@ fn outer<const V4: bool>(
         let Some(check) = skb.load::<u16>(IP + 10) else {
             return false;
         };
-        let at = if inbound { IP + 16 } else { IP + 12 };
-        skb.store(IP + 10, &apply(check, change)) && skb.store(at, &flow.to.v4())
+        skb.store(IP + 10, &apply(check, change))
+            && skb.store(IP + 12, &[from.v4(), flow.dst.v4()])
     } else {
         // ICMPv6's checksum covers the addresses (RFC 4443 section 2.3).
         if !skb.add_to_checksum(quote.icmp + 2, change, true) {
@@ -222,7 +216,6 @@ fn outer<const V4: bool>(
             change = fold(u64::from(change) + u64::from(ONE_HOP_V6));
         }
         skb.add_to_hardware_sum(change);
-        let at = if inbound { IP + 24 } else { IP + 8 };
-        skb.store(at, &flow.to)
+        skb.store(IP + 8, from) && skb.store(IP + 24, &flow.dst)
     }
 }

@@ -40,7 +40,7 @@ fn joined<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<Vec<Connection>> {
             outbound: Flow::default(),
         });
         if flow.side() == side::INBOUND {
-            connection.inside = Endpoint::new(flow.to, flow.port);
+            connection.inside = flow.destination();
             connection.inbound = *flow;
         } else {
             if flow.flags & flow_flag::NO_NAT == 0 && connection.inside == Endpoint::default() {

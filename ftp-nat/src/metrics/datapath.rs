@@ -10,7 +10,7 @@ use super::family::{Family, Kind};
 use crate::{
     datapath::maps::Maps,
     kernel::table::Table,
-    model::flow::{self, Key, State, kind_name},
+    model::flow::{Key, State, kind_name},
 };
 
 /// What those families of [`Counter`] mean as a whole that have several members; the others mean
@@ -148,7 +148,7 @@ fn connections<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<Living> {
         .context("cannot count the connections")?;
     for (key, flow) in peculiar {
         let other = table
-            .get(&flow::other_way(&key, &flow))
+            .get(&key.other_way(&flow))
             .context("cannot count the connections")?;
         // Where both are peculiar, the one that comes in counts.
         let is_counted = other.is_some_and(|other| !State::looks_established(other.tcp_flags));

@@ -2,8 +2,8 @@
 
 use bytemuck::Pod;
 use ftp_nat_common::{
-    abi::{Flow, FlowKey4, FlowKey6, flow_flag, kind, side},
-    wire::addr::{Addr, Endpoint, PortPair},
+    abi::{Flow, FlowKey, kind, side},
+    wire::addr::Endpoint,
 };
 use serde::Serialize;
 
@@ -14,73 +14,19 @@ mod tcp {
     pub(super) const ACK: u8 = 0x10;
 }
 
-/// A flow's key of either family.
-pub trait Key: Pod + Eq + std::hash::Hash {
-    /// The key of packets between two ends.
-    fn new(src: Endpoint, dst: Endpoint) -> Self;
-    /// Where its packets come from.
-    fn source(&self) -> Endpoint;
-    /// Where they go to.
-    fn destination(&self) -> Endpoint;
-}
+/// A flow's key of either family, as a table of the kernel's has it.
+pub trait Key: FlowKey + Pod + Eq + std::hash::Hash {}
 
-impl Key for FlowKey4 {
-    fn new(src: Endpoint, dst: Endpoint) -> Self {
-        Self {
-            src: src.addr.v4(),
-            dst: dst.addr.v4(),
-            ports: PortPair::new(src.port, dst.port),
-        }
-    }
-
-    fn source(&self) -> Endpoint {
-        Endpoint::new(Addr::from_v4(self.src), self.ports.source())
-    }
-
-    fn destination(&self) -> Endpoint {
-        Endpoint::new(Addr::from_v4(self.dst), self.ports.destination())
-    }
-}
-
-impl Key for FlowKey6 {
-    fn new(src: Endpoint, dst: Endpoint) -> Self {
-        Self {
-            src: src.addr,
-            dst: dst.addr,
-            ports: PortPair::new(src.port, dst.port),
-        }
-    }
-
-    fn source(&self) -> Endpoint {
-        Endpoint::new(self.src, self.ports.source())
-    }
-
-    fn destination(&self) -> Endpoint {
-        Endpoint::new(self.dst, self.ports.destination())
-    }
-}
+impl<K: FlowKey + Pod + Eq + std::hash::Hash> Key for K {}
 
 /// The outside end and the public end of a flow's connection: what identifies it.
 pub fn ends<K: Key>(key: &K, flow: &Flow) -> (Endpoint, Endpoint) {
-    if flow.side() == side::INBOUND {
-        (key.source(), key.destination())
+    let inbound = if flow.side() == side::INBOUND {
+        *key
     } else {
-        (key.destination(), Endpoint::new(flow.to, flow.port))
-    }
-}
-
-/// The key of the same connection's other direction.
-pub fn other_way<K: Key>(key: &K, flow: &Flow) -> K {
-    let (outside, public) = ends(key, flow);
-    if flow.side() == side::OUTBOUND {
-        return K::new(outside, public);
-    }
-    let inside = if flow.flags & flow_flag::NO_NAT != 0 {
-        public
-    } else {
-        Endpoint::new(flow.to, flow.port)
+        key.other_way(flow)
     };
-    K::new(inside, outside)
+    (inbound.source(), inbound.destination())
 }
 
 /// How far a connection is.
@@ -164,52 +110,58 @@ pub const fn kind_name(of: u8) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ftp_nat_common::wire::addr::Port;
+    use ftp_nat_common::{
+        abi::{FlowKey4, FlowKey6, flow_flag},
+        wire::addr::{Addr, Port},
+    };
     use std::net::IpAddr;
 
     fn end(ip: &str, port: u16) -> Endpoint {
         Endpoint::new(Addr::from(ip.parse::<IpAddr>().unwrap()), Port::new(port))
     }
 
-    fn to(end: Endpoint, flags: u8) -> Flow {
-        Flow {
-            to: end.addr,
-            port: end.port,
+    fn flow<K: Key>(key: &K, source: Endpoint, destination: Endpoint, flags: u8) -> Flow {
+        let mut flow = Flow {
             flags,
             ..Flow::default()
-        }
+        };
+        flow.translate(
+            [&key.source(), &key.destination()],
+            [&source, &destination],
+        );
+        flow
     }
 
     #[test]
     fn each_direction_leads_to_the_other() {
         let (outside, public) = (end("192.0.2.9", 40000), end("198.51.100.1", 50001));
         let inside = end("10.0.0.5", 50000);
-        let inbound = FlowKey4::new(outside, public);
-        let outbound = FlowKey4::new(inside, outside);
-        assert_eq!(other_way(&inbound, &to(inside, 0)), outbound);
-        assert_eq!(
-            other_way(&outbound, &to(public, flow_flag::OUTBOUND)),
-            inbound
-        );
-        assert_eq!(ends(&inbound, &to(inside, 0)), (outside, public));
-        assert_eq!(
-            ends(&outbound, &to(public, flow_flag::OUTBOUND)),
-            (outside, public)
-        );
+        // As the inside sees the outside end: as it is, or translated too.
+        for alias in [outside, end("10.0.0.1", 61000)] {
+            let keys = (
+                FlowKey4::new(&outside, &public),
+                FlowKey4::new(&inside, &alias),
+            );
+            let inbound = flow(&keys.0, alias, inside, 0);
+            let outbound = flow(&keys.1, public, outside, flow_flag::OUTBOUND);
+            assert_eq!(keys.0.other_way(&inbound), keys.1);
+            assert_eq!(keys.1.other_way(&outbound), keys.0);
+            assert_eq!(ends(&keys.0, &inbound), (outside, public));
+            assert_eq!(ends(&keys.1, &outbound), (outside, public));
+        }
     }
 
     #[test]
     fn without_translation_both_directions_carry_the_public_end() {
         let (outside, public) = (end("2001:db8::9", 40000), end("2001:db8::1", 21));
         let inside = end("2001:db8:1::5", 21);
-        let inbound = FlowKey6::new(outside, public);
-        let outbound = FlowKey6::new(public, outside);
-        assert_eq!(
-            other_way(&inbound, &to(inside, flow_flag::NO_NAT)),
-            outbound
-        );
-        let flags = flow_flag::NO_NAT | flow_flag::OUTBOUND;
-        assert_eq!(other_way(&outbound, &to(public, flags)), inbound);
+        let inbound = FlowKey6::new(&outside, &public);
+        let outbound = FlowKey6::new(&public, &outside);
+        let flags = flow_flag::NO_NAT;
+        let there = flow(&inbound, outside, inside, flags);
+        assert_eq!(inbound.other_way(&there), outbound);
+        let back = flow(&outbound, public, outside, flags | flow_flag::OUTBOUND);
+        assert_eq!(outbound.other_way(&back), inbound);
     }
 
     #[test]

@@ -70,10 +70,10 @@ fn a_finished_handshake_with_a_published_address_begins_a_session() {
                 (outbound.kind, outbound.flags),
                 (kind::CONTROL, flow_flag::REPLIES | flow_flag::OUTBOUND)
             );
-            assert_eq!((inbound.to, inbound.port), {
-                let inside = endpoint(control.inside);
-                (inside.addr, inside.port)
-            });
+            assert_eq!(inbound.source(), endpoint(control.outside));
+            assert_eq!(inbound.destination(), endpoint(control.inside));
+            assert_eq!(outbound.source(), endpoint(control.public));
+            assert_eq!(outbound.destination(), endpoint(control.outside));
             assert_eq!(inbound.out_ifindex, datapath.lan);
             assert_eq!(outbound.out_ifindex, datapath.wan);
             assert_eq!((inbound.out_mtu, outbound.out_mtu), (1500, 1500));

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use aya::maps::{HashMap, MapData};
 use ftp_nat_common::{
     abi::{Flow, FlowKey4},
-    wire::addr::{Port, PortPair},
+    wire::addr::{Addr, Port, PortPair},
 };
 
 use super::{
@@ -57,6 +57,8 @@ pub(crate) fn fill(flows: &mut Flows, data: &mut Pair, number: u32) -> anyhow::R
             ports: PortPair::new(outbound_key.ports.source(), port),
             ..outbound_key
         };
+        (inbound.src, inbound.ports) = (Addr::from_v4(address), inbound.ports.from(port));
+        (outbound.dst, outbound.ports) = (inbound.src, outbound.ports.to(port));
         flows
             .insert(one, inbound, 0)
             .and_then(|()| flows.insert(other, outbound, 0))

@@ -43,7 +43,7 @@ impl Alive {
         let (outside, public) = flow::ends(key, flow);
         self.ports.add(public.port.number());
         let inside = if flow.side() == side::INBOUND {
-            flow.port
+            flow.ports.destination()
         } else {
             key.source().port
         };

@@ -32,7 +32,7 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
         let Some(flow) = table.get(&key)? else {
             continue;
         };
-        let other_key = flow::other_way(&key, &flow);
+        let other_key = key.other_way(&flow);
         let other = table.get(&other_key)?;
         let (inbound, outbound) = if flow.side() == side::INBOUND {
             (key, other_key)
@@ -103,7 +103,7 @@ pub(super) fn end_both<K: Key>(
 /// The event of a connection that has ended. `time` is that of its last packet, in ticks.
 fn over<K: Key>(key: &K, flow: &Flow, time: u64) -> Event {
     let (peer, public) = flow::ends(key, flow);
-    let other = flow::other_way(key, flow);
+    let other = key.other_way(flow);
     let inside = if flow.side() == side::INBOUND {
         other.source()
     } else {

@@ -69,27 +69,38 @@ impl Scene {
     fn connect(&self, of: &Wanted) -> (FlowKey4, FlowKey4) {
         let client = end([192, 0, 2, 9], 40_000);
         let (public, server) = (end([198, 51, 100, 1], of.port), end([10, 0, 0, 5], of.port));
-        let inbound = FlowKey4::new(client, public);
-        let outbound = FlowKey4::new(server, client);
+        let inbound = FlowKey4::new(&client, &public);
+        let outbound = FlowKey4::new(&server, &client);
         let [in_seen, out_seen] = of.silent.map(|seconds| self.ago(seconds));
-        let flow = |to: Endpoint, flags, tcp_flags, last_seen| Flow {
-            to: to.addr,
-            port: to.port,
-            flags,
-            kind: of.kind,
-            session: of.session,
-            tcp_flags,
-            last_seen,
-            ..Flow::default()
+        let flow = |key: &FlowKey4, to: [&Endpoint; 2], flags, tcp_flags, last_seen| {
+            let mut flow = Flow {
+                flags,
+                kind: of.kind,
+                session: of.session,
+                tcp_flags,
+                last_seen,
+                ..Flow::default()
+            };
+            flow.translate([&key.source(), &key.destination()], to);
+            flow
         };
         let table = &self.maps.flows4;
         table
-            .set(&inbound, &flow(server, 0, of.flags[0], in_seen))
+            .set(
+                &inbound,
+                &flow(&inbound, [&client, &server], 0, of.flags[0], in_seen),
+            )
             .unwrap();
         table
             .set(
                 &outbound,
-                &flow(public, flow_flag::OUTBOUND, of.flags[1], out_seen),
+                &flow(
+                    &outbound,
+                    [&public, &client],
+                    flow_flag::OUTBOUND,
+                    of.flags[1],
+                    out_seen,
+                ),
             )
             .unwrap();
         (inbound, outbound)
