@@ -21,12 +21,7 @@ pub const ONE_HOP_V6: u16 = 0xfffe_u16.to_be();
 /// Translates the packet; `forwarded`: it does not go through the stack, which would count its
 /// time to live down.
 #[inline(always)]
-pub fn translate<N: Headers>(
-    skb: &Skb,
-    packet: &Packet<N>,
-    flow: &Flow,
-    forwarded: bool,
-) -> bool {
+pub fn translate<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow, forwarded: bool) -> bool {
     let check = packet.tcp + offset::CHECKSUM;
     if !skb.add_to_checksum(check, flow.addr_diff, true) {
         return false;

@@ -202,8 +202,7 @@ fn outer<const V4: bool>(skb: &Skb, quote: &Quote, flow: &Flow, forwarded: bool)
         let Some(check) = skb.load::<u16>(IP + 10) else {
             return false;
         };
-        skb.store(IP + 10, &apply(check, change))
-            && skb.store(IP + 12, &[from.v4(), flow.dst.v4()])
+        skb.store(IP + 10, &apply(check, change)) && skb.store(IP + 12, &[from.v4(), flow.dst.v4()])
     } else {
         // ICMPv6's checksum covers the addresses (RFC 4443 section 2.3).
         if !skb.add_to_checksum(quote.icmp + 2, change, true) {

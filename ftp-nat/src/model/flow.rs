@@ -125,10 +125,7 @@ mod tests {
             flags,
             ..Flow::default()
         };
-        flow.translate(
-            [&key.source(), &key.destination()],
-            [&source, &destination],
-        );
+        flow.translate([&key.source(), &key.destination()], [&source, &destination]);
         flow
     }
 

@@ -2,17 +2,15 @@ use std::time::Duration;
 
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
-    abi::{Event, Flow, FlowKey4, Lines, Mapping, MappingKey, Session, event, flow_flag, kind},
+    abi::{
+        Event, Flow, FlowKey as _, FlowKey4, Lines, Mapping, MappingKey, Session, event, flow_flag,
+        kind,
+    },
     wire::addr::{Addr, Endpoint, Port},
 };
 
 use super::{flows::end_both, sessions::lines_of, *};
-use crate::{
-    config::Timeouts,
-    daemon::occurrence::Detail,
-    datapath::maps,
-    model::flow::{Key as _, State},
-};
+use crate::{config::Timeouts, daemon::occurrence::Detail, datapath::maps, model::flow::State};
 
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
