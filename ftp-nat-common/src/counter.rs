@@ -156,6 +156,8 @@ counters! {
         "Not translated: connections to a port that was not announced to that peer";
     DeniedBounce = "denied" "reason" "bounce" false,
         "PORT and EPRT that name somebody else's address (RFC 2577)";
+    DeniedUnknownClient = "denied" "reason" "unknown_client" false,
+        "PORT and EPRT of a masqueraded client whose own address is not known: its first packet came by no interface of the inside, and connection tracking was not asked or knows no such connection";
     DeniedPort = "denied" "reason" "port" false,
         "Announced ports below 1024 or outside the server's range";
     DeniedUnreadable = "denied" "reason" "unreadable" false,

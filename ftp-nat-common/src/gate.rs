@@ -12,8 +12,10 @@ pub trait Gate {
     fn open(&mut self, session: &mut Session, opening: &Opening) -> Result<Port, Counter>;
     /// Takes back what `open` gave: the same reply announced another port after it.
     fn close(&mut self, session: &Session, opening: &Opening, public: Port);
-    /// Whether an inside address may be announced where the client's own is not known.
-    fn is_inside(&mut self, addr: &Addr) -> bool;
+    /// Fills in [`Session::inside`] of a masqueraded client whose own address was not known when its
+    /// session was made, if it is known by now. `announced` is the address that it announces, none
+    /// if it announces none: what a capture alone can go by, and nobody else.
+    fn identify(&mut self, session: &mut Session, announced: &Addr);
     /// The time in milliseconds, from any moment on; never 0.
     fn now(&mut self) -> u64;
     /// Counts a happening.

@@ -2,6 +2,7 @@
 
 mod answer;
 mod audit;
+mod clients;
 mod event_bus;
 mod event_log;
 mod flood;
@@ -19,6 +20,7 @@ mod systemd;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
+use ftp_nat_common::abi::Event;
 use jiff::Timestamp;
 use log::{info, warn};
 use sd_notify::NotifyState;
@@ -161,7 +163,8 @@ async fn serve(
         &bus,
     )?;
     let (end, ended) = oneshot::channel::<()>();
-    let publishing = tokio::spawn(publish_events(ring, Arc::clone(&bus), ended));
+    let clients = clients::Clients::start(Arc::clone(&maps))?;
+    let publishing = tokio::spawn(publish_events(ring, Arc::clone(&bus), clients, ended));
     for guard in &mut guards {
         guard.set_ready().context("cannot write the lock file")?;
     }
@@ -212,11 +215,16 @@ async fn serve(
 async fn publish_events(
     mut ring: Ring,
     bus: Arc<event_bus::EventBus>,
+    clients: clients::Clients,
     mut ended: oneshot::Receiver<()>,
 ) {
+    let publish = |event: &Event| {
+        clients.see(event);
+        bus.publish(event, Detail::None);
+    };
     loop {
         tokio::select! {
-            next = ring.next(|event| bus.publish(event, Detail::None)) => if let Err(error) = next {
+            next = ring.next(publish) => if let Err(error) = next {
                 warn!("no more events are published: {error:#}");
                 return;
             },
@@ -224,7 +232,7 @@ async fn publish_events(
             _ = &mut ended => break,
         }
     }
-    ring.drain(|event| bus.publish(event, Detail::None));
+    ring.drain(publish);
 }
 
 /// How often the sums of floods are looked for, and whether the reconciler works.

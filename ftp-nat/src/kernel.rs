@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod bpffs;
 pub mod clock;
+pub mod conntrack;
 pub mod features;
 pub mod namespace;
 pub mod namespaces;

@@ -3,13 +3,21 @@
 use crate::wire::addr::Endpoint;
 use bytemuck::{Pod, Zeroable};
 
-/// A client's first SYN to an outside server, by what the kernel's own NAT leaves as it is: so the
-/// WAN's hook knows whose connection it sees.
+/// What tells whose a control connection is. There are two kinds of entries.
+///
+/// A client's first SYN, on its way from the inside interface's hook, which writes the entry, to the
+/// WAN's, which takes it out: by what the kernel's own NAT leaves as it is. A second SYN of the same
+/// key from another address makes the value none: then it tells nothing.
+///
+/// And the daemon's answer about a session whose client that has not told
+/// ([`ClientKey::ifindex`] is 0): no packet can make such an entry.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct ClientKey {
     /// The server's control address.
     pub server: Endpoint,
-    /// The SYN's sequence number.
-    pub isn: u32,
+    /// The SYN's sequence number; of the daemon's entries, the session's number.
+    pub number: u32,
+    /// The interface that the SYN came in by; 0: the entry is the daemon's.
+    pub ifindex: u32,
 }

@@ -35,6 +35,8 @@ pub struct HalfOpen {
     pub public: Endpoint,
     /// Where packets from outside go: the server.
     pub to: Endpoint,
+    /// A masqueraded client's own end; none: not known, or the server is published.
+    pub client: Endpoint,
     /// The client's initial sequence number.
     pub client_isn: u32,
     /// The server's, once it has answered.
@@ -121,7 +123,7 @@ impl HalfOpen {
 }
 
 const _: () = assert!(size_of::<HalfOpenKey>() == 40);
-const _: () = assert!(size_of::<HalfOpen>() == 60);
+const _: () = assert!(size_of::<HalfOpen>() == 80);
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,8 @@ pub mod map {
     pub const PUBLISHED: &str = "PUBLISHED";
     /// Prefixes ([`crate::wire::addr::Addr`], IPv4 from bit 96 on) of the masqueraded clients.
     pub const INSIDE: &str = "INSIDE";
-    /// [`crate::abi::ClientKey`] to the client's own [`crate::wire::addr::Endpoint`].
+    /// [`crate::abi::ClientKey`] to the client's own [`crate::wire::addr::Endpoint`], none where two
+    /// clients have claimed the same key.
     pub const CLIENTS: &str = "CLIENTS";
     /// [`crate::abi::HalfOpenKey`] to [`crate::abi::HalfOpen`].
     pub const HALF_OPEN: &str = "HALF_OPEN";

@@ -321,13 +321,20 @@ fn judge_reply(session: &mut Session, gate: &mut impl Gate, opening: &Opening) -
 /// Why a client may not have this let through, if it may not: somebody else's address, or a port
 /// of the system (RFC 2577).
 #[inline(never)]
-fn judge_command(session: &Session, gate: &mut impl Gate, opening: &Opening) -> Option<Counter> {
+fn judge_command(
+    session: &mut Session,
+    gate: &mut impl Gate,
+    opening: &Opening,
+) -> Option<Counter> {
     let own = if session.role == role::PUBLISH {
         opening.addr == session.outside.addr
-    } else if session.inside.addr.is_none() {
-        // A client on the gateway itself, or one whose SYN was not seen.
-        opening.addr == session.public.addr || gate.is_inside(&opening.addr)
     } else {
+        if session.inside.addr.is_none() {
+            gate.identify(session, &opening.addr);
+        }
+        if session.inside.addr.is_none() {
+            return Some(Counter::DeniedUnknownClient);
+        }
         opening.addr == session.inside.addr || names_the_gateway(session, opening)
     };
     if !own {

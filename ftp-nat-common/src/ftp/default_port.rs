@@ -5,6 +5,7 @@ use super::command;
 use super::parser::{Inspection, is_ftp};
 use crate::abi::{Session, asked_flag, cause, event, kind, role};
 use crate::gate::{Gate, Opening};
+use crate::wire::addr::Addr;
 
 impl Inspection {
     /// A command's line has ended: lets the server's connection through, if it asks for one.
@@ -12,6 +13,9 @@ impl Inspection {
     pub(super) fn open_default(&mut self, session: &mut Session, gate: &mut impl Gate) {
         let is_asked = session.asked.flags & asked_flag::DATA_PORT == 0
             && command::is_transfer(self.name(session));
+        if is_asked && session.inside.addr.is_none() {
+            gate.identify(session, &Addr::default());
+        }
         let (end, public) = if session.role == role::PUBLISH {
             (session.outside, session.outside.port)
         } else {

@@ -31,7 +31,8 @@ pub struct Recorder {
     pub taken: BTreeMap<u16, u16>,
     /// The time in milliseconds.
     pub now: u64,
-    /// The client behind a kernel's own NAT; none: whoever announces itself.
+    /// The client behind a kernel's own NAT; none: whoever announces itself first. The address `::`
+    /// stands for a client that stays unknown.
     pub inside: Option<Addr>,
 }
 
@@ -80,8 +81,8 @@ impl Gate for Recorder {
         self.happenings.push(Happening::Closed(public));
     }
 
-    fn is_inside(&mut self, addr: &Addr) -> bool {
-        self.inside.is_none_or(|inside| inside == *addr)
+    fn identify(&mut self, session: &mut Session, announced: &Addr) {
+        session.inside.addr = self.inside.unwrap_or(*announced);
     }
 
     fn now(&mut self) -> u64 {

@@ -319,26 +319,46 @@ fn our_own_client_announces_only_itself() {
     assert_eq!(it.gate.count_of(Counter::PassedNoAddress), 2);
 }
 
-/// Behind the kernel's own NAT a session does not know its client's address.
-#[test]
-fn a_client_behind_the_kernels_nat_is_known_by_the_gate() {
+/// A session behind the kernel's own NAT whose client was not seen.
+fn of_an_unknown_client() -> Conversation {
     let mut it = Conversation::masquerade();
     it.session.inside.addr = Addr::default();
+    it
+}
+
+#[test]
+fn an_unknown_client_announces_itself_once_it_is_identified() {
+    let mut it = of_an_unknown_client();
     it.gate.inside = Some(addr("192.168.1.7"));
-    assert_eq!(
-        it.client("PORT 192,168,1,7,195,80\r\n"),
-        "PORT 203,0,113,10,195,80\r\n"
-    );
     assert_eq!(
         it.client("PORT 192,168,1,8,195,80\r\n"),
         "XXXX 192,168,1,8,195,80\r\n"
     );
-    // One on the gateway itself announces the gateway's own address.
+    assert_eq!(it.gate.count_of(Counter::DeniedBounce), 1);
     assert_eq!(
-        it.client("PORT 203,0,113,10,195,81\r\n"),
-        "PORT 203,0,113,10,195,81\r\n"
+        it.client("PORT 192,168,1,7,195,80\r\n"),
+        "PORT 203,0,113,10,195,80\r\n"
     );
-    assert_eq!(openings(&it).len(), 2);
+    assert_eq!(it.session.inside.addr, addr("192.168.1.7"));
+    assert_eq!(openings(&it).len(), 1);
+}
+
+#[test]
+fn a_client_that_stays_unknown_opens_nothing_not_even_at_the_gateways_own_address() {
+    for command in [
+        "PORT 192,168,1,7,195,80\r\n",
+        "PORT 203,0,113,10,195,80\r\n",
+        "EPRT |1|192.168.1.7|50000|\r\n",
+        "LIST\r\n",
+    ] {
+        let mut it = of_an_unknown_client();
+        it.gate.inside = Some(Addr::default());
+        it.client(command);
+        assert_eq!(openings(&it), [""; 0], "{command}");
+        let announces = usize::from(!command.starts_with("LIST"));
+        let denied = it.gate.count_of(Counter::DeniedUnknownClient);
+        assert_eq!(denied, announces, "{command}");
+    }
 }
 
 #[test]

@@ -59,6 +59,12 @@ impl Skb {
         self.field().ifindex
     }
 
+    /// The interface that this packet came in by; 0: this machine itself has sent it.
+    #[inline(always)]
+    pub fn ingress_ifindex(&self) -> u32 {
+        self.field().ingress_ifindex
+    }
+
     /// Payload bytes of each segment that this super-packet stands for; 0: it is a plain packet.
     #[inline(always)]
     pub fn gso_size(&self) -> u32 {

@@ -53,6 +53,7 @@ pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
         half_open.role = role::PUBLISH;
         half_open.public = head.destination;
         half_open.to = found.server;
+        half_open.client = Endpoint::default();
         half_open.flow_flags = session::flow_flags(found);
         connection.outside = head.source;
     } else {
@@ -62,6 +63,7 @@ pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
         half_open.role = role::MASQUERADE;
         half_open.public = head.source;
         half_open.to = head.source;
+        half_open.client = session::client(skb, head);
         half_open.flow_flags = flow_flag::NO_NAT;
         connection.outside = head.destination;
     }

@@ -1,7 +1,7 @@
 //! Opening what a control connection announces.
 
 use super::port_search::{TRIES, random_port};
-use super::session::is_inside;
+use super::session::found_client;
 use crate::kernel::helpers::{jiffies, repeat};
 use crate::state::scratch::{self, Pinhole};
 use crate::state::{counters, maps, ports};
@@ -318,9 +318,9 @@ impl Gate for Pinholes {
         self.withdraw(&Self::key(session, public));
     }
 
-    #[inline(always)]
-    fn is_inside(&mut self, addr: &Addr) -> bool {
-        is_inside(addr)
+    #[inline(never)]
+    fn identify(&mut self, session: &mut Session, _announced: &Addr) {
+        session.inside = found_client(session, self.session);
     }
 
     #[inline(always)]

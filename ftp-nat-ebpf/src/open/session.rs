@@ -42,26 +42,80 @@ pub(super) fn flow_flags(published: &Publish) -> u8 {
 }
 
 /// A SYN of an inside client to an outside server's control port, before the kernel's own NAT: its
-/// own address is noted, so that the session knows whose it is.
+/// own address is noted, so that the WAN's hook knows whose it is.
+///
+/// One who sends a SYN in somebody else's name beside its own, with the same number, has made the
+/// entry useless, and gains nothing.
 #[inline(always)]
-pub(super) fn note_client(head: &Head) {
-    if is_inside(&head.source.addr) {
-        let key = client_key(&head.destination, head.segment.seq);
-        let _ = maps::CLIENTS.insert(key, head.source, u64::from(BPF_ANY));
+pub(super) fn note_client(skb: &Skb, head: &Head) {
+    if !is_inside(&head.source.addr) {
+        return;
+    }
+    let key = ClientKey {
+        server: head.destination,
+        number: head.segment.seq,
+        ifindex: skb.ifindex(),
+    };
+    if maps::CLIENTS
+        .insert(key, head.source, u64::from(BPF_NOEXIST))
+        .is_ok()
+    {
+        return;
+    }
+    let Some(there) = maps::CLIENTS.get_ptr(key) else {
+        return;
+    };
+    // SAFETY: the entry may be reused while it is read: then it is another one's, and the entry of
+    // this key is gone or becomes none.
+    if unsafe { *there } != head.source {
+        let _ = maps::CLIENTS.insert(key, Endpoint::default(), u64::from(BPF_ANY));
     }
 }
 
+/// The own end of the masqueraded client whose SYN leaves for the WAN; none: not known.
 #[inline(always)]
-fn client_key(server: &Endpoint, isn: u32) -> ClientKey {
-    ClientKey {
-        server: *server,
-        isn,
+pub(super) fn client(skb: &Skb, head: &Head) -> Endpoint {
+    let ifindex = skb.ingress_ifindex();
+    // This machine's own connection, or one that nobody translates.
+    if ifindex == 0 || is_inside(&head.source.addr) {
+        return head.source;
+    }
+    let key = ClientKey {
+        server: head.destination,
+        number: head.segment.seq,
+        ifindex,
+    };
+    let Some(there) = maps::CLIENTS.get_ptr(key) else {
+        return Endpoint::default();
+    };
+    // SAFETY: the entry may be reused while it is read, for another client's SYN on its way at this
+    // very moment: its removal fails then.
+    let client = unsafe { *there };
+    if maps::CLIENTS.remove(key).is_ok() {
+        client
+    } else {
+        Endpoint::default()
+    }
+}
+
+/// What the daemon has found out about a session's client, if it is one of the masqueraded networks'.
+#[inline(always)]
+pub(super) fn found_client(session: &Session, number: u32) -> Endpoint {
+    let key = ClientKey {
+        server: session.outside,
+        number,
+        ifindex: 0,
+    };
+    match maps::CLIENTS.get_ptr(key) {
+        // SAFETY: see `client`; the daemon's entries stay for as long as nobody needs their room.
+        Some(there) if is_inside(unsafe { &(*there).addr }) => unsafe { *there },
+        _ => Endpoint::default(),
     }
 }
 
 /// Whether an address is one of the masqueraded clients'.
 #[inline(never)]
-pub(crate) fn is_inside(addr: &Addr) -> bool {
+fn is_inside(addr: &Addr) -> bool {
     maps::INSIDE.get(Key::new(128, *addr)).is_some()
 }
 
@@ -86,8 +140,7 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
         };
         publish(session, found);
     } else {
-        let key = client_key(&connection.outside, half_open.client_isn);
-        masquerade(session, &key);
+        masquerade(session, &half_open.client);
     }
     session.pad = 0;
     session.pad2 = 0;
@@ -157,15 +210,10 @@ fn publish(session: &mut Session, found: &Publish) {
 }
 
 /// What a masqueraded client's session goes by. Its control connection is translated by the
-/// kernel's own NAT; without an entry of [`maps::CLIENTS`] its client is not known.
+/// kernel's own NAT; where `client` is none, its own end is not known.
 #[inline(always)]
-fn masquerade(session: &mut Session, key: &ClientKey) {
-    session.inside = match maps::CLIENTS.get_ptr(key) {
-        // SAFETY: the entry may be reused while it is read, by another client at worst: then the
-        // announced address is not its own, and nothing opens.
-        Some(client) => unsafe { *client },
-        None => Endpoint::default(),
-    };
+fn masquerade(session: &mut Session, client: &Endpoint) {
+    session.inside = *client;
     session.advertise = session.public.addr;
     session.flags = session_flag::KERNEL_NAT;
     session.passive_first = 0;

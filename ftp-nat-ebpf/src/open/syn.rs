@@ -44,7 +44,7 @@ fn unannounced(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
     }
     if hook == Hook::LanIngress {
         if ports::marks(head.destination.port) & port::MASQUERADED != 0 {
-            session::note_client(head);
+            session::note_client(skb, head);
         }
         return Belongs::Nowhere;
     }

@@ -54,8 +54,9 @@ pub(crate) static PUBLISHED: HashMap<PublishKey, Publish> =
 #[map]
 pub(crate) static INSIDE: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
-/// Clients whose first SYN passed the inside's hook just now. What is thrown out of it is a session
-/// whose client is known by its network only.
+/// Clients whose first SYN passed the inside's hook just now, and those that the daemon has found
+/// out. What is thrown out of it is a client that is not known: nothing is opened for it until the
+/// daemon has looked again.
 #[map]
 pub(crate) static CLIENTS: LruHashMap<ClientKey, Endpoint> =
     LruHashMap::with_max_entries(1 << 12, 0);

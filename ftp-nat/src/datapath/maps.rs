@@ -157,6 +157,8 @@ pub struct Maps {
     pub sessions: Table<u32, Session>,
     /// What is kept of their lines.
     pub lines: Table<LinesKey, Lines>,
+    /// Whose sessions are that the datapath alone could not tell.
+    pub clients: Table<ClientKey, Endpoint>,
     /// Published servers.
     pub published: Table<PublishKey, Publish>,
     /// Interfaces that the datapath is attached to.
@@ -186,6 +188,7 @@ impl Maps {
             mappings: Table::new(open(map::MAPPINGS)?),
             sessions: Table::new(open(map::SESSIONS)?),
             lines: Table::new(open(map::LINES)?),
+            clients: Table::new(open(map::CLIENTS)?),
             published: Table::new(open(map::PUBLISHED)?),
             interfaces: Table::new(open(map::INTERFACES)?),
             inside: Inside(open(map::INSIDE)?),
@@ -344,6 +347,7 @@ pub(crate) fn scratch(entries: u32) -> Maps {
         mappings: Table::new(make(map::MAPPINGS)),
         sessions: Table::new(make(map::SESSIONS)),
         lines: Table::new(make(map::LINES)),
+        clients: Table::new(make(map::CLIENTS)),
         published: Table::new(make(map::PUBLISHED)),
         interfaces: Table::new(make(map::INTERFACES)),
         inside: Inside(make(map::INSIDE)),

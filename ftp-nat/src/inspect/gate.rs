@@ -87,8 +87,11 @@ impl Gate for RecordingGate<'_> {
         self.decisions.push(Decision::Closed(public));
     }
 
-    fn is_inside(&mut self, addr: &Addr) -> bool {
-        is_inner(addr.to_ip())
+    /// The gateway would know it by its first packet; the capture has only what it says of itself.
+    fn identify(&mut self, session: &mut Session, announced: &Addr) {
+        if is_inner(announced.to_ip()) || *announced == session.public.addr {
+            session.inside.addr = *announced;
+        }
     }
 
     fn now(&mut self) -> u64 {

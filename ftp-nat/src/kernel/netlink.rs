@@ -12,7 +12,7 @@ use std::{
 use netlink_packet_core::{NetlinkBuffer, NlasIterator};
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind,
-    netlink::{GENERIC, SocketAddrNetlink},
+    netlink::{GENERIC, NETFILTER, SocketAddrNetlink},
     recv, send, socket_with, sockopt,
 };
 
@@ -65,6 +65,11 @@ impl Netlink {
     /// To ask one of generic netlink's families.
     pub(crate) fn open_generic() -> io::Result<Self> {
         Self::speaking(Some(GENERIC))
+    }
+
+    /// To ask netfilter: connection tracking, nftables.
+    pub(crate) fn open_netfilter() -> io::Result<Self> {
+        Self::speaking(Some(NETFILTER))
     }
 
     fn speaking(protocol: Option<Protocol>) -> io::Result<Self> {

@@ -20,11 +20,12 @@ use aya::{
 use bytemuck::Zeroable;
 use ftp_nat_common::{
     abi::{
-        Count, Event, Flow, FlowKey4, FlowKey6, Interface, Lines, LinesKey, Mapping, MappingKey,
-        Ports, Publish, PublishKey, Session, Settings, interface_flag, map, mss, port, station,
+        ClientKey, Count, Event, Flow, FlowKey4, FlowKey6, Interface, Lines, LinesKey, Mapping,
+        MappingKey, Ports, Publish, PublishKey, Session, Settings, interface_flag, map, mss, port,
+        station,
     },
     counter::{COUNTERS, Counter},
-    wire::addr::{Addr, Port},
+    wire::addr::{Addr, Endpoint, Port},
 };
 use ftp_nat_tests::lab::{LAN, Lab, WAN};
 use rustix::net::{AddressFamily, SocketType, netdevice::name_to_index, socket};
@@ -105,6 +106,7 @@ pub(crate) struct Datapath {
     pub(crate) sessions: Table<u32, Session>,
     pub(crate) lines: Table<LinesKey, Lines>,
     pub(crate) published: Table<PublishKey, Publish>,
+    pub(crate) clients: Table<ClientKey, Endpoint>,
     inside: LpmTrie<MapData, Addr, u32>,
     interfaces: Table<u32, Interface>,
     settings: Array<MapData, Settings>,
@@ -115,6 +117,8 @@ pub(crate) struct Datapath {
     summed: Summed,
     pub(crate) wan: u32,
     pub(crate) lan: u32,
+    /// The interface that packets at the WAN's egress came in by; 0: this machine sends them.
+    pub(crate) sender: u32,
 }
 
 /// The kernel takes seconds to verify the programs, so that all tests share them, one after the
@@ -186,8 +190,10 @@ impl Datapath {
             } else {
                 Summed::No
             },
+            clients: Table::take(&mut ebpf, map::CLIENTS),
             wan: 0,
             lan: 0,
+            sender: 0,
             stations,
             ebpf,
         }
@@ -198,6 +204,7 @@ impl Datapath {
         fill(&mut self.stations, &self.ebpf);
         self.wan = interface_number(WAN);
         self.lan = interface_number(LAN);
+        self.sender = self.lan;
         self.forget_connections();
         self.published.clear();
         self.ports
@@ -306,7 +313,14 @@ impl Datapath {
             Hook::WanIngress | Hook::WanEgress => self.wan,
             Hook::LanIngress => self.lan,
         };
-        let context = skb::Context { ifindex, gso_size };
+        let context = skb::Context {
+            ingress_ifindex: match hook {
+                Hook::WanEgress => self.sender,
+                Hook::WanIngress | Hook::LanIngress => ifindex,
+            },
+            ifindex,
+            gso_size,
+        };
         let program = program.fd().unwrap().as_fd();
         skb::test_run(program, frame, &context, summed).unwrap_or_else(|error| {
             let why = if error.raw_os_error() == Some(libc::EBADMSG) {
@@ -383,6 +397,7 @@ impl Datapath {
         self.mappings.clear();
         self.sessions.clear();
         self.lines.clear();
+        self.clients.clear();
         self.events();
     }
 }

@@ -1,19 +1,21 @@
 //! Control connections of inside clients, which the kernel's own NAT translates: read and
 //! rewritten at the WAN, where they carry their public address.
 
+use std::net::{IpAddr, SocketAddr};
+
 use ftp_nat_common::{
-    abi::{role, side},
+    abi::{ClientKey, role, side},
     counter::Counter::{
-        self, ActiveOpened, DeniedBounce, DeniedPort, EditAdjusted, MappingUsed, PassedNoAddress,
-        Remapped, RewroteEprt, RewrotePort, Unchanged,
+        self, ActiveOpened, DeniedBounce, DeniedPort, DeniedUnknownClient, EditAdjusted,
+        MappingUsed, PassedNoAddress, Remapped, RewroteEprt, RewrotePort, Unchanged,
     },
     wire::addr::Addr,
 };
 
 use crate::{
     fixture::Fixture,
-    loaded::{Hook, REMAP, on_router},
-    packet::{ACK, Packet, SYN},
+    loaded::{Datapath, REMAP, on_router},
+    packet::{ACK, Packet},
     scene::{addr, endpoint, hop, masqueraded_v4, masqueraded_v6},
     talk::{Client, Server, Talk},
 };
@@ -140,46 +142,101 @@ fn a_client_may_name_the_gateway() {
     });
 }
 
+/// A client's SYN at the inside's hook.
+fn seen_inside(datapath: &Datapath, client: SocketAddr, server: SocketAddr) {
+    let syn = Packet::new(client, server).syn().seq(ISN[0]);
+    Fixture::lan("the client's own SYN", &syn).check(datapath);
+}
+
+/// What a PORT of this address counts, and what the server hears.
+fn announces(talk: &mut Talk<'_>, address: IpAddr, counter: Counter) {
+    let command = format!("PORT {},195,80\r\n", address.to_string().replace('.', ","));
+    if counter == ActiveOpened {
+        let counted = [ActiveOpened, RewrotePort, EditAdjusted];
+        talk.says(Client, &command, PORT_OUT, &counted);
+    } else {
+        let out = format!("XXXX{}", &command[4..]);
+        talk.says(Client, &command, &out, &[counter]);
+    }
+}
+
 #[test]
-fn a_client_that_nobody_saw_may_announce_any_inside_address() {
+fn a_client_that_nobody_saw_announces_nothing() {
     on_router(|datapath| {
-        for (address, is_inside) in [("10.7.7.7", true), ("192.0.2.1", false)] {
-            let ends = masqueraded_v4();
-            datapath.forget_connections();
-            datapath.masquerade(ends.outside.port());
-            // The gateway was attached after the client's SYN had passed the inside's hook.
-            let client = Packet::new(ends.public, ends.outside);
-            datapath.run(Hook::WanEgress, &client.clone().syn().seq(77).bytes());
-            let answer = ends.inbound().flags(SYN | ACK).seq(5).ack(78);
-            datapath.run(Hook::WanIngress, &answer.bytes());
-            let ack = client.flags(ACK).seq(78).ack(6);
-            datapath.run(Hook::WanEgress, &ack.bytes());
-            let [(_, session)] = datapath.sessions.all()[..] else {
+        let ends = masqueraded_v4();
+        for address in [ends.inside.ip(), ends.public.ip()] {
+            let mut talk = Talk::begin_translated(datapath, ends, ISN);
+            assert_eq!(talk.session().inside.addr, Addr::default());
+            announces(&mut talk, address, DeniedUnknownClient);
+            assert_eq!(talk.mappings(), []);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_the_daemon_has_found_announces_itself_if_it_is_one_of_the_networks() {
+    on_router(|datapath| {
+        let ends = masqueraded_v4();
+        for (found, counter) in [
+            (ends.inside, ActiveOpened),
+            ("10.0.0.106:40000".parse().unwrap(), DeniedBounce),
+            ("192.0.2.1:40000".parse().unwrap(), DeniedUnknownClient),
+        ] {
+            let mut talk = Talk::begin_translated(datapath, ends, ISN);
+            let [(number, _)] = talk.datapath.sessions.all()[..] else {
                 panic!("not one session");
             };
-            assert_eq!(session.inside.addr, Addr::default());
-            let greeting = Packet::new(ends.outside, ends.public)
-                .flags(ACK)
-                .seq(6)
-                .ack(78)
-                .payload("220 Hi\r\n");
-            datapath.run(Hook::WanIngress, &greeting.bytes());
-            let command = format!("PORT {},195,80\r\n", address.replace('.', ","));
-            let packet = Packet::new(ends.public, ends.outside)
-                .flags(ACK)
-                .seq(78)
-                .ack(14)
-                .payload(command);
-            let before = datapath.counts();
-            datapath.run(Hook::WanEgress, &packet.bytes());
-            let counted: Vec<Counter> = datapath
-                .counted_since(&before)
-                .iter()
-                .map(|(counter, _)| *counter)
-                .collect();
-            assert_eq!(counted.contains(&ActiveOpened), is_inside, "{address}");
-            assert_eq!(counted.contains(&DeniedBounce), !is_inside, "{address}");
+            let key = ClientKey {
+                server: endpoint(ends.outside),
+                number,
+                ifindex: 0,
+            };
+            talk.datapath.clients.set(key, endpoint(found));
+            announces(&mut talk, ends.inside.ip(), counter);
         }
+    });
+}
+
+/// Somebody inside who sends a second SYN, in his neighbour's name, gets nothing by it: neither
+/// before nor behind his own one, nor by another interface.
+#[test]
+fn whose_a_session_is_is_not_said_by_a_second_syn_in_another_name() {
+    on_router(|datapath| {
+        let ends = masqueraded_v4();
+        let neighbour: SocketAddr = "10.0.0.106:40000".parse().unwrap();
+        for syns in [[ends.inside, neighbour], [neighbour, ends.inside]] {
+            datapath.forget_connections();
+            datapath.masquerade(ends.outside.port());
+            for source in syns {
+                seen_inside(datapath, source, ends.outside);
+            }
+            let talk = Talk::shake_hands(datapath, ends, false, ISN);
+            assert_eq!(talk.session().inside.addr, Addr::default());
+        }
+        datapath.forget_connections();
+        seen_inside(datapath, neighbour, ends.outside);
+        datapath.sender = datapath.lan + 100;
+        let talk = Talk::shake_hands(datapath, ends, false, ISN);
+        assert_eq!(talk.session().inside.addr, Addr::default());
+    });
+}
+
+#[test]
+fn a_client_that_nobody_translates_or_that_is_this_machine_is_known_by_its_packets() {
+    on_router(|datapath| {
+        let mut ends = masqueraded_v4();
+        let mut talk = {
+            datapath.sender = 0;
+            Talk::begin_translated(datapath, ends, ISN)
+        };
+        let command = "PORT 198,51,100,1,195,80\r\n";
+        talk.says(Client, command, command, &[ActiveOpened, Unchanged]);
+
+        ends.public = ends.inside;
+        datapath.sender = datapath.lan;
+        let mut talk = Talk::begin_translated(datapath, ends, ISN);
+        let command = "PORT 10,0,0,105,195,80\r\n";
+        talk.says(Client, command, command, &[ActiveOpened, Unchanged]);
     });
 }
 

@@ -253,11 +253,3 @@ pub(crate) fn endpoint(of: SocketAddr) -> Endpoint {
 
 /// The networks of masqueraded clients.
 pub(crate) const INSIDE: [(&str, u32); 2] = [("10.0.0.0", 8), ("fd00:10::", 32)];
-
-/// Whether an address is in one of them.
-pub(crate) fn is_inside(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.octets()[0] == 10,
-        IpAddr::V6(ip) => ip.segments()[..2] == [0xfd00, 0x10],
-    }
-}

@@ -9,11 +9,15 @@ use std::{
 const SIZE: usize = 192;
 /// Offsets in it.
 const MARK: usize = 8;
+const INGRESS_IFINDEX: usize = 36;
 const IFINDEX: usize = 40;
 const GSO_SIZE: usize = 176;
 
 /// What the test says about a packet; the kernel finds the rest out by itself.
 pub(crate) struct Context {
+    /// The interface that it came in by; 0: this machine sends it.
+    pub(crate) ingress_ifindex: u32,
+    /// The interface whose hook runs.
     pub(crate) ifindex: u32,
     pub(crate) gso_size: u32,
 }
@@ -21,7 +25,11 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn bytes(&self) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
-        for (at, value) in [(IFINDEX, self.ifindex), (GSO_SIZE, self.gso_size)] {
+        for (at, value) in [
+            (INGRESS_IFINDEX, self.ingress_ifindex),
+            (IFINDEX, self.ifindex),
+            (GSO_SIZE, self.gso_size),
+        ] {
             bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         }
         bytes

@@ -118,6 +118,7 @@ fn run_tagged(datapath: &Datapath, vlan: u16, packet: &Packet) -> Outcome {
     let ingress = datapath.ebpf.program(name).unwrap().try_into().unwrap();
     let [program, _array] = pushing(vlan, ingress);
     let context = skb::Context {
+        ingress_ifindex: datapath.wan,
         ifindex: datapath.wan,
         gso_size: 0,
     };

@@ -58,7 +58,15 @@ impl<'d> Talk<'d> {
         Self::shake_hands(datapath, ends, false, isn).greeted()
     }
 
-    fn shake_hands(
+    /// The same of a client whose SYN no interface of the inside has seen.
+    pub(crate) fn begin_translated(datapath: &'d mut Datapath, ends: Ends, isn: [u32; 2]) -> Self {
+        datapath.forget_connections();
+        datapath.masquerade(ends.outside.port());
+        Self::shake_hands(datapath, ends, false, isn).greeted()
+    }
+
+    /// A handshake, behind which nothing was said.
+    pub(crate) fn shake_hands(
         datapath: &'d mut Datapath,
         ends: Ends,
         is_published: bool,
