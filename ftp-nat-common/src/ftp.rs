@@ -8,6 +8,7 @@ pub mod doubt;
 pub mod extended;
 mod fit;
 pub mod host_port;
+pub mod identity;
 pub mod line;
 pub mod parser;
 mod refusal;

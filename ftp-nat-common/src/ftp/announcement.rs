@@ -1,7 +1,7 @@
 //! Acting on an announcement: may it be opened, and what does the other side hear instead?
 
 use super::parser::{
-    Inspection, NOTHING, SIX, due, form_of, form_of_command, is_ftp, is_waiting, todo,
+    Inspection, NOTHING, SIX, due, form_of, form_of_command, is_ftp, is_waiting, todo, withheld,
 };
 use crate::abi::{Session, asked_flag, cause, direction_mut, event, kind, role};
 use crate::counter::Counter;
@@ -40,6 +40,10 @@ impl Inspection {
         let opening = self.opening();
         if opening.port.number() == 0 {
             // No port is no announcement: the line's end counts it.
+            return;
+        }
+        if self.is_replies == 0 && self.waits_for_client(session, gate, &opening.addr) {
+            self.withheld = withheld::WHOLE;
             return;
         }
         // Acted on: neither must the rest be held, nor does the line's end miss an address.
@@ -94,7 +98,7 @@ impl Inspection {
         } else if self.is_replies != 0 {
             judge_reply(session, gate, opening)
         } else {
-            judge_command(session, gate, opening)
+            judge_command(session, opening)
         };
         if refused.is_some() {
             return refused;
@@ -321,17 +325,10 @@ fn judge_reply(session: &mut Session, gate: &mut impl Gate, opening: &Opening) -
 /// Why a client may not have this let through, if it may not: somebody else's address, or a port
 /// of the system (RFC 2577).
 #[inline(never)]
-fn judge_command(
-    session: &mut Session,
-    gate: &mut impl Gate,
-    opening: &Opening,
-) -> Option<Counter> {
+fn judge_command(session: &Session, opening: &Opening) -> Option<Counter> {
     let own = if session.role == role::PUBLISH {
         opening.addr == session.outside.addr
     } else {
-        if session.inside.addr.is_none() {
-            gate.identify(session, &opening.addr);
-        }
         if session.inside.addr.is_none() {
             return Some(Counter::DeniedUnknownClient);
         }

@@ -57,6 +57,16 @@ pub(super) mod todo {
     pub(in crate::ftp) const REFUSE: u16 = 512;
 }
 
+/// Values of [`Inspection::withheld`].
+pub(super) mod withheld {
+    /// The line goes on as far as it is there.
+    pub(in crate::ftp) const NOTHING: u8 = 0;
+    /// Its end is cut off, and its sender repeats that.
+    pub(in crate::ftp) const END: u8 = 1;
+    /// The same, and the rest is held as an unfinished line is: it may have to be changed.
+    pub(in crate::ftp) const WHOLE: u8 = 2;
+}
+
 /// How many edits one segment may get: they must all be remembered until it is rewritten.
 pub(super) const EDITS_A_SEGMENT: u16 = 3;
 
@@ -98,7 +108,7 @@ pub struct Inspection {
     pub(super) instead: u8,
     /// 1: the PASV that ends here gets no licence, or those that wait lose theirs.
     pub(super) unlicensed: u8,
-    /// 1: the line's end is cut off.
+    /// What of the line is kept back: [`mod@withheld`].
     pub(super) withheld: u8,
     /// 1: these are an outside client's lines.
     pub(super) is_guarded: u8,
@@ -126,7 +136,7 @@ impl Inspection {
         self.edits = 0;
         self.instead = 0;
         self.unlicensed = 0;
-        self.withheld = 0;
+        self.withheld = withheld::NOTHING;
         self.is_guarded = u8::from(!is_replies && session.role == role::PUBLISH);
         self.first_seq = seq;
         let direction = if is_replies {
@@ -340,8 +350,10 @@ impl Inspection {
         }
         if todo & todo::LINE_END != 0 {
             if self.is_replies == 0 && self.must_withhold(session, gate) {
+                self.withheld = withheld::END;
+            }
+            if self.withheld != withheld::NOTHING {
                 self.seq = self.seq.wrapping_sub(1);
-                self.withheld = 1;
                 self.stop = 1;
                 return;
             }
@@ -385,7 +397,11 @@ impl Inspection {
     #[inline(always)]
     pub fn must_hold(&self, session: &Session) -> bool {
         let len = self.line_len;
-        if len == 0 || len as usize >= LINE_MAX || self.let_go != 0 || self.withheld != 0 {
+        if len == 0
+            || len as usize >= LINE_MAX
+            || self.let_go != 0
+            || self.withheld == withheld::END
+        {
             return false;
         }
         if self.candidate != NOTHING {

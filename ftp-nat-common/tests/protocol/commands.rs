@@ -2,6 +2,7 @@
 
 use crate::conversation::{Conversation, addr, escaped, publish, silent};
 use ftp_nat_common::counter::Counter;
+use ftp_nat_common::ftp::identity::PATIENCE;
 use ftp_nat_common::host::Happening;
 use ftp_nat_common::wire::addr::{Addr, Port};
 
@@ -343,22 +344,54 @@ fn an_unknown_client_announces_itself_once_it_is_identified() {
     assert_eq!(openings(&it).len(), 1);
 }
 
+/// No address: the client stays unknown.
+const NOBODY: Addr = Addr([0; 4]);
+
+#[test]
+fn an_announcement_waits_for_a_client_that_is_being_looked_up() {
+    for (command, heard) in [
+        (
+            "PORT 192,168,1,7,195,80\r\n",
+            "PORT 203,0,113,10,195,80\r\n",
+        ),
+        (
+            "EPRT |1|192.168.1.7|50000|\n",
+            "EPRT |1|203.0.113.10|50000|\n",
+        ),
+    ] {
+        let mut it = of_an_unknown_client();
+        it.gate.inside = Some(NOBODY);
+        assert_eq!(it.client(command), "");
+        assert_eq!(openings(&it), [""; 0]);
+        it.gate.inside = Some(addr("192.168.1.7"));
+        it.now += 200;
+        assert_eq!(it.client(""), heard);
+        assert_eq!(openings(&it).len(), 1);
+    }
+}
+
 #[test]
 fn a_client_that_stays_unknown_opens_nothing_not_even_at_the_gateways_own_address() {
     for command in [
         "PORT 192,168,1,7,195,80\r\n",
         "PORT 203,0,113,10,195,80\r\n",
         "EPRT |1|192.168.1.7|50000|\r\n",
-        "LIST\r\n",
     ] {
         let mut it = of_an_unknown_client();
-        it.gate.inside = Some(Addr::default());
-        it.client(command);
+        it.gate.inside = Some(NOBODY);
+        let spoilt = format!("XXXX{}", &command[4..]);
+        assert_eq!(it.client(command), "", "{command}");
+        it.now += PATIENCE;
+        assert_eq!(it.client(""), spoilt);
+        // It was waited for once.
+        assert_eq!(it.client(command), spoilt);
         assert_eq!(openings(&it), [""; 0], "{command}");
-        let announces = usize::from(!command.starts_with("LIST"));
-        let denied = it.gate.count_of(Counter::DeniedUnknownClient);
-        assert_eq!(denied, announces, "{command}");
+        assert_eq!(it.gate.count_of(Counter::DeniedUnknownClient), 2);
     }
+    let mut it = of_an_unknown_client();
+    it.gate.inside = Some(NOBODY);
+    assert_eq!(it.client("LIST\r\n"), "LIST\r\n");
+    assert_eq!(openings(&it), [""; 0]);
 }
 
 #[test]

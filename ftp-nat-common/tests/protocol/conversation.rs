@@ -221,7 +221,9 @@ impl Conversation {
                 ..Segment::default()
             };
             let Some(sent) = self.pass(is_replies, &segment) else {
-                assert!(rest[0] == b'\n' && !is_replies, "held: {heard:?}");
+                let is_unknown = self.session.inside.addr.is_none();
+                let may_be_held = rest[0] == b'\n' || is_unknown;
+                assert!(may_be_held && !is_replies, "held: {heard:?}");
                 self.withheld = rest.to_vec();
                 return heard;
             };

@@ -72,11 +72,7 @@ impl Conntrack {
         public: SocketAddr,
     ) -> io::Result<Option<SocketAddr>> {
         let mut request = vec![family(server.ip()), 0, 0, 0];
-        push_attribute(
-            &mut request,
-            tuple::REPLY | NESTED,
-            &encode(server, public),
-        );
+        push_attribute(&mut request, tuple::REPLY | NESTED, &encode(server, public));
         let mut client = None;
         let asked = self.0.ask(GET, &request, |kind, payload| {
             if kind == ENTRY {

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use ftp_nat_common::{
     abi::{ClientKey, role, side},
     counter::Counter::{
-        self, ActiveOpened, DeniedBounce, DeniedPort, DeniedUnknownClient, EditAdjusted,
-        MappingUsed, PassedNoAddress, Remapped, RewroteEprt, RewrotePort, Unchanged,
+        self, ActiveOpened, DeniedBounce, DeniedPort, DeniedUnknownClient, EditAdjusted, LineHeld,
+        LineMerged, MappingUsed, PassedNoAddress, Remapped, RewroteEprt, RewrotePort, Unchanged,
     },
     wire::addr::Addr,
 };
@@ -148,16 +148,45 @@ fn seen_inside(datapath: &Datapath, client: SocketAddr, server: SocketAddr) {
     Fixture::lan("the client's own SYN", &syn).check(datapath);
 }
 
-/// What a PORT of this address counts, and what the server hears.
+/// What a PORT of this address counts, and what the server hears: the client was waited for already.
 fn announces(talk: &mut Talk<'_>, address: IpAddr, counter: Counter) {
     let command = format!("PORT {},195,80\r\n", address.to_string().replace('.', ","));
     if counter == ActiveOpened {
         let counted = [ActiveOpened, RewrotePort, EditAdjusted];
         talk.says(Client, &command, PORT_OUT, &counted);
     } else {
+        let [(number, mut session)] = talk.datapath.sessions.all()[..] else {
+            panic!("not one session");
+        };
+        session.asked.withheld_since = 1;
+        talk.datapath.sessions.set(number, session);
         let out = format!("XXXX{}", &command[4..]);
         talk.says(Client, &command, &out, &[counter]);
     }
+}
+
+#[test]
+fn an_announcement_is_held_until_its_client_is_known() {
+    on_router(|datapath| {
+        let ends = masqueraded_v4();
+        let mut talk = Talk::begin_translated(datapath, ends, ISN);
+        let port = talk.segment(Client, PORT);
+        talk.fixture(Client, "held", &port)
+            .dropped()
+            .counting(&[LineHeld])
+            .check(talk.datapath);
+        let [(number, _)] = talk.datapath.sessions.all()[..] else {
+            panic!("not one session");
+        };
+        let key = ClientKey {
+            server: endpoint(ends.outside),
+            number,
+            ifindex: 0,
+        };
+        talk.datapath.clients.set(key, endpoint(ends.inside));
+        let counted = [ActiveOpened, RewrotePort, EditAdjusted];
+        talk.says(Client, PORT, PORT_OUT, &counted);
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Who talks to whom: the lab's client and server, and the router's public address between them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ftp_nat_common::{
     abi::{Flow, FlowKey4, FlowKey6, Mapping, MappingKey, Publish, PublishKey, kind, side},
