@@ -7,7 +7,7 @@ use ftp_nat_common::{
     abi::{ClientKey, role, side},
     counter::Counter::{
         self, ActiveOpened, DeniedBounce, DeniedPort, DeniedUnknownClient, EditAdjusted, LineHeld,
-        LineMerged, MappingUsed, PassedNoAddress, Remapped, RewroteEprt, RewrotePort, Unchanged,
+        MappingUsed, PassedNoAddress, Remapped, RewroteEprt, RewrotePort, Unchanged,
     },
     wire::addr::Addr,
 };
