@@ -67,6 +67,8 @@ counters! {
         "SYNs to control ports: handshakes that wait for their end in the half-open table";
     SessionOpened = "sessions_opened" "" "" false,
         "Control connections taken on";
+    Replaced = "connections_replaced" "" "" false,
+        "Connections that ended because their ends began a new one in their place";
     SessionEncrypted = "sessions_encrypted" "" "" false,
         "Control connections that went over to TLS";
     SessionCleared = "sessions_cleared" "" "" false,
@@ -149,6 +151,8 @@ counters! {
     PassedNoRoute = "passed" "reason" "no_route" false,
         "Flows left to the stack: no route or interface to redirect to";
 
+    DroppedCut = "dropped" "reason" "ended" true,
+        "Dropped: packets of connections that an operator has ended";
     DroppedUnwritable = "dropped" "reason" "unwritable" true,
         "Dropped: packets that could not be changed";
 

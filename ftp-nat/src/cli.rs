@@ -62,6 +62,11 @@ pub enum Command {
     ///
     /// The daemon keeps the last thousands of events; its audit log (`--audit-log`) keeps all.
     Events(EventsArgs),
+    /// End a session with all that belongs to it, or one connection
+    ///
+    /// Both ends get a TCP reset, so that their programs hear of it at once; what else they send is
+    /// dropped. Works without a daemon too.
+    End(EndArgs),
     /// Have a running daemon read its configuration file anew
     ///
     /// Connections that are there go on, whatever changes. A file with mistakes changes nothing:
@@ -287,6 +292,64 @@ pub struct EventsArgs {
     /// Which gateway.
     #[command(flatten)]
     pub selection: Selection,
+}
+
+/// Arguments of `ftp-nat end`.
+#[derive(Debug, Args)]
+pub struct EndArgs {
+    /// A session's number, or a connection by its end outside, as `ftp-nat flows` shows it: ADDR:PORT;
+    /// where that end has several, with the public end behind a comma: ADDR:PORT,ADDR:PORT
+    #[arg(value_name = "SESSION|FLOW", value_parser = Ending::parse)]
+    pub what: Ending,
+    /// Tell neither end: their packets are dropped until they give up
+    #[arg(long)]
+    pub silently: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Which gateway.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// What is to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// A session and all its connections and mappings.
+    Session(u32),
+    /// A connection.
+    Flow {
+        /// Its end outside.
+        outside: std::net::SocketAddr,
+        /// Its public end, where that is needed to tell it from others.
+        public: Option<std::net::SocketAddr>,
+    },
+}
+
+impl Ending {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.len() == 8
+            && let Ok(number) = u32::from_str_radix(text, 16)
+        {
+            return Ok(Self::Session(number));
+        }
+        let (outside, public) = match text.split_once(',') {
+            Some((outside, public)) => (outside, Some(public)),
+            None => (text, None),
+        };
+        let end = |text: &str| {
+            text.parse().map_err(|_| {
+                format!(
+                    "{text:?} is neither a session (eight hexadecimal digits, as `ftp-nat sessions` \
+                     shows them) nor an end (ADDR:PORT, [V6]:PORT)"
+                )
+            })
+        };
+        Ok(Self::Flow {
+            outside: end(outside)?,
+            public: public.map(end).transpose()?,
+        })
+    }
 }
 
 /// Arguments of `ftp-nat inspect`.

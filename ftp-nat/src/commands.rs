@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod completions;
+pub mod end;
 pub mod events;
 pub mod flows;
 pub mod list;

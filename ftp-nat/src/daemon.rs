@@ -32,8 +32,8 @@ use tokio::{
 };
 
 use self::{
-    occurrence::Detail, reconciler::Reconciler, reconciler_thread::ReconcilerThread,
-    repair::Repairer, ring::Ring, startup::Attached, sweep::lifetime::Lifetimes, systemd::notify,
+    reconciler::Reconciler, reconciler_thread::ReconcilerThread, repair::Repairer, ring::Ring,
+    startup::Attached, sweep::lifetime::Lifetimes, systemd::notify,
 };
 use crate::{
     config::{self, Config, RunArgs},
@@ -220,7 +220,7 @@ async fn publish_events(
 ) {
     let publish = |event: &Event| {
         clients.see(event);
-        bus.publish(event, Detail::None);
+        bus.publish_of_datapath(event);
     };
     loop {
         tokio::select! {

@@ -12,4 +12,5 @@ pub mod network;
 pub mod privileges;
 pub mod realtime;
 pub mod requirements;
+pub mod reset;
 pub mod table;

@@ -9,8 +9,8 @@ use clap::Parser as _;
 use ftp_nat::{
     cli::{Cli, Command},
     commands::{
-        check, completions, events, flows, list, man_pages, mappings, metrics, reload, sessions,
-        status, top, unload,
+        check, completions, end, events, flows, list, man_pages, mappings, metrics, reload,
+        sessions, status, top, unload,
     },
     daemon, doctor, inspect,
     output::{
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Command::Top(args) => top::run(args),
         Command::Metrics(args) => metrics::run(args),
         Command::Events(args) => events::run(args),
+        Command::End(args) => end::run(args),
         Command::Reload(args) => reload::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Probe(args) => probe::run(args, cli.verbose > 0),

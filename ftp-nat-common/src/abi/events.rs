@@ -25,7 +25,8 @@ pub mod event {
     pub const CLEARED: u8 = 9;
     /// A mapping ended that nobody had used; the daemon's own word.
     pub const EXPIRED: u8 = 10;
-    /// A connection ended; the daemon's own word.
+    /// A connection ended: told by the daemon's sweep, and by the datapath of a connection whose ends
+    /// have begun a new one in its place.
     pub const ENDED: u8 = 11;
 }
 
@@ -56,6 +57,12 @@ pub struct Event {
     pub cause: u8,
     /// Zero.
     pub pad: [u8; 3],
+    /// Of a connection that was replaced: when it began, in jiffies; else 0.
+    pub born: u64,
+    /// Bytes that came in by it, from the IP header on.
+    pub inbound: u64,
+    /// Bytes that went out by it.
+    pub outbound: u64,
 }
 
-const _: () = assert!(size_of::<Event>() == 96);
+const _: () = assert!(size_of::<Event>() == 120);

@@ -60,6 +60,9 @@ pub mod flow_flag {
     pub const XDP: u8 = 4;
     /// The direction that leaves for the outside: see [`super::Flow::side`].
     pub const OUTBOUND: u8 = 8;
+    /// An operator has ended the connection: its packets are noted and dropped. Set by commands, never
+    /// together with [`XDP`].
+    pub const CUT: u8 = 0x80;
 }
 
 /// One direction of one connection, with all that its packets need.

@@ -7,7 +7,7 @@ use crate::kernel::route::route;
 use crate::kernel::skb::{Context, Skb};
 use crate::state::scratch::{self, Opening, Path};
 use crate::state::{counters, flows, maps};
-use ftp_nat_common::abi::{Flow, flow_flag, interface_flag, kind, side};
+use ftp_nat_common::abi::{Flow, event, flow_flag, interface_flag, kind, side};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::Endpoint;
 
@@ -279,7 +279,35 @@ fn replace_old(outside: &Endpoint, public: &Endpoint, flow: &Flow) -> bool {
         return false;
     };
     // SAFETY: the entry stays in its place while the program runs.
-    let old_end = unsafe { (*old).destination() };
+    let old = unsafe { &*old };
+    let old_end = old.destination();
+    tell_replaced(outside, public, &old_end, old);
     flows::remove(&old_end, outside);
     flows::replace(outside, public, flow)
+}
+
+/// Tells the end of a connection in whose place another one begins, by its ends and inbound flow.
+#[inline(never)]
+fn tell_replaced(outside: &Endpoint, public: &Endpoint, inside: &Endpoint, inbound: &Flow) {
+    counters::add(Counter::Replaced, 0);
+    let seen_inside = if inbound.flags & flow_flag::NO_NAT != 0 {
+        public
+    } else {
+        inside
+    };
+    let outbound = flows::find(seen_inside, outside, side::OUTBOUND);
+    // SAFETY: the entry stays in its place while the program runs.
+    let outbound = outbound.map_or(0, |outbound| unsafe { (*outbound).bytes });
+    counters::tell(|told| {
+        told.what = event::ENDED;
+        told.kind = inbound.kind;
+        told.reason = Counter::Replaced as u16;
+        told.session = inbound.session;
+        told.peer = *outside;
+        told.inside = *inside;
+        told.public = *public;
+        told.born = inbound.born;
+        told.inbound = inbound.bytes;
+        told.outbound = outbound;
+    });
 }

@@ -237,8 +237,8 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         }
         flows::note(entry, flags, packet.ack, packet.total);
     }
-    if flow.flags & flow_flag::NO_NAT != 0 {
-        return NEXT;
+    if flow.flags & (flow_flag::NO_NAT | flow_flag::CUT) != 0 {
+        return unchanged(flow, &packet);
     }
     // What cannot be translated whole goes nowhere: half of it is translated already, perhaps.
     if !translate::translate(skb, &packet, flow, way.is_redirect()) {
@@ -250,6 +250,18 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         return DROP;
     }
     send::forward(skb, hook, &packet, entry, way)
+}
+
+/// The verdict on a packet that is not translated.
+#[inline(always)]
+fn unchanged<N: Headers>(flow: &Flow, packet: &Packet<N>) -> i32 {
+    // The resets with which a command ends a connection that the kernel's own NAT translates pass here.
+    let is_reset = flow.flags & flow_flag::NO_NAT != 0 && packet.flags & flag::RST != 0;
+    if flow.flags & flow_flag::CUT == 0 || is_reset {
+        return NEXT;
+    }
+    counters::add(Counter::DroppedCut, packet.total);
+    DROP
 }
 
 /// Leaves the packet's headers in the scratch memory for [`crate::open`]; gives the answer, or that

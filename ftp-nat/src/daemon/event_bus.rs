@@ -74,6 +74,11 @@ impl EventBus {
         }
     }
 
+    /// The same of an event that the datapath tells.
+    pub(super) fn publish_of_datapath(&self, event: &Event) {
+        self.publish(event, Detail::of(event, &self.clock));
+    }
+
     fn publish_sums(&self, inner: &mut Inner, now: Instant) {
         for sum in inner.floods.take_sums(now) {
             self.pass_on(inner, sum.event, Detail::Repeated(sum.count));

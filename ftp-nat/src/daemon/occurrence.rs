@@ -24,11 +24,31 @@ use crate::{
     },
 };
 
-/// How a connection ended, as the sweep found it.
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The sweep found it in this state, and took it out.
+    Swept(State),
+    /// Its ends began a new one, which has taken its place.
+    Replaced,
+}
+
+impl End {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Swept(state) => state.name(),
+            Self::Replaced => "replaced",
+        }
+    }
+}
+
+/// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ended {
-    /// In which state.
-    pub state: State,
+    /// How it ended.
+    pub end: End,
+    /// Whether an operator has ended it.
+    pub by_operator: bool,
     /// Bytes that came in, from the IP header on.
     pub inbound: u64,
     /// Bytes that went out.
@@ -62,6 +82,22 @@ pub enum Detail {
     Repeated(u64),
 }
 
+impl Detail {
+    /// What the datapath says of a connection whose end it tells.
+    pub fn of(event: &Event, clock: &Clock) -> Self {
+        if event.what != event::ENDED {
+            return Self::None;
+        }
+        Self::Ended(Ended {
+            end: End::Replaced,
+            by_operator: false,
+            inbound: event.inbound,
+            outbound: event.outbound,
+            seconds: clock.between(event.born, event.time).as_secs_f64(),
+        })
+    }
+}
+
 impl Occurrence {
     /// Gives an event a number and the time of day, from its time in ticks.
     pub fn new(number: u64, event: Event, detail: Detail, clock: &Clock) -> Self {
@@ -85,10 +121,13 @@ impl Occurrence {
         !matches!(self.event.what, event::PASSED | event::REWRITTEN)
     }
 
-    /// The level at which it is logged.
+    /// The level at which it is logged. Of a data connection that was let in, one line is logged at
+    /// the usual level, and that is the one of its end.
     pub const fn level(&self) -> Level {
         match self.event.what {
-            event::PASSED | event::REWRITTEN | event::ENDED => Level::Debug,
+            event::PASSED | event::REWRITTEN | event::OPENED | event::USED | event::REMAPPED => {
+                Level::Debug
+            }
             _ => Level::Info,
         }
     }
@@ -135,8 +174,11 @@ impl From<&Occurrence> for Record {
             inside: address(of.inside.addr),
             inside_port: port(&of.inside),
             announced: address(of.announced),
-            reason: reason.map(str::to_owned),
-            state: ended.map(|it| it.state.name().to_owned()),
+            reason: match ended {
+                Some(ended) if ended.by_operator => Some("operator".to_owned()),
+                _ => reason.map(str::to_owned),
+            },
+            state: ended.map(|it| it.end.name().to_owned()),
             inbound_bytes: ended.map(|it| it.inbound),
             outbound_bytes: ended.map(|it| it.outbound),
             seconds: ended.map(|it| (it.seconds * 1000.0).round() / 1000.0),

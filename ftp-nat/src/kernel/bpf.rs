@@ -14,6 +14,9 @@ use bytemuck::Pod;
 /// `BPF_NOEXIST` of linux/bpf.h.
 pub const NO_EXIST: u64 = 1;
 
+/// `BPF_EXIST` of linux/bpf.h.
+pub const EXIST: u64 = 2;
+
 fn call(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<()> {
     call_for_number(command, attr).map(drop)
 }
@@ -111,7 +114,8 @@ pub fn take<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &mut V) -> io::Resul
 ///
 /// # Errors
 ///
-/// `E2BIG`: the map is full. `EEXIST`: `flags` is [`NO_EXIST`] and the key is there. `ENOMEM`: no
+/// `E2BIG`: the map is full. `EEXIST`: `flags` is [`NO_EXIST`] and the key is there. `ENOENT`:
+/// `flags` is [`EXIST`] and it is not. `ENOMEM`: no
 /// memory for an entry (maps without preallocation). `EPERM`: no CAP_BPF.
 pub fn update<K: Pod, V: Pod>(map: impl AsFd, key: &K, value: &V, flags: u64) -> io::Result<()> {
     let mut attr = element(map.as_fd(), key);

@@ -60,6 +60,19 @@ impl<K: Pod, V: Pod> Table<K, V> {
         }
     }
 
+    /// Sets a key's value if it has one; whether it had.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::set`]; a missing key is no error.
+    pub fn replace(&self, key: &K, value: &V) -> io::Result<bool> {
+        match bpf::update(self.map.fd().as_fd(), key, value, bpf::EXIST) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Deletes a key; whether it was there.
     ///
     /// # Errors

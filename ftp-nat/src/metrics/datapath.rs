@@ -10,12 +10,12 @@ use super::family::{Family, Kind};
 use crate::{
     datapath::maps::Maps,
     kernel::table::Table,
-    model::flow::{Key, State, kind_name},
+    model::flow::{Key, State, kind_name, signs},
 };
 
 /// What those families of [`Counter`] mean as a whole that have several members; the others mean
 /// what their one member does.
-const FAMILIES: [(&str, &str); 9] = [
+const FAMILIES: [(&str, &str); 10] = [
     ("inbound", "Translated on the way in, by how they went on"),
     ("outbound", "Translated on the way out, by how they went on"),
     (
@@ -39,6 +39,7 @@ const FAMILIES: [(&str, &str); 9] = [
         "ICMP errors about connections translated, by which way they went",
     ),
     ("passed", "Passed as they were, by why"),
+    ("dropped", "Dropped, by why"),
     ("denied", "Not let through or not translated, by why"),
 ];
 
@@ -141,7 +142,7 @@ fn connections<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<Living> {
             if flow.side() == side::INBOUND {
                 living[usize::from(flow.kind) % 4][State::Established as usize] += 1;
             }
-            if !State::looks_established(flow.tcp_flags) {
+            if !State::looks_established(signs(flow)) {
                 peculiar.push((*key, *flow));
             }
         })
@@ -151,11 +152,11 @@ fn connections<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<Living> {
             .get(&key.other_way(&flow))
             .context("cannot count the connections")?;
         // Where both are peculiar, the one that comes in counts.
-        let is_counted = other.is_some_and(|other| !State::looks_established(other.tcp_flags));
+        let is_counted = other.is_some_and(|other| !State::looks_established(signs(&other)));
         if flow.side() == side::OUTBOUND && is_counted {
             continue;
         }
-        let state = State::of(flow.tcp_flags, other.map_or(0, |other| other.tcp_flags));
+        let state = State::of(signs(&flow), other.map_or(0, |other| signs(&other)));
         let of_kind = &mut living[usize::from(flow.kind) % 4];
         let established = &mut of_kind[State::Established as usize];
         if *established > 0 {

@@ -2,7 +2,7 @@
 
 use ftp_nat_common::{abi::Flow, wire::addr::Endpoint};
 
-use super::flow::State;
+use super::flow::{State, signs};
 
 /// A connection.
 #[derive(Clone, Copy, Debug)]
@@ -20,9 +20,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// How far it is, by the TCP flags of both directions.
+    /// How far it is, by the signs of both directions.
     pub fn state(&self) -> State {
-        State::of(self.inbound.tcp_flags, self.outbound.tcp_flags)
+        State::of(signs(&self.inbound), signs(&self.outbound))
     }
 
     /// When the last packet of either direction was seen, in ticks.

@@ -49,10 +49,10 @@ pub struct Record {
     /// The address that was announced, before it was rewritten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<String>,
-    /// Why: the metrics' own word.
+    /// Why: the metrics' own word; of a connection that an operator has ended: `operator`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The state in which a connection ended.
+    /// The state in which a connection ended, or `replaced` if its ends began a new one instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// Bytes that came in, from the IP header on.

@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 use ftp_nat_common::{
-    abi::{Flow, FlowKey, kind, side},
+    abi::{Flow, FlowKey, flow_flag, kind, side},
     wire::addr::Endpoint,
 };
 use serde::Serialize;
@@ -12,6 +12,8 @@ mod tcp {
     pub(super) const FIN: u8 = 0x01;
     pub(super) const RST: u8 = 0x04;
     pub(super) const ACK: u8 = 0x10;
+    /// The six that RFC 9293 section 3.1 began with.
+    pub(super) const OLD: u8 = 0x3f;
 }
 
 /// A flow's key of either family, as a table of the kernel's has it.
@@ -29,6 +31,12 @@ pub fn ends<K: Key>(key: &K, flow: &Flow) -> (Endpoint, Endpoint) {
     (inbound.source(), inbound.destination())
 }
 
+/// What one direction of a connection says of its state: the TCP flags that it has had, and in the
+/// highest bit whether an operator has ended it.
+pub const fn signs(flow: &Flow) -> u8 {
+    flow.tcp_flags & tcp::OLD | flow.flags & flow_flag::CUT
+}
+
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -43,26 +51,31 @@ pub enum State {
     Closed,
     /// One end has broken it off.
     Reset,
+    /// An operator has ended it: its packets are dropped.
+    Cut,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Opening,
         Self::Established,
         Self::HalfClosed,
         Self::Closed,
         Self::Reset,
+        Self::Cut,
     ];
 
     /// The TCP flags that end a direction.
     pub const ENDED: u8 = tcp::FIN | tcp::RST;
 
-    /// From the flags that each direction has had; a direction without an entry has had none.
+    /// From the [`signs`] of both directions; a direction without an entry has none.
     pub const fn of(one: u8, other: u8) -> Self {
         let (both, either) = (one & other, one | other);
         if either & tcp::RST != 0 {
             Self::Reset
+        } else if either & flow_flag::CUT != 0 {
+            Self::Cut
         } else if both & tcp::FIN != 0 {
             Self::Closed
         } else if either & tcp::FIN != 0 {
@@ -74,15 +87,15 @@ impl State {
         }
     }
 
-    /// Whether one direction's flags alone speak for [`Self::Established`]: what it acknowledges, the
-    /// other has sent.
-    pub const fn looks_established(flags: u8) -> bool {
-        flags & tcp::ACK != 0 && flags & Self::ENDED == 0
+    /// Whether one direction's [`signs`] alone speak for [`Self::Established`]: what it acknowledges,
+    /// the other has sent.
+    pub const fn looks_established(signs: u8) -> bool {
+        signs & tcp::ACK != 0 && signs & (Self::ENDED | flow_flag::CUT) == 0
     }
 
     /// Whether its ends still use the connection: it is known for some seconds more when they do not.
     pub const fn is_alive(self) -> bool {
-        !matches!(self, Self::Closed | Self::Reset)
+        !matches!(self, Self::Closed | Self::Reset | Self::Cut)
     }
 
     /// Its name, as people and JSON see it.
@@ -93,6 +106,7 @@ impl State {
             Self::HalfClosed => "half_closed",
             Self::Closed => "closed",
             Self::Reset => "reset",
+            Self::Cut => "cut",
         }
     }
 }
@@ -172,6 +186,9 @@ mod tests {
             (SYN | ACK | tcp::FIN, SYN | ACK, State::HalfClosed),
             (SYN | ACK | tcp::FIN, SYN | ACK | tcp::FIN, State::Closed),
             (SYN, tcp::RST | ACK, State::Reset),
+            (ACK | flow_flag::CUT, ACK | flow_flag::CUT, State::Cut),
+            (ACK | tcp::FIN | flow_flag::CUT, ACK | tcp::FIN, State::Cut),
+            (ACK | tcp::RST | flow_flag::CUT, ACK, State::Reset),
             (0, 0, State::Opening),
         ] {
             assert_eq!(State::of(one, other), state, "{one:#x} {other:#x}");

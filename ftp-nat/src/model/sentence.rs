@@ -64,6 +64,9 @@ impl fmt::Display for Record {
                     self.kind.as_deref().unwrap_or("connection"),
                     self.state.as_deref().unwrap_or("closed")
                 )?;
+                if self.reason.as_deref() == Some("operator") {
+                    f.write_str(", by the operator")?;
+                }
                 if let (Some(inbound), Some(outbound)) = (self.inbound_bytes, self.outbound_bytes) {
                     let time = human::duration(self.seconds.unwrap_or_default());
                     let (inbound, outbound) = (human::bytes(inbound), human::bytes(outbound));

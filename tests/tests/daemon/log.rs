@@ -13,16 +13,14 @@ fn with_json_every_line_is_an_object_and_events_have_their_fields() {
     let server = vsftpd(lab.server(), CONTENT);
     let gateway = ConfigFile::new(ONE_SERVER).run_with(&lab, &["--log-format", "json", "-v"]);
     assert_eq!(fetch(&lab, &server, "PASV").unwrap(), CONTENT);
-    let lines = wait_for("the connection's use", || {
+    let lines = wait_for("the connection's end", || {
         let log = gateway.log();
         let lines: Vec<Value> = log
             .lines()
             .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
             .collect();
-        lines
-            .iter()
-            .any(|line| line["event"] == "used")
-            .then_some(lines)
+        let is_end = |line: &Value| line["event"] == "ended" && line["kind"] == "passive";
+        lines.iter().any(is_end).then_some(lines)
     });
     for line in &lines {
         for key in ["time", "level", "message"] {
@@ -35,15 +33,21 @@ fn with_json_every_line_is_an_object_and_events_have_their_fields() {
         .unwrap();
     assert_eq!(rewritten["level"], "debug");
     let opened = lines.iter().find(|line| line["event"] == "opened").unwrap();
-    assert_eq!(opened["level"], "info");
+    assert_eq!(opened["level"], "debug");
     assert_eq!(opened["cause"], "227");
     assert!(opened["public_port"].is_u64());
-    assert!(
-        opened["message"]
-            .as_str()
-            .unwrap()
-            .contains("opened by 227")
-    );
+    let message = opened["message"].as_str().unwrap();
+    assert!(message.contains("opened by 227"), "{message}");
+    // At the usual level there is one line of a transfer: its end, which has all of it.
+    let of_transfer = lines
+        .iter()
+        .filter(|line| line["level"] == "info" && line["kind"] == "passive");
+    let of_transfer: Vec<_> = of_transfer.collect();
+    let [ended] = of_transfer[..] else {
+        panic!("{of_transfer:#?}");
+    };
+    assert_eq!(ended["event"], "ended");
+    assert!(ended["outbound_bytes"].as_u64() > Some(0));
 }
 
 #[test]

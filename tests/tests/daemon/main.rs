@@ -5,6 +5,7 @@ mod asked;
 mod audit;
 mod busy;
 mod check;
+mod ended;
 mod events;
 mod interfaces;
 mod lifetimes;

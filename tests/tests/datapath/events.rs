@@ -61,6 +61,43 @@ fn a_session_is_told_when_it_begins() {
 }
 
 #[test]
+fn the_end_of_a_connection_is_told_when_its_ends_begin_a_new_one() {
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            datapath.forget_connections();
+            control.publish(datapath, 0);
+            control.connect(datapath, [1, 2]);
+            let (number, _) = datapath.sessions.all()[0];
+            let (inbound, outbound) = control.flows(datapath).unwrap();
+            datapath.events();
+            let before = datapath.counts();
+            control.connect(datapath, [0x7000_0001, 0x7000_0002]);
+            let replaced = datapath.counted_since(&before);
+            assert!(replaced.iter().any(|(it, _)| *it == Counter::Replaced));
+            let [mut ended, began] = datapath.events()[..] else {
+                panic!("not two events");
+            };
+            assert_eq!(began.what, event::SESSION);
+            ended.time = 0;
+            let expected = Event {
+                what: event::ENDED,
+                kind: kind::CONTROL,
+                reason: Counter::Replaced as u16,
+                session: number,
+                peer: endpoint(control.outside),
+                inside: endpoint(control.inside),
+                public: endpoint(control.public),
+                born: inbound.born,
+                inbound: inbound.bytes,
+                outbound: outbound.bytes,
+                ..Event::zeroed()
+            };
+            assert_eq!(ended, expected);
+        }
+    });
+}
+
+#[test]
 fn an_announcement_is_told_from_its_opening_to_its_use() {
     on_router(|datapath| {
         let control = control_v4();

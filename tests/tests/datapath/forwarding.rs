@@ -2,7 +2,7 @@
 //! through the stack.
 
 use ftp_nat_common::{
-    abi::{Flow, Settings},
+    abi::{Flow, Settings, flow_flag},
     counter::Counter,
 };
 
@@ -383,6 +383,35 @@ fn a_tuple_that_comes_by_the_other_side_is_of_no_connection() {
             let client = data.inbound().payload("x");
             Fixture::lan("the client's, from the inside", &client).check(datapath);
             Fixture::egress("the client's, on its way out", &client).check(datapath);
+        }
+    });
+}
+
+#[test]
+fn packets_of_a_connection_that_was_ended_are_noted_and_dropped() {
+    on_router(|datapath| {
+        for data in connections() {
+            connect(datapath, &data);
+            let (mut inbound, mut outbound) = data.flows(datapath).unwrap();
+            for flow in [&mut inbound, &mut outbound] {
+                flow.flags |= flow_flag::CUT;
+            }
+            data.set_inbound(datapath, inbound);
+            data.set_outbound(datapath, outbound);
+            let packets = [
+                Fixture::wan("from outside", &data.inbound().ack(7001).payload("x")),
+                Fixture::lan("from inside", &data.outbound().ack(8001).payload("x")),
+                Fixture::lan("a reset", &data.outbound().flags(RST | ACK).ack(8002)),
+            ];
+            for packet in packets {
+                packet
+                    .dropped()
+                    .counting(&[Counter::DroppedCut])
+                    .check(datapath);
+            }
+            let (inbound, outbound) = data.flows(datapath).unwrap();
+            // What an end acknowledges is the number of a reset that it obeys.
+            assert_eq!((inbound.acked, outbound.acked), (7001, 8002));
         }
     });
 }

@@ -307,7 +307,7 @@ fn a_second_syn_on_a_live_data_connection_is_denied() {
         data.announce_passive(datapath);
         Fixture::wan("the same ports announced again", &syn)
             .redirected(&out)
-            .counting(&[Counter::MappingUsed])
+            .counting(&[Counter::MappingUsed, Counter::Replaced])
             .check(datapath);
         let (inbound, _) = data.flows(datapath).unwrap();
         assert_eq!((inbound.tcp_flags, inbound.packets), (SYN, 1));

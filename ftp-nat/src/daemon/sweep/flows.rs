@@ -2,13 +2,13 @@
 
 use std::io;
 
-use ftp_nat_common::abi::{Event, Flow, event, side};
+use ftp_nat_common::abi::{Event, Flow, event, flow_flag, side};
 
 use super::{lifetime::Lifetimes, pass::Pass};
 use crate::{
-    daemon::occurrence::{Detail, Ended},
+    daemon::occurrence::{Detail, End, Ended},
     kernel::{clock::Clock, table::Table},
-    model::flow::{self, Key, State},
+    model::flow::{self, Key, State, signs},
 };
 
 /// Ends the connections of one address family that are over, and notes what the others need.
@@ -21,7 +21,7 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
     let now = clock.now();
     let mut suspects = Vec::new();
     table.each(|key, flow| {
-        if lifetimes.suspicious(flow.kind, flow.tcp_flags, flow.last_seen, now) {
+        if lifetimes.suspicious(flow.kind, signs(flow), flow.last_seen, now) {
             suspects.push(*key);
         } else {
             pass.alive.keep(key, flow);
@@ -43,7 +43,9 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
         if lifetimes.is_over(flow.kind, state, seen(&flow, other.as_ref()), clock.now())
             && let Some((event, ended)) = end_both(table, lifetimes, clock, inbound, outbound)?
         {
-            pass.report.ended[ended.state as usize] += 1;
+            if let End::Swept(state) = ended.end {
+                pass.report.ended[state as usize] += 1;
+            }
             (pass.publish)(&event, Detail::Ended(ended));
         } else {
             pass.alive.keep(&key, &flow);
@@ -53,7 +55,7 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
 }
 
 fn state(flow: &Flow, other: Option<&Flow>) -> State {
-    State::of(flow.tcp_flags, other.map_or(0, |other| other.tcp_flags))
+    State::of(signs(flow), other.map_or(0, signs))
 }
 
 /// When the last packet of either direction was seen, in ticks.
@@ -85,7 +87,8 @@ pub(super) fn end_both<K: Key>(
         };
         let bytes = |flow: &Option<Flow>| flow.map_or(0, |flow| flow.bytes);
         let ended = Ended {
-            state,
+            end: End::Swept(state),
+            by_operator: flow.flags & flow_flag::CUT != 0,
             inbound: bytes(&in_flow),
             outbound: bytes(&out_flow),
             seconds: clock.between(flow.born, last).as_secs_f64(),

@@ -8,7 +8,8 @@ use crate::{config::Timeouts, kernel::clock::Clock, model::flow::State};
 
 /// A connection that nobody confirmed: longer than TCP's own attempts to open one stay apart.
 const OPENING: Duration = Duration::from_secs(60);
-/// One end has closed and the other is silent: RFC 5382 section 5 gives it four minutes.
+/// One end has closed and the other is silent: RFC 5382 section 5 gives it four minutes. What an
+/// operator has ended is known as long: repetitions come at most two minutes apart (RFC 6298 section 2.5).
 const HALF_CLOSED: Duration = Duration::from_secs(240);
 /// Both ends have closed: time for the last acknowledgement to be repeated.
 const CLOSED: Duration = Duration::from_secs(10);
@@ -51,18 +52,18 @@ impl Lifetimes {
             State::Opening => self.opening,
             State::Established if kind_of == kind::CONTROL => self.control_idle,
             State::Established => self.data_idle,
-            State::HalfClosed => self.half_closed,
+            State::HalfClosed | State::Cut => self.half_closed,
             State::Closed | State::Reset => self.closed,
         }
     }
 
     /// Whether one direction alone gives reason to look at the other: most entries are dismissed
-    /// by this, without a lookup. `flags` are the TCP flags of the direction, `seen` when its last
+    /// by this, without a lookup. `signs` are those of the direction, `seen` when its last
     /// packet came.
-    pub const fn suspicious(&self, kind: u8, flags: u8, seen: u64, now: u64) -> bool {
+    pub const fn suspicious(&self, kind: u8, signs: u8, seen: u64, now: u64) -> bool {
         let silent = now.saturating_sub(seen);
         // The other direction may have answered and ended all that this one has.
-        let least = State::of(flags, ANSWERED | flags & State::ENDED);
+        let least = State::of(signs, ANSWERED | signs & State::ENDED);
         silent > self.of(kind, least)
     }
 
@@ -122,6 +123,7 @@ mod tests {
             (kind::CONTROL, State::HalfClosed, 240),
             (kind::ACTIVE, State::Closed, 10),
             (kind::CONTROL, State::Reset, 10),
+            (kind::CONTROL, State::Cut, 240),
         ] {
             let silent = |seconds| NOW - clock.ticks(Duration::from_secs(seconds));
             assert!(!lifetimes.is_over(kind_of, state, silent(seconds), NOW));

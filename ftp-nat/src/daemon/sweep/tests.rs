@@ -10,7 +10,12 @@ use ftp_nat_common::{
 };
 
 use super::{flows::end_both, sessions::lines_of, *};
-use crate::{config::Timeouts, daemon::occurrence::Detail, datapath::maps, model::flow::State};
+use crate::{
+    config::Timeouts,
+    daemon::occurrence::{Detail, End},
+    datapath::maps,
+    model::flow::State,
+};
 
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
@@ -242,7 +247,37 @@ fn what_has_ended_is_told_with_its_ends_and_its_last_packet() {
         ..Event::default()
     };
     assert_eq!(event, expected);
-    assert_eq!(ended.state, State::Closed);
+    assert_eq!(ended.end, End::Swept(State::Closed));
+}
+
+#[test]
+fn what_an_operator_has_ended_is_known_until_its_ends_give_up() {
+    let scene = Scene::new();
+    for (flags, silent, lives) in [
+        (ANSWERED, 200, true),
+        (ANSWERED, 250, false),
+        // Both ends have obeyed a reset.
+        (ANSWERED | RST, 5, true),
+        (ANSWERED | RST, 15, false),
+    ] {
+        let keys = scene.connect(&Wanted {
+            flags: [flags; 2],
+            silent: [silent; 2],
+            ..DATA
+        });
+        for key in [keys.0, keys.1] {
+            let mut flow = scene.maps.flows4.get(&key).unwrap().unwrap();
+            flow.flags |= flow_flag::CUT;
+            scene.maps.flows4.set(&key, &flow).unwrap();
+        }
+        let (_, published) = scene.sweep_and_collect();
+        assert_eq!(scene.has(keys), lives, "{flags:x} {silent}");
+        if let [(_, Detail::Ended(ended))] = published[..] {
+            assert!(ended.by_operator);
+        } else {
+            assert!(lives && published.is_empty(), "{published:?}");
+        }
+    }
 }
 
 #[test]
