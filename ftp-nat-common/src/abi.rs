@@ -64,6 +64,7 @@ mod user {
         Mapping,
         PublishKey,
         Publish,
+        RoutedKey,
         Interface,
         Ports,
         Settings,

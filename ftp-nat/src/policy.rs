@@ -10,7 +10,7 @@ mod obstacle;
 mod settings;
 
 pub use self::{
-    desired::Policy,
+    desired::{Policy, is_routed},
     destinations::{destinations, networks},
     obstacle::Obstacle,
     settings::settings,

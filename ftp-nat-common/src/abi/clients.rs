@@ -1,7 +1,17 @@
-//! CLIENTS: whose connection the WAN hook sees behind the kernel's own NAT.
+//! INSIDE and CLIENTS: the clients behind this gateway, and whose connection the WAN hook sees behind
+//! the kernel's own NAT.
 
 use crate::wire::addr::Endpoint;
 use bytemuck::{Pod, Zeroable};
+
+/// Values of the INSIDE map: who translates the clients of a network. The datapath goes by what it
+/// sees; `doctor` looks for the rule.
+pub mod inside {
+    /// The kernel's own NAT.
+    pub const TRANSLATED: u32 = 1;
+    /// Nobody: the outside knows their addresses (`translate = false`).
+    pub const ROUTED: u32 = 2;
+}
 
 /// What tells whose a control connection is. There are two kinds of entries.
 ///

@@ -18,7 +18,11 @@ pub mod map {
     pub const LINES: &str = "LINES";
     /// [`crate::abi::PublishKey`] to [`crate::abi::Publish`].
     pub const PUBLISHED: &str = "PUBLISHED";
-    /// Prefixes ([`crate::wire::addr::Addr`], IPv4 from bit 96 on) of the masqueraded clients.
+    /// Prefixes of [`crate::abi::RoutedKey`] (IPv4 from bit 96 of its address on) to
+    /// [`crate::abi::Publish`].
+    pub const ROUTED: &str = "ROUTED";
+    /// Prefixes ([`crate::wire::addr::Addr`], IPv4 from bit 96 on) of the masqueraded clients, to
+    /// [`crate::abi::inside`].
     pub const INSIDE: &str = "INSIDE";
     /// [`crate::abi::ClientKey`] to the client's own [`crate::wire::addr::Endpoint`], none where two
     /// clients have claimed the same key.

@@ -15,6 +15,26 @@ pub struct PublishKey {
     pub pad: u16,
 }
 
+/// A control port of a network whose servers keep their addresses: the key of the ROUTED map, behind
+/// the number of bits that count.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct RoutedKey {
+    /// The control port.
+    pub port: Port,
+    /// Zero.
+    pub pad: u16,
+    /// The network's first address, or a server's.
+    pub addr: Addr,
+}
+
+impl RoutedKey {
+    /// Bits of the key in front of its address.
+    pub const BEFORE_ADDRESS: u32 = 32;
+    /// All of its bits: those of one server.
+    pub const ALL: u32 = 160;
+}
+
 /// Bits of [`Publish::flags`].
 pub mod publish_flag {
     /// The kernel's own NAT translates the control connection.
@@ -29,9 +49,9 @@ pub mod publish_flag {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Publish {
-    /// Where its control connections go.
+    /// Where its control connections go. In the ROUTED map zeros: where their clients dial.
     pub server: Endpoint,
-    /// The address that replies announce.
+    /// The address that replies announce. In the ROUTED map zeros: the one that clients dial.
     pub advertise: Addr,
     /// [`publish_flag`].
     pub flags: u16,
@@ -44,3 +64,27 @@ pub struct Publish {
     /// The entry's place in the configuration, from 0.
     pub index: u32,
 }
+
+impl Publish {
+    /// Where the control connection goes of a client that dials `public`.
+    #[inline(always)]
+    pub fn server_for(&self, public: &Endpoint) -> Endpoint {
+        if self.server.port.0 == 0 {
+            *public
+        } else {
+            self.server
+        }
+    }
+
+    /// The address that replies to a client announce which dials `public`.
+    #[inline(always)]
+    pub fn advertise_for(&self, public: &Endpoint) -> Addr {
+        if self.server.port.0 == 0 {
+            public.addr
+        } else {
+            self.advertise
+        }
+    }
+}
+
+const _: () = assert!(size_of::<RoutedKey>() * 8 == RoutedKey::ALL as usize);

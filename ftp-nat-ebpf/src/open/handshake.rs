@@ -52,7 +52,7 @@ pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
         }
         half_open.role = role::PUBLISH;
         half_open.public = head.destination;
-        half_open.to = found.server;
+        half_open.to = found.server_for(&head.destination);
         half_open.client = Endpoint::default();
         half_open.flow_flags = session::flow_flags(found);
         connection.outside = head.source;
@@ -251,7 +251,9 @@ fn key_for(head: &Head, outbound: bool) -> HalfOpenKey {
         };
     }
     let inside = match session::published(&head.destination) {
-        Some(found) if session::flow_flags(found) & flow_flag::NO_NAT == 0 => found.server,
+        Some(found) if session::flow_flags(found) & flow_flag::NO_NAT == 0 => {
+            found.server_for(&head.destination)
+        }
         _ => head.destination,
     };
     HalfOpenKey {

@@ -9,8 +9,8 @@ use crate::state::{counters, maps};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::maps::lpm_trie::Key;
 use ftp_nat_common::abi::{
-    Answered, Asked, ClientKey, Publish, PublishKey, Session, event, flow_flag, half_open_flag,
-    kind, publish_flag, role, session_flag,
+    Answered, Asked, ClientKey, Publish, PublishKey, RoutedKey, Session, event, flow_flag,
+    half_open_flag, kind, publish_flag, role, session_flag,
 };
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::stream::{segment, window};
@@ -28,7 +28,16 @@ pub(super) fn published(public: &Endpoint) -> Option<&'static Publish> {
         pad: 0,
     };
     // SAFETY: the entry stays in its place while the program runs.
-    unsafe { maps::PUBLISHED.get(key) }
+    let found = unsafe { maps::PUBLISHED.get(key) };
+    if found.is_some() {
+        return found;
+    }
+    let key = RoutedKey {
+        port: public.port,
+        pad: 0,
+        addr: public.addr,
+    };
+    maps::ROUTED.get(Key::new(RoutedKey::ALL, key))
 }
 
 /// The bits of [`flow_flag`] that a published server's flows have.
@@ -191,6 +200,7 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
 /// What a published server's session goes by.
 #[inline(always)]
 fn publish(session: &mut Session, found: &Publish) {
+    let public = session.public;
     let mut flags = 0;
     if found.flags & publish_flag::KERNEL_NAT != 0 {
         flags |= session_flag::KERNEL_NAT;
@@ -201,8 +211,8 @@ fn publish(session: &mut Session, found: &Publish) {
     if found.flags & publish_flag::ANY_PEER != 0 {
         flags |= session_flag::ANY_PEER;
     }
-    session.inside = found.server;
-    session.advertise = found.advertise;
+    session.inside = found.server_for(&public);
+    session.advertise = found.advertise_for(&public);
     session.flags = flags;
     session.passive_first = found.passive_first;
     session.passive_last = found.passive_last;

@@ -11,7 +11,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use ftp_nat_common::abi::{
     ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, Interface, Lines, LinesKey,
-    Mapping, MappingKey, Ports, Publish, PublishKey, Session, Settings, station,
+    Mapping, MappingKey, Ports, Publish, PublishKey, RoutedKey, Session, Settings, station,
 };
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
@@ -49,6 +49,11 @@ pub(crate) static LINES: HashMap<LinesKey, Lines> =
 #[map]
 pub(crate) static PUBLISHED: HashMap<PublishKey, Publish> =
     HashMap::with_max_entries(1 << 14, BPF_F_NO_PREALLOC);
+
+/// Networks of servers that keep their addresses.
+#[map]
+pub(crate) static ROUTED: LpmTrie<RoutedKey, Publish> =
+    LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
 /// The masqueraded clients' networks.
 #[map]

@@ -243,6 +243,7 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
     // Those are only addresses.
     published.retain(|(key, _)| key.port.number() != 0);
     published.sort_by_key(|(_, entry)| entry.index);
+    let routed = maps.routed.all()?;
     Ok(GatewayStatus {
         name: gateway.name().to_owned(),
         state_dir: gateway.dir().display().to_string(),
@@ -261,6 +262,10 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
         published: published
             .iter()
             .map(|(key, entry)| publish(key, entry))
+            .chain(routed.iter().map(|(prefix, entry)| PublishStatus {
+                public: Some(prefix.network().to_string()),
+                ..publish(&prefix.of_address(), entry)
+            }))
             .collect(),
         programs_wanted,
         sessions: fill(maps.sessions.count()?, maps.sessions.room()?),
@@ -462,7 +467,7 @@ impl GatewayStatus {
         for it in &self.published {
             let end = |address: &Option<String>, port: u16| {
                 let address = address.as_deref().unwrap_or("-");
-                if address.contains(':') {
+                if address.contains(':') && !address.contains('/') {
                     format!("[{address}]:{port}")
                 } else {
                     format!("{address}:{port}")
@@ -472,6 +477,8 @@ impl GatewayStatus {
                 end(&it.public, it.public_port),
                 if it.local {
                     "local".into()
+                } else if it.server_port == 0 {
+                    "the same".into()
                 } else {
                     end(&it.server, it.server_port)
                 },

@@ -28,10 +28,11 @@ pub struct RunArgs {
     /// Publish a server.
     #[arg(
         long,
-        value_name = "PUBLIC=SERVER",
+        value_name = "PUBLIC[=SERVER]",
         help = "Publish a server (repeatable): PUBLIC is ADDR:PORT, [V6]:PORT or IF:PORT (that \
                 interface's address, followed as it changes), SERVER is ADDR:PORT, [V6]:PORT or \
-                `local`"
+                `local`. Without SERVER nothing is translated, only let in: PUBLIC is the server's \
+                own, or NET/BITS:PORT for all of a network"
     )]
     pub publish: Vec<String>,
     /// Let the clients of a network fetch from servers outside in active mode (repeatable).

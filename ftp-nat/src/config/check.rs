@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use super::{
-    options::{Config, ControlNat, Lan},
+    options::{Config, ControlNat, Lan, Publish},
     origin::{Origin, Problem, Spanned},
     value::{Public, Server},
 };
@@ -11,7 +11,7 @@ use super::{
 /// The largest table that is offered: the kernel takes memory for its buckets at once.
 const LIMIT_MAX: u32 = 1 << 25;
 
-/// The networks of clients that the datapath has room for (its INSIDE map).
+/// The networks that the datapath has room for, of clients and of servers (its maps INSIDE and ROUTED).
 const PREFIXES_MAX: usize = 1024;
 
 /// A table's size.
@@ -36,9 +36,17 @@ pub fn check(config: &Config) -> Vec<Problem> {
         .iter()
         .flat_map(|it| &it.clients)
         .collect();
-    if let Some(first_too_many) = prefixes.get(PREFIXES_MAX) {
+    let publics = config.publish.iter().map(|it| &it.public);
+    let networks: Vec<_> = publics
+        .filter(|it| matches!(it.value, Public::Network { .. }))
+        .collect();
+    let one_too_many = [
+        prefixes.get(PREFIXES_MAX).map(|it| &it.origin),
+        networks.get(PREFIXES_MAX).map(|it| &it.origin),
+    ];
+    for origin in one_too_many.into_iter().flatten() {
         let what = format!("is one network too many: there is room for {PREFIXES_MAX}");
-        problems.push(Problem::new(&first_too_many.origin, what));
+        problems.push(Problem::new(origin, what));
     }
     if config.publish.is_empty() && config.masquerade.is_empty() {
         problems.push(Problem::new(
@@ -88,8 +96,11 @@ fn publishes(config: &Config, problems: &mut Vec<Problem>) {
         }
         let server = match publish.server.value {
             Server::Behind(server) => Some(server),
-            Server::Local => None,
+            Server::Local | Server::Itself => None,
         };
+        if let Some(what) = itself(publish) {
+            fault(&publish.server.origin, what);
+        }
         if let (Public::Address(address), Some(server)) = (&public.value, server) {
             if address.is_ipv4() != server.is_ipv4() {
                 fault(
@@ -105,8 +116,8 @@ fn publishes(config: &Config, problems: &mut Vec<Problem>) {
                 fault(
                     &publish.server.origin,
                     format!(
-                        "{server} is its own public address: nothing to translate (a server on \
-                         this machine is `local`)"
+                        "{server} is its own public address: leave `server` out where nothing is \
+                         translated (a server on this machine is `local`)"
                     ),
                 );
             }
@@ -114,6 +125,7 @@ fn publishes(config: &Config, problems: &mut Vec<Problem>) {
         let announced = match (&public.value, server) {
             (Public::Address(address), _) => Some(address.is_ipv4()),
             (Public::Interface { .. }, Some(server)) => Some(server.is_ipv4()),
+            (Public::Network { network, .. }, _) => Some(network.address.is_ipv4()),
             (Public::Interface { .. }, None) => None,
         };
         if let (Some(advertise), Some(v4)) = (&publish.advertise, announced)
@@ -127,6 +139,24 @@ fn publishes(config: &Config, problems: &mut Vec<Problem>) {
                 ),
             );
         }
+    }
+}
+
+/// What is wrong with an entry whose servers keep their addresses, or should.
+fn itself(publish: &Publish) -> Option<String> {
+    let public = &publish.public.value;
+    match (public, publish.server.value) {
+        (Public::Interface { name, .. }, Server::Itself) => Some(format!(
+            "`server` is missing: {name} is an interface of this machine (a server on this machine \
+             is `local`)"
+        )),
+        (Public::Network { .. }, Server::Behind(_) | Server::Local) => Some(format!(
+            "{public} is a network, whose servers keep their addresses: leave `server` out"
+        )),
+        (Public::Network { .. }, Server::Itself) if publish.advertise.is_some() => Some(format!(
+            "{public} is a network, whose servers announce their own addresses: leave `advertise` out"
+        )),
+        _ => None,
     }
 }
 

@@ -207,7 +207,8 @@ fn masquerades(old: &Config, new: &Config, changes: &mut Vec<String>) {
 fn masquerade(of: &Masquerade) -> String {
     let clients: Vec<_> = of.clients.iter().map(|it| it.value.to_string()).collect();
     let ports: Vec<_> = of.control_ports.iter().map(ToString::to_string).collect();
-    format!("{} to port {}", clients.join(", "), ports.join(", "))
+    let kept = if of.translate { "" } else { ", not translated" };
+    format!("{} to port {}{kept}", clients.join(", "), ports.join(", "))
 }
 
 #[cfg(test)]

@@ -192,11 +192,16 @@ impl Reader {
         let server = self
             .take(&mut section, "server")
             .map(|item| self.parsed_with_origin::<Server>(&item));
-        for (key, missing) in [("public", public.is_none()), ("server", server.is_none())] {
-            if missing {
-                self.problem(&origin, format!("`{key}` is missing"));
-            }
+        if public.is_none() {
+            self.problem(&origin, "`public` is missing");
         }
+        // Left out: where clients dial.
+        let server = server.unwrap_or_else(|| {
+            Some(Spanned {
+                value: Server::Itself,
+                origin: origin.clone(),
+            })
+        });
         let advertise = self.take(&mut section, "advertise").and_then(|item| {
             let text = self.string(&item)?;
             let address = text
@@ -221,7 +226,7 @@ impl Reader {
         }
         Some(Publish {
             public: public??,
-            server: server??,
+            server: server?,
             advertise,
             control_nat: control_nat.unwrap_or_default(),
             passive_ports,
@@ -261,10 +266,14 @@ impl Reader {
                 .collect(),
             None => vec![21],
         };
+        let translate = self
+            .take(&mut section, "translate")
+            .and_then(|item| self.boolean(&item));
         self.finish(section);
         Masquerade {
             clients,
             control_ports,
+            translate: translate.unwrap_or(true),
         }
     }
 
@@ -374,6 +383,14 @@ impl Reader {
             origin,
             parsed.map_err(|_| format!("{} is out of range", number.as_str())),
         )
+    }
+
+    fn boolean<'t>(&mut self, item: &Item<'t>) -> Option<bool> {
+        let value = item.value.as_bool();
+        if value.is_none() {
+            self.wrong_type(item, "true or false");
+        }
+        value
     }
 
     fn table<'t>(&mut self, item: &Item<'t>) -> Option<&'t DeTable<'t>> {
@@ -587,7 +604,6 @@ clients = ["192.168.0.0/33"]
             "f.toml:3: gateway.datapath: \"fast\" is not one of auto, stack, redirect, xdp",
             "f.toml:4: gateway.lan: must be a string, not integer",
             "f.toml:7: publish.public: \"300.1.1.1\" is not an IPv4 address",
-            "f.toml:10: publish: `server` is missing",
             "f.toml:12: publish.passive_ports: \"50999-50000\" is upside down",
             "f.toml:15: timeouts.mapping: must be a whole number, not string",
             "f.toml:16: timeouts.data_idle: 1 is out of range: 10 to",
@@ -598,7 +614,7 @@ clients = ["192.168.0.0/33"]
         ] {
             assert!(all.contains(named), "{named} is not in:\n{all}");
         }
-        assert_eq!(problems.len(), 12, "{all}");
+        assert_eq!(problems.len(), 11, "{all}");
     }
 
     #[test]
@@ -628,6 +644,90 @@ advertise = "2001:db8::7"
             assert!(all.contains(named), "{named} is not in:\n{all}");
         }
         assert_eq!(problems.len(), 5, "{all}");
+    }
+
+    #[test]
+    fn servers_may_keep_their_addresses() {
+        let (config, problems) = read(
+            r#"
+[gateway]
+wan = ["eth0"]
+[[publish]]
+public = "203.0.113.10:21"
+[[publish]]
+public = "2001:db8:5::/64:2121"
+[[masquerade]]
+clients = ["2001:db8:6::/64"]
+translate = false
+"#,
+        );
+        assert_eq!(problems, [""; 0]);
+        let publics: Vec<_> = config
+            .publish
+            .iter()
+            .map(|it| it.public.value.to_string())
+            .collect();
+        assert_eq!(publics, ["203.0.113.10:21", "2001:db8:5::/64:2121"]);
+        assert!(
+            config
+                .publish
+                .iter()
+                .all(|it| it.server.value == Server::Itself)
+        );
+        assert!(!config.masquerade[0].translate);
+
+        let (_, problems) = read(
+            r#"
+[gateway]
+wan = ["eth0"]
+[[publish]]
+public = "eth0:21"
+[[publish]]
+public = "203.0.113.0/24:21"
+server = "10.0.0.5:21"
+[[publish]]
+public = "203.0.114.0/24:21"
+advertise = "203.0.113.1"
+[[publish]]
+public = "203.0.113.9:21"
+server = "203.0.113.9:21"
+"#,
+        );
+        let all = problems.join("\n");
+        for named in [
+            "f.toml:4: publish: `server` is missing: eth0 is an interface of this machine",
+            "f.toml:8: publish.server: 203.0.113.0/24:21 is a network, whose servers keep",
+            "f.toml:9: publish: 203.0.114.0/24:21 is a network, whose servers announce",
+            "f.toml:14: publish.server: 203.0.113.9:21 is its own public address: leave `server` out",
+        ] {
+            assert!(all.contains(named), "{named} is not in:\n{all}");
+        }
+        assert_eq!(problems.len(), 4, "{all}");
+
+        for (written, named) in [
+            (
+                "public = \"[2001:db8::]/64:21\"",
+                "f.toml:2: publish.public: \"[2001:db8::]/64:21\" needs no brackets",
+            ),
+            (
+                "public = \"2001:db8::/64\"",
+                "has no port: a network with a port is written",
+            ),
+            (
+                "public = \"10.0.0.0/33:21\"",
+                "\"33\" is not a prefix length: 0 to 32",
+            ),
+        ] {
+            let (_, problems) = read(&format!("[[publish]]\n{written}\n"));
+            assert!(problems[0].contains(named), "{problems:?}");
+        }
+        let (_, problems) =
+            read("[[masquerade]]\nclients = [\"10.0.0.0/8\"]\ntranslate = \"no\"\n");
+        assert!(
+            problems[0]
+                .contains("f.toml:3: masquerade.translate: must be true or false, not string"),
+            "{problems:?}"
+        );
     }
 
     #[test]

@@ -144,13 +144,15 @@ fn masquerade(text: &str) -> Result<Masquerade, String> {
     Ok(Masquerade {
         clients: vec![Spanned { value, origin }],
         control_ports: vec![port],
+        translate: true,
     })
 }
 
 fn publish(text: &str) -> Result<Publish, String> {
-    let (public, server) = text
-        .split_once('=')
-        .ok_or("has no `=`: write PUBLIC=SERVER, such as 203.0.113.10:21=10.0.0.5:21")?;
+    let (public, server) = match text.split_once('=') {
+        Some((public, server)) => (public, server.parse::<Server>()?),
+        None => (text, Server::Itself),
+    };
     let origin = Origin::Flag(format!("--publish {text}"));
     Ok(Publish {
         public: Spanned {
@@ -158,7 +160,7 @@ fn publish(text: &str) -> Result<Publish, String> {
             origin: origin.clone(),
         },
         server: Spanned {
-            value: server.parse::<Server>()?,
+            value: server,
             origin,
         },
         advertise: None,
@@ -220,8 +222,6 @@ mod tests {
             "300.1.1.1:21=10.0.0.5:21",
             "--publish",
             "1.2.3.4:21=10.0.0.5:0",
-            "--publish",
-            "1.2.3.4:21",
             "--masquerade",
             "192.168.0.0/40",
             "--mark",
@@ -238,7 +238,6 @@ mod tests {
             "--wan a/b: \"a/b\" is not an interface name",
             "--publish 300.1.1.1:21=10.0.0.5:21: \"300.1.1.1\" is not an IPv4 address",
             "--publish 1.2.3.4:21=10.0.0.5:0: \"0\" is not a port",
-            "--publish 1.2.3.4:21: has no `=`",
             "--masquerade 192.168.0.0/40: \"40\" is not a prefix length",
             "--mark red: \"red\" is not a mark",
             "--lan none: contradicts",
@@ -246,6 +245,6 @@ mod tests {
         ] {
             assert!(all.contains(named), "{named} is not in:\n{all}");
         }
-        assert_eq!(problems.len(), 8, "{all}");
+        assert_eq!(problems.len(), 7, "{all}");
     }
 }

@@ -96,7 +96,7 @@ pub enum Peer {
 pub struct Publish {
     /// What clients dial.
     pub public: Spanned<Public>,
-    /// Where the server is.
+    /// Where the server is; without a key, it is what clients dial.
     pub server: Spanned<Server>,
     /// The address that replies announce, if not the public one.
     pub advertise: Option<Spanned<IpAddr>>,
@@ -115,6 +115,8 @@ pub struct Masquerade {
     pub clients: Vec<Spanned<Prefix>>,
     /// The control ports of the servers outside.
     pub control_ports: Vec<u16>,
+    /// Whether the kernel's own NAT translates them; else the outside knows their addresses.
+    pub translate: bool,
 }
 
 /// How long things live without being used.

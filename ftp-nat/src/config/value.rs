@@ -28,6 +28,13 @@ pub enum Public {
         /// The port.
         port: u16,
     },
+    /// Any address of a network: its servers' own.
+    Network {
+        /// The network.
+        network: Prefix,
+        /// The port.
+        port: u16,
+    },
 }
 
 impl Public {
@@ -35,7 +42,7 @@ impl Public {
     pub fn port(&self) -> u16 {
         match self {
             Self::Address(address) => address.port(),
-            Self::Interface { port, .. } => *port,
+            Self::Interface { port, .. } | Self::Network { port, .. } => *port,
         }
     }
 }
@@ -44,6 +51,10 @@ impl FromStr for Public {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains('/') {
+            let (network, port) = network_and_port(text)?;
+            return Ok(Self::Network { network, port });
+        }
         let (host, port) = host_and_port(text)?;
         match host {
             Host::Address(ip) => {
@@ -63,6 +74,7 @@ impl fmt::Display for Public {
         match self {
             Self::Address(address) => address.fmt(f),
             Self::Interface { name, port } => write!(f, "{name}:{port}"),
+            Self::Network { network, port } => write!(f, "{network}:{port}"),
         }
     }
 }
@@ -74,6 +86,8 @@ pub enum Server {
     Behind(SocketAddr),
     /// On this machine.
     Local,
+    /// Behind the gateway, at the address that clients dial: nothing is translated.
+    Itself,
 }
 
 impl FromStr for Server {
@@ -102,8 +116,23 @@ impl fmt::Display for Server {
         match self {
             Self::Behind(address) => address.fmt(f),
             Self::Local => f.write_str("local"),
+            Self::Itself => f.write_str("itself"),
         }
     }
+}
+
+/// `NET/BITS:PORT`: behind the slash there is no colon but the port's.
+fn network_and_port(text: &str) -> Result<(Prefix, u16), String> {
+    const FORM: &str = "a network with a port is written 2001:db8:5::/64:21 or 203.0.113.16/28:21";
+    let (address, rest) = text.split_once('/').unwrap_or((text, ""));
+    let Some((bits, port)) = rest.split_once(':') else {
+        return Err(format!("{text:?} has no port: {FORM}"));
+    };
+    if address.starts_with('[') || bits.ends_with(']') {
+        return Err(format!("{text:?} needs no brackets: {FORM}"));
+    }
+    let network: Prefix = format!("{address}/{bits}").parse()?;
+    Ok((network, port_number(port)?))
 }
 
 enum Host<'a> {

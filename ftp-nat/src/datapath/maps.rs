@@ -1,6 +1,6 @@
 //! The datapath's maps: what each must look like, and all of them opened.
 
-use std::{io, os::fd::AsFd as _, path::Path};
+use std::{io, marker::PhantomData, os::fd::AsFd as _, path::Path};
 
 use anyhow::{Context as _, bail};
 use aya::maps::{Map, MapData, MapInfo, MapType, PerCpuArray};
@@ -9,14 +9,18 @@ use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::{
     abi::{
         ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, Interface, Lines,
-        LinesKey, Mapping, MappingKey, Ports, Publish, PublishKey, Session, Settings, map, station,
+        LinesKey, Mapping, MappingKey, Ports, Publish, PublishKey, RoutedKey, Session, Settings,
+        map, station,
     },
     counter::COUNTERS,
     wire::addr::{Addr, Endpoint},
 };
 
 use super::{pins::Gateway, ports::PortBytes};
-use crate::kernel::{bpf, table::Table};
+use crate::{
+    kernel::{bpf, table::Table},
+    model::prefix,
+};
 
 /// What a pinned map must be to be used: aya takes any pin of the right name for the right map.
 struct Spec {
@@ -56,7 +60,7 @@ const fn preallocated(spec: Spec) -> Spec {
 }
 
 /// All maps that are pinned.
-const SPECS: [Spec; 15] = [
+const SPECS: [Spec; 16] = [
     preallocated(table::<FlowKey4, Flow>(map::FLOWS4)),
     table::<FlowKey6, Flow>(map::FLOWS6),
     preallocated(table::<MappingKey, Mapping>(map::MAPPINGS)),
@@ -66,6 +70,10 @@ const SPECS: [Spec; 15] = [
     Spec {
         kind: MapType::LpmTrie,
         ..table::<Prefix, u32>(map::INSIDE)
+    },
+    Spec {
+        kind: MapType::LpmTrie,
+        ..table::<RoutedPrefix, Publish>(map::ROUTED)
     },
     Spec {
         kind: MapType::LruHash,
@@ -163,8 +171,10 @@ pub struct Maps {
     pub published: Table<PublishKey, Publish>,
     /// Interfaces that the datapath is attached to.
     pub interfaces: Table<u32, Interface>,
-    /// The masqueraded clients' networks.
-    pub inside: Inside,
+    /// Networks of servers that keep their addresses.
+    pub routed: Trie<RoutedPrefix, Publish>,
+    /// The masqueraded clients' networks, with [`ftp_nat_common::abi::inside`].
+    pub inside: Trie<Prefix, u32>,
     /// The ports of FTP.
     pub ports: PortBytes,
     settings: Table<u32, Settings>,
@@ -191,7 +201,8 @@ impl Maps {
             clients: Table::new(open(map::CLIENTS)?),
             published: Table::new(open(map::PUBLISHED)?),
             interfaces: Table::new(open(map::INTERFACES)?),
-            inside: Inside(open(map::INSIDE)?),
+            routed: Trie::of(open(map::ROUTED)?),
+            inside: Trie::of(open(map::INSIDE)?),
             ports: PortBytes::of(&open(map::PORTS)?)?,
             settings: Table::new(open(map::SETTINGS)?),
             counters: typed(open(map::COUNTERS)?, map::COUNTERS)?,
@@ -250,32 +261,85 @@ pub struct Prefix {
     pub address: Addr,
 }
 
-/// The masqueraded clients' networks: a trie, which the kernel does not read in batches.
-#[derive(Debug)]
-pub struct Inside(MapData);
+impl Prefix {
+    /// As people write it.
+    pub fn network(&self) -> prefix::Prefix {
+        network(self.address, self.bits)
+    }
+}
 
-impl Inside {
-    /// All of them.
+/// A network from its first address and how many bits count, of which IPv4's start at bit 96.
+fn network(first: Addr, bits: u32) -> prefix::Prefix {
+    let ip = first.to_ip();
+    let before = if ip.is_ipv4() { 96 } else { 0 };
+    let bits = bits.saturating_sub(before);
+    prefix::Prefix::of(ip, u8::try_from(bits).unwrap_or(u8::MAX))
+}
+
+/// A network of servers, as the ROUTED map has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct RoutedPrefix {
+    /// How many of the key's bits count: all of those in front of the address, and in it IPv4 starts
+    /// at bit 96.
+    pub bits: u32,
+    /// The control port and the network's first address.
+    pub key: RoutedKey,
+}
+
+impl RoutedPrefix {
+    /// The network, as people write it.
+    pub fn network(&self) -> prefix::Prefix {
+        let bits = self.bits.saturating_sub(RoutedKey::BEFORE_ADDRESS);
+        network(self.key.addr, bits)
+    }
+
+    /// The key that a server at its first address would be published by.
+    pub fn of_address(&self) -> PublishKey {
+        PublishKey {
+            addr: self.key.addr,
+            port: self.key.port,
+            pad: 0,
+        }
+    }
+}
+
+/// A map of networks: a trie, which the kernel does not read in batches.
+#[derive(Debug)]
+pub struct Trie<K, V>(MapData, PhantomData<(K, V)>);
+
+impl<K: Pod, V: Pod> Trie<K, V> {
+    fn of(map: MapData) -> Self {
+        Self(map, PhantomData)
+    }
+
+    /// All of them, with their values.
     ///
     /// # Errors
     ///
     /// `EPERM`: no CAP_BPF.
-    pub fn all(&self) -> io::Result<Vec<Prefix>> {
-        let mut all: Vec<Prefix> = Vec::new();
-        let mut next = Prefix::default();
-        while bpf::next_key(self.0.fd().as_fd(), all.last(), &mut next)? {
-            all.push(next);
+    pub fn all(&self) -> io::Result<Vec<(K, V)>> {
+        let mut all: Vec<(K, V)> = Vec::new();
+        let mut next = K::zeroed();
+        let mut after = None;
+        while bpf::next_key(self.0.fd().as_fd(), after.as_ref(), &mut next)? {
+            let mut value = V::zeroed();
+            // One that was deleted meanwhile is not there.
+            if bpf::lookup(self.0.fd().as_fd(), &next, &mut value)? {
+                all.push((next, value));
+            }
+            after = Some(next);
         }
         Ok(all)
     }
 
-    /// Adds one.
+    /// Adds one, or sets its value.
     ///
     /// # Errors
     ///
     /// `ENOSPC`: the trie is full. `ENOMEM`: no memory for an entry. `EPERM`: no CAP_BPF.
-    pub fn add(&self, prefix: &Prefix) -> io::Result<()> {
-        bpf::update(self.0.fd().as_fd(), prefix, &1_u32, 0)
+    pub fn set(&self, network: &K, value: &V) -> io::Result<()> {
+        bpf::update(self.0.fd().as_fd(), network, value, 0)
     }
 
     /// Deletes one; whether it was there.
@@ -283,8 +347,8 @@ impl Inside {
     /// # Errors
     ///
     /// `EPERM`: no CAP_BPF. A missing network is no error.
-    pub fn delete(&self, prefix: &Prefix) -> io::Result<bool> {
-        bpf::delete(self.0.fd().as_fd(), prefix)
+    pub fn delete(&self, network: &K) -> io::Result<bool> {
+        bpf::delete(self.0.fd().as_fd(), network)
     }
 }
 
@@ -350,7 +414,8 @@ pub(crate) fn scratch(entries: u32) -> Maps {
         clients: Table::new(make(map::CLIENTS)),
         published: Table::new(make(map::PUBLISHED)),
         interfaces: Table::new(make(map::INTERFACES)),
-        inside: Inside(make(map::INSIDE)),
+        routed: Trie::of(make(map::ROUTED)),
+        inside: Trie::of(make(map::INSIDE)),
         ports: PortBytes::of(&make(map::PORTS)).unwrap(),
         settings: Table::new(make(map::SETTINGS)),
         counters: typed(make(map::COUNTERS), map::COUNTERS).unwrap(),

@@ -143,6 +143,18 @@ fn differences(subject: &Subject, findings: &mut Findings) {
             different.push(name(key.addr, key.port.number()));
         }
     }
+    match loaded.maps.routed.all() {
+        Ok(routed) => {
+            let wanted = &subject.policy.routed;
+            let there: std::collections::HashMap<_, _> = routed.into_iter().collect();
+            let all = there
+                .keys()
+                .chain(wanted.keys().filter(|it| !there.contains_key(it)));
+            let differ = all.filter(|it| there.get(it) != wanted.get(it));
+            different.extend(differ.map(|it| it.network().to_string()));
+        }
+        Err(error) => return findings.unread("the published networks", &error.into()),
+    }
     different.sort();
     if !different.is_empty() {
         different.truncate(8);

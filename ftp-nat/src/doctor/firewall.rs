@@ -142,7 +142,7 @@ pub(super) fn helper(subject: &Subject, ruleset: &Ruleset, findings: &mut Findin
         .collect();
     for clients in &subject.clients {
         for port in &subject.outside_ports {
-            packets.push(outgoing(subject, clients.first_host(), *port));
+            packets.push(outgoing(subject, clients.network.first_host(), *port));
         }
     }
     let is_helper = |action: &Action| matches!(action, Action::Helper(name) if name == "ftp");
@@ -198,10 +198,10 @@ pub(super) fn nat(subject: &Subject, ruleset: &Ruleset, findings: &mut Findings)
             let mut rules = ruleset.acting(&packets, |action| *action == Action::Destination);
             rules.next().map(|(place, _)| place)
         };
-        if service.local {
+        if service.local || (service.routed && service.kernel_nat) {
             continue;
         }
-        let public = service.public;
+        let public = service.title();
         if service.kernel_nat {
             if place_of(come).is_none() {
                 findings.error(
@@ -214,7 +214,7 @@ pub(super) fn nat(subject: &Subject, ruleset: &Ruleset, findings: &mut Findings)
                     format!(
                         "add the rule (nft: `tcp dport {} dnat to {}`), or let ftp-nat do it: \
                          control_nat = \"ebpf\"",
-                        public.port(),
+                        service.public.port(),
                         service.server
                     ),
                 );
@@ -238,12 +238,13 @@ pub(super) fn nat(subject: &Subject, ruleset: &Ruleset, findings: &mut Findings)
                 format!(
                     "{remedy}. Connections that were made by that rule and still live collide \
                      with ftp-nat's: they end by themselves, or by `conntrack -D -p tcp --dport {}`",
-                    public.port()
+                    service.public.port()
                 ),
             );
         }
     }
-    for clients in &subject.clients {
+    for clients in subject.clients.iter().filter(|it| it.translate) {
+        let clients = clients.network;
         let packets = [outgoing(subject, clients.first_host(), 21)];
         if ruleset
             .acting(&packets, |action| *action == Action::Source)
@@ -258,8 +259,8 @@ pub(super) fn nat(subject: &Subject, ruleset: &Ruleset, findings: &mut Findings)
                      control connections ftp-nat leaves to the kernel's NAT"
                 ),
                 format!(
-                    "add the rule (nft: `oifname \"{}\" masquerade`); where the clients have public \
-                     addresses, [[masquerade]] is not needed",
+                    "add the rule (nft: `oifname \"{}\" masquerade`); where the outside knows the \
+                     clients' own addresses, say so: [[masquerade]] translate = false",
                     wan(subject)
                 ),
             );
@@ -278,6 +279,7 @@ pub(super) fn drops(subject: &Subject, ruleset: &Ruleset, findings: &mut Finding
     }
     let has_inside = subject.interfaces(interface_flag::LAN).next().is_some();
     for clients in subject.clients.iter().filter(|_| !has_inside) {
+        let clients = clients.network;
         let packet = Packet {
             input: wan(subject),
             output: None,
@@ -327,9 +329,9 @@ fn forwarded(subject: &Subject, service: &Service, ruleset: &Ruleset, findings: 
         port: SOME_CLIENT_PORT,
         mark: 0,
         established: true,
-        translated: service.kernel_nat,
+        translated: service.kernel_nat && !service.routed,
     };
-    let what = format!("control connections to {}", service.public);
+    let what = format!("control connections to {}", service.title());
     if service.kernel_nat {
         judge(
             subject,
@@ -343,7 +345,7 @@ fn forwarded(subject: &Subject, service: &Service, ruleset: &Ruleset, findings: 
         let translated = Packet {
             output: Some(inside.clone()),
             mark: 0,
-            translated: true,
+            translated: !service.routed,
             ..handed_on.clone()
         };
         judge(
@@ -391,23 +393,27 @@ fn forwarded(subject: &Subject, service: &Service, ruleset: &Ruleset, findings: 
         port: service.passive.map_or(SOME_DATA_PORT, |(first, _)| first),
         ..handed_on
     };
-    let what = format!("data connections of {}", service.public);
+    let what = format!("data connections of {}", service.title());
     judge(subject, ruleset, &through, &data, DATA, &what, findings);
     let active = Packet {
         established: false,
         translated: false,
         ..replies
     };
+    let (who, source) = match &service.network {
+        Some(network) => (format!("a server of {network}"), network.to_string()),
+        None => (server.to_string(), server.ip().to_string()),
+    };
     if let Verdict::Dropped(place) = ruleset.verdict("forward", &active) {
         findings.note(
             "firewall-drops-active",
             Some(Cause::Firewall),
-            format!("in active mode {server} connects to its clients: {place} drops that"),
+            format!("in active mode {who} connects to its clients: {place} drops that"),
             format!(
-                "if active mode is wanted: nft `iifname \"{inside}\" oifname \"{}\" ip saddr {} \
-                 accept`",
+                "if active mode is wanted: nft `iifname \"{inside}\" oifname \"{}\" {} saddr \
+                 {source} accept`",
                 wan(subject),
-                server.ip()
+                if server.is_ipv4() { "ip" } else { "ip6" }
             ),
         );
     }

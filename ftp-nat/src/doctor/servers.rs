@@ -52,7 +52,8 @@ enum Answer {
 pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     // Many public addresses may be one server.
     let mut servers: Vec<&Service> = Vec::new();
-    for service in &subject.services {
+    // Which addresses of a network have servers nobody has said.
+    for service in subject.services.iter().filter(|it| it.network.is_none()) {
         let is_new = servers.iter().all(|other| other.server != service.server);
         if is_new && (service.local || matches!(service.route, Route::Through(_))) {
             servers.push(service);

@@ -5,13 +5,13 @@ use std::{
     path::PathBuf,
 };
 
-use ftp_nat_common::abi::{Publish, PublishKey, interface_flag, port, publish_flag};
+use ftp_nat_common::abi::{Publish, PublishKey, inside, interface_flag, port, publish_flag};
 
 use crate::{
     cli::Selection,
     client::view::{Loaded, View},
     config::{self, Config, DEFAULT_FILE, RunArgs},
-    datapath::{attach::Hook, pins::Pins, program::Program},
+    datapath::{attach::Hook, maps::RoutedPrefix, pins::Pins, program::Program},
     kernel::network::{Network, Route},
     model::prefix::Prefix,
     output::failure::Failure,
@@ -37,6 +37,19 @@ pub struct Service {
     pub route: Route,
     /// Whether its packets leave straight to the other interface, past the stack.
     pub redirects: bool,
+    /// Whether nothing is translated: its server has the public address itself.
+    pub routed: bool,
+    /// All servers of a network; the others stand for an address of it then.
+    pub network: Option<Prefix>,
+}
+
+/// Clients behind the gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Clients {
+    /// Their network.
+    pub network: Prefix,
+    /// Whether the kernel's own NAT is to translate them.
+    pub translate: bool,
 }
 
 impl Service {
@@ -44,11 +57,6 @@ impl Service {
         let has = |flag| entry.flags & flag != 0;
         let server = SocketAddr::new(entry.server.addr.to_ip(), entry.server.port.number());
         let route = network.route(server.ip());
-        let inside = match route {
-            Route::Through(index) => policy.interfaces.get(&index).copied(),
-            Route::Here | Route::None => None,
-        };
-        let wanted = interface_flag::LAN | interface_flag::ETHERNET;
         Self {
             public: SocketAddr::new(key.addr.to_ip(), key.port.number()),
             server,
@@ -58,9 +66,56 @@ impl Service {
             passive: (entry.passive_first != 0)
                 .then_some((entry.passive_first, entry.passive_last)),
             route,
-            redirects: inside.is_some_and(|it| it.flags & wanted == wanted),
+            redirects: redirects(route, policy),
+            routed: policy::is_routed(key, entry),
+            network: None,
         }
     }
+
+    /// The servers of a network, which a host of it stands for.
+    fn of_network(
+        prefix: &RoutedPrefix,
+        entry: &Publish,
+        policy: &Policy,
+        network: &Network,
+    ) -> Self {
+        let servers = prefix.network();
+        let end = SocketAddr::new(servers.first_host(), prefix.key.port.number());
+        let is_wan = |index: u32| {
+            let its = policy.interfaces.get(&index);
+            its.is_some_and(|it| it.flags & interface_flag::WAN != 0)
+        };
+        let mut ways = network.ways_to(&servers);
+        let way = ways.find(|link| !is_wan(link.index));
+        let route = way.map_or(Route::None, |link| Route::Through(link.index));
+        Self {
+            public: end,
+            server: end,
+            advertise: end.ip(),
+            route,
+            redirects: redirects(route, policy),
+            routed: true,
+            network: Some(servers),
+            ..Self::of(&prefix.of_address(), entry, policy, network)
+        }
+    }
+
+    /// What clients dial, as people write it.
+    pub fn title(&self) -> String {
+        match &self.network {
+            Some(network) => format!("{network}:{}", self.public.port()),
+            None => self.public.to_string(),
+        }
+    }
+}
+
+fn redirects(route: Route, policy: &Policy) -> bool {
+    let inside = match route {
+        Route::Through(index) => policy.interfaces.get(&index).copied(),
+        Route::Here | Route::None => None,
+    };
+    let wanted = interface_flag::LAN | interface_flag::ETHERNET;
+    inside.is_some_and(|it| it.flags & wanted == wanted)
 }
 
 /// A gateway to be examined.
@@ -81,8 +136,8 @@ pub struct Subject {
     pub network: Network,
     /// The published servers, in the configuration's order.
     pub services: Vec<Service>,
-    /// The masqueraded clients' networks.
-    pub clients: Vec<Prefix>,
+    /// The clients behind the gateway.
+    pub clients: Vec<Clients>,
     /// The control ports of the servers that those use.
     pub outside_ports: Vec<u16>,
     /// The mark of packets that the stack forwards.
@@ -142,7 +197,7 @@ impl Subject {
             name: wans.first().cloned().unwrap_or_default(),
             state_dir: config.state_dir.clone(),
             services: services(&policy, &network),
-            clients: networks,
+            clients: clients(&policy),
             outside_ports: masqueraded_ports(&policy),
             mark: config.mark,
             remap: (config.remap_ports.first, config.remap_ports.last),
@@ -163,24 +218,19 @@ impl Subject {
         published.retain(|(key, _)| key.port.number() != 0);
         let servers = published.iter().map(|(_, entry)| entry.server.addr.to_ip());
         let inside = maps.inside.all()?;
-        let clients: Vec<_> = inside
+        let routed = maps.routed.all()?;
+        let networks: Vec<_> = inside
             .iter()
-            .map(|it| {
-                let ip = it.address.to_ip();
-                let bits = if ip.is_ipv4() {
-                    it.bits.saturating_sub(96)
-                } else {
-                    it.bits
-                };
-                Prefix::of(ip, u8::try_from(bits).unwrap_or(u8::MAX))
-            })
+            .map(|(prefix, _)| prefix.network())
+            .chain(routed.iter().map(|(prefix, _)| prefix.network()))
             .collect();
-        let network = Network::read(servers, &clients)?;
+        let network = Network::read(servers, &networks)?;
         let settings = maps.settings()?;
         let mut policy = Policy {
             interfaces: maps.interfaces.all()?.into_iter().collect(),
             published: published.into_iter().collect(),
             inside: inside.into_iter().collect(),
+            routed: routed.into_iter().collect(),
             ports: maps.ports.marked().into_iter().collect(),
             ..Policy::default()
         };
@@ -205,7 +255,7 @@ impl Subject {
             state_dir: selection.state_dir.clone(),
             config: None,
             services: services(&policy, &network),
-            clients,
+            clients: clients(&policy),
             outside_ports: masqueraded_ports(&policy),
             mark: settings.mark,
             remap: (settings.remap_first, settings.remap_last),
@@ -238,14 +288,20 @@ impl Subject {
     /// Whether anything of it uses the family.
     pub fn uses(&self, v4: bool) -> bool {
         self.services.iter().any(|it| it.public.is_ipv4() == v4)
-            || self.clients.iter().any(|it| it.address.is_ipv4() == v4)
+            || self
+                .clients
+                .iter()
+                .any(|it| it.network.address.is_ipv4() == v4)
     }
 
     /// Whether packets of the family are forwarded, not only delivered here.
     pub fn forwards(&self, v4: bool) -> bool {
         let mut services = self.services.iter();
         services.any(|it| !it.local && it.public.is_ipv4() == v4)
-            || self.clients.iter().any(|it| it.address.is_ipv4() == v4)
+            || self
+                .clients
+                .iter()
+                .any(|it| it.network.address.is_ipv4() == v4)
     }
 }
 
@@ -262,10 +318,25 @@ fn selection(args: &RunArgs, wan: Vec<String>) -> Selection {
 fn services(policy: &Policy, network: &Network) -> Vec<Service> {
     let mut entries: Vec<_> = policy.published.iter().collect();
     entries.sort_by_key(|(_, entry)| entry.index);
+    let networks = policy.routed.iter();
     entries
         .into_iter()
         .map(|(key, entry)| Service::of(key, entry, policy, network))
+        .chain(networks.map(|(prefix, entry)| Service::of_network(prefix, entry, policy, network)))
         .collect()
+}
+
+fn clients(policy: &Policy) -> Vec<Clients> {
+    let mut clients: Vec<_> = policy
+        .inside
+        .iter()
+        .map(|(prefix, value)| Clients {
+            network: prefix.network(),
+            translate: *value == inside::TRANSLATED,
+        })
+        .collect();
+    clients.sort_by_key(|it| (it.network.address, it.network.bits));
+    clients
 }
 
 fn masqueraded_ports(policy: &Policy) -> Vec<u16> {

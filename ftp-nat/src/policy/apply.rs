@@ -1,12 +1,16 @@
 //! Writing a policy to the datapath's tables.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::Hash, io};
 
 use anyhow::Context as _;
+use bytemuck::Pod;
 use ftp_nat_common::abi::port;
 
 use super::desired::Policy;
-use crate::{datapath::maps::Maps, kernel::clock::Clock};
+use crate::{
+    datapath::maps::{Maps, Trie},
+    kernel::clock::Clock,
+};
 
 impl Policy {
     /// Writes what differs from what the tables hold.
@@ -27,14 +31,10 @@ impl Policy {
         for key in old.keys().filter(|key| !published.contains_key(key)) {
             maps.published.delete(key).context(tried)?;
         }
+        let tried = "cannot write the published networks";
+        write(&maps.routed, &self.routed).context(tried)?;
         let tried = "cannot write the clients' networks";
-        let old = maps.inside.all().context(tried)?;
-        for prefix in &self.inside {
-            maps.inside.add(prefix).context(tried)?;
-        }
-        for prefix in old.iter().filter(|it| !self.inside.contains(it)) {
-            maps.inside.delete(prefix).context(tried)?;
-        }
+        write(&maps.inside, &self.inside).context(tried)?;
         let tried = "cannot write the interfaces";
         let old = maps.interfaces.all().context(tried)?;
         for (index, interface) in &self.interfaces {
@@ -67,4 +67,21 @@ impl Policy {
             }
         }
     }
+}
+
+/// Writes what differs from what a map of networks holds.
+fn write<K: Pod + Eq + Hash, V: Pod + PartialEq>(
+    trie: &Trie<K, V>,
+    wanted: &HashMap<K, V>,
+) -> io::Result<()> {
+    let old: HashMap<_, _> = trie.all()?.into_iter().collect();
+    for (network, value) in wanted {
+        if old.get(network) != Some(value) {
+            trie.set(network, value)?;
+        }
+    }
+    for network in old.keys().filter(|it| !wanted.contains_key(it)) {
+        trie.delete(network)?;
+    }
+    Ok(())
 }

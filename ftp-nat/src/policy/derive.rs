@@ -6,7 +6,7 @@ use std::{
 };
 
 use ftp_nat_common::{
-    abi::{Publish, PublishKey, interface_flag, port, publish_flag},
+    abi::{Publish, PublishKey, RoutedKey, inside, interface_flag, port, publish_flag},
     wire::addr::{Addr, Endpoint, Port},
 };
 
@@ -20,8 +20,12 @@ use crate::{
         self, Config, ControlNat, Datapath, Peer, Problem,
         value::{Public, Server},
     },
-    datapath::{maps::Prefix, program::Program},
+    datapath::{
+        maps::{Prefix, RoutedPrefix},
+        program::Program,
+    },
     kernel::network::{Link, Network},
+    model::prefix,
 };
 
 impl Policy {
@@ -85,10 +89,16 @@ impl Policy {
         for clients in &masquerade.clients {
             let clients = clients.value;
             let first = if clients.address.is_ipv4() { 96 } else { 0 };
-            self.inside.insert(Prefix {
+            let network = Prefix {
                 bits: first + u32::from(clients.bits),
                 address: Addr::from(clients.address),
-            });
+            };
+            let translated = if masquerade.translate {
+                inside::TRANSLATED
+            } else {
+                inside::ROUTED
+            };
+            self.inside.insert(network, translated);
         }
     }
 
@@ -99,26 +109,21 @@ impl Policy {
         network: &Network,
         obstacles: &mut Vec<Obstacle>,
     ) {
+        let mut template = template(index, publish);
+        if let Public::Network { network, port } = publish.public.value {
+            self.routed.insert(routed_prefix(network, port), template);
+            *self.ports.entry(port).or_default() |= port::PUBLISHED;
+            return;
+        }
+        if publish.server.value == Server::Local {
+            template.flags |= publish_flag::LOCAL;
+        }
         for public in self.public_ends(publish, network, obstacles) {
-            let (server, local) = match publish.server.value {
-                Server::Behind(server) => (server, false),
-                Server::Local => (public, true),
+            let server = match publish.server.value {
+                Server::Behind(server) => server,
+                Server::Local | Server::Itself => public,
             };
             let advertise = publish.advertise.as_ref().map(|advertise| advertise.value);
-            let range = publish.passive_ports;
-            let mut flags = 0;
-            for (set, flag) in [
-                (local, publish_flag::LOCAL),
-                (
-                    publish.control_nat == ControlNat::Kernel,
-                    publish_flag::KERNEL_NAT,
-                ),
-                (publish.peer == Peer::Any, publish_flag::ANY_PEER),
-            ] {
-                if set {
-                    flags |= flag;
-                }
-            }
             let key = PublishKey {
                 addr: Addr::from(public.ip()),
                 port: Port::new(public.port()),
@@ -127,11 +132,7 @@ impl Policy {
             let entry = Publish {
                 server: endpoint(server),
                 advertise: Addr::from(advertise.unwrap_or(public.ip())),
-                flags,
-                passive_first: range.map_or(0, |range| range.first),
-                passive_last: range.map_or(0, |range| range.last),
-                pad: 0,
-                index: u32::try_from(index).unwrap_or(u32::MAX),
+                ..template
             };
             if self.published.contains_key(&key) {
                 self.warnings.insert(format!(
@@ -159,6 +160,7 @@ impl Policy {
             Public::Address(address) => {
                 return vec![*address];
             }
+            Public::Network { .. } => return Vec::new(),
             Public::Interface { name, port } => (name, *port),
         };
         let Some(link) = network.named(name) else {
@@ -167,8 +169,8 @@ impl Policy {
         };
         let families: &[bool] = match (publish.server.value, &publish.advertise) {
             (Server::Behind(server), _) => &[server.is_ipv4()],
-            (Server::Local, Some(advertise)) => &[advertise.value.is_ipv4()],
-            (Server::Local, None) => &[true, false],
+            (Server::Local | Server::Itself, Some(advertise)) => &[advertise.value.is_ipv4()],
+            (Server::Local | Server::Itself, None) => &[true, false],
         };
         let ends: Vec<_> = families
             .iter()
@@ -192,10 +194,15 @@ pub(super) fn unowned_addresses(config: &Config, network: &Network) -> Option<St
     let unowned: BTreeSet<IpAddr> = config
         .publish
         .iter()
-        .filter_map(|publish| match &publish.public.value {
-            Public::Address(address) => Some(address.ip()),
-            Public::Interface { .. } => None,
-        })
+        .filter_map(
+            |publish| match (&publish.public.value, publish.server.value) {
+                // It is the server's.
+                (_, Server::Itself) => None,
+                (Public::Address(address), server) if server == Server::Behind(*address) => None,
+                (Public::Address(address), _) => Some(address.ip()),
+                (Public::Interface { .. } | Public::Network { .. }, _) => None,
+            },
+        )
         .filter(|ip| !network.has(*ip))
         .collect();
     let named: Vec<_> = unowned
@@ -222,13 +229,45 @@ pub(super) fn unowned_addresses(config: &Config, network: &Network) -> Option<St
     }
 }
 
+/// What an entry of PUBLISHED or ROUTED has, whatever address it is for.
+fn template(index: usize, publish: &config::Publish) -> Publish {
+    let range = publish.passive_ports;
+    let mut flags = 0;
+    if publish.control_nat == ControlNat::Kernel {
+        flags |= publish_flag::KERNEL_NAT;
+    }
+    if publish.peer == Peer::Any {
+        flags |= publish_flag::ANY_PEER;
+    }
+    Publish {
+        flags,
+        passive_first: range.map_or(0, |range| range.first),
+        passive_last: range.map_or(0, |range| range.last),
+        index: u32::try_from(index).unwrap_or(u32::MAX),
+        ..Publish::default()
+    }
+}
+
+/// A published network as the key of ROUTED.
+fn routed_prefix(network: prefix::Prefix, port: u16) -> RoutedPrefix {
+    let first = if network.address.is_ipv4() { 96 } else { 0 };
+    RoutedPrefix {
+        bits: RoutedKey::BEFORE_ADDRESS + first + u32::from(network.bits),
+        key: RoutedKey {
+            port: Port::new(port),
+            pad: 0,
+            addr: Addr::from(network.address),
+        },
+    }
+}
+
 pub(super) fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint::new(Addr::from(address.ip()), Port::new(address.port()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, HashMap, HashSet};
+    use std::collections::{BTreeMap, HashMap};
 
     use super::*;
     use crate::{
@@ -382,7 +421,7 @@ mod tests {
             bits: 96 + 8,
             address: Addr::from_octets([10, 0, 0, 0]),
         };
-        assert_eq!(policy.inside, HashSet::from([only]));
+        assert_eq!(policy.inside, HashMap::from([(only, inside::TRANSLATED)]));
     }
 
     #[test]
@@ -429,7 +468,7 @@ mod tests {
                 .all()
                 .unwrap()
                 .into_iter()
-                .collect::<HashSet<_>>();
+                .collect::<HashMap<_, _>>();
             assert_eq!(inside, policy.inside);
             let control = port::PUBLISHED | port::MASQUERADED;
             let marked = maps.ports.marked().into_iter();

@@ -1,14 +1,18 @@
 //! The desired state: what the datapath's tables should hold and where its programs should be.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ftp_nat_common::{
-    abi::{Interface, Publish, PublishKey, interface_flag},
-    wire::addr::Port,
+    abi::{Interface, Publish, PublishKey, interface_flag, publish_flag},
+    wire::addr::{Endpoint, Port},
 };
 
 use crate::{
-    datapath::{attach::Hook, maps::Prefix, program::Program},
+    datapath::{
+        attach::Hook,
+        maps::{Prefix, RoutedPrefix},
+        program::Program,
+    },
     kernel::network::{Link, Network},
 };
 
@@ -21,8 +25,10 @@ pub struct Policy {
     pub interfaces: BTreeMap<u32, Interface>,
     /// The PUBLISHED map.
     pub published: HashMap<PublishKey, Publish>,
+    /// The ROUTED map.
+    pub routed: HashMap<RoutedPrefix, Publish>,
     /// The INSIDE map.
-    pub inside: HashSet<Prefix>,
+    pub inside: HashMap<Prefix, u32>,
     /// The control ports' bits of the PORTS map.
     pub ports: BTreeMap<u16, u8>,
     /// What works, but perhaps not as meant.
@@ -79,9 +85,13 @@ impl Policy {
 
     /// The PUBLISHED map: an entry for each published end, and one without a port for each of
     /// their addresses, by which the datapath knows what a SYN to an unannounced port was after.
+    /// A server that keeps its address has none: what else comes to it may be meant so.
     pub fn published_and_addresses(&self) -> HashMap<PublishKey, Publish> {
         let mut all = self.published.clone();
-        for key in self.published.keys() {
+        for (key, entry) in &self.published {
+            if is_routed(key, entry) {
+                continue;
+            }
             let address = PublishKey {
                 port: Port::new(0),
                 ..*key
@@ -90,4 +100,10 @@ impl Policy {
         }
         all
     }
+}
+
+/// Whether a published server keeps its address: nothing is translated, only let in.
+pub fn is_routed(public: &PublishKey, entry: &Publish) -> bool {
+    let is_here = entry.flags & publish_flag::LOCAL != 0;
+    !is_here && entry.server == Endpoint::new(public.addr, public.port)
 }

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    config::{self, Config, Spanned, value::Server},
+    config::{
+        self, Config, Spanned,
+        value::{Public, Server},
+    },
     model::prefix,
 };
 
@@ -15,9 +18,11 @@ pub fn destinations(config: &Config) -> Vec<IpAddr> {
     servers
 }
 
-/// The networks of clients that a policy must find.
+/// The networks of clients and servers that a policy must find.
 pub fn networks(config: &Config) -> Vec<prefix::Prefix> {
-    let mut networks: Vec<_> = clients(config).map(|network| network.value).collect();
+    let clients = clients(config).map(|network| network.value);
+    let servers = published_networks(config).map(|network| network.value);
+    let mut networks: Vec<_> = clients.chain(servers).collect();
     networks.sort_unstable_by_key(|it| (it.address, it.bits));
     networks.dedup();
     networks
@@ -27,10 +32,25 @@ pub(super) fn clients(config: &Config) -> impl Iterator<Item = &Spanned<prefix::
     config.masquerade.iter().flat_map(|it| &it.clients)
 }
 
+/// The networks of servers that keep their addresses.
+pub(super) fn published_networks(config: &Config) -> impl Iterator<Item = Spanned<prefix::Prefix>> {
+    config.publish.iter().filter_map(|publish| {
+        let Public::Network { network, .. } = publish.public.value else {
+            return None;
+        };
+        Some(Spanned {
+            value: network,
+            origin: publish.public.origin.clone(),
+        })
+    })
+}
+
 pub(super) fn servers(config: &Config) -> impl Iterator<Item = (&config::Publish, SocketAddr)> {
     config.publish.iter().filter_map(|publish| {
-        let Server::Behind(server) = publish.server.value else {
-            return None;
+        let server = match (publish.server.value, &publish.public.value) {
+            (Server::Behind(server), _) => server,
+            (Server::Itself, Public::Address(address)) => *address,
+            (Server::Itself | Server::Local, _) => return None,
         };
         Some((publish, server))
     })

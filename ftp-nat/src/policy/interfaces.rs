@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{
-    destinations::{clients, servers},
+    destinations::{clients, published_networks, servers},
     obstacle::{Obstacle, no_interface},
 };
 use crate::{
@@ -47,17 +47,19 @@ pub(super) fn lans(
                     Err(obstacle) => obstacles.push(obstacle),
                 }
             }
-            for clients in clients(config) {
+            let servers = published_networks(config).map(|it| (it, "servers"));
+            let clients = clients(config).map(|it| (it.clone(), "clients"));
+            for (inside, whose) in servers.chain(clients) {
                 // A default route leads to everything, but not to the inside.
-                let ways = network.ways_to(&clients.value);
+                let ways = network.ways_to(&inside.value);
                 let ways: Vec<_> = ways.filter(|link| !wans.contains(link)).collect();
                 if ways.is_empty() {
                     obstacles.push(Obstacle::NoRoute(Problem::new(
-                        &clients.origin,
+                        &inside.origin,
                         format!(
                             "there is no route to {} but by the WAN: add one, or name the \
-                             clients' interface with --lan",
-                            clients.value
+                             {whose}' interface with --lan",
+                            inside.value
                         ),
                     )));
                 }

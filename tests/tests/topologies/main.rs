@@ -2,6 +2,7 @@
 //! scene, the doctor finds nothing where all is well, and the cause where one thing is broken.
 
 mod ordinary;
+mod routed;
 mod scene;
 mod stage;
 
@@ -15,7 +16,7 @@ use crate::scene::Scene;
 const PUBLIC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(WAN_ADDRESS), 21);
 
 /// The sources of these tests: each scene's heading stands in one of them.
-const SOURCES: &[&str] = &[include_str!("ordinary.rs")];
+const SOURCES: &[&str] = &[include_str!("ordinary.rs"), include_str!("routed.rs")];
 
 #[test]
 fn every_scene_is_played() {

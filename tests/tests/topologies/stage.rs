@@ -26,13 +26,13 @@ const LIMIT: Duration = Duration::from_secs(40);
 const CONTENT: &[u8] = b"as it was stored\n";
 
 /// Who fetches from whom in a scene.
-pub struct Stage<'l> {
+pub struct Stage<'l, 's> {
     /// The machine that ftp-nat runs on.
     pub router: &'l Namespace,
     /// The clients of the table's rows, with the words behind `by`, and where they dial.
-    pub clients: Vec<(Option<&'static str>, &'l Host, SocketAddr)>,
+    pub clients: Vec<(Option<&'static str>, &'s Host, SocketAddr)>,
     /// The server.
-    pub server: &'l FtpServer,
+    pub server: &'s FtpServer,
 }
 
 /// A scene with ftp-nat in it.
@@ -48,7 +48,7 @@ impl Scene {
     /// Plays it: the three columns of its table one after the other. With ftp-nat, the doctor must
     /// find nothing, before and after.
     #[track_caller]
-    pub fn play<'l>(&self, stage: &Stage<'l>) -> Played<'l> {
+    pub fn play<'l>(&self, stage: &Stage<'l, '_>) -> Played<'l> {
         stage.server.offer("small.txt", CONTENT).unwrap();
         for (column, mark) in ["nft", "nft helper"].into_iter().enumerate() {
             self.rules(stage.router, mark);
@@ -83,7 +83,7 @@ impl Scene {
 
     /// Tries the cells of a column.
     #[track_caller]
-    fn column(&self, stage: &Stage<'_>, column: usize) {
+    fn column(&self, stage: &Stage<'_, '_>, column: usize) {
         for row in &self.rows {
             let Some(works) = row.works[column] else {
                 continue;

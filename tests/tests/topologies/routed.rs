@@ -1,0 +1,96 @@
+//! Networks where nothing is translated: only a firewall stands in the way.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ftp_nat_tests::{
+    lab::Lab,
+    server::{FtpServer, Kind, Settings},
+};
+
+use crate::{scene::Scene, stage::Stage};
+
+/// The addresses of the host inside that the outside knows.
+const INSIDE: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5)), 21),
+    SocketAddr::new(
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 5, 0, 0, 0, 0, 5)),
+        21,
+    ),
+];
+
+/// A lab whose host inside has addresses that are routed.
+fn lab() -> Lab {
+    let lab = Lab::new().unwrap();
+    lab.router
+        .ip("addr add 203.0.113.1/28 dev lan\naddr add 2001:db8:5::1/64 dev lan nodad")
+        .unwrap();
+    let inside = &lab.server().namespace;
+    inside
+        .ip("addr add 203.0.113.5/28 dev eth0\n\
+             addr add 2001:db8:5::5/64 dev eth0 nodad\n\
+             route replace 0.0.0.0/0 via 203.0.113.1 src 203.0.113.5\n\
+             route replace ::/0 via 2001:db8:5::1 src 2001:db8:5::5")
+        .unwrap();
+    let outside = &lab.client().namespace;
+    outside
+        .ip("route add 203.0.113.0/28 via 198.51.100.1\n\
+             route add 2001:db8:5::/64 via 2001:db8:1::1")
+        .unwrap();
+    lab
+}
+
+#[test]
+fn servers_with_public_addresses() {
+    let scene = Scene::named("Servers with public addresses behind a firewall");
+    let lab = lab();
+    let server = FtpServer::start(Kind::Vsftpd, lab.server(), &Settings::default()).unwrap();
+    let [v4, v6] = INSIDE;
+    let played = scene.play(&Stage {
+        router: &lab.router,
+        clients: vec![
+            (Some("IPv4"), lab.client(), v4),
+            (Some("IPv6"), lab.client(), v6),
+        ],
+        server: &server,
+    });
+    drop(server);
+    played.is_found("server-refuses");
+}
+
+#[test]
+fn servers_with_public_addresses_through_the_stack() {
+    let scene = Scene::named("Servers with public addresses, through the stack");
+    let lab = lab();
+    let server = FtpServer::start(Kind::Vsftpd, lab.server(), &Settings::default()).unwrap();
+    let [v4, v6] = INSIDE;
+    let played = scene.play(&Stage {
+        router: &lab.router,
+        clients: vec![
+            (Some("IPv4"), lab.client(), v4),
+            (Some("IPv6"), lab.client(), v6),
+        ],
+        server: &server,
+    });
+    // The rules of those who have no ftp-nat.
+    scene.rules(&lab.router, "nft");
+    played.is_found("firewall-drops-data");
+}
+
+#[test]
+fn clients_with_public_addresses() {
+    let scene = Scene::named("Clients with public addresses behind a firewall");
+    let lab = lab();
+    let outside = lab.client();
+    let server = FtpServer::start(Kind::Vsftpd, outside, &Settings::default()).unwrap();
+    let v6 = SocketAddr::new(outside.v6.into(), 21);
+    let played = scene.play(&Stage {
+        router: &lab.router,
+        clients: vec![
+            (Some("IPv4"), lab.server(), server.address()),
+            (Some("IPv6"), lab.server(), v6),
+        ],
+        server: &server,
+    });
+    scene.rules(&lab.router, "nft helper");
+    played.is_found("kernel-helper");
+}
