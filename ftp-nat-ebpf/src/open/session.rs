@@ -22,14 +22,21 @@ const TRIES: u32 = 4;
 /// The published server behind a public end; None: there is none.
 #[inline(always)]
 pub(super) fn published(public: &Endpoint) -> Option<&'static Publish> {
+    let found = look_up(public);
+    // SAFETY: the entry stays in its place while the program runs.
+    unsafe { found.as_ref() }
+}
+
+/// Its entry, by its address or else by its network; null: there is none. A function of its own: the
+/// keys lie on the stack, of which a chain of calls has 512 bytes.
+#[inline(never)]
+fn look_up(public: &Endpoint) -> *const Publish {
     let key = PublishKey {
         addr: public.addr,
         port: public.port,
         pad: 0,
     };
-    // SAFETY: the entry stays in its place while the program runs.
-    let found = unsafe { maps::PUBLISHED.get(key) };
-    if found.is_some() {
+    if let Some(found) = maps::PUBLISHED.get_ptr(key) {
         return found;
     }
     let key = RoutedKey {
@@ -37,7 +44,10 @@ pub(super) fn published(public: &Endpoint) -> Option<&'static Publish> {
         pad: 0,
         addr: public.addr,
     };
-    maps::ROUTED.get(Key::new(RoutedKey::ALL, key))
+    match maps::ROUTED.get(Key::new(RoutedKey::ALL, key)) {
+        Some(found) => found,
+        None => core::ptr::null(),
+    }
 }
 
 /// The bits of [`flow_flag`] that a published server's flows have.
