@@ -153,6 +153,8 @@ counters! {
 
     DroppedCut = "dropped" "reason" "ended" true,
         "Dropped: packets of connections that an operator has ended";
+    DroppedLearning = "dropped" "reason" "learning" true,
+        "Dropped: of no known connection, while not all is learned yet that other gateways of the cluster know";
     DroppedUnwritable = "dropped" "reason" "unwritable" true,
         "Dropped: packets that could not be changed";
 

@@ -1,6 +1,7 @@
 //! A control connection's TCP stream: which segments TCP would believe, and which bytes of one are
 //! new, held, sent on.
 
+pub mod adopt;
 pub mod driver;
 pub mod segment;
 pub mod window;

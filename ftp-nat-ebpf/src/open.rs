@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod handshake;
+pub mod learned;
 pub mod mapping;
 pub mod pinhole;
 pub mod port_search;

@@ -15,8 +15,19 @@ pub struct MappingKey {
     pub dport: Port,
     /// Zero.
     pub pad: u16,
-    /// [`side`](super::side).
+    /// [`side`](super::side), and [`REVERSED`].
     pub side: u32,
+}
+
+/// Beside the side in [`MappingKey::side`]: the packet comes from the end that does not open the
+/// connection, and [`MappingKey::dport`] is its source port. Only connections that were learned from
+/// another gateway have such entries: any packet of either end may be the first one here.
+pub const REVERSED: u32 = 2;
+
+/// Bits of [`Mapping::flags`].
+pub mod mapping_flag {
+    /// It was learned from another gateway, where its SYN may have passed: any packet uses it.
+    pub const LEARNED: u8 = 1;
 }
 
 /// An announced data connection that has not come yet.
@@ -32,8 +43,10 @@ pub struct Mapping {
     pub kind: u8,
     /// [`cause`].
     pub cause: u8,
+    /// [`mapping_flag`].
+    pub flags: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// Zero.
     pub pad2: u32,
     /// When it was opened, in jiffies.

@@ -12,6 +12,24 @@ pub mod role {
     pub const MASQUERADE: u8 = 2;
 }
 
+/// A session's number, never 0, from a random one. Gateways of a cluster give numbers that differ in
+/// their upper six bits, which are the gateway's own number, 1 to 63; 0: it is in no cluster, and all
+/// bits are random.
+#[inline(always)]
+pub const fn session_number(node: u16, random: u32) -> u32 {
+    if node == 0 {
+        random | 1
+    } else {
+        (node as u32) << NODE_SHIFT | random & ((1 << NODE_SHIFT) - 1) | 1
+    }
+}
+
+/// Where the gateway's own number starts in a session's.
+pub const NODE_SHIFT: u32 = 26;
+
+/// [`Session::adopted`] of a session of which no packet has come here yet.
+pub const ADOPTED: u64 = u64::MAX;
+
 /// Bits of [`Session::flags`].
 pub mod session_flag {
     /// The server runs on this machine: openings need no translation.
@@ -59,6 +77,10 @@ pub struct Session {
     pub pad2: u32,
     /// When the first SYN came, in jiffies.
     pub born: u64,
+    /// 0, unless it was learned from another gateway: then [`ADOPTED`] until its first packet comes
+    /// here, and from then on until when TCP's numbers are judged with [`crate::stream::adopt`]'s
+    /// slack, in the driver's unit.
+    pub adopted: u64,
     /// What the client asked for.
     pub asked: Asked,
     /// What the server answered.
@@ -202,8 +224,10 @@ pub struct Direction {
     /// By how many bits the windows that this direction's sender advertises are shifted (RFC 7323
     /// section 2.2), 0 to 14.
     pub scale: u8,
+    /// 1: it was learned from another gateway, and may go on once where nothing was seen yet.
+    pub may_jump: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// The sender's initial sequence number.
     pub isn: u32,
     /// Since when a line is held, in jiffies; 0: none.

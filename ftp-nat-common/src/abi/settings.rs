@@ -10,6 +10,16 @@ pub mod mss {
     pub const OFF: u16 = 1;
 }
 
+/// Bits of [`Settings::cluster`].
+pub mod cluster {
+    /// Other gateways share their sessions with this one: events are told at once, and packets of
+    /// connections that were learned may be any.
+    pub const SHARED: u16 = 1;
+    /// Not all that the others know has come yet: what is not known is dropped instead of refused, so
+    /// that its sender tries again.
+    pub const LEARNING: u16 = 2;
+}
+
 /// What the daemon tells the datapath.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -26,8 +36,12 @@ pub struct Settings {
     pub remap_last: u16,
     /// The largest TCP segment that redirected connections may agree on: [`mss`].
     pub mss_clamp: u16,
+    /// [`cluster`].
+    pub cluster: u16,
+    /// The number of this gateway in its cluster, 1 to 63; 0: it is in none.
+    pub node: u16,
     /// Zero.
-    pub pad: [u16; 3],
+    pub pad: u16,
     /// How long an unused mapping lives, in jiffies.
     pub mapping_timeout: u64,
     /// How long an unfinished line is held, in jiffies.

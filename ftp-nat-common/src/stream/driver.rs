@@ -13,7 +13,7 @@ use crate::ftp::parser::Inspection;
 use crate::ftp::tls::{self, PlainText};
 use crate::gate::Gate;
 use crate::stream::segment::{self, Hold, Plan, acknowledge};
-use crate::stream::window;
+use crate::stream::{adopt, window};
 use crate::wire::seq::distance;
 use crate::wire::tcp::flag;
 use bytemuck::{Pod, Zeroable};
@@ -356,7 +356,9 @@ pub fn plan<M: Medium + ?Sized>(medium: &mut M) -> Plan {
 /// Whether TCP believes the segment; what it tells of both directions is noted then.
 #[inline(always)]
 fn is_believed<M: Medium + ?Sized>(medium: &mut M) -> bool {
+    let (now, timeout) = (medium.now(), medium.hold_timeout());
     let parts = medium.parts();
+    let unseen = adopt::unseen(parts.session, now, timeout);
     let segment = parts.segment;
     let is_replies = segment.is_replies;
     let own = direction(parts.session, is_replies);
@@ -380,7 +382,8 @@ fn is_believed<M: Medium + ?Sized>(medium: &mut M) -> bool {
         .wrapping_add(segment.len)
         .wrapping_add(u32::from(segment.has(flag::FIN)));
     let acked = others.edits.original(segment.ack, false);
-    if !segment.has(flag::ACK) || !window::is_believed(own, others, segment.seq, end, acked) {
+    if !segment.has(flag::ACK) || !window::is_believed(own, others, segment.seq, end, acked, unseen)
+    {
         return false;
     }
     let scale = own.scale;

@@ -17,14 +17,13 @@
 //! it owes those bytes to the receiver ([`Owed`]): they stand in front of what the sender sends
 //! next, and again in front of its repetitions, until the receiver has acknowledged them.
 
-use super::window;
+use super::{adopt, window};
 use crate::abi::{Direction, LINE_MAX, Session, direction_flag};
 use crate::abi::{direction, direction_mut};
 use crate::counter::Counter;
 use crate::edit::edits::Edits;
 use crate::ftp::parser::Inspection;
 use crate::wire::seq::distance;
-use bytemuck::Zeroable;
 
 /// Keeps a length below [`LINE_MAX`], a power of two.
 const LINE_MASK: u32 = LINE_MAX as u32 - 1;
@@ -148,7 +147,8 @@ pub fn reset(direction: &mut Direction) {
     direction.line_len = 0;
     direction.head = 0;
     direction.flags = 0;
-    direction.pad = Zeroable::zeroed();
+    direction.may_jump = 0;
+    direction.pad = 0;
     direction.isn = 0;
     direction.held_since = 0;
     direction.gap_since = 0;
@@ -218,6 +218,12 @@ pub fn plan(
     if ahead > 0 {
         if len == 0 {
             return (plan, None);
+        }
+        if direction.may_jump != 0 {
+            adopt::jump(direction, seq);
+            plan.merge = 0;
+            plan.verdict = Plan::Inspect;
+            return (plan, Some(Counter::Resynced));
         }
         let counter = beyond_a_gap(direction, seq, now, timeout);
         plan.verdict = if matches!(counter, Counter::GapDropped) {
@@ -397,9 +403,13 @@ pub fn is_quiet(
     if own.edits.adjusted != 0 || is_renumbered(others) {
         return false;
     }
+    // The driver knows the time.
+    if session.adopted != 0 {
+        return false;
+    }
     let is_tracked = own.flags & direction_flag::TRACKED != 0;
     let Some(ack) = ack else { return !is_tracked };
-    if is_tracked && !window::is_believed(own, others, seq, seq, ack) {
+    if is_tracked && !window::is_believed(own, others, seq, seq, ack, 0) {
         return false;
     }
     let scale = own.scale;

@@ -24,14 +24,22 @@ pub fn track(direction: &mut Direction, scale: u8) {
 
 /// Whether the receiver would take a segment with the sender's numbers `seq` to `end` (exclusive,
 /// SYN and FIN counted), and the acknowledgement `ack`, which is the sender's number for the other
-/// direction's bytes: mapped back by that direction's edits.
+/// direction's bytes: mapped back by that direction's edits. `unseen`: so many bytes of either
+/// direction may have gone another way.
 #[inline(always)]
-pub fn is_believed(own: &Direction, others: &Direction, seq: u32, end: u32, ack: u32) -> bool {
+pub fn is_believed(
+    own: &Direction,
+    others: &Direction,
+    seq: u32,
+    end: u32,
+    ack: u32,
+    unseen: i32,
+) -> bool {
     // What a sender was told early is not in the receiver's window yet.
-    let slack = if own.owed == 0 { 0 } else { LINE_MAX as i32 };
-    distance(seq, own.window) <= slack
+    let early = if own.owed == 0 { 0 } else { LINE_MAX as i32 };
+    distance(seq, own.window) <= early.wrapping_add(unseen)
         && distance(end, own.acked) >= -BEHIND
-        && distance(ack, others.end) <= 0
+        && distance(ack, others.end) <= unseen
         && distance(ack, others.acked) >= -BEHIND
 }
 

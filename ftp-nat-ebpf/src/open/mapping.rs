@@ -1,6 +1,7 @@
 //! Mappings: the first SYN of an announced data connection.
 
 use super::connection::create;
+use super::learned;
 use super::port_search::{TRIES, random_port};
 use crate::kernel::helpers::{jiffies, repeat};
 use crate::kernel::hook::Hook;
@@ -8,7 +9,7 @@ use crate::kernel::skb::Skb;
 use crate::state::scratch::{Connection, Opening};
 use crate::state::{counters, maps, ports};
 use aya_ebpf::bindings::BPF_NOEXIST;
-use ftp_nat_common::abi::{MappingKey, event, side};
+use ftp_nat_common::abi::{Mapping, MappingKey, event, mapping_flag, side};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::Addr;
 
@@ -57,10 +58,7 @@ pub(super) fn use_for(skb: &Skb, hook: Hook, part: *mut Opening) -> Use {
         counters::add(Counter::DeniedExpired, head.total);
         return Use::Expired;
     }
-    connection.session = mapping.session;
-    connection.kind = mapping.kind;
-    connection.flags = 0;
-    connection.server_inside = 1;
+    belongs_to(connection, mapping);
     let made = if side == side::INBOUND {
         connection.outside = *source;
         connection.public = *destination;
@@ -78,13 +76,26 @@ pub(super) fn use_for(skb: &Skb, hook: Hook, part: *mut Opening) -> Use {
         let _ = maps::MAPPINGS.insert(wanted, mapping, u64::from(BPF_NOEXIST));
         return Use::NoRoom;
     }
+    if mapping.flags & mapping_flag::LEARNED != 0 {
+        learned::forget(connection);
+    }
     counters::add(Counter::MappingUsed, 0);
     tell_used(connection, mapping.cause);
     Use::Opened
 }
 
+/// What a connection has of its mapping.
 #[inline(always)]
-fn tell_used(connection: &Connection, cause: u8) {
+pub(super) fn belongs_to(connection: &mut Connection, mapping: &Mapping) {
+    connection.session = mapping.session;
+    connection.kind = mapping.kind;
+    connection.flags = 0;
+    connection.server_inside = 1;
+}
+
+/// Tells that a mapping was used.
+#[inline(always)]
+pub(super) fn tell_used(connection: &Connection, cause: u8) {
     counters::tell(|told| {
         told.what = event::USED;
         told.kind = connection.kind;

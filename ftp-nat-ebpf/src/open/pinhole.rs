@@ -166,7 +166,8 @@ impl Pinholes {
         mapping.session = self.session;
         mapping.kind = opening.kind;
         mapping.cause = opening.cause;
-        mapping.pad = [0; 2];
+        mapping.flags = 0;
+        mapping.pad = 0;
         mapping.pad2 = 0;
         mapping.born = now;
         mapping.expires = now.wrapping_add(settings.mapping_timeout);

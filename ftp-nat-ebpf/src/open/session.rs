@@ -10,7 +10,7 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::maps::lpm_trie::Key;
 use ftp_nat_common::abi::{
     Answered, Asked, ClientKey, Publish, PublishKey, RoutedKey, Session, event, flow_flag,
-    half_open_flag, kind, publish_flag, role, session_flag,
+    half_open_flag, kind, publish_flag, role, session_flag, session_number,
 };
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::stream::{segment, window};
@@ -165,6 +165,7 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
     session.pad2 = 0;
     session.waiting = [Port(0); 2];
     session.born = jiffies();
+    session.adopted = 0;
     session.asked = Asked::default();
     session.answered = Answered::default();
     segment::reset(&mut session.commands);
@@ -244,9 +245,10 @@ fn masquerade(session: &mut Session, client: &Endpoint) {
 /// Makes a session's entry and gives its number; None: the table is full.
 #[inline(always)]
 fn insert(session: &Session) -> Option<u32> {
+    let node = maps::SETTINGS.get(0).map_or(0, |it| it.node);
     let mut tries = 0;
     while tries < TRIES {
-        let number = random() | 1;
+        let number = session_number(node, random());
         if maps::SESSIONS
             .insert(number, session, u64::from(BPF_NOEXIST))
             .is_ok()

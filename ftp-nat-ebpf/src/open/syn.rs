@@ -1,6 +1,7 @@
 //! A SYN: whose it is, and whether it opens something.
 
 use super::handshake::{self, Belongs};
+use super::learned;
 use super::mapping::{self, Use};
 use super::session;
 use crate::kernel::hook::Hook;
@@ -55,6 +56,11 @@ fn unannounced(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
         handshake::flow(skb, hook, part);
     }
     if belongs == Belongs::Nowhere && hook == Hook::WanIngress {
+        if learned::is_learning() {
+            // SAFETY: see `scratch`; no other reference to the headers is alive.
+            counters::add(Counter::DroppedLearning, unsafe { (*part).head.total });
+            return Belongs::Refused;
+        }
         deny(part);
         return Belongs::Denied;
     }

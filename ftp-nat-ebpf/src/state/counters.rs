@@ -49,6 +49,10 @@ pub fn tell(fill: impl FnOnce(&mut Event)) {
 /// the daemon looks again until the tick is over.
 #[inline(always)]
 fn wakeup(now: u64) -> u64 {
+    if maps::SETTINGS.get(0).is_some_and(|it| it.cluster != 0) {
+        // Other gateways must know at once. The ring wakes its reader if that sleeps.
+        return 0;
+    }
     let Some(woken) = maps::WOKEN.get_ptr_mut(0) else {
         return BPF_RB_FORCE_WAKEUP.into();
     };

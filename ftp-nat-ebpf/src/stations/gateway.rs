@@ -8,6 +8,7 @@ use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::{DROP, Hook, NEXT};
 use crate::kernel::skb::{Context, Skb};
 use crate::open::handshake::{self, Belongs};
+use crate::open::learned;
 use crate::open::syn;
 use crate::packet::headers::{IP, IPV4};
 use crate::packet::segment::{Headers, Packet, Reading};
@@ -28,6 +29,9 @@ const CONTROL: i32 = 0x1001;
 const HANDSHAKE: i32 = 0x1002;
 /// [`known`]'s answer: a control segment that its receiver will not take.
 const UNTAKEN: i32 = 0x1003;
+
+/// [`known`]'s answer: it may be of a connection that was learned from another gateway.
+const LEARNED: i32 = 0x1004;
 
 /// What is known of a packet when it is looked at: what its stations change, the next look sees.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,7 +78,13 @@ pub fn enter(skb: &Skb) -> i32 {
     if answer == OPENS {
         answer = go_on(skb, hook, syn::open(skb, hook));
     } else if answer == HANDSHAKE {
-        answer = go_on(skb, hook, handshake::see(skb, hook));
+        let mut belongs = handshake::see(skb, hook);
+        if belongs == Belongs::Nowhere && learned::is_shared() {
+            belongs = learned::open(skb, hook);
+        }
+        answer = go_on(skb, hook, belongs);
+    } else if answer == LEARNED {
+        answer = go_on(skb, hook, learned::open(skb, hook));
     }
     if answer == UNTAKEN {
         if control::number_outside(skb) == Verdict::Drop {
@@ -189,6 +199,9 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
     let Some(entry) = found else {
         if look == Look::First && ports::is_control(packet.ports) {
             return remember(&packet, HANDSHAKE);
+        }
+        if look == Look::First && learned::is_shared() {
+            return remember(&packet, LEARNED);
         }
         if hook == Hook::WanIngress {
             counters::add(Counter::PassedNoFlow, packet.total);

@@ -18,7 +18,9 @@ pub fn settings(config: &Config, clock: &Clock, route_epoch: u32) -> Settings {
         remap_first: config.remap_ports.first,
         remap_last: config.remap_ports.last,
         mss_clamp: config.mss_clamp.number(),
-        pad: [0; 3],
+        cluster: 0,
+        node: 0,
+        pad: 0,
         mapping_timeout: clock.ticks(config.timeouts.mapping),
         hold_timeout: clock.ticks(HOLD),
     }

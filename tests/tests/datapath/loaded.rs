@@ -219,7 +219,9 @@ impl Datapath {
             remap_first: REMAP,
             remap_last: REMAP,
             mss_clamp: mss::OFF,
-            pad: [0; 3],
+            cluster: 0,
+            node: 0,
+            pad: 0,
             mapping_timeout: NEVER,
             hold_timeout: NEVER,
         });

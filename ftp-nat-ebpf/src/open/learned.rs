@@ -1,0 +1,140 @@
+//! Announced connections that were learned from another gateway: their SYN may have passed there, so
+//! any packet of either end may be the first one here.
+
+use super::connection::create;
+use super::handshake::Belongs;
+use super::mapping::{belongs_to, tell_used};
+use crate::kernel::helpers::jiffies;
+use crate::kernel::hook::Hook;
+use crate::kernel::skb::Skb;
+use crate::state::scratch::{self, Connection, Opening};
+use crate::state::{counters, maps};
+use aya_ebpf::bindings::BPF_NOEXIST;
+use ftp_nat_common::abi::{MappingKey, PublishKey, REVERSED, cluster, kind, mapping_flag, side};
+use ftp_nat_common::counter::Counter;
+use ftp_nat_common::wire::addr::{Addr, Endpoint, Port};
+
+/// Whether other gateways share their sessions with this one ([`cluster::SHARED`]).
+#[inline(always)]
+pub fn is_shared() -> bool {
+    maps::SETTINGS
+        .get(0)
+        .is_some_and(|it| it.cluster & cluster::SHARED != 0)
+}
+
+/// Whether not all that the others know has come yet ([`cluster::LEARNING`]).
+#[inline(always)]
+pub(super) fn is_learning() -> bool {
+    maps::SETTINGS
+        .get(0)
+        .is_some_and(|it| it.cluster & cluster::LEARNING != 0)
+}
+
+/// A packet without a flow that is no SYN, whose headers lie in the scratch memory.
+#[inline(never)]
+pub fn open(skb: &Skb, hook: Hook) -> Belongs {
+    let Some(part) = scratch::opening() else {
+        return Belongs::Nowhere;
+    };
+    if use_for(skb, hook, part) {
+        return Belongs::Finished;
+    }
+    // SAFETY: see `scratch`; no other reference to the headers is alive.
+    let head = unsafe { &(*part).head };
+    if hook == Hook::WanIngress && is_learning() && is_published(&head.destination.addr) {
+        counters::add(Counter::DroppedLearning, head.total);
+        return Belongs::Refused;
+    }
+    Belongs::Nowhere
+}
+
+/// Whether an address has a published port.
+#[inline(always)]
+fn is_published(addr: &Addr) -> bool {
+    let key = PublishKey {
+        addr: *addr,
+        port: Port(0),
+        pad: 0,
+    };
+    maps::PUBLISHED.get_ptr(key).is_some()
+}
+
+/// Looks for the mapping that the packet's connection was announced by, and makes its flows.
+#[inline(always)]
+fn use_for(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
+    // SAFETY: see `scratch`: three fields that lie apart, to which no other reference is alive.
+    let (head, mapping, connection) =
+        unsafe { (&(*part).head, &mut (*part).mapping, &mut (*part).connection) };
+    let (source, destination) = (&head.source, &head.destination);
+    let mut key = MappingKey {
+        src: source.addr,
+        dst: destination.addr,
+        dport: source.port,
+        pad: 0,
+        side: hook.side() | REVERSED,
+    };
+    let mut found = maps::MAPPINGS.get_ptr(key);
+    if found.is_none() {
+        key.dport = destination.port;
+        key.side = hook.side();
+        found = maps::MAPPINGS.get_ptr(key);
+    }
+    let Some(found) = found else { return false };
+    // SAFETY: the entry stays in its place while the program runs.
+    *mapping = unsafe { *found };
+    if mapping.flags & mapping_flag::LEARNED == 0
+        || jiffies() > mapping.expires
+        || maps::MAPPINGS.remove(key).is_err()
+    {
+        return false;
+    }
+    belongs_to(connection, mapping);
+    if hook.side() == side::INBOUND {
+        connection.outside = *source;
+        connection.public = *destination;
+        connection.inside = mapping.to;
+        if key.side & REVERSED != 0 {
+            // From where the server has dialled: it keeps its port.
+            connection.inside.port = destination.port;
+        }
+    } else {
+        connection.outside = *destination;
+        connection.inside = *source;
+        connection.public = mapping.to;
+        if key.side & REVERSED == 0 {
+            connection.public.port = source.port;
+        }
+    }
+    if !create(skb, hook, part, false) {
+        let _ = maps::MAPPINGS.insert(key, mapping, u64::from(BPF_NOEXIST));
+        return false;
+    }
+    forget(connection);
+    counters::add(Counter::MappingUsed, 0);
+    tell_used(connection, mapping.cause);
+    true
+}
+
+/// Removes both entries of a connection that was learned: one was used.
+#[inline(never)]
+pub(super) fn forget(connection: &Connection) {
+    let (outside, public, inside) = (&connection.outside, &connection.public, &connection.inside);
+    if connection.kind == kind::ACTIVE && connection.server_inside != 0 {
+        remove(inside, outside, outside.port, side::OUTBOUND);
+        remove(outside, public, outside.port, side::INBOUND | REVERSED);
+    } else {
+        remove(outside, public, public.port, side::INBOUND);
+        remove(inside, outside, inside.port, side::OUTBOUND | REVERSED);
+    }
+}
+
+#[inline(always)]
+fn remove(src: &Endpoint, dst: &Endpoint, dport: Port, side: u32) {
+    let _ = maps::MAPPINGS.remove(MappingKey {
+        src: src.addr,
+        dst: dst.addr,
+        dport,
+        pad: 0,
+        side,
+    });
+}
