@@ -103,10 +103,10 @@ fn a_transfer_is_watched_and_the_terminal_given_back() {
     let daemon = format!("wan: daemon {}", gateway.pid().unwrap());
     let text = terminal
         .wait_for("the transfer's rate", PATIENCE, |text| {
-            let row = text
-                .lines()
-                .find(|line| line.starts_with("passive 198.51.100.20:"));
-            row.is_some_and(|row| row.contains(" 10.0.0.5:") && row.contains("B/s "))
+            let row = text.lines().find(|line| {
+                line.starts_with("passive estab ") && line.contains(" 198.51.100.20:")
+            });
+            row.is_some_and(|row| row.contains(" 10.0.0.5:") && row.contains("B/s"))
                 && text
                     .lines()
                     .any(|line| line.starts_with("out") && line.contains("B/s"))
@@ -118,7 +118,7 @@ fn a_transfer_is_watched_and_the_terminal_given_back() {
         "sessions 1  connections 2 of",
         "opened 1 (",
         "used 1",
-        "denied 0",
+        "denied 0 (0.0/s)  no room 0  lost 0  fullest 0 %: ",
         "TRANSFERS 1",
         "SESSIONS 1",
         "10.0.0.5:21",
@@ -195,7 +195,7 @@ fn a_transfer_is_watched_and_the_terminal_given_back() {
 fn watches_on_any_size(lab: &Lab, start: &str) {
     let terminal = Terminal::open(&lab.router, 80, 24).unwrap();
     terminal.type_line(start).unwrap();
-    for (width, height) in [(80, 24), (60, 12), (100, 30)] {
+    for (width, height) in [(80, 24), (60, 12), (100, 30), (160, 50)] {
         terminal.resize(width, height).unwrap();
         let text = terminal
             .wait_for("a picture of that size", PATIENCE, |text| {

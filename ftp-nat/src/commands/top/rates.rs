@@ -130,7 +130,7 @@ fn push(history: &mut VecDeque<Rate>, rate: Rate, limit: usize) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
+    use super::{super::sample::Fill, *};
     use ftp_nat_common::{abi::Count, counter::Counter, wire::addr::Endpoint};
     use std::time::Instant;
 
@@ -143,9 +143,12 @@ pub(super) mod tests {
             gateways: vec![("wan".into(), Some(7))],
             transfers: vec![Transfer {
                 id: (Endpoint::default(), Endpoint::default(), 1),
+                session: 0xab,
                 kind: "passive",
                 state: "established",
+                is_alive: true,
                 outside: "198.51.100.20:40000".into(),
+                public: "198.51.100.1:50000".into(),
                 inside: "10.0.0.5:50000".into(),
                 inward: 0,
                 outward,
@@ -155,6 +158,18 @@ pub(super) mod tests {
             openings: Vec::new(),
             counts,
             connections: (1, 1000),
+            tables: vec![
+                Fill {
+                    name: "sessions",
+                    count: 81,
+                    room: 100,
+                },
+                Fill {
+                    name: "mappings",
+                    count: 800,
+                    room: 1000,
+                },
+            ],
         }
     }
 

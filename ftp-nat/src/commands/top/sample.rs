@@ -13,7 +13,11 @@ use crate::{
         connections, sessions,
         view::{Loaded, View},
     },
-    model::{connection::Connection, flow::kind_name, mapping},
+    model::{
+        connection::Connection,
+        flow::{State, kind_name},
+        mapping,
+    },
     output::text::end_text,
 };
 
@@ -22,9 +26,13 @@ use crate::{
 pub(super) struct Transfer {
     /// What identifies it, among all that were and will be.
     pub id: Id,
+    pub session: u32,
     pub kind: &'static str,
     pub state: &'static str,
+    /// Whether its ends still use it.
+    pub is_alive: bool,
     pub outside: String,
+    pub public: String,
     pub inside: String,
     /// Bytes from outside.
     pub inward: u64,
@@ -41,10 +49,15 @@ pub(super) type Id = (Endpoint, Endpoint, u64);
 pub(super) struct Session {
     pub number: u32,
     pub client: String,
+    pub public: String,
     pub server: String,
     pub state: &'static str,
+    /// Whether its ends still use its control connection.
+    pub is_alive: bool,
     /// Live data connections.
     pub data: u64,
+    /// Of its connections, both directions.
+    pub bytes: u64,
     pub age: f64,
     pub idle: f64,
 }
@@ -72,6 +85,18 @@ pub(super) struct Sample {
     pub counts: Vec<Count>,
     /// Live connections, and room for them.
     pub connections: (u64, u64),
+    /// How full each table is.
+    pub tables: Vec<Fill>,
+}
+
+/// How full a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fill {
+    pub name: &'static str,
+    /// Entries that are there.
+    pub count: u64,
+    /// Entries that there is room for.
+    pub room: u64,
 }
 
 impl Sample {
@@ -89,6 +114,7 @@ impl Sample {
             openings: Vec::new(),
             counts: vec![Count::default(); Counter::ALL.len()],
             connections: (0, 0),
+            tables: Vec::new(),
         };
         for loaded in &view.loaded {
             sample.add(view, loaded)?;
@@ -102,26 +128,45 @@ impl Sample {
         self.gateways
             .push((loaded.gateway.name().to_owned(), daemon));
         let connections = connections::of(maps)?;
-        let room = u64::from(maps.flows4.room()?) + u64::from(maps.flows6.room()?);
-        self.connections.0 += connections.len() as u64;
+        let over_v4 = connections.iter().filter(|it| it.outside.addr.is_v4());
+        let over_v4 = over_v4.count();
         // Two entries a connection.
-        self.connections.1 += room / 2;
+        for (name, count, table) in [
+            ("connections, IPv4", over_v4, maps.flows4.room()?),
+            (
+                "connections, IPv6",
+                connections.len() - over_v4,
+                maps.flows6.room()?,
+            ),
+        ] {
+            self.fill(name, count, table / 2);
+            self.connections.1 += u64::from(table / 2);
+        }
+        let alive = connections.iter().filter(|it| it.state().is_alive());
+        self.connections.0 += alive.count() as u64;
         let data = connections
             .iter()
             .filter(|it| it.common().kind != kind::CONTROL);
         self.transfers.extend(data.map(|it| transfer(view, it)));
-        for it in sessions::with(loaded, &connections)? {
+        let sessions = sessions::with(loaded, &connections)?;
+        self.fill("sessions", sessions.len(), maps.sessions.room()?);
+        for it in sessions {
             self.sessions.push(Session {
                 number: it.number,
                 client: end_text(it.client()),
+                public: end_text(&it.session.public),
                 server: end_text(it.server()),
                 state: it.state(),
+                is_alive: it.traffic.state.is_some_and(State::is_alive),
                 data: it.traffic.data,
+                bytes: it.traffic.bytes,
                 age: view.age(it.session.born),
                 idle: view.age(it.traffic.last_seen.max(it.session.born)),
             });
         }
-        for (key, mapping) in maps.mappings.all()? {
+        let mappings = maps.mappings.all()?;
+        self.fill("mappings", mappings.len(), maps.mappings.room()?);
+        for (key, mapping) in mappings {
             // Those that have expired only wait for the sweep.
             if mapping.expires <= view.now {
                 continue;
@@ -146,6 +191,21 @@ impl Sample {
         Ok(())
     }
 
+    fn fill(&mut self, name: &'static str, count: usize, room: u32) {
+        self.tables.push(Fill {
+            name,
+            count: count as u64,
+            room: room.into(),
+        });
+    }
+
+    /// The table that is the fullest for its size.
+    pub fn fullest(&self) -> Option<Fill> {
+        let share = |it: &Fill| it.count as f64 / it.room.max(1) as f64;
+        let tables = self.tables.iter().copied();
+        tables.max_by(|a, b| share(a).total_cmp(&share(b)))
+    }
+
     /// The sum of all counters of a family: packets and bytes.
     pub fn family(&self, name: &str) -> Count {
         let its = Counter::ALL.iter().zip(&self.counts);
@@ -161,9 +221,12 @@ fn transfer(view: &View, it: &Connection) -> Transfer {
     let common = it.common();
     Transfer {
         id: (it.outside, it.public, common.born),
+        session: common.session,
         kind: kind_name(common.kind),
         state: it.state().name(),
+        is_alive: it.state().is_alive(),
         outside: end_text(&it.outside),
+        public: end_text(&it.public),
         inside: end_text(&it.inside),
         inward: it.inbound.bytes,
         outward: it.outbound.bytes,

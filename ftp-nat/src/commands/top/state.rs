@@ -39,6 +39,8 @@ pub(super) struct State {
     pub sort: Sort,
     pub reversed: bool,
     pub filter: String,
+    /// Whether those that have ended are shown too.
+    pub all: bool,
     /// Whether keys go into the filter.
     pub typing: bool,
     pub helping: bool,
@@ -58,6 +60,7 @@ impl State {
             sort,
             reversed: false,
             filter,
+            all: false,
             typing: false,
             helping: false,
             scrolled: 0,
@@ -131,6 +134,7 @@ impl State {
             KeyCode::Char('q') => self.quit = true,
             KeyCode::Char('p' | ' ') => self.paused = !self.paused,
             KeyCode::Char('s') => self.sort = self.sort.next(),
+            KeyCode::Char('a') => self.all = !self.all,
             KeyCode::Char('r') => self.reversed = !self.reversed,
             KeyCode::Char('/') => self.typing = true,
             KeyCode::Char('?' | 'h') => self.helping = true,
