@@ -156,12 +156,7 @@ async fn serve(
         .map(Guard::listener)
         .collect::<Result<_, _>>()
         .context("cannot copy the descriptor of the daemon's socket")?;
-    let mut orders = answer::start(
-        listeners,
-        hello(&config, &gateway),
-        Arc::clone(source.reloads()),
-        &bus,
-    )?;
+    let mut orders = answer::start(listeners, hello(&config, &gateway), source.clone(), &bus)?;
     let (end, ended) = oneshot::channel::<()>();
     let clients = clients::Clients::start(Arc::clone(&maps))?;
     let publishing = tokio::spawn(publish_events(ring, Arc::clone(&bus), clients, ended));

@@ -11,6 +11,7 @@ mod firewall;
 mod history;
 mod interfaces;
 mod kernel_routes;
+mod losses;
 mod machine;
 mod report;
 mod routes;
@@ -19,6 +20,7 @@ mod servers;
 mod sockets;
 pub mod subject;
 mod system;
+mod tables;
 
 use self::{
     finding::{Findings, Severity},
@@ -37,7 +39,7 @@ use crate::{
 type Check = (&'static str, fn(&Subject, &mut Findings));
 
 /// The groups that look at a gateway, in the order of what depends on what.
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 11] = [
     ("BPF file system", machine::pins),
     ("programs and daemon", attachment::check),
     ("interfaces", interfaces::check),
@@ -46,7 +48,9 @@ const CHECKS: [Check; 9] = [
     ("public addresses", addresses::check),
     ("servers", servers::check),
     ("ports", sockets::check),
+    ("tables", tables::check),
     ("what has happened", history::check),
+    ("losses and reloads", losses::check),
 ];
 
 /// Looks, and says what it found.

@@ -9,8 +9,9 @@ mod source;
 mod text;
 
 pub use self::{
-    daemon::{Losses, Reloads, Repairs, Sweeps, Totals},
-    datapath::families,
+    daemon::{Losses, Reloads, Repairs, Sweeps, Totals, names_of_daemon},
+    datapath::{SessionStates, families, session_states},
+    family::Family,
     source::Source,
     text::text,
 };

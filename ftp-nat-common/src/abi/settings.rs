@@ -46,4 +46,6 @@ pub struct Settings {
     pub mapping_timeout: u64,
     /// How long an unfinished line is held, in jiffies.
     pub hold_timeout: u64,
+    /// The version of ftp-nat that loaded the programs: ASCII, zeros behind it. For people.
+    pub version: [u8; 16],
 }

@@ -4,6 +4,7 @@
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::UnixStream,
+    path::Path,
     time::Duration,
 };
 
@@ -12,13 +13,14 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     cli::Selection,
-    datapath::pins::Pins,
+    datapath::pins::{Gateway, Pins},
     ipc::{
         connection,
         message::{Hello, Refused, Request},
         runtime_dir::RuntimeDir,
         trust::Trust,
     },
+    metrics::Family,
     output::failure::Failure,
 };
 
@@ -49,7 +51,7 @@ pub fn daemons(selection: &Selection) -> Result<Vec<Line>, Failure> {
             continue;
         };
         let is_known = lines.iter().any(|line| line.hello.gateway == hello.gateway);
-        if !is_known && std::path::Path::new(&hello.state_dir) == pins.state_dir() {
+        if !is_known && Path::new(&hello.state_dir) == pins.state_dir() {
             lines.push(Line { hello, stream });
         }
     }
@@ -66,6 +68,20 @@ pub fn daemons(selection: &Selection) -> Result<Vec<Line>, Failure> {
         )));
     }
     Ok(lines)
+}
+
+/// How long a daemon may take to read its tables.
+const METRICS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The metrics of the daemon that runs a gateway; none where none answers.
+pub fn metrics(gateway: &Gateway, state_dir: &Path) -> Option<Vec<Family>> {
+    let selection = Selection {
+        wan: gateway.wans(),
+        state_dir: state_dir.to_owned(),
+    };
+    let mut daemon = daemons(&selection).ok()?.pop()?;
+    daemon.send(Request::Metrics, Some(METRICS_PATIENCE)).ok()?;
+    daemon.answer().ok()?
 }
 
 impl Line {

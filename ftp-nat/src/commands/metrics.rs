@@ -1,9 +1,11 @@
-//! `ftp-nat metrics`: the counters, without the daemon.
+//! `ftp-nat metrics`: those of the daemon, or what the maps tell without one.
+
+use log::warn;
 
 use crate::{
     cli::ShowArgs,
-    client::view::View,
-    metrics::{families, text},
+    client::{call, view::View},
+    metrics::{families, names_of_daemon, text},
     output::{
         failure::Failure,
         print::{print, print_json},
@@ -24,11 +26,33 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
             names.join(", ")
         )));
     };
-    let families = families(&loaded.maps)?;
+    let of_daemon = loaded
+        .daemon
+        .as_ref()
+        .and_then(|_| call::metrics(&loaded.gateway, &args.selection.state_dir));
+    let missing = if of_daemon.is_none() {
+        let why = if loaded.daemon.is_none() {
+            "no daemon runs"
+        } else {
+            "the daemon does not answer"
+        };
+        let names = names_of_daemon().join(" ");
+        Some(format!("{why}; these are not known without it: {names}"))
+    } else {
+        None
+    };
+    let families = match of_daemon {
+        Some(families) => families,
+        None => families(&loaded.maps)?,
+    };
     if args.json {
+        if let Some(missing) = missing {
+            warn!("{missing}");
+        }
         print_json(&families)?;
     } else {
-        print(&text(&families)?)?;
+        let note = missing.map_or(String::new(), |missing| format!("# {missing}\n"));
+        print(&format!("{note}{}", text(&families)?))?;
     }
     Ok(())
 }

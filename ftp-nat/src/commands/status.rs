@@ -1,6 +1,6 @@
 //! `ftp-nat status`: what is attached and how much is alive.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use aya::programs::ProgramInfo;
 use ftp_nat_common::{
@@ -16,6 +16,7 @@ use crate::{
     datapath::attach::{self, Attachment, Kind},
     ipc::{connection::Answer, message::LastReload},
     kernel::network::Network,
+    metrics::session_states,
     output::{
         columns::{Columns, Side},
         failure::Failure,
@@ -38,6 +39,8 @@ struct Status {
 struct GatewayStatus {
     name: String,
     state_dir: String,
+    /// Of the ftp-nat that loaded the programs.
+    datapath_version: String,
     /// None while no daemon runs: the programs do without.
     daemon: Option<DaemonStatus>,
     interfaces: Vec<InterfaceStatus>,
@@ -46,6 +49,8 @@ struct GatewayStatus {
     programs_wanted: usize,
     published: Vec<PublishStatus>,
     sessions: Fill,
+    /// The sessions by the states of their control connections.
+    session_states: BTreeMap<&'static str, u64>,
     mappings: Fill,
     connections: Connections,
     settings: SettingsStatus,
@@ -247,6 +252,9 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
     Ok(GatewayStatus {
         name: gateway.name().to_owned(),
         state_dir: gateway.dir().display().to_string(),
+        datapath_version: String::from_utf8_lossy(&settings.version)
+            .trim_end_matches('\0')
+            .to_owned(),
         daemon: daemon.as_ref().map(|daemon| DaemonStatus {
             pid: daemon.pid,
             state: DaemonState::from(&daemon.answer),
@@ -269,6 +277,7 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
             .collect(),
         programs_wanted,
         sessions: fill(maps.sessions.count()?, maps.sessions.room()?),
+        session_states: session_states(maps)?.into_iter().collect(),
         mappings: fill(maps.mappings.count()?, maps.mappings.room()?),
         connections: Connections {
             ipv4: connections(maps.flows4.count()?, maps.flows4.room()?),
@@ -371,8 +380,8 @@ impl GatewayStatus {
     fn write(&self, text: &mut String, of: &Status) {
         let _ = writeln!(
             text,
-            "gateway {} in {}, ftp-nat {}, layout {}",
-            self.name, of.namespace, of.version, of.layout
+            "gateway {} in {}: programs of ftp-nat {}, layout {}",
+            self.name, of.namespace, self.datapath_version, of.layout
         );
         let _ = match &self.daemon {
             Some(daemon) => match daemon.state {
@@ -414,6 +423,14 @@ impl GatewayStatus {
                 human::count(fill.count),
                 human::count(fill.limit)
             );
+            if what == "sessions" && fill.count > 0 {
+                let states = self.session_states.iter();
+                let states: Vec<_> = states
+                    .filter(|(_, count)| **count > 0)
+                    .map(|(state, count)| format!("{} {state}", human::count(*count)))
+                    .collect();
+                let _ = writeln!(text, "{:<18} {}", "", states.join(", "));
+            }
         }
         self.write_counters(text);
     }

@@ -15,6 +15,7 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{Semaphore, broadcast::error::RecvError, mpsc, oneshot},
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 
@@ -24,7 +25,7 @@ use crate::{
         message::{Hello, LastReload, REQUEST_MAX, Refused, Reloaded, Request},
         trust::may_command,
     },
-    metrics::Reloads,
+    metrics::Source,
     model::event::{Record, time_text},
 };
 
@@ -45,7 +46,7 @@ pub(super) type ReloadOrder = oneshot::Sender<Reloaded>;
 #[derive(Clone)]
 struct Answers {
     hello: Arc<Hello>,
-    reload_results: Arc<Reloads>,
+    metrics: Source,
     bus: Arc<EventBus>,
     reloads: mpsc::Sender<ReloadOrder>,
     conversations: Arc<Semaphore>,
@@ -56,13 +57,13 @@ struct Answers {
 pub(super) fn start(
     listeners: Vec<std::os::unix::net::UnixListener>,
     hello: Hello,
-    reload_results: Arc<Reloads>,
+    metrics: Source,
     bus: &Arc<EventBus>,
 ) -> anyhow::Result<mpsc::Receiver<ReloadOrder>> {
     let (reloads, orders) = mpsc::channel(1);
     let answers = Answers {
         hello: Arc::new(hello),
-        reload_results,
+        metrics,
         bus: Arc::clone(bus),
         reloads,
         conversations: Arc::new(Semaphore::new(CONVERSATIONS)),
@@ -114,7 +115,7 @@ impl Answers {
 
     /// Who this is, and what became of the last reload.
     fn greeting(&self) -> Hello {
-        let last = self.reload_results.last();
+        let last = self.metrics.reloads().last();
         Hello {
             last_reload: last.map(|(time, applied)| LastReload {
                 time: time_text(time),
@@ -139,6 +140,7 @@ impl Answers {
         match request {
             Request::Reload => self.reload(&mut writer).await,
             Request::Events { follow } => self.events(reader, &mut writer, follow).await,
+            Request::Metrics => self.metrics(&mut writer).await,
         }
     }
 
@@ -149,6 +151,21 @@ impl Answers {
         {
             write(writer, &line(&reloaded)).await;
         }
+    }
+
+    /// The tables are read on another thread: with a million flows that takes a while.
+    async fn metrics(&self, writer: &mut OwnedWriteHalf) {
+        let source = self.metrics.clone();
+        let text = match spawn_blocking(move || source.families()).await {
+            Ok(Ok(families)) => line(&families),
+            Ok(Err(error)) => line(&Refused {
+                error: format!("{error:#}"),
+            }),
+            Err(error) => line(&Refused {
+                error: error.to_string(),
+            }),
+        };
+        write(writer, &text).await;
     }
 
     async fn events(

@@ -1,12 +1,9 @@
 //! The gateway itself: loaded, attached, alone, and what the configuration says?
 
-use ftp_nat_common::{abi::interface_flag, counter::Counter};
+use ftp_nat_common::abi::interface_flag;
 
 use super::{finding::Findings, subject::Subject};
-use crate::{datapath::attach, ipc::connection::Answer, output::human};
-
-/// From this share on a table is called nearly full, in percent.
-const NEARLY: u64 = 80;
+use crate::{datapath::attach, ipc::connection::Answer};
 
 pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     let Some(loaded) = &subject.loaded else {
@@ -58,9 +55,7 @@ pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     hooks(subject, findings);
     foreign_programs(subject, findings);
     differences(subject, findings);
-    if let Err(error) = fill(subject, findings) {
-        findings.unread("the tables", &error);
-    }
+    wan_is_there(subject, findings);
 }
 
 /// Programs that should be attached and are not.
@@ -170,69 +165,8 @@ fn differences(subject: &Subject, findings: &mut Findings) {
     }
 }
 
-/// Tables that are full or nearly so.
-fn fill(subject: &Subject, findings: &mut Findings) -> anyhow::Result<()> {
-    let Some(loaded) = &subject.loaded else {
-        return Ok(());
-    };
-    let maps = &loaded.maps;
-    let tables = [
-        (
-            "sessions",
-            "sessions",
-            maps.sessions.count()?,
-            maps.sessions.room()?,
-        ),
-        (
-            "mappings",
-            "mappings",
-            maps.mappings.count()?,
-            maps.mappings.room()?,
-        ),
-        (
-            "connections (IPv4)",
-            "connections",
-            maps.flows4.count()?,
-            maps.flows4.room()?,
-        ),
-        (
-            "connections (IPv6)",
-            "connections",
-            maps.flows6.count()?,
-            maps.flows6.room()?,
-        ),
-    ];
-    for (what, option, count, room) in tables {
-        let (count, room) = (count as u64, u64::from(room));
-        if count * 100 >= room * NEARLY {
-            findings.warning(
-                "table-nearly-full",
-                None,
-                format!(
-                    "the table of {what} is {} % full ({} of {})",
-                    count * 100 / room.max(1),
-                    human::count(count),
-                    human::count(room)
-                ),
-                format!("give it more room: --max-{option}, or [limits] {option}"),
-            );
-        }
-    }
-    let counts = maps.counters()?;
-    let full: u64 = [Counter::PassedMapFull, Counter::DeniedNoRoom]
-        .iter()
-        .filter_map(|counter| counts.get(*counter as usize))
-        .map(|it| it.packets)
-        .sum();
-    if full > 0 {
-        findings.warning(
-            "table-was-full",
-            None,
-            format!("{full} times there was no room for another session, connection or mapping"),
-            "give the tables more room: --max-sessions, --max-connections, --max-mappings",
-        );
-    }
-    // Where there is a configuration, its interfaces are looked at with the routes.
+/// Where there is a configuration, its interfaces are looked at with the routes.
+fn wan_is_there(subject: &Subject, findings: &mut Findings) {
     if subject.config.is_none() && subject.interfaces(interface_flag::WAN).next().is_none() {
         findings.error(
             "interface-missing",
@@ -241,5 +175,4 @@ fn fill(subject: &Subject, findings: &mut Findings) -> anyhow::Result<()> {
             "bring it up; the daemon attaches to it when it comes back",
         );
     }
-    Ok(())
 }

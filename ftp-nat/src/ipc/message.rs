@@ -44,6 +44,8 @@ pub enum Request {
         /// Whether to go on.
         follow: bool,
     },
+    /// The metrics: one array of [`crate::metrics::Family`] comes back.
+    Metrics,
 }
 
 /// A request that cannot be answered.
@@ -120,6 +122,7 @@ mod tests {
                 Request::Events { follow: true },
                 r#"{"request":"events","follow":true}"#,
             ),
+            (Request::Metrics, r#"{"request":"metrics"}"#),
         ] {
             assert_eq!(serde_json::to_string(&request).unwrap(), text);
             assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);

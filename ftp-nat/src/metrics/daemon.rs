@@ -121,6 +121,19 @@ pub(super) fn families(
     families
 }
 
+/// The names of the families that only a running daemon has.
+pub fn names_of_daemon() -> Vec<String> {
+    families(
+        &Totals::default(),
+        &Losses::default(),
+        &Reloads::default(),
+        &Repairs::default(),
+    )
+    .into_iter()
+    .map(|family| family.name)
+    .collect()
+}
+
 fn swept(totals: &Totals) -> Vec<Family> {
     let mut ended = Family::new(
         "connections_ended_total",

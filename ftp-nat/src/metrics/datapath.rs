@@ -167,6 +167,34 @@ fn connections<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<Living> {
     Ok(living)
 }
 
+/// How many sessions there are, by the names of their control connections' states.
+pub type SessionStates = [(&'static str, u64); State::ALL.len() + 1];
+
+/// Counts the sessions by the states of their control connections; those without one are `gone`.
+///
+/// # Errors
+///
+/// When a table cannot be read: see [`Table::each`].
+pub fn session_states(maps: &Maps) -> anyhow::Result<SessionStates> {
+    let control = [connections(&maps.flows4)?, connections(&maps.flows6)?]
+        .map(|counts| counts[usize::from(kind::CONTROL)]);
+    let sessions = maps.sessions.count().context("cannot count the sessions")?;
+    Ok(by_state_of_control(control, sessions as u64))
+}
+
+/// From the control connections over IPv4 and IPv6, by [`State`], and the number of sessions.
+fn by_state_of_control(control: [[u64; State::ALL.len()]; 2], sessions: u64) -> SessionStates {
+    let mut states = [("gone", 0); State::ALL.len() + 1];
+    let mut all = 0;
+    for (at, state) in State::ALL.iter().enumerate() {
+        let count = control[0][at] + control[1][at];
+        states[at] = (state.name(), count);
+        all += count;
+    }
+    states[State::ALL.len()].1 = sessions.saturating_sub(all);
+    states
+}
+
 fn alive(maps: &Maps) -> anyhow::Result<Vec<Family>> {
     let mut live = Family::new(
         "connections",
@@ -197,7 +225,7 @@ fn alive(maps: &Maps) -> anyhow::Result<Vec<Family>> {
             maps.flows6.room()?,
         ),
     ];
-    for (family, map, counts, most) in flows {
+    for &(family, map, counts, most) in &flows {
         for kind in [kind::CONTROL, kind::PASSIVE, kind::ACTIVE] {
             for (state, count) in State::ALL.iter().zip(counts[usize::from(kind)]) {
                 let labels = [
@@ -215,6 +243,9 @@ fn alive(maps: &Maps) -> anyhow::Result<Vec<Family>> {
         );
         room.add(&[("map", map)], most.into());
     }
+    let control = flows
+        .each_ref()
+        .map(|(_, _, counts, _)| counts[usize::from(kind::CONTROL)]);
     let mappings = maps.mappings.count().context("cannot count the mappings")?;
     let sessions = maps.sessions.count().context("cannot count the sessions")?;
     for (map, count, most) in [
@@ -224,13 +255,16 @@ fn alive(maps: &Maps) -> anyhow::Result<Vec<Family>> {
         entries.add(&[("map", map)], count as f64);
         room.add(&[("map", map)], most.into());
     }
+    let mut by_state = Family::new(
+        "sessions",
+        Kind::Gauge,
+        "Sessions that are known, by the state of their control connections",
+    );
+    for (state, count) in by_state_of_control(control, sessions as u64) {
+        by_state.add(&[("state", state)], count as f64);
+    }
     Ok(vec![
-        Family::new(
-            "sessions",
-            Kind::Gauge,
-            "Control connections that are known",
-        )
-        .with(&[], sessions as f64),
+        by_state,
         Family::new(
             "mappings",
             Kind::Gauge,

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What kind of number it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// It only grows.
@@ -15,16 +15,16 @@ pub enum Kind {
 }
 
 /// A number and what tells it from the others of its family.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Label names and values.
-    pub labels: BTreeMap<&'static str, String>,
+    pub labels: BTreeMap<String, String>,
     /// The number.
     pub value: f64,
 }
 
 /// Numbers of one name.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Family {
     /// The name.
     pub name: String,
@@ -46,16 +46,16 @@ impl Family {
         }
     }
 
-    pub(super) fn with(mut self, labels: &[(&'static str, &str)], value: f64) -> Self {
+    pub(super) fn with(mut self, labels: &[(&str, &str)], value: f64) -> Self {
         self.add(labels, value);
         self
     }
 
-    pub(super) fn add(&mut self, labels: &[(&'static str, &str)], value: f64) {
+    pub(super) fn add(&mut self, labels: &[(&str, &str)], value: f64) {
         let labels = labels
             .iter()
             .filter(|(name, _)| !name.is_empty())
-            .map(|(name, value)| (*name, (*value).to_owned()))
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
         self.samples.push(Sample { labels, value });
     }

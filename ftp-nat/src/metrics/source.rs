@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     daemon::{self, Losses, Reloads, Repairs, Sweeps},
     datapath::families,
+    family::Family,
     text::text,
 };
 use crate::datapath::maps::Maps;
@@ -45,8 +46,17 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// When a table cannot be read: see [`crate::kernel::table::Table::each`].
+    /// As [`Self::families`].
     pub fn text(&self) -> anyhow::Result<String> {
+        text(&self.families()?)
+    }
+
+    /// The metrics.
+    ///
+    /// # Errors
+    ///
+    /// When a table cannot be read: see [`crate::kernel::table::Table::each`].
+    pub fn families(&self) -> anyhow::Result<Vec<Family>> {
         let mut all = families(&self.maps)?;
         all.extend(daemon::families(
             &self.sweeps.totals(),
@@ -54,6 +64,6 @@ impl Source {
             &self.reloads,
             &self.repairs,
         ));
-        text(&all)
+        Ok(all)
     }
 }

@@ -31,7 +31,7 @@ fn encoded(family: &Family) -> MetricFamily {
     let metrics = family.samples.iter().map(|sample| {
         let labels = sample.labels.iter().map(|(name, value)| {
             let mut label = LabelPair::default();
-            label.set_name((*name).to_owned());
+            label.set_name(name.clone());
             label.set_value(value.clone());
             label
         });

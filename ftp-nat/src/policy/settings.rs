@@ -23,5 +23,15 @@ pub fn settings(config: &Config, clock: &Clock, route_epoch: u32) -> Settings {
         pad: 0,
         mapping_timeout: clock.ticks(config.timeouts.mapping),
         hold_timeout: clock.ticks(HOLD),
+        version: version(),
     }
+}
+
+/// This version, as [`Settings::version`] has it.
+fn version() -> [u8; 16] {
+    let mut version = [0; 16];
+    for (place, byte) in version.iter_mut().zip(env!("CARGO_PKG_VERSION").bytes()) {
+        *place = byte;
+    }
+    version
 }

@@ -266,6 +266,11 @@ fn status_tells_how_the_daemon_is_and_of_a_stopped_one_that_it_does_not_answer()
         .unwrap()
         .text();
     assert!(text.contains("programs: 3 of 3 attached"), "{text}");
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(
+        text.contains(&format!("programs of ftp-nat {version}, layout ")),
+        "{text}"
+    );
     file.write("[gateway]\nnonsense = 1\n");
     assert!(!gateway.ask(&["reload"]).unwrap().success());
     let status = gateway.json(&["status"]).unwrap();
@@ -282,6 +287,8 @@ fn status_tells_how_the_daemon_is_and_of_a_stopped_one_that_it_does_not_answer()
         text.contains("(refused, the old configuration stays)"),
         "{text}"
     );
+    let doctor = gateway.ask(&["doctor", "--json"]).unwrap();
+    assert!(doctor.text().contains("\"reload-refused\""), "{doctor:?}");
 
     gateway.signal(Signal::STOP).unwrap();
     let status = gateway.json(&["status"]).unwrap();

@@ -65,7 +65,8 @@ fn prometheus_scrapes_them_its_tool_finds_no_fault_and_every_query_of_the_dashbo
     });
     assert_eq!(value("up"), Some(1.0));
     for (query, expected) in [
-        ("ftp_nat_sessions", 1.0),
+        ("sum(ftp_nat_sessions)", 1.0),
+        ("ftp_nat_sessions{state=\"established\"}", 1.0),
         ("ftp_nat_mappings_opened_total{kind=\"passive\"}", 1.0),
         ("ftp_nat_rewritten_total{text=\"227\"}", 1.0),
         (
@@ -101,6 +102,12 @@ fn prometheus_scrapes_them_its_tool_finds_no_fault_and_every_query_of_the_dashbo
     let patience = Duration::from_secs(10);
     let served = process::run(&mut curl, patience).unwrap().text();
     let shown = gateway.ask(&["metrics"]).unwrap().expect_success().unwrap();
+    // The command has all that the daemon serves.
+    let names = |text: &str| -> BTreeSet<String> {
+        let named = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        named.map(str::to_owned).collect()
+    };
+    assert_eq!(names(&served), names(&shown.text()));
     for text in [served, shown.text()] {
         let outcome = prometheus::check_metrics(&lab.router, &text).unwrap();
         assert!(outcome.success(), "{outcome:?}");
@@ -110,6 +117,54 @@ fn prometheus_scrapes_them_its_tool_finds_no_fault_and_every_query_of_the_dashbo
     let faulty = "# TYPE ftp_nat_x counter\nftp_nat_x 1\n";
     let outcome = prometheus::check_metrics(&lab.router, faulty).unwrap();
     assert!(!outcome.success(), "{outcome:?}");
+}
+
+#[test]
+fn without_a_daemon_it_is_said_what_is_missing() {
+    let lab = Lab::new().unwrap();
+    let mut gateway = ConfigFile::new(ONE_SERVER).run(&lab);
+    let with = gateway.ask(&["metrics"]).unwrap().expect_success().unwrap();
+    assert!(with.text().contains("ftp_nat_sweeps_total "), "{with:?}");
+    gateway.kill().unwrap();
+    let without = gateway.ask(&["metrics"]).unwrap().expect_success().unwrap();
+    let text = without.text();
+    let note = text.lines().next().unwrap();
+    assert!(
+        note.starts_with("# no daemon runs; these are not known"),
+        "{note}"
+    );
+    let names = |text: &str| -> BTreeSet<String> {
+        let named = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        named
+            .map(|it| it.split(' ').next().unwrap().to_owned())
+            .collect()
+    };
+    let missing: BTreeSet<_> = names(&with.text())
+        .difference(&names(&text))
+        .cloned()
+        .collect();
+    let said: BTreeSet<_> = note
+        .rsplit_once(": ")
+        .unwrap()
+        .1
+        .split(' ')
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(missing, said);
+    let outcome = prometheus::check_metrics(&lab.router, &text).unwrap();
+    assert!(outcome.success(), "{outcome:?}");
+    // As JSON, the note goes elsewhere.
+    let json = gateway
+        .ask(&["metrics", "--json"])
+        .unwrap()
+        .expect_success()
+        .unwrap();
+    serde_json::from_slice::<Value>(&json.stdout).unwrap();
+    assert!(
+        json.stderr.contains("not known without it"),
+        "{}",
+        json.stderr
+    );
 }
 
 #[test]

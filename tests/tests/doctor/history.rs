@@ -106,6 +106,7 @@ fn a_table_without_room_is_found() {
     let _sessions = [(); 4].map(|()| Control::log_in(lab.client(), &server.target_at(PUBLIC)));
     let said = examine(&gateway, &arguments).expect("table-nearly-full", "warning", 0);
     assert!(said.contains("sessions is 100 % full"), "{said}");
+    assert!(said.contains("most are of 198.51.100.20 (4)"), "{said}");
     // Its segments are dropped until a session ends: nothing greets it.
     assert!(Control::connect(lab.client(), PUBLIC).is_err());
     examine(&gateway, &arguments).expect("table-was-full", "warning", 0);
