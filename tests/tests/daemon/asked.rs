@@ -313,3 +313,21 @@ fn status_tells_how_the_daemon_is_and_of_a_stopped_one_that_it_does_not_answer()
         (status["gateways"][0]["daemon"]["state"] == "running").then_some(())
     });
 }
+
+#[test]
+fn events_that_nobody_read_in_time_are_counted_and_doctor_tells() {
+    let lab = Lab::new().unwrap();
+    let server = vsftpd(lab.server(), CONTENT);
+    let gateway = ConfigFile::new(ONE_SERVER).run(&lab);
+    let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+    let port = control.announce("PASV").unwrap().port();
+    drop(ftp_nat_tests::control::connect(lab.client(), (PUBLIC.ip(), port).into()).unwrap());
+    gateway.signal(Signal::STOP).unwrap();
+    // More than the ring has room for.
+    knock(&lab, port, 6000);
+    gateway.signal(Signal::CONT).unwrap();
+    let lost = gateway.metric("events_lost_total", "").unwrap();
+    assert!(lost > 0);
+    let doctor = gateway.ask(&["doctor", "--json"]).unwrap();
+    assert!(doctor.text().contains("\"events-lost\""), "{doctor:?}");
+}

@@ -192,6 +192,12 @@ fn a_full_disk_stops_no_packet_and_what_it_cost_is_told() {
     }
     assert!(lost > 10.0, "{lost}");
     assert!(daemon.is_alive().unwrap());
+    let mut doctor = lab.router.command(Tools::get().unwrap().binary).unwrap();
+    doctor
+        .args(["doctor", "--json", "--state-dir"])
+        .arg(pins.path());
+    let found = process::run(&mut doctor, Duration::from_secs(20)).unwrap();
+    assert!(found.text().contains("\"audit-losses\""), "{found:?}");
     let before = records(&audit).len();
     // Room again: it goes on, and tells what is missing.
     fs::remove_file(&ballast).unwrap();
