@@ -6,6 +6,7 @@ pub mod learned;
 pub mod mapping;
 pub mod pinhole;
 pub mod port_search;
+mod reserved;
 pub mod session;
 mod source;
 pub mod syn;

@@ -11,6 +11,7 @@ mod occurrence;
 mod reconciler;
 mod reconciler_thread;
 mod repair;
+mod reserved;
 mod ring;
 mod startup;
 mod sweep;
@@ -158,6 +159,8 @@ async fn serve(
         .context("cannot copy the descriptor of the daemon's socket")?;
     let mut orders = answer::start(listeners, hello(&config, &gateway), source.clone(), &bus)?;
     let (end, ended) = oneshot::channel::<()>();
+    let wans = config.wan.iter().map(|wan| wan.value.clone()).collect();
+    let reserved = reserved::Reserved::start(Arc::clone(&maps), wans)?;
     let clients = clients::Clients::start(Arc::clone(&maps))?;
     let publishing = tokio::spawn(publish_events(ring, Arc::clone(&bus), clients, ended));
     for guard in &mut guards {
@@ -175,6 +178,7 @@ async fn serve(
         clock,
         policies,
         lifetimes,
+        reserved,
         metrics: reconciler::Scraped::start(source, Handle::current(), listener),
         reported,
         last_duration: Duration::ZERO,

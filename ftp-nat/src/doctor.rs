@@ -15,7 +15,7 @@ mod losses;
 mod machine;
 mod report;
 mod routes;
-mod ruleset;
+
 mod servers;
 mod sockets;
 pub mod subject;

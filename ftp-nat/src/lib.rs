@@ -21,3 +21,4 @@ pub mod model;
 pub mod output;
 pub mod policy;
 pub mod probe;
+mod ruleset;

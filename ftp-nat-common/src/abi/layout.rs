@@ -18,6 +18,10 @@ pub mod map {
     pub const LINES: &str = "LINES";
     /// [`crate::abi::PublishKey`] to [`crate::abi::Publish`].
     pub const PUBLISHED: &str = "PUBLISHED";
+    /// [`crate::abi::PublishKey`] of a port that is somebody else's, `0.0.0.0` or `::` for all
+    /// addresses, to the [`crate::wire::addr::Endpoint`] that it leads to; none: to a program here, or
+    /// nobody can tell.
+    pub const RESERVED: &str = "RESERVED";
     /// Prefixes of [`crate::abi::RoutedKey`] (IPv4 from bit 96 of its address on) to
     /// [`crate::abi::Publish`].
     pub const ROUTED: &str = "ROUTED";

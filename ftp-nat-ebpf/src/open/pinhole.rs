@@ -1,6 +1,7 @@
 //! Opening what a control connection announces.
 
 use super::port_search::{TRIES, random_port};
+use super::reserved;
 use super::session::found_client;
 use crate::kernel::helpers::{jiffies, repeat};
 use crate::state::scratch::{self, Pinhole};
@@ -26,7 +27,7 @@ pub struct Pinholes {
 enum Try {
     /// The pinhole is open.
     Opened = 0,
-    /// The port is in use by another mapping or a control connection.
+    /// The port is in use by another mapping, a control connection, or somebody else.
     Taken = 1,
     /// The table is full.
     Full = 2,
@@ -87,6 +88,9 @@ fn open_on(key: &MappingKey, mapping: &Mapping) -> Try {
         if maps::PUBLISHED.get_ptr(published).is_some() {
             return Try::Taken;
         }
+    }
+    if reserved::is_somebody_elses(&Endpoint::new(key.dst, key.dport), &mapping.to) {
+        return Try::Taken;
     }
     match maps::MAPPINGS.insert(key, mapping, u64::from(BPF_NOEXIST)) {
         Ok(()) => return Try::Opened,

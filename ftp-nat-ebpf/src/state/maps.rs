@@ -54,6 +54,11 @@ pub(crate) static PUBLISHED: HashMap<PublishKey, Publish> =
 #[map]
 pub(crate) static ROUTED: LpmTrie<RoutedKey, Publish> =
     LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
+/// Ports of this machine's own programs, and those that the firewall's rules translate: no
+/// announcement gets them.
+#[map]
+pub(crate) static RESERVED: HashMap<PublishKey, Endpoint> =
+    HashMap::with_max_entries(1 << 15, BPF_F_NO_PREALLOC);
 
 /// The masqueraded clients' networks.
 #[map]

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use log::{debug, info, warn};
 use tokio::{runtime::Handle, sync::watch::Sender, task::JoinHandle};
 
-use super::{repair::Repairer, sweep::lifetime::Lifetimes};
+use super::{repair::Repairer, reserved::Reserved, sweep::lifetime::Lifetimes};
 use crate::{
     config::{self, Config, Datapath, RunArgs, difference},
     datapath::{
@@ -47,6 +47,7 @@ pub(super) struct Reconciler {
     pub(super) clock: Clock,
     pub(super) policies: Sender<Arc<Policy>>,
     pub(super) lifetimes: Sender<Lifetimes>,
+    pub(super) reserved: Reserved,
     pub(super) metrics: Scraped,
     /// The warnings of the last reconciliation, so that each is logged once.
     pub(super) reported: BTreeSet<String>,
@@ -249,6 +250,7 @@ impl Reconciler {
     /// Reads the configuration anew and puts it into effect, or leaves everything as it is.
     pub(super) fn reload(&mut self) -> Reloaded {
         let started = Instant::now();
+        self.reserved.refresh();
         let mut reloaded = Reloaded::default();
         match self.try_reload(&mut reloaded) {
             Ok(()) => reloaded.applied = true,

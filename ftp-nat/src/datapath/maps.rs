@@ -67,6 +67,7 @@ const SPECS: [Spec; 16] = [
     table::<u32, Session>(map::SESSIONS),
     table::<LinesKey, Lines>(map::LINES),
     table::<PublishKey, Publish>(map::PUBLISHED),
+    table::<PublishKey, Endpoint>(map::RESERVED),
     Spec {
         kind: MapType::LpmTrie,
         ..table::<Prefix, u32>(map::INSIDE)
@@ -169,6 +170,8 @@ pub struct Maps {
     pub clients: Table<ClientKey, Endpoint>,
     /// Published servers.
     pub published: Table<PublishKey, Publish>,
+    /// Ports that belong to somebody else.
+    pub reserved: Table<PublishKey, Endpoint>,
     /// Interfaces that the datapath is attached to.
     pub interfaces: Table<u32, Interface>,
     /// Networks of servers that keep their addresses.
@@ -200,6 +203,7 @@ impl Maps {
             lines: Table::new(open(map::LINES)?),
             clients: Table::new(open(map::CLIENTS)?),
             published: Table::new(open(map::PUBLISHED)?),
+            reserved: Table::new(open(map::RESERVED)?),
             interfaces: Table::new(open(map::INTERFACES)?),
             routed: Trie::of(open(map::ROUTED)?),
             inside: Trie::of(open(map::INSIDE)?),
@@ -413,6 +417,7 @@ pub(crate) fn scratch(entries: u32) -> Maps {
         lines: Table::new(make(map::LINES)),
         clients: Table::new(make(map::CLIENTS)),
         published: Table::new(make(map::PUBLISHED)),
+        reserved: Table::new(make(map::RESERVED)),
         interfaces: Table::new(make(map::INTERFACES)),
         routed: Trie::of(make(map::ROUTED)),
         inside: Trie::of(make(map::INSIDE)),

@@ -2,16 +2,17 @@
 
 use std::{fs, net::IpAddr};
 
-use anyhow::anyhow;
 use ftp_nat_common::abi::interface_flag;
 
 use super::{
     finding::{Cause, Findings},
-    ruleset::{Action, Packet, Ruleset, Verdict, iptables, nft},
     subject::{Service, Subject},
     system,
 };
-use crate::kernel::network::Route;
+use crate::{
+    kernel::network::Route,
+    ruleset::{self, Action, Packet, Ruleset, Verdict},
+};
 
 /// Services that are judged: with more of them, the rules are the same ones.
 const SERVICES_MAX: usize = 64;
@@ -23,75 +24,19 @@ const SOME_CLIENT_PORT: u16 = 40_000;
 
 /// Reads all rules.
 pub(super) fn read(findings: &mut Findings) -> Ruleset {
-    let mut chains = Vec::new();
-    let mut tables = Vec::new();
-    let mut is_read = false;
-    for (program, v4) in [
-        ("iptables-save", true),
-        ("ip6tables-save", false),
-        ("iptables-legacy-save", true),
-        ("ip6tables-legacy-save", false),
-    ] {
-        // The kernel module of the old kind makes its tables only when it is asked for them.
-        let is_legacy = program.contains("legacy");
-        if is_legacy && !has_legacy_tables(v4) {
-            continue;
-        }
-        match system::output(program, &[]) {
-            Ok(None) if has_legacy_tables(v4) => findings.unread(
-                "the rules of iptables",
-                &anyhow!("there are tables of iptables, but no {program}"),
-            ),
-            Ok(None) => {}
-            Ok(Some(text)) => {
-                let is_nft = text.contains("(nf_tables)");
-                // The same rules by their other name.
-                if is_legacy && !is_nft && chains_have(&chains, v4, false) {
-                    continue;
-                }
-                let (its, names) = iptables::parse(&text, v4);
-                let family = if v4 { "ip" } else { "ip6" };
-                if is_nft {
-                    tables.extend(names.iter().map(|name| format!("nft {family} {name}")));
-                }
-                is_read = true;
-                chains.extend(its.into_iter().map(|chain| (chain, is_nft)));
-            }
-            Err(error) => findings.unread("the rules of iptables", &error),
-        }
+    let reading = ruleset::read();
+    for (what, error) in &reading.problems {
+        findings.unread(what, error);
     }
-    let mut chains: Vec<_> = chains.into_iter().map(|(chain, _)| chain).collect();
-    match system::output("nft", &["-j", "list", "ruleset"]) {
-        Ok(Some(text)) => match nft::parse(&text) {
-            // Those that iptables has shown more of.
-            Ok(its) => chains.extend(its.into_iter().filter(|it| !tables.contains(&it.table))),
-            Err(error) => findings.unread("the rules of nftables", &error),
-        },
-        Ok(None) if is_read => {}
-        Ok(None) => findings.note(
+    if reading.is_without_programs {
+        findings.note(
             "firewall-not-read",
             None,
             "there is neither nft nor iptables-save here: the firewall was not looked at",
             "if the machine has a firewall, install the nftables or iptables package",
-        ),
-        Err(error) => findings.unread("the rules of nftables", &error),
+        );
     }
-    Ruleset { chains }
-}
-
-fn chains_have(chains: &[(super::ruleset::Chain, bool)], v4: bool, is_nft: bool) -> bool {
-    chains
-        .iter()
-        .any(|(chain, nft)| *nft == is_nft && chain.v4 == v4)
-}
-
-fn has_legacy_tables(v4: bool) -> bool {
-    let file = if v4 {
-        "ip_tables_names"
-    } else {
-        "ip6_tables_names"
-    };
-    fs::read_to_string(format!("/proc/self/net/{file}")).is_ok_and(|text| !text.trim().is_empty())
+    reading.ruleset
 }
 
 /// Somebody far outside, of the same family.

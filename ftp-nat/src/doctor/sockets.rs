@@ -1,12 +1,13 @@
 //! Ports that both this machine and the gateway may want to use.
 
-use std::{collections::BTreeSet, fs, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{
     finding::{Cause, Findings},
     subject::Subject,
     system,
 };
+use crate::kernel::sockets;
 
 /// A passive range with fewer ports runs out: each connection that has ended keeps its port for
 /// another minute.
@@ -14,9 +15,9 @@ const RANGE_LEAST: u16 = 16;
 
 pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     local_range(subject, findings);
-    match listening() {
+    match sockets::listening() {
         Ok(listening) => listeners(subject, &listening, findings),
-        Err(error) => findings.unread("this machine's sockets", &error),
+        Err(error) => findings.unread("this machine's sockets", &error.into()),
     }
     for service in &subject.services {
         if let Some((first, last)) = service.passive
@@ -140,62 +141,9 @@ fn listeners(subject: &Subject, listening: &BTreeSet<(IpAddr, u16)>, findings: &
     }
 }
 
-/// The addresses and ports that something listens on.
-fn listening() -> anyhow::Result<BTreeSet<(IpAddr, u16)>> {
-    use anyhow::Context as _;
-    let mut found = BTreeSet::new();
-    for file in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        match fs::read_to_string(file) {
-            Ok(text) => found.extend(text.lines().filter_map(listener)),
-            // A kernel without IPv6.
-            Err(_) if file.ends_with('6') => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot read {file}")),
-        }
-    }
-    Ok(found)
-}
-
-/// A line of /proc/net/tcp (proc(5)), if it is a listening socket's.
-fn listener(line: &str) -> Option<(IpAddr, u16)> {
-    const LISTEN: &str = "0A";
-    let mut words = line.split_whitespace().skip(1);
-    let (ip, port) = words.next()?.split_once(':')?;
-    if words.nth(1)? != LISTEN {
-        return None;
-    }
-    let port = u16::from_str_radix(port, 16).ok()?;
-    // Words of 32 bits as they lie in memory, printed as numbers.
-    let mut bytes = Vec::new();
-    for word in ip.as_bytes().chunks(8) {
-        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
-        bytes.extend(word.to_ne_bytes());
-    }
-    let ip = match bytes.len() {
-        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
-        _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
-    };
-    Some((ip.to_canonical(), port))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
-
-    #[test]
-    fn what_listens_is_found() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(socket) = TcpListener::bind(address) else {
-                continue;
-            };
-            let address = socket.local_addr().unwrap();
-            assert!(
-                listening()
-                    .unwrap()
-                    .contains(&(address.ip(), address.port()))
-            );
-        }
-    }
 
     #[test]
     fn reserved_ports_are_counted_together() {

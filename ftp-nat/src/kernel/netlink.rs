@@ -12,7 +12,7 @@ use std::{
 use netlink_packet_core::{NetlinkBuffer, NlasIterator};
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind,
-    netlink::{GENERIC, NETFILTER, SocketAddrNetlink},
+    netlink::{GENERIC, NETFILTER, SOCK_DIAG, SocketAddrNetlink},
     recv, send, socket_with, sockopt,
 };
 
@@ -65,6 +65,11 @@ impl Netlink {
     /// To ask one of generic netlink's families.
     pub(crate) fn open_generic() -> io::Result<Self> {
         Self::speaking(Some(GENERIC))
+    }
+
+    /// To ask about sockets.
+    pub(crate) fn open_sock_diag() -> io::Result<Self> {
+        Self::speaking(Some(SOCK_DIAG))
     }
 
     /// To ask netfilter: connection tracking, nftables.

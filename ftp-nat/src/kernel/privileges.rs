@@ -35,6 +35,21 @@ pub fn drop_surplus() {
     }
 }
 
+/// Lets the programs that this thread starts administer the network, which includes reading a
+/// firewall's rules, and nothing else.
+///
+/// # Errors
+///
+/// When this process may not do so itself.
+pub fn hand_down_net_admin() -> anyhow::Result<()> {
+    let net_admin: CapsHashSet = [Capability::CAP_NET_ADMIN].into_iter().collect();
+    for set in [CapSet::Inheritable, CapSet::Ambient] {
+        caps::set(None, set, &net_admin)
+            .with_context(|| format!("cannot hand CAP_NET_ADMIN down ({set:?})"))?;
+    }
+    Ok(())
+}
+
 fn drop_own(kept: &CapsHashSet) -> anyhow::Result<()> {
     let permitted =
         caps::read(None, CapSet::Permitted).context("cannot read this process' capabilities")?;

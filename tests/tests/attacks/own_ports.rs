@@ -99,13 +99,31 @@ fn assert_ports_stay(late: bool) {
 }
 
 #[test]
-#[ignore = "ports with a listener or a translation here are given away"]
 fn ports_in_use_here_are_not_given_away() {
     assert_ports_stay(false);
 }
 
 #[test]
-#[ignore = "ports with a listener or a translation here are given away"]
 fn ports_that_come_into_use_later_are_not_given_away() {
     assert_ports_stay(true);
+}
+
+/// What an administrator has written for the server's own passive ports takes them from nobody.
+#[test]
+fn a_port_that_a_rule_translates_to_the_same_server_is_kept() {
+    let lab = lab();
+    lab.router.nft(firewall::TRANSLATE_RANGE).unwrap();
+    let publisher = publish(&lab, &[]);
+    let script = Script {
+        replies: vec![(
+            "PASV",
+            "227 Entering Passive Mode (10,0,0,5,195,80).\r\n".into(),
+        )],
+        ..Script::default()
+    };
+    let server = ScriptedServer::start(lab.server(), 21, script).unwrap();
+    let mut control = Control::log_in(client(&lab), &server.target_at(PUBLIC)).unwrap();
+    let reply = control.command("PASV").unwrap();
+    assert!(reply.contains(",195,80)"), "{reply}");
+    publisher.assert_count("mappings", usize::from(publisher.gateway.is_some()));
 }

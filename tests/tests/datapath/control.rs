@@ -1,16 +1,16 @@
 //! Control segments: what is read in them, rewritten, opened, held and denied.
 
-use std::{thread, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use ftp_nat_common::{
-    abi::{MappingKey, side},
+    abi::{MappingKey, PublishKey, side},
     counter::Counter::{
         self, ActiveOpened, CommandWithheld, DeniedBounce, DeniedHidden, DeniedPort,
         DeniedUnannounced, EditEqual, HandshakeStarted, LineHeld, MappingUsed, PassedNoAddress,
         PassedNoRoute, PassedTtl, PassedUnasked, PassedUntakable, PassiveOpened, Refused227,
         Remapped, Rewrote227, Rewrote229, SegmentCut, SessionOpened, Unchanged,
     },
-    wire::addr::Port,
+    wire::addr::{Endpoint, Port},
 };
 
 use crate::{
@@ -56,6 +56,51 @@ fn a_229_says_the_public_port_and_stays_as_it_is_where_that_is_the_same() {
             talk.says(Server, reply, reply, &[PassiveOpened, Unchanged]);
             assert_eq!(talk.mappings(), [(side::INBOUND, 50_000, 50_000)]);
         }
+    });
+}
+
+#[test]
+fn a_port_that_belongs_to_somebody_else_is_replaced() {
+    on_router(|datapath| {
+        for (control, any) in [
+            (control_v4(), "0.0.0.0:50000"),
+            (control_v6(), "[::]:50000"),
+        ] {
+            let announced = SocketAddr::new(control.inside.ip(), 50_000);
+            let here = SocketAddr::new(control.public.ip(), 50_000);
+            let other = SocketAddr::new(control.inside.ip(), 50_001);
+            let elsewhere = "203.0.113.1:50000".parse().unwrap();
+            let any = any.parse().unwrap();
+            for (reserved, leads_to, is_kept) in [
+                (here, None, false),
+                (any, None, false),
+                (any, Some(other), false),
+                // The very same end, and another public address.
+                (any, Some(announced), true),
+                (elsewhere, None, true),
+            ] {
+                let mut talk = Talk::begin(datapath, control, ISN);
+                talk.datapath.reserved.clear();
+                let key = PublishKey {
+                    addr: addr(reserved),
+                    port: Port::new(reserved.port()),
+                    pad: 0,
+                };
+                let to = leads_to.map_or_else(Endpoint::default, endpoint);
+                talk.datapath.reserved.set(key, to);
+                talk.passes(Client, "EPSV\r\n");
+                let reply = "229 Entering Extended Passive Mode (|||50000|)\r\n";
+                let replaced = reply.replace("50000", "61000");
+                let (out, counted): (&str, &[Counter]) = if is_kept {
+                    (reply, &[PassiveOpened, Unchanged])
+                } else {
+                    let counted = &[PassiveOpened, Remapped, Rewrote229, EditEqual];
+                    (&replaced, counted)
+                };
+                talk.says(Server, reply, out, counted);
+            }
+        }
+        datapath.reserved.clear();
     });
 }
 

@@ -106,6 +106,7 @@ pub(crate) struct Datapath {
     pub(crate) sessions: Table<u32, Session>,
     pub(crate) lines: Table<LinesKey, Lines>,
     pub(crate) published: Table<PublishKey, Publish>,
+    pub(crate) reserved: Table<PublishKey, Endpoint>,
     pub(crate) clients: Table<ClientKey, Endpoint>,
     inside: LpmTrie<MapData, Addr, u32>,
     interfaces: Table<u32, Interface>,
@@ -190,6 +191,7 @@ impl Datapath {
             } else {
                 Summed::No
             },
+            reserved: Table::take(&mut ebpf, map::RESERVED),
             clients: Table::take(&mut ebpf, map::CLIENTS),
             wan: 0,
             lan: 0,
@@ -207,6 +209,7 @@ impl Datapath {
         self.sender = self.lan;
         self.forget_connections();
         self.published.clear();
+        self.reserved.clear();
         self.ports
             .set(0, *Box::<Ports>::new(Zeroable::zeroed()), 0)
             .unwrap();

@@ -1,6 +1,6 @@
 //! The rules of nftables, as `nft -j list ruleset` prints them (libnftables-json(5)).
 
-use std::{collections::HashMap, ops::RangeInclusive};
+use std::{collections::HashMap, net::IpAddr, ops::RangeInclusive};
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::model::prefix::Prefix;
 type Origin = (String, String, String);
 
 /// All chains of a ruleset.
-pub(in crate::doctor) fn parse(text: &str) -> anyhow::Result<Vec<Chain>> {
+pub(crate) fn parse(text: &str) -> anyhow::Result<Vec<Chain>> {
     let document: Value = serde_json::from_str(text).context("what nft printed is no JSON")?;
     let objects = document["nftables"]
         .as_array()
@@ -112,6 +112,10 @@ impl Reader {
                     conditions.push(self.condition(chain, body));
                     continue;
                 }
+                "dnat" if body["addr"].get("map").is_some() => {
+                    rules.extend(self.dnat_map(chain, &conditions, &body["addr"]["map"]));
+                    continue;
+                }
                 "vmap" => {
                     rules.extend(self.vmap(chain, &conditions, body));
                     continue;
@@ -132,6 +136,7 @@ impl Reader {
                 rules.push(Rule {
                     conditions: conditions.clone(),
                     action,
+                    to: end(&body["addr"], &body["port"]),
                 });
             }
         }
@@ -183,6 +188,35 @@ impl Reader {
         Some(values.into_iter().map(plain).collect())
     }
 
+    /// DNAT by a map: each of its elements becomes a rule.
+    fn dnat_map(&self, chain: &Origin, conditions: &[Condition], map: &Value) -> Vec<Rule> {
+        let rule = |test, to| Rule {
+            conditions: [
+                conditions,
+                &[Condition {
+                    test,
+                    negated: false,
+                }],
+            ]
+            .concat(),
+            action: Action::Destination,
+            to,
+        };
+        let Some(pairs) = self.values(chain, &map["data"]) else {
+            return vec![rule(Test::Unknown, None)];
+        };
+        pairs
+            .iter()
+            .map(|pair| {
+                let to = match pair[1]["concat"].as_array().map(Vec::as_slice) {
+                    Some([address, port]) => end(address, port),
+                    _ => end(&pair[1], &Value::Null),
+                };
+                rule(test(&map["key"], std::slice::from_ref(&pair[0])), to)
+            })
+            .collect()
+    }
+
     fn vmap(&self, chain: &Origin, conditions: &[Condition], body: &Value) -> Vec<Rule> {
         let with = |test, action| Rule {
             conditions: [
@@ -194,6 +228,7 @@ impl Reader {
             ]
             .concat(),
             action,
+            to: None,
         };
         let Some(pairs) = self.values(chain, &body["data"]) else {
             return vec![with(Test::Unknown, Action::Unknown)];
@@ -207,6 +242,16 @@ impl Reader {
             })
             .collect()
     }
+}
+
+/// Where DNAT leads; none for a range or what cannot be told.
+fn end(address: &Value, port: &Value) -> Option<(IpAddr, Option<u16>)> {
+    let address = address.as_str()?.parse().ok()?;
+    let port = match port {
+        Value::Null => None,
+        port => Some(u16::try_from(port.as_u64()?).ok()?),
+    };
+    Some((address, port))
 }
 
 fn unknown() -> Condition {
@@ -392,7 +437,7 @@ fn networks(values: &[Value]) -> Option<Vec<Prefix>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::ruleset::{Packet, Ruleset, Verdict, tests::syn};
+    use crate::ruleset::{Packet, Ruleset, Verdict, tests::syn};
 
     /// A forward chain with a policy of drop and this rule.
     fn forward(expressions: &str) -> Ruleset {

@@ -8,15 +8,20 @@ use std::{net::IpAddr, ops::RangeInclusive};
 
 use crate::model::prefix::Prefix;
 
-pub(super) mod iptables;
-pub(super) mod nft;
+mod iptables;
+mod nft;
+mod program;
+mod read;
+pub(crate) mod translations;
+
+pub(crate) use self::read::{has_legacy_tables, read};
 
 /// Chains that call each other may be nested so deep (the kernel's own limit is 16).
 const DEPTH: usize = 16;
 
 /// A packet, as far as rules ask about it.
 #[derive(Clone, Debug)]
-pub(super) struct Packet {
+pub(crate) struct Packet {
     /// The interface that it came by.
     pub input: String,
     /// The interface that it leaves by; none where that is not known yet.
@@ -34,7 +39,7 @@ pub(super) struct Packet {
 
 /// What a rule asks.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Test {
+pub(crate) enum Test {
     /// The interface that it came by; a `*` at the end stands for anything.
     Input(Vec<String>),
     /// The interface that it leaves by.
@@ -63,14 +68,14 @@ pub(super) enum Test {
 
 /// A test, perhaps turned round.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Condition {
+pub(crate) struct Condition {
     pub test: Test,
     pub negated: bool,
 }
 
 /// What a rule does.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Action {
+pub(crate) enum Action {
     Accept,
     /// Drops or rejects.
     Drop,
@@ -92,14 +97,17 @@ pub(super) enum Action {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Rule {
+pub(crate) struct Rule {
     pub conditions: Vec<Condition>,
     pub action: Action,
+    /// Where [`Action::Destination`] leads, as far as that is one end. Without a port it stays as it
+    /// is.
+    pub to: Option<(IpAddr, Option<u16>)>,
 }
 
 /// Where a chain is hooked in.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Base {
+pub(crate) struct Base {
     /// `prerouting`, `forward` and so on.
     pub hook: String,
     pub is_nat: bool,
@@ -108,7 +116,7 @@ pub(super) struct Base {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     /// The table, as people name it: `nft inet filter`, `iptables filter`.
     pub table: String,
     pub v4: bool,
@@ -134,13 +142,13 @@ impl Chain {
 
 /// All chains of all tables.
 #[derive(Debug, Default)]
-pub(super) struct Ruleset {
+pub(crate) struct Ruleset {
     pub chains: Vec<Chain>,
 }
 
 /// What becomes of a packet at a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It passes, or nobody can tell.
     Passes,
     /// It is dropped for sure, here.
@@ -343,11 +351,11 @@ fn is_one_of(name: &str, patterns: &[String]) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A marked SYN from the WAN to the server.
-    pub(in crate::doctor) fn syn() -> Packet {
+    pub(crate) fn syn() -> Packet {
         Packet {
             input: "wan".into(),
             output: Some("lan".into()),
@@ -383,6 +391,7 @@ pub(super) mod tests {
                         })
                         .collect(),
                     action,
+                    to: None,
                 })
                 .collect(),
         }

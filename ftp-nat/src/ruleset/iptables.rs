@@ -1,6 +1,9 @@
 //! The rules of iptables, as `iptables-save` and `ip6tables-save` print them.
 
-use std::ops::RangeInclusive;
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+};
 
 use super::{Action, Base, Chain, Condition, Rule, Test};
 use crate::model::prefix::Prefix;
@@ -18,7 +21,7 @@ const MODULES: [&str; 8] = [
 ];
 
 /// All chains of one family, and the names of their tables.
-pub(in crate::doctor) fn parse(text: &str, v4: bool) -> (Vec<Chain>, Vec<String>) {
+pub(crate) fn parse(text: &str, v4: bool) -> (Vec<Chain>, Vec<String>) {
     let program = if v4 { "iptables" } else { "ip6tables" };
     let (mut chains, mut tables): (Vec<Chain>, Vec<String>) = Default::default();
     for line in text.lines() {
@@ -87,6 +90,7 @@ fn rule(line: &str) -> Option<(String, Rule)> {
     let mut rule = Rule {
         conditions: Vec::new(),
         action: Action::Nothing,
+        to: None,
     };
     let mut negated = false;
     while let Some(word) = words.next() {
@@ -99,6 +103,8 @@ fn rule(line: &str) -> Option<(String, Rule)> {
                 let target = words.next().unwrap_or_default();
                 rule.action = action(target, word == "-g", &mut words);
                 // What follows are the target's own options.
+                let to = words.skip_while(|it| *it != "--to-destination").nth(1);
+                rule.to = to.and_then(end);
                 break;
             }
             "-m" => match words.next() {
@@ -122,6 +128,15 @@ fn rule(line: &str) -> Option<(String, Rule)> {
         negated = false;
     }
     Some((chain, rule))
+}
+
+/// Where DNAT leads: `ADDR`, `ADDR:PORT` or `[ADDR]:PORT`; none for a range.
+fn end(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    if let Ok(end) = text.parse::<SocketAddr>() {
+        return Some((end.ip(), Some(end.port())));
+    }
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    Some((bare.parse().ok()?, None))
 }
 
 fn action<'w>(target: &str, goes: bool, options: &mut impl Iterator<Item = &'w str>) -> Action {
@@ -246,7 +261,7 @@ fn words(line: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::ruleset::{Packet, Ruleset, Verdict, tests::syn};
+    use crate::ruleset::{Packet, Ruleset, Verdict, tests::syn};
 
     fn save(policy: &str, rules: &[&str]) -> Ruleset {
         let text = format!(
