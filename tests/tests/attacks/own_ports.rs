@@ -39,18 +39,21 @@ fn assert_ports_stay(late: bool) {
     let server = lab.server();
     let traps =
         [LISTENED, TRANSLATED].map(|port| Secret::at(&server.namespace, server.at(port), "a trap"));
-    let script = |verb: &'static str, port: u16| {
-        let [high, low] = port.to_be_bytes();
-        let reply = match verb {
-            "PASV" => format!("227 Entering Passive Mode (10,0,0,5,{high},{low}).\r\n"),
-            _ => format!("229 Entering Extended Passive Mode (|||{port}|)\r\n"),
-        };
-        let script = Script {
-            replies: vec![(verb, reply)],
-            ..Script::default()
-        };
-        ScriptedServer::start(server, 21, script).unwrap()
+    let [high, low] = LISTENED.to_be_bytes();
+    let script = Script {
+        replies: vec![
+            (
+                "PASV",
+                format!("227 Entering Passive Mode (10,0,0,5,{high},{low}).\r\n"),
+            ),
+            (
+                "EPSV",
+                format!("229 Entering Extended Passive Mode (|||{TRANSLATED}|)\r\n"),
+            ),
+        ],
+        ..Script::default()
     };
+    let ftp = ScriptedServer::start(server, 21, script).unwrap();
     let occupy = || {
         lab.router.nft(TRANSLATION).unwrap();
         let own = (WAN_ADDRESS, LISTENED).into();
@@ -76,23 +79,21 @@ fn assert_ports_stay(late: bool) {
         lab.router.nft(ACCEPT_TRANSLATED).unwrap();
     }
     let mut failures = Failures::default();
-    for (port, owner) in [(LISTENED, "the gateway"), (TRANSLATED, "the neighbour")] {
-        let door = (WAN_ADDRESS, port).into();
-        for verb in ["PASV", "EPSV"] {
-            let server = script(verb, port);
-            let target = server.target_at(PUBLIC);
-            let mut control = Control::log_in(client(&lab), &target).unwrap();
-            let case = format!("{port}, {verb}");
-            failures.note(&case, control.command(verb).map(drop));
-            let said = ask(client(&lab), door);
-            failures.note(
-                &case,
-                said.and_then(|said| {
-                    ensure!(said == owner, "answered by {said}");
-                    Ok(())
-                }),
-            );
-        }
+    for (verb, port, owner) in [
+        ("PASV", LISTENED, "the gateway"),
+        ("EPSV", TRANSLATED, "the neighbour"),
+    ] {
+        let mut control = Control::log_in(client(&lab), &ftp.target_at(PUBLIC)).unwrap();
+        let case = format!("{port}, {verb}");
+        failures.note(&case, control.command(verb).map(drop));
+        let said = ask(client(&lab), (WAN_ADDRESS, port).into());
+        failures.note(
+            &case,
+            said.and_then(|said| {
+                ensure!(said == owner, "answered by {said}");
+                Ok(())
+            }),
+        );
     }
     failures.assert_none();
     drop(traps);
