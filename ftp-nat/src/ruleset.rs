@@ -11,10 +11,8 @@ use crate::model::prefix::Prefix;
 mod iptables;
 mod nft;
 mod program;
-mod read;
+pub(crate) mod read;
 pub(crate) mod translations;
-
-pub(crate) use self::read::{has_legacy_tables, read};
 
 /// Chains that call each other may be nested so deep (the kernel's own limit is 16).
 const DEPTH: usize = 16;

@@ -26,7 +26,10 @@ use log::{debug, warn};
 use crate::{
     datapath::maps::Maps,
     kernel::{nftables, privileges, sockets},
-    ruleset::{self, translations::Translation},
+    ruleset::{
+        read::{has_legacy_tables, read},
+        translations::Translation,
+    },
 };
 
 /// Rest between two looks.
@@ -159,7 +162,7 @@ impl Watch {
     /// Reads the rules, if they may have changed.
     fn read_rules(&mut self, complaints: &mut Vec<String>) {
         let generation = nftables::generation().ok();
-        let is_legacy = [true, false].into_iter().any(ruleset::has_legacy_tables);
+        let is_legacy = [true, false].into_iter().any(has_legacy_tables);
         let is_old = self.rules.read.is_none_or(|at| at.elapsed() >= LEGACY_REST);
         let has_changed = generation != self.rules.generation;
         if !(has_changed || is_legacy && is_old) {
@@ -168,7 +171,7 @@ impl Watch {
             complaints.extend(said.cloned());
             return;
         }
-        let reading = ruleset::read();
+        let reading = read();
         for (what, error) in &reading.problems {
             complaints.push(format!("{what} {UNREAD}: {error:#}"));
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     kernel::network::Route,
-    ruleset::{self, Action, Packet, Ruleset, Verdict},
+    ruleset::{Action, Packet, Ruleset, Verdict, read::read as read_rules},
 };
 
 /// Services that are judged: with more of them, the rules are the same ones.
@@ -24,7 +24,7 @@ const SOME_CLIENT_PORT: u16 = 40_000;
 
 /// Reads all rules.
 pub(super) fn read(findings: &mut Findings) -> Ruleset {
-    let reading = ruleset::read();
+    let reading = read_rules();
     for (what, error) in &reading.problems {
         findings.unread(what, error);
     }
