@@ -60,7 +60,7 @@ const fn preallocated(spec: Spec) -> Spec {
 }
 
 /// All maps that are pinned.
-const SPECS: [Spec; 16] = [
+const SPECS: [Spec; 17] = [
     preallocated(table::<FlowKey4, Flow>(map::FLOWS4)),
     table::<FlowKey6, Flow>(map::FLOWS6),
     preallocated(table::<MappingKey, Mapping>(map::MAPPINGS)),
