@@ -135,7 +135,7 @@ counters! {
     PassedInside = "passed" "reason" "inside" false,
         "Passed as they were: 227 or 229 inside another reply of several lines";
     PassedUnread = "passed" "reason" "unread" false,
-        "Passed as they were: 227 or 229 whose start had been sent on before it was read";
+        "Passed as they were: 227 or 229 whose start had been sent on before it was read, or whose end never came";
     PassedTooLong = "passed" "reason" "too_long" false,
         "Passed as they were: 227, 229, PORT or EPRT too long to be held";
     PassedMapFull = "passed" "reason" "map_full" false,

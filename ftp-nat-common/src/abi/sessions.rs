@@ -117,7 +117,10 @@ pub struct Asked {
     /// Bits of [`asked_flag`].
     pub flags: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 2],
+    /// [`Direction::seen`] of the replies when the last PASV or EPSV passed: what the server had said
+    /// until then had ended, and the next line begins there.
+    pub replies_ended: u32,
     /// When that was, in milliseconds; 0: no command is withheld.
     pub withheld_since: u64,
     /// When the command that is withheld was looked at for the first time, in milliseconds.
@@ -142,6 +145,14 @@ pub mod asked_flag {
     pub const HELLO: u8 = 2;
     /// PORT, EPRT, PASV or EPSV was asked: data connections no longer use the default port.
     pub const DATA_PORT: u8 = 4;
+    /// The last AUTH asked for TLS or SSL, and not for another mechanism (RFC 2228).
+    pub const AUTH_TLS: u8 = 8;
+    /// Some line ended with CR LF.
+    pub const CRLF: u8 = 16;
+    /// The last PASV or EPSV ended with a bare line feed, and perhaps not for its server.
+    pub const BARE: u8 = 32;
+    /// [`Asked::doubtful`](super::Asked::doubtful) is in doubt for its bare line feed alone.
+    pub const BARE_DOUBT: u8 = 64;
 }
 
 /// How many PASV and EPSV may wait for their answers at once and be told apart, a power of two.
@@ -180,8 +191,20 @@ pub struct Answered {
     pub settled: u32,
     /// The sequence number behind that line.
     pub settled_end: u32,
+    /// Bits of [`line_end`].
+    pub line_ends: u8,
     /// Zero.
-    pub pad: u32,
+    pub pad: [u8; 3],
+}
+
+/// Bits of [`Answered::line_ends`]: how lines end on this connection (RFC 959 section 2.2 has CR LF).
+pub mod line_end {
+    /// The server takes a bare line feed for the end of a command: it has answered one with success.
+    pub const COMMANDS: u8 = 1;
+    /// The server ends its own lines with a bare line feed: its greeting has one.
+    pub const REPLIES: u8 = 2;
+    /// The server's last line ended with a bare line feed, and [`REPLIES`] is not set: the line may go on.
+    pub const BARE: u8 = 4;
 }
 
 /// Bits of [`Direction::flags`].
@@ -197,7 +220,7 @@ pub mod direction_flag {
     pub const TRACKED: u8 = 8;
     /// The last two bytes, in front of a command, were telnet's IAC and WILL, WONT, DO or DONT.
     pub const AFTER_OPTION: u8 = 16;
-    /// The last byte of the command's line was a carriage return.
+    /// The last byte of the line was a carriage return.
     pub const AFTER_CR: u8 = 32;
     /// How far a PORT within an over-long line was read, from this bit on: two bits.
     pub const WITHIN: u8 = 64;
@@ -214,10 +237,12 @@ pub struct Direction {
     /// How many bytes of an unfinished line are held: they stand in [`Lines`](super::Lines) at
     /// [`crate::stream::segment::place`], their first sequence number is [`Direction::seen`].
     pub held_len: u16,
-    /// Bytes of the current line before [`Direction::seen`]; saturates.
+    /// Bytes of the current line before [`Direction::seen`]; saturates. While the direction is
+    /// encrypted: 0 if [`Direction::head`] says where its records begin.
     pub line_len: u16,
     /// The first eight bytes of the current line in upper case, the first one highest; zeros where
-    /// it is shorter.
+    /// it is shorter. While the direction is encrypted: how far the TLS record under way was read,
+    /// see [`crate::ftp::tls`].
     pub head: u64,
     /// [`direction_flag`].
     pub flags: u8,

@@ -3,7 +3,7 @@
 use super::parser::{
     Inspection, NOTHING, SIX, due, form_of, form_of_command, is_ftp, is_waiting, todo, withheld,
 };
-use crate::abi::{Session, asked_flag, cause, direction_mut, event, kind, role};
+use crate::abi::{Session, asked_flag, cause, direction_mut, event, kind, line_end, role};
 use crate::counter::Counter;
 use crate::ftp::line;
 use crate::gate::{Gate, Opening};
@@ -23,6 +23,10 @@ impl Inspection {
         } else if is_waiting(session) {
             let (code, _) = line::reply_code(self.head);
             self.candidate = form_of(code);
+            let is_bare = session.answered.line_ends & line_end::BARE != 0;
+            if is_bare && self.line_seq != session.asked.replies_ended {
+                self.unlicensed = 1;
+            }
             return;
         } else {
             session.answered.announced = 1;
@@ -50,7 +54,8 @@ impl Inspection {
         self.let_go = 1;
         session.answered.announced |= self.is_replies;
         let is_announced = self.is_replies != 0 || session.role == role::MASQUERADE;
-        if is_announced && self.candidate == SIX && !session.advertise.is_v4() {
+        let is_sayable = self.is_replies != 0 || self.candidate != SIX || session.advertise.is_v4();
+        if is_announced && !is_sayable {
             // Six numbers cannot say what the other side should hear.
             gate.tell(session, event::PASSED, Counter::PassedNoAddress, &opening);
             return;
@@ -96,7 +101,8 @@ impl Inspection {
         let refused = if !is_ftp(session) {
             Some(Counter::DeniedNotFtp)
         } else if self.is_replies != 0 {
-            judge_reply(session, gate, opening)
+            let is_doubtful = self.unlicensed != 0;
+            judge_reply(session, gate, opening, is_doubtful)
         } else {
             judge_command(session, opening)
         };
@@ -218,7 +224,13 @@ impl Inspection {
             return;
         }
         let opening = self.opening();
-        let advertise = session.advertise;
+        // Over IPv6 the six numbers of a 227 tell the port alone: clients that take it connect to the
+        // control connection's own address, and servers say 0,0,0,0.
+        let advertise = if self.candidate == SIX && !session.advertise.is_v4() {
+            opening.addr
+        } else {
+            session.advertise
+        };
         let is_six = self.candidate == SIX;
         self.text.clear();
         let mut same = self.public == opening.port;
@@ -297,9 +309,15 @@ fn names_the_gateway(session: &Session, opening: &Opening) -> bool {
 }
 
 /// Why a server may not have this let in, if it may not. Another port of the same reply is closed:
-/// one command opens one connection, and the reply's last word counts.
+/// one command opens one connection, and the reply's last word counts. `is_doubtful`: the line is
+/// perhaps no reply's.
 #[inline(never)]
-fn judge_reply(session: &mut Session, gate: &mut impl Gate, opening: &Opening) -> Option<Counter> {
+fn judge_reply(
+    session: &mut Session,
+    gate: &mut impl Gate,
+    opening: &Opening,
+    is_doubtful: bool,
+) -> Option<Counter> {
     let earlier = session.answered.opened_port;
     if earlier.0 != 0 && earlier != opening.port {
         let earlier = Opening {
@@ -309,7 +327,7 @@ fn judge_reply(session: &mut Session, gate: &mut impl Gate, opening: &Opening) -
         gate.close(session, &earlier, session.answered.opened_public);
         session.answered.opened_port = Port(0);
     }
-    if distance(session.asked.unlicensed, due(session)) >= 0 {
+    if is_doubtful || distance(session.asked.unlicensed, due(session)) >= 0 {
         return Some(Counter::DeniedDoubtful);
     }
     let number = opening.port.number();

@@ -40,6 +40,10 @@ pub const fn named(text: &[u8]) -> u32 {
 
 /// `P@SW`: some broadband routers make this of PASV, and some servers take it for that.
 pub const PASW: u32 = named(b"P@SW");
+/// `CPSV`: PASV for a transfer between two servers by TLS.
+pub const CPSV: u32 = named(b"CPSV");
+/// Reinitialize (RFC 959 section 4.1.1).
+pub const REIN: u32 = named(b"REIN");
 /// Long passive mode (RFC 1639).
 pub const LPSV: u32 = named(b"LPSV");
 /// Long port (RFC 1639).
@@ -73,7 +77,7 @@ pub fn answer_of(name: u32) -> u8 {
     const SITE: u32 = named(b"SITE");
     const MLST: u32 = named(b"MLST");
     match name {
-        line::PASV | line::EPSV | PASW => answer::ADDRESS,
+        line::PASV | line::EPSV | PASW | CPSV => answer::ADDRESS,
         STAT | HELP | SITE | MLST => answer::NAMES,
         _ if is_plain(name) => answer::WORDS,
         _ => answer::UNKNOWN,
@@ -89,8 +93,8 @@ fn is_plain(name: u32) -> bool {
         b"ABOR" b"ACCT" b"ADAT" b"ALLO" b"APPE" b"AUTH" b"AVBL" b"CCC" b"CDUP" b"CLNT" b"CONF"
         b"CSID" b"CWD" b"DELE" b"ENC" b"EPRT" b"FEAT" b"HOST" b"LANG" b"LIST" b"LPRT" b"LPSV"
         b"MDTM" b"MFCT" b"MFF" b"MFMT" b"MIC" b"MKD" b"MLSD" b"MODE" b"NLST" b"NOOP" b"OPTS"
-        b"PASS" b"PBSZ" b"PORT" b"PROT" b"PWD" b"QUIT" b"REIN" b"REST" b"RETR" b"RMD" b"RNFR"
-        b"RNTO" b"SIZE" b"SMNT" b"STOR" b"STOU" b"STRU" b"SYST" b"TYPE" b"USER" b"XCUP" b"XCWD"
+        b"PASS" b"PBSZ" b"PORT" b"PRET" b"PROT" b"PWD" b"QUIT" b"REIN" b"REST" b"RETR" b"RMD" b"RNFR"
+        b"RNTO" b"SIZE" b"SMNT" b"SSCN" b"STOR" b"STOU" b"STRU" b"SYST" b"TYPE" b"USER" b"XCUP" b"XCWD"
         b"XMKD" b"XPWD" b"XRMD")
 }
 

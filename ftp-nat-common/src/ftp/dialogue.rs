@@ -2,9 +2,10 @@
 
 use super::command::{self, answer};
 use super::parser::{Inspection, LONG, NOTHING, due, form_of, is_waiting};
-use crate::abi::{Session, asked_flag, begin, event, role};
+use crate::abi::{Session, asked_flag, begin, event, line_end, role};
 use crate::counter::Counter;
 use crate::ftp::line;
+use crate::ftp::tls;
 use crate::gate::{Gate, Opening};
 use crate::masked;
 use crate::wire::addr::Port;
@@ -20,9 +21,26 @@ impl Inspection {
             return;
         }
         if self.is_replies != 0 {
+            let is_greeting = session.answered.begin == begin::OPEN;
             self.end_reply_line(session, gate);
+            self.note_line_end(session, is_greeting);
         } else {
             self.end_command_line(session);
+        }
+    }
+
+    /// How the server's line ended. A bare line feed in its greeting says that it ends lines so; later
+    /// it may be part of a name that the server prints.
+    #[inline(always)]
+    fn note_line_end(&self, session: &mut Session, is_greeting: bool) {
+        let is_bare = self.last != b'\r';
+        let answered = &mut session.answered;
+        if is_bare && is_greeting {
+            answered.line_ends |= line_end::REPLIES;
+        }
+        answered.line_ends &= !line_end::BARE;
+        if is_bare && answered.line_ends & line_end::REPLIES == 0 {
+            answered.line_ends |= line_end::BARE;
         }
     }
 
@@ -67,37 +85,57 @@ impl Inspection {
         }
         let is_alone = asked.commands == replies;
         asked.commands = asked.commands.wrapping_add(1);
-        // EPSV ALL (RFC 2428 section 4) promises; it asks for no port.
-        if line::starts_like(self.head, line::head_of(b"EPSV AL"), 7) {
-            return;
+        if self.last == b'\r' {
+            asked.flags |= asked_flag::CRLF;
         }
-        match holds {
-            answer::ADDRESS => {
-                let number = asked.passive.wrapping_add(1);
-                *masked::at_mut(&mut asked.passive_at, number as usize) = asked.commands;
-                asked.passive = number;
-                asked.flags |= asked_flag::DATA_PORT;
-                if self.unlicensed != 0 {
-                    asked.unlicensed = number;
-                }
+        let is_bare = self.is_bare_command(session);
+        let asked = &mut session.asked;
+        // EPSV ALL (RFC 2428 section 4) promises; it asks for no port.
+        let is_promise = line::starts_like(self.head, line::head_of(b"EPSV AL"), 7);
+        if holds == answer::ADDRESS && !is_promise {
+            let number = asked.passive.wrapping_add(1);
+            *masked::at_mut(&mut asked.passive_at, number as usize) = asked.commands;
+            asked.passive = number;
+            asked.flags |= asked_flag::DATA_PORT;
+            asked.flags &= !asked_flag::BARE;
+            if is_bare {
+                asked.flags |= asked_flag::BARE;
             }
-            answer::WORDS => {
-                if name == line::AUTH {
-                    asked.auth = asked.auth.wrapping_add(1);
-                }
-            }
-            _ => {
-                asked.doubtful = asked.commands;
-                asked.flags &= !asked_flag::ALONE;
-                if is_alone {
-                    asked.flags |= asked_flag::ALONE;
-                }
-                if self.unlicensed != 0 {
-                    asked.unlicensed = asked.passive;
-                }
-            }
+            asked.replies_ended = session.replies.seen;
+        }
+        if self.unlicensed != 0 {
+            asked.unlicensed = asked.passive;
         }
         self.unlicensed = 0;
+        if name == line::AUTH {
+            asked.auth = asked.auth.wrapping_add(1);
+            asked.flags &= !asked_flag::AUTH_TLS;
+            // The verb and the first four bytes behind it.
+            if matches!(&(self.head as u32).to_be_bytes(), b" TLS" | b" SSL") {
+                asked.flags |= asked_flag::AUTH_TLS;
+            }
+        } else if name == command::REIN {
+            asked.flags &= !asked_flag::DATA_PORT;
+        }
+        if is_bare || matches!(holds, answer::NAMES | answer::UNKNOWN) {
+            asked.doubtful = asked.commands;
+            asked.flags &= !(asked_flag::ALONE | asked_flag::BARE_DOUBT);
+            if is_alone {
+                asked.flags |= asked_flag::ALONE;
+            }
+            if matches!(holds, answer::WORDS | answer::ADDRESS) {
+                asked.flags |= asked_flag::BARE_DOUBT;
+            }
+        }
+    }
+
+    /// Whether an outside client's line ends with a bare line feed, which its server perhaps takes for a
+    /// part of the line.
+    #[inline(always)]
+    pub(super) fn is_bare_command(&self, session: &Session) -> bool {
+        session.role == role::PUBLISH
+            && self.last != b'\r'
+            && session.answered.line_ends & line_end::COMMANDS == 0
     }
 
     #[inline(always)]
@@ -108,24 +146,36 @@ impl Inspection {
         session.answered.multiline_at = session.asked.commands;
         if multiline != 0 {
             // Some servers end with the code alone (RFC 3659 section 7.2).
-            if code != multiline || behind == b'-' {
+            if code != multiline || behind == b'-' || behind.is_ascii_digit() {
                 return;
             }
         } else if code != 0 && behind == b'-' {
             session.answered.multiline = code;
+            // The rest of such a reply may lack its end.
+            if code == AUTH_ACCEPTED && session.asked.auth != session.answered.auth {
+                self.end_reply(session, code);
+                self.answer_auth(session, gate, code);
+            }
             return;
-        } else if code == 0 || !matches!(behind, b' ' | b'\t' | b'\r' | 0) {
+        } else if code == 0 || behind.is_ascii_digit() {
             return;
         }
         if form_of(code) != NOTHING && session.role == role::PUBLISH {
             self.miss_address(session, gate);
         }
         self.end_reply(session, code);
-        if code >= 200 {
-            self.answer_auth(session, gate, code);
-            if multiline == 0 && code < 300 {
-                self.settle(session);
-            }
+        if code < 200 {
+            return;
+        }
+        if code < 400 && session.asked.commands > 0 && session.asked.flags & asked_flag::CRLF == 0 {
+            session.answered.line_ends |= line_end::COMMANDS;
+        }
+        if PROTECTED.contains(&code) {
+            gate.count(Counter::PassedEncrypted);
+        }
+        self.answer_auth(session, gate, code);
+        if multiline == 0 && code < 300 {
+            self.settle(session);
         }
     }
 
@@ -202,7 +252,8 @@ impl Inspection {
         if session.asked.auth == session.answered.auth {
             return;
         }
-        if code == 234 {
+        let is_tls = session.asked.flags & asked_flag::AUTH_TLS != 0;
+        if code == AUTH_ACCEPTED || (is_tls && matches!(code, 200 | 334)) {
             session.answered.auth = session.asked.auth;
             self.begin_tls(session, gate);
         } else if code >= 400 {
@@ -218,7 +269,7 @@ impl Inspection {
         if is_first && is_hello && session.answered.begin == begin::OPEN {
             self.begin_tls(session, gate);
             self.head = 0;
-            self.line_len = 0;
+            self.line_len = tls::LOST;
         }
     }
 
@@ -236,6 +287,12 @@ impl Inspection {
     }
 }
 
+/// The code that has TLS begin (RFC 4217 section 4). Some servers say 200 (VxWorks) or 334 (drafts of
+/// that RFC) to AUTH TLS, and clients go on as if it were this one.
+const AUTH_ACCEPTED: u16 = 234;
+/// The codes of replies that hold another one, protected (RFC 2228 section 5.1).
+const PROTECTED: core::ops::RangeInclusive<u16> = 631..=633;
+
 /// A final reply: what it means for the PASV that waits.
 #[inline(always)]
 fn answer(session: &mut Session, code: u16) {
@@ -252,8 +309,9 @@ fn answer(session: &mut Session, code: u16) {
             session.answered.passive = next;
             // So many commands were answered, whatever was counted.
             replies = at;
-        } else if code >= 400 && distance(replies, at) >= 0 {
-            // A refusal; but that of an earlier command does not make a pipelined PASV forgotten.
+        } else if distance(replies, at) >= 0 {
+            // Perhaps its answer: a refusal, or whatever else brings no address. That of an earlier
+            // command does not make a pipelined PASV forgotten.
             session.answered.refused = next;
             session.answered.refused_at = commands;
         }

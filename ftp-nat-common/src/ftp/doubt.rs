@@ -13,12 +13,17 @@
 //!   [`STUCK`] of the same silence;
 //! - at last after [`LONGEST`], but then the PASV has no licence: its reply opens nothing.
 //!
+//! Names may hold line feeds. To a server that ends lines with CR LF alone, a line feed in a command is
+//! part of the name, and it comes back in replies (`257 "x<LF>227 .."`). So where the server's own lines end
+//! with CR LF, a line behind a bare line feed is the start of none, and a command that ends with a bare
+//! line feed is one whose answer may hold anything, until the server has answered one.
+//!
 //! Clients that wait for each answer hardly ever meet this. Those that do not wait lose the time of
 //! one retransmission, and nothing else.
 
 use super::command::{answer, answer_of};
 use super::parser::{Inspection, is_waiting};
-use crate::abi::{PIPELINED, Session, asked_flag, direction_flag, event, role};
+use crate::abi::{PIPELINED, Session, asked_flag, direction_flag, event, line_end, role};
 use crate::counter::Counter;
 use crate::gate::{Gate, Opening};
 use crate::wire::seq::distance;
@@ -39,9 +44,14 @@ impl Inspection {
             return false;
         }
         let holds = answer_of(self.name(session));
+        let takes_bare = session.answered.line_ends & line_end::COMMANDS != 0;
+        if takes_bare && session.asked.flags & asked_flag::BARE_DOUBT != 0 {
+            session.asked.doubtful = 0;
+            session.asked.flags &= !(asked_flag::BARE_DOUBT | asked_flag::BARE);
+        }
         let is_due = match holds {
-            answer::WORDS => false,
-            answer::ADDRESS => is_in_doubt(session) || is_full(session),
+            answer::WORDS => is_bare_waiting(session),
+            answer::ADDRESS => is_in_doubt(session) || is_full(session) || is_bare_waiting(session),
             // A line without a name is none.
             _ => self.line_len > 1 && is_waiting(session),
         };
@@ -52,7 +62,7 @@ impl Inspection {
             session.asked.withheld_since = 0;
             session.asked.doubtful = 0;
             // Whatever still waits was never answered.
-            if holds != answer::ADDRESS {
+            if holds != answer::ADDRESS || is_bare_waiting(session) {
                 self.unlicensed = 1;
             }
         }
@@ -120,12 +130,19 @@ const SMALLEST_SEGMENT: i32 = 536;
 #[inline(always)]
 fn is_in_doubt(session: &Session) -> bool {
     let (asked, answered) = (&session.asked, &session.answered);
-    if answered.multiline != 0 {
+    if answered.multiline != 0 || answered.line_ends & line_end::BARE != 0 {
         return true;
     }
     let is_settled =
         answered.settled == asked.doubtful && answered.settled_end == session.replies.seen;
     asked.doubtful != 0 && !is_settled
+}
+
+/// Whether a PASV waits whose line ended with a bare line feed: to a server that wants CR LF, the next
+/// line is still its argument, and may come back in a reply.
+#[inline(always)]
+fn is_bare_waiting(session: &Session) -> bool {
+    session.asked.flags & asked_flag::BARE != 0 && is_waiting(session)
 }
 
 /// Whether every command in doubt has got its final reply.

@@ -27,8 +27,11 @@ impl Inspection {
     /// blank in front of it, where there is room. Blanks behind a parenthesis move in front of it.
     #[inline(never)]
     pub(super) fn level(&mut self, start: u16, end: u16) -> u16 {
-        let (code, _) = line::reply_code(self.head);
-        let keep: u32 = if code != 0 { 4 } else { 0 };
+        let keep: u32 = match line::reply_code(self.head) {
+            (0, _) => 0,
+            (_, b' ' | b'\t' | b'-') => 4,
+            _ => 3,
+        };
         let new_len = self.text.len();
         if (start as u32) < keep {
             return start;

@@ -45,7 +45,8 @@ pub const fn verb(head: u64) -> (u32, u8) {
     ((head >> 32) as u32, (head >> 24) as u8)
 }
 
-/// A reply's code and the byte behind it (0 at the line's end); code 0 where there is none.
+/// A reply's code and the byte behind it (0 at the line's end); code 0 where there is none. RFC 959
+/// has a blank or a hyphen behind it; there are servers that write a colon or the words themselves.
 #[inline(always)]
 pub const fn reply_code(head: u64) -> (u16, u8) {
     let [first, second, third, behind, ..] = head.to_be_bytes();

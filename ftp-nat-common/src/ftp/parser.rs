@@ -106,12 +106,16 @@ pub struct Inspection {
     pub(super) edits: u16,
     /// What takes the place of the last byte, where [`todo::REPLACE`] says so.
     pub(super) instead: u8,
-    /// 1: the PASV that ends here gets no licence, or those that wait lose theirs.
+    /// 1: the PASV that ends here gets no licence, or those that wait lose theirs; in the server's
+    /// lines, this one is perhaps no reply's start.
     pub(super) unlicensed: u8,
     /// What of the line is kept back: [`mod@withheld`].
     pub(super) withheld: u8,
     /// 1: these are an outside client's lines.
     pub(super) is_guarded: u8,
+    /// The byte before the next one.
+    pub(super) last: u8,
+    pad: [u8; 7],
     /// Where reading began in this segment.
     pub(super) first_seq: u32,
     /// The current line's bytes, as far as it was read here and was not let go.
@@ -149,7 +153,9 @@ impl Inspection {
         self.line_seq = seq;
         self.line_len = direction.line_len;
         self.head = direction.head;
-        self.kept = direction.flags & direction_flag::READER;
+        let kept = direction.flags & direction_flag::READER;
+        self.kept = kept & !direction_flag::AFTER_CR;
+        self.last = if kept == self.kept { 0 } else { b'\r' };
         let let_go = direction.flags & direction_flag::LET_GO;
         if self.line_len == 0 {
             self.begin_line(session);
@@ -167,6 +173,7 @@ impl Inspection {
         self.extended = Extended::zeroed();
         self.candidate = NOTHING;
         self.argument = 0;
+        self.unlicensed = 0;
         // Every line of a multi-line 227 may hold the address.
         if self.is_replies != 0 && is_waiting(session) {
             self.candidate = form_of(self.multiline(session));
@@ -193,7 +200,10 @@ impl Inspection {
         if self.is_replies == 0 {
             if self.is_guarded != 0 && !may_be_tls(session) && self.spoils(byte, at) {
                 self.todo = todo::REPLACE;
+                self.last = byte;
                 byte = self.instead;
+            } else {
+                self.last = byte;
             }
             if at == 0 && !byte.is_ascii_alphabetic() && !begins_tls(session, self.seq, byte) {
                 // What stands before a command is no part of it: telnet commands in front of ABOR
@@ -201,6 +211,8 @@ impl Inspection {
                 self.line_seq = self.seq;
                 return self.todo != 0;
             }
+        } else {
+            self.last = byte;
         }
         self.head = line::add_to_head(self.head, byte, at);
         self.line_len = at.saturating_add(1);
@@ -252,7 +264,7 @@ impl Inspection {
             return;
         }
         let (code, behind) = line::reply_code(self.head);
-        if form_of(code) != NOTHING && matches!(behind, b' ' | b'-') {
+        if form_of(code) != NOTHING && !behind.is_ascii_digit() {
             self.todo |= todo::ANNOUNCING_CODE;
         }
     }
@@ -303,6 +315,7 @@ impl Inspection {
         }
         self.seq = self.seq.wrapping_add(8);
         self.line_len = at.saturating_add(8);
+        self.last = u64::from_be(word) as u8;
         true
     }
 
@@ -363,6 +376,7 @@ impl Inspection {
                 self.open_default(session, gate);
             }
             self.begin_line(session);
+            self.last = 0;
             if self.edits >= EDITS_A_SEGMENT {
                 self.stop = 1;
             }
@@ -391,6 +405,19 @@ impl Inspection {
         session.answered.announced |= self.is_replies;
         let none = Opening::default();
         gate.tell(session, event::PASSED, Counter::PassedTooLong, &none);
+    }
+
+    /// The stream ends within the line: a 227 or 229 passes as it is.
+    #[inline(always)]
+    pub fn miss_end(&mut self, session: &Session, gate: &mut impl Gate) {
+        if self.is_replies != 0
+            && self.line_len > 0
+            && self.let_go == 0
+            && self.candidate != NOTHING
+        {
+            let none = Opening::default();
+            gate.tell(session, event::PASSED, Counter::PassedUnread, &none);
+        }
     }
 
     /// Whether the line under way must be held until more of it is known.

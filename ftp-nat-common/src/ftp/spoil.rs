@@ -30,11 +30,7 @@ impl Inspection {
         if at < 5 && self.hides_verb(byte, at) {
             return true;
         }
-        let is_bare = self.kept & AFTER_CR != 0 && byte != b'\r';
-        self.kept &= !AFTER_CR;
-        if byte == b'\r' {
-            self.kept |= AFTER_CR;
-        }
+        let is_bare = self.last == b'\r' && byte != b'\r';
         self.instead = b'X';
         is_bare || byte == 0 || (at >= SHORT && self.hides_port(byte, at))
     }
@@ -84,14 +80,22 @@ impl Inspection {
     /// Whether eight bytes of a client's line hold nothing that [`Inspection::spoils`] waits for.
     #[inline(always)]
     pub(super) fn may_skim(&self, word: u64) -> bool {
-        self.line_len < SHORT - 8 && self.kept == 0 && !has_byte(word, b'\r') && !has_byte(word, 0)
+        self.line_len < SHORT - 8
+            && self.kept == 0
+            && self.last != b'\r'
+            && !has_byte(word, b'\r')
+            && !has_byte(word, 0)
     }
 
     /// What the direction keeps for the next segment: bits of
     /// [`READER`](crate::abi::direction_flag::READER).
     #[inline(always)]
     pub const fn kept_flags(&self) -> u8 {
-        self.kept
+        if self.last == b'\r' {
+            self.kept | AFTER_CR
+        } else {
+            self.kept
+        }
     }
 
     /// Replaces the last byte.

@@ -5,6 +5,10 @@
 //! so, and have the server read what the gateway does not. Each direction comes back by itself, at
 //! the first plain text behind whole TLS records (CCC, RFC 4217 section 12.3), and notes how many
 //! changes to TLS it left behind.
+//!
+//! Records are counted through from the first one on, however segments cut them ([`Step`]): then the
+//! first byte behind one says whether another follows. Where some segment was missed, only text that
+//! fills the end of a segment, whole lines of it, is taken for clear text.
 
 use crate::abi::{Direction, Session, direction_flag, event};
 use crate::abi::{direction, direction_mut};
@@ -18,8 +22,8 @@ use bytemuck::{Pod, Zeroable};
 pub const HANDSHAKE: u8 = 0x16;
 /// The first bytes of a TLS handshake record, as a line's head.
 pub const HELLO: u64 = line::head_of(&[HANDSHAKE, 0x03]);
-/// The types of TLS records (RFC 8446 section 5.1), from "change cipher spec" to "application data".
-const RECORDS: core::ops::RangeInclusive<u8> = 0x14..=0x17;
+/// The types of TLS records (RFC 8446 section 5.1, RFC 6520), from "change cipher spec" to "heartbeat".
+const RECORDS: core::ops::RangeInclusive<u8> = 0x14..=0x18;
 /// Bytes of a record's header.
 const HEADER: u8 = 5;
 
@@ -41,13 +45,32 @@ pub const fn is_encrypted(session: &Session, is_replies: bool) -> bool {
 pub fn pass_unread(direction: &mut Direction, seq: u32, len: u32) -> bool {
     let is_new = len > 0 && distance(seq, direction.seen) >= 0;
     if distance(seq.wrapping_add(len), direction.seen) > 0 {
+        if seq != direction.seen {
+            direction.line_len = LOST;
+        }
         direction.seen = seq.wrapping_add(len);
         direction.held_len = 0;
-        direction.line_len = 0;
-        direction.head = 0;
         direction.flags &= !(direction_flag::LET_GO | direction_flag::READER);
     }
     is_new
+}
+
+/// [`Direction::line_len`] of an encrypted direction in which some segment was missed. A line that was
+/// under way when TLS began is one, too.
+pub(super) const LOST: u16 = 1;
+
+/// How far the record under way was read: what an encrypted direction keeps in [`Direction::head`] from
+/// one segment to the next. All zeros between two records.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+struct Step {
+    /// Bytes that are missing of it, its header not counted.
+    rest: u16,
+    /// Bytes of its header so far, below [`HEADER`].
+    header: u8,
+    /// The header's last byte.
+    last: u8,
+    pad: [u8; 4],
 }
 
 /// Notes that a direction is clear text again, from where `judge` has found it in the segment that
@@ -64,6 +87,8 @@ pub fn clear(
     let direction = direction_mut(session, is_replies as u8);
     direction.cleared = changes;
     direction.seen = seq.wrapping_add(judge.start);
+    direction.line_len = 0;
+    direction.head = 0;
     if is_replies {
         return;
     }
@@ -80,9 +105,9 @@ pub fn clear(
 }
 
 /// Judges whether a segment of an encrypted direction is plain text, a byte at a time, perhaps
-/// behind whole TLS records: lines that begin as a command or a reply does. No record begins so, and
-/// the middle of one hardly ever has no control character, a code or verb in front and a line's end
-/// behind.
+/// behind TLS records: lines that begin as a command or a reply does. No record begins so. Where it
+/// is not known where records begin, the middle of one hardly ever has no control character, a code or
+/// verb in front and a line's end behind.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct PlainText {
@@ -95,23 +120,40 @@ pub struct PlainText {
     binary: u8,
     /// Bytes of records in front of the text.
     start: u32,
-    /// Bytes that are missing of the record under way.
-    rest: u16,
-    /// Bytes of a record's header so far.
-    header: u8,
-    pad: [u8; 5],
+    /// 1: it is known where records begin.
+    in_step: u8,
+    pad: [u8; 7],
+    step: Step,
 }
 
 impl PlainText {
-    /// Takes the next byte; false: it is no plain text, and further bytes need not be read.
+    /// Goes on behind what was read of an encrypted direction.
+    #[inline(always)]
+    pub fn resume(direction: &Direction) -> Self {
+        let mut judge = Self::zeroed();
+        if direction.line_len == 0 {
+            judge.in_step = 1;
+            judge.step = bytemuck::cast(direction.head);
+        }
+        judge
+    }
+
+    /// Keeps for the next segment how far the record under way was read.
+    #[inline(always)]
+    pub fn keep(&self, direction: &mut Direction) {
+        direction.head = bytemuck::cast(self.step);
+        direction.line_len = if self.in_step != 0 { 0 } else { LOST };
+    }
+
+    /// Takes the next byte; false: further bytes need not be read.
     #[inline(always)]
     pub fn feed(&mut self, byte: u8) -> bool {
-        if self.rest > 0 {
-            self.rest = self.rest.wrapping_sub(1);
+        if self.step.rest > 0 {
+            self.step.rest = self.step.rest.wrapping_sub(1);
             self.start = self.start.wrapping_add(1);
             return true;
         }
-        if self.header > 0 || (self.len == 0 && RECORDS.contains(&byte)) {
+        if self.step.header > 0 || (self.len == 0 && RECORDS.contains(&byte)) {
             return self.feed_header(byte);
         }
         self.head = line::add_to_head(self.head, byte, self.len);
@@ -121,37 +163,45 @@ impl PlainText {
         // A TLS record or a letter or digit: the first byte mostly tells.
         if !is_text || (self.len == 1 && !byte.is_ascii_alphanumeric()) {
             self.binary = 1;
+            self.in_step = 0;
         }
-        self.binary == 0
+        self.binary | self.in_step == 0
     }
 
     /// Takes a byte of a record's header: type, version 3.x, length.
     #[inline(always)]
     fn feed_header(&mut self, byte: u8) -> bool {
         self.start = self.start.wrapping_add(1);
-        self.header = self.header.wrapping_add(1);
-        let is_record = match self.header {
+        self.step.header = self.step.header.wrapping_add(1);
+        let is_record = match self.step.header {
             2 => byte == 3,
             3 => byte <= 4,
             _ => true,
         };
         if !is_record {
             self.binary = 1;
+            self.in_step = 0;
             return false;
         }
-        if self.header == HEADER - 1 {
-            self.last = byte;
-        } else if self.header == HEADER {
-            self.header = 0;
-            self.rest = u16::from_be_bytes([self.last, byte]);
+        if self.step.header == HEADER {
+            self.step.header = 0;
+            self.step.rest = u16::from_be_bytes([self.step.last, byte]);
         }
+        self.step.last = byte;
         true
     }
 
     /// Whether the segment's end was plain text of that direction.
     #[inline(always)]
     pub fn is_plain(&self, is_replies: bool) -> bool {
-        if self.binary != 0 || self.len == 0 || self.last != b'\n' {
+        if self.len == 0 || self.binary != 0 {
+            return false;
+        }
+        if self.in_step != 0 {
+            let first = (self.head >> 56) as u8;
+            return first.is_ascii_digit() == is_replies;
+        }
+        if self.last != b'\n' {
             return false;
         }
         if is_replies {

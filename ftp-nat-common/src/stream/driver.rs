@@ -426,7 +426,7 @@ fn is_plain_again<M: Medium + ?Sized>(medium: &mut M) -> bool {
     }
     let direction = direction_mut(parts.session, is_replies);
     if tls::pass_unread(direction, seq, len) {
-        *parts.judge = PlainText::zeroed();
+        *parts.judge = PlainText::resume(direction);
         *medium.cursor() = Cursor {
             len,
             ..Cursor::default()
@@ -437,6 +437,7 @@ fn is_plain_again<M: Medium + ?Sized>(medium: &mut M) -> bool {
             tls::clear(parts.session, parts.gate, is_replies != 0, seq, parts.judge);
             return true;
         }
+        parts.judge.keep(direction_mut(parts.session, is_replies));
     }
     medium.parts().gate.count(Counter::PassedEncrypted);
     false
@@ -483,6 +484,8 @@ pub fn inspect<M: Medium + ?Sized>(medium: &mut M) -> Verdict {
             medium.parts().gate.count(Counter::PassedMapFull);
             Hold::Full
         };
+    } else if is_last {
+        parts.inspection.miss_end(parts.session, parts.gate);
     }
     let (now, timeout) = (medium.now(), medium.hold_timeout());
     let parts = medium.parts();

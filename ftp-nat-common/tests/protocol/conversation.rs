@@ -140,7 +140,7 @@ impl Conversation {
         Self::new(masquerade_v6([100, 5000])).log_in()
     }
 
-    fn log_in(mut self) -> Self {
+    pub(crate) fn log_in(mut self) -> Self {
         self.server("220-Welcome\r\n220 to this server\r\n");
         self.client("USER anonymous\r\n");
         self.server("331 Any password will do\r\n");

@@ -17,7 +17,8 @@ fn encrypted(it: &Conversation) -> [bool; 2] {
 
 /// Says bytes in both directions and sees that nothing happens to them.
 fn exchange_records(it: &mut Conversation) {
-    for bytes in [HELLO, RECORD, &RECORD[9..], b"\x15\x03\x03\x00\x02\x01\x00"] {
+    let alert = &b"\x15\x03\x03\x00\x02\x01\x00"[..];
+    for bytes in [HELLO, RECORD, &RECORD[..9], &RECORD[9..], alert] {
         assert_eq!(it.client(bytes), escaped(bytes));
         assert_eq!(it.server(bytes), escaped(bytes));
     }
@@ -132,6 +133,88 @@ fn clear_text_may_stand_behind_a_record() {
         assert_eq!(it.server(&said), escaped(&heard));
         assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
         assert_eq!(encrypted(&it), [false, false]);
+    }
+}
+
+/// However segments cut the records, and whatever type the closing alert shows (TLS 1.3 has it look like
+/// data): the first byte behind them is read.
+#[test]
+fn clear_text_is_found_behind_records_that_are_cut_anywhere() {
+    let alert = b"\x17\x03\x03\x00\x13nineteen bytes\r\n227";
+    let records = [HELLO, RECORD, alert].concat();
+    let said = [&records[..], REPLY.as_bytes()].concat();
+    let heard = "227 Entering Passive  (203,0,113,10,195,80).\r\n";
+    let heard = [&records[..], heard.as_bytes()].concat();
+    for cut in 1..said.len() {
+        let mut it = Conversation::publish();
+        it.ask("AUTH TLS", "234 Go ahead\r\n");
+        it.client(&records);
+        // A command's line may be cut, too.
+        it.client("PAS");
+        it.client("V\r\n");
+        let mut out = std::collections::BTreeMap::new();
+        let first = it.session.replies.seen;
+        for (at, payload) in [(0, &said[..cut]), (cut, &said[cut..])] {
+            let segment = Segment {
+                seq: first.wrapping_add(at as u32),
+                payload: payload.into(),
+                fin: false,
+                ..Segment::default()
+            };
+            if let Some(sent) = it.pass(true, &segment) {
+                let bytes = sent.payload.into_iter().enumerate();
+                out.extend(bytes.map(|(at, byte)| (sent.seq.wrapping_add(at as u32), byte)));
+            }
+        }
+        let out: Vec<u8> = out.into_values().collect();
+        assert_eq!(escaped(&out), escaped(&heard), "{cut}");
+        assert_eq!(it.gate.openings(), [(50_000, 50_000)], "{cut}");
+        assert_eq!(encrypted(&it), [false, false], "{cut}");
+    }
+    // A record that was missed: only a whole line tells.
+    let mut it = Conversation::publish();
+    it.ask("AUTH TLS", "234 Go ahead\r\n");
+    let first = it.session.commands.seen;
+    for (at, payload, is_encrypted) in [
+        (9, &RECORD[9..], true),
+        (RECORD.len(), b"PAS", true),
+        (RECORD.len() + 3, b"PASV\r\n", false),
+    ] {
+        let segment = Segment {
+            seq: first.wrapping_add(at as u32),
+            payload: payload.into(),
+            ..Segment::default()
+        };
+        assert_eq!(it.pass(false, &segment), Some(segment));
+        assert_eq!(encrypted(&it), [is_encrypted, true]);
+    }
+}
+
+/// VxWorks answers AUTH TLS by 200, servers after older drafts by 334, and some end a 234 of several
+/// lines oddly: clients go on with TLS, and nothing of that may be changed.
+#[test]
+fn tls_begins_behind_the_answers_that_clients_take() {
+    for (command, said, begins) in [
+        (
+            "AUTH TLS",
+            "200 AUTH command ok; starting SSL connection...\r\n",
+            true,
+        ),
+        ("auth ssl", "334 Go ahead\r\n", true),
+        ("AUTH TLS-P", "234-Go\r\n Expecting TLS\r\n", true),
+        ("AUTH TLS", "234-Go\r\n234 Expecting TLS\r\n", true),
+        ("AUTH SSL", "234: Go\r\n", true),
+        ("AUTH GSSAPI", "334 Go ahead\r\n", false),
+        ("AUTH GSSAPI", "200 Go ahead\r\n", false),
+        ("AUTH TLS", "431 No certificate\r\n", false),
+        ("AUTH TLS", "534-No\r\n234 No\r\n534 No\r\n", false),
+    ] {
+        let mut it = Conversation::publish();
+        it.ask(command, said);
+        assert_eq!(encrypted(&it), [begins; 2], "{said}");
+        if begins {
+            exchange_records(&mut it);
+        }
     }
 }
 

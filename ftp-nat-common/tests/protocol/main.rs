@@ -5,6 +5,7 @@ mod clients;
 mod commands;
 mod conversation;
 mod encryption;
+mod field;
 mod gating;
 mod layout;
 mod properties;

@@ -32,6 +32,8 @@ pub(super) struct Alive {
     pub(super) ports: PortSet,
     /// Sessions that have a control connection.
     pub(super) sessions: HashSet<u32>,
+    /// Sessions that have a data connection.
+    pub(super) transfers: HashSet<u32>,
 }
 
 impl Alive {
@@ -39,6 +41,8 @@ impl Alive {
     pub(super) fn keep<K: Key>(&mut self, key: &K, flow: &Flow) {
         if flow.kind == kind::CONTROL {
             self.sessions.insert(flow.session);
+        } else if flow.side() == side::INBOUND {
+            self.transfers.insert(flow.session);
         }
         let (outside, public) = flow::ends(key, flow);
         self.ports.add(public.port.number());

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ftp_nat_common::abi::{Event, Flow, event, flow_flag, side};
+use ftp_nat_common::abi::{Event, Flow, event, flow_flag, kind, side};
 
 use super::{lifetime::Lifetimes, pass::Pass};
 use crate::{
@@ -22,12 +22,14 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
     let mut suspects = Vec::new();
     table.each(|key, flow| {
         if lifetimes.suspicious(flow.kind, signs(flow), flow.last_seen, now) {
-            suspects.push(*key);
+            suspects.push((*key, flow.kind));
         } else {
             pass.alive.keep(key, flow);
         }
     })?;
-    for key in suspects {
+    // Data connections first: a control connection that is silent meanwhile lives as long as they do.
+    suspects.sort_by_key(|(_, kind_of)| *kind_of == kind::CONTROL);
+    for (key, _) in suspects {
         // The other direction was a suspect too and is gone with this one.
         let Some(flow) = table.get(&key)? else {
             continue;
@@ -40,7 +42,11 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
             (other_key, key)
         };
         let state = state(&flow, other.as_ref());
-        if lifetimes.is_over(flow.kind, state, seen(&flow, other.as_ref()), clock.now())
+        let is_kept = flow.kind == kind::CONTROL
+            && matches!(state, State::Established | State::HalfClosed)
+            && pass.alive.transfers.contains(&flow.session);
+        if !is_kept
+            && lifetimes.is_over(flow.kind, state, seen(&flow, other.as_ref()), clock.now())
             && let Some((event, ended)) = end_both(table, lifetimes, clock, inbound, outbound)?
         {
             if let End::Swept(state) = ended.end {

@@ -339,6 +339,52 @@ fn a_session_lives_as_long_as_its_control_connection_and_its_mappings_with_it() 
     assert_eq!((report.sessions, report.mappings_dropped), (1, 1));
 }
 
+/// The answer to a transfer comes at its end: until then the control connection may be silent for as
+/// long as the transfer takes, also with one of its ends closed (ncftp closes early).
+#[test]
+fn a_control_connection_lives_while_data_of_its_session_flows() {
+    const DAYS: u64 = 2 * 86_400;
+    for (control, data, silent, lives) in [
+        ([ANSWERED; 2], [ANSWERED; 2], 5, true),
+        ([ANSWERED | FIN, ANSWERED], [ANSWERED; 2], 5, true),
+        (
+            [ANSWERED, ANSWERED | FIN],
+            [ANSWERED | FIN, ANSWERED],
+            200,
+            true,
+        ),
+        ([ANSWERED; 2], [ANSWERED; 2], 3700, false),
+        ([ANSWERED | FIN, ANSWERED | FIN], [ANSWERED; 2], 5, false),
+        ([ANSWERED, ANSWERED | RST], [ANSWERED; 2], 5, false),
+        ([ANSWERED; 2], [ANSWERED | FIN; 2], 12, false),
+    ] {
+        let scene = Scene::new();
+        scene.session(1, DAYS);
+        let its = scene.connect(&Wanted {
+            port: 21,
+            kind: kind::CONTROL,
+            session: 1,
+            flags: control,
+            silent: [DAYS; 2],
+        });
+        scene.connect(&Wanted {
+            session: 1,
+            flags: data,
+            silent: [silent; 2],
+            ..DATA
+        });
+        scene.connect(&Wanted {
+            port: 50_001,
+            session: 2,
+            ..DATA
+        });
+        scene.sweep();
+        let about = format!("{control:x?} {data:x?} {silent}");
+        assert_eq!(scene.has(its), lives, "{about}");
+        assert_eq!(scene.has_session(1), lives, "{about}");
+    }
+}
+
 #[test]
 fn a_mapping_goes_half_a_minute_after_its_end() {
     let scene = Scene::new();
