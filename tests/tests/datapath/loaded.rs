@@ -227,6 +227,7 @@ impl Datapath {
             pad: 0,
             mapping_timeout: NEVER,
             hold_timeout: NEVER,
+            version: [0; 16],
         });
     }
 
