@@ -16,7 +16,8 @@ pub use self::{
     arguments::RunArgs,
     options::{
         Attach, Config, ControlNat, DEFAULT_FILE, DEFAULT_MARK, DEFAULT_REMAP_PORTS,
-        DEFAULT_STATE_DIR, Datapath, Lan, Limits, Masquerade, Peer, Publish, Timeouts,
+        DEFAULT_STATE_DIR, Datapath, Lan, Limits, Masquerade, Order, Peer, Placing, Publish,
+        Timeouts,
     },
     origin::{Origin, Problem, Spanned},
 };

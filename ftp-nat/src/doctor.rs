@@ -87,6 +87,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
         let ruleset = firewall::read(&mut findings);
         firewall::helper(subject, &ruleset, &mut findings);
         firewall::nat(subject, &ruleset, &mut findings);
+        firewall::mark(subject, &ruleset, &mut findings);
         firewall::drops(subject, &ruleset, &mut findings);
         report.add(Some(subject), "firewall and NAT", findings);
     }

@@ -230,6 +230,15 @@ impl Ruleset {
         End::Through
     }
 
+    /// The rules that take packets with this mark for others than they are.
+    pub fn colliding(&self, mark: u32) -> impl Iterator<Item = String> {
+        self.chains.iter().flat_map(move |chain| {
+            let its = chain.rules.iter().enumerate();
+            its.filter(move |(_, rule)| rule.collides_with(mark))
+                .map(move |(place, _)| format!("rule {} of {}", place + 1, chain.title()))
+        })
+    }
+
     /// The rules that may act on one of these packets, whether or not their chain is reached.
     pub fn acting<'r>(
         &'r self,
@@ -256,6 +265,23 @@ impl Rule {
             .conditions
             .iter()
             .map(|it| it.holds(packet, mark_changed)))
+    }
+}
+
+impl Rule {
+    /// Whether it takes packets with this mark for others than those without, and is not just about
+    /// this mark.
+    pub fn collides_with(&self, mark: u32) -> bool {
+        self.conditions.iter().any(|condition| {
+            let Test::Mark(pairs) = &condition.test else {
+                return false;
+            };
+            let holds = |mark: u32| pairs.iter().any(|(mask, value)| mark & mask == *value);
+            let is_about_ours = pairs
+                .iter()
+                .any(|(mask, value)| *value == mark && (*mask == mark || *mask == u32::MAX));
+            holds(0) != holds(mark) && !is_about_ours
+        })
     }
 }
 
@@ -301,6 +327,14 @@ impl Test {
             Self::Tcp(yes) => *yes,
             Self::V4(yes) => packet.source.is_ipv4() == *yes,
             Self::State(states) => {
+                let has = |wanted: &str| states.iter().any(|it| it.eq_ignore_ascii_case(wanted));
+                // iptables asks so whether the kernel's NAT translates the connection.
+                if packet.translated && has("dnat") {
+                    return Some(true);
+                }
+                if has("snat") {
+                    return None;
+                }
                 let state = if packet.established {
                     "established"
                 } else {

@@ -85,7 +85,7 @@ table inet lab {
 pub const ACCEPT_MARKED: &str = "
 table inet lab {
     chain forward {
-        meta mark 0x667470 accept
+        meta mark and 0x40 == 0x40 accept
     }
 }
 ";
@@ -101,7 +101,7 @@ table inet lab {
         type filter hook forward priority filter; policy drop;
         ct state established,related accept
         iifname \"lan\" oifname \"wan\" accept
-        meta mark 0x667470 accept
+        meta mark and 0x40 == 0x40 accept
     }
 }
 ";

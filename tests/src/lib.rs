@@ -19,6 +19,7 @@ pub mod capture;
 pub mod client;
 pub mod control;
 pub mod firewall;
+pub mod foreign;
 pub mod gateway;
 pub mod lab;
 pub mod link;

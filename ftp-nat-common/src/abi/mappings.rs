@@ -45,8 +45,8 @@ pub struct Mapping {
     pub cause: u8,
     /// [`mapping_flag`].
     pub flags: u8,
-    /// Zero.
-    pub pad: u8,
+    /// [`flow_flag`](super::flow_flag) of both flows.
+    pub flow_flags: u8,
     /// Zero.
     pub pad2: u32,
     /// When it was opened, in jiffies.

@@ -106,10 +106,16 @@ pub fn forward<N: Headers>(
         },
         packet.total,
     );
+    mark(skb);
+    NEXT
+}
+
+/// Marks a packet that was let in, for a rule of the firewall. The mark's other bits stay.
+#[inline(always)]
+pub fn mark(skb: &Skb) {
     if let Some(settings) = maps::SETTINGS.get(0) {
         skb.add_mark(settings.mark);
     }
-    NEXT
 }
 
 /// An interface that flows may be redirected through in this role ([`interface_flag`]); None: they

@@ -89,7 +89,7 @@ pub(super) fn use_for(skb: &Skb, hook: Hook, part: *mut Opening) -> Use {
 pub(super) fn belongs_to(connection: &mut Connection, mapping: &Mapping) {
     connection.session = mapping.session;
     connection.kind = mapping.kind;
-    connection.flags = 0;
+    connection.flags = mapping.flow_flags;
     connection.server_inside = 1;
 }
 

@@ -8,7 +8,8 @@ use crate::state::scratch::{self, Pinhole};
 use crate::state::{counters, maps, ports};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use ftp_nat_common::abi::{
-    Mapping, MappingKey, PublishKey, Session, Settings, event, kind, port, role, session_flag, side,
+    Mapping, MappingKey, PublishKey, Session, Settings, event, flow_flag, kind, port, role,
+    session_flag, side,
 };
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::gate::{Gate, Opening};
@@ -69,7 +70,9 @@ unsafe extern "C" fn try_port(_index: u64, part: *mut *mut Pinhole) -> i64 {
     let part = unsafe { &mut **part };
     let tried = open_on(&part.key, &part.mapping);
     part.tried = tried as u32;
-    if tried != Try::Taken {
+    let its_own = part.mapping.flow_flags & flow_flag::NO_NAT != 0;
+    // Without translation no other port will do.
+    if tried != Try::Taken || its_own {
         return 1;
     }
     part.key.dport = random_port(settings);
@@ -171,7 +174,7 @@ impl Pinholes {
         mapping.kind = opening.kind;
         mapping.cause = opening.cause;
         mapping.flags = 0;
-        mapping.pad = 0;
+        mapping.flow_flags = 0;
         mapping.pad2 = 0;
         mapping.born = now;
         mapping.expires = now.wrapping_add(settings.mapping_timeout);
@@ -265,8 +268,10 @@ fn happening(what: u8, counter: Counter) -> u32 {
 impl Gate for Pinholes {
     #[inline(never)]
     fn open(&mut self, session: &mut Session, opening: &Opening) -> Result<Port, Counter> {
-        if session.flags & session_flag::LOCAL != 0 {
-            // Nothing is translated on the way to this machine's own server.
+        let passive = opening.kind == kind::PASSIVE;
+        let is_local = session.flags & session_flag::LOCAL != 0;
+        if is_local && !passive {
+            // This machine's own server connects, by its own address.
             return Ok(opening.port);
         }
         let (Some(part), Some(settings)) = (scratch::pinhole(), maps::SETTINGS.get(0)) else {
@@ -274,7 +279,6 @@ impl Gate for Pinholes {
         };
         // SAFETY: see `scratch`; the search does not write to the mapping.
         let mapping = unsafe { &mut (*part).mapping };
-        let passive = opening.kind == kind::PASSIVE;
         let outward = !passive && session.role == role::PUBLISH;
         let to = if outward {
             Endpoint::new(session.public.addr, Port(0))
@@ -284,6 +288,9 @@ impl Gate for Pinholes {
             Endpoint::new(opening.addr, opening.port)
         };
         self.fill(mapping, opening, to, settings);
+        if is_local {
+            mapping.flow_flags = flow_flag::NO_NAT;
+        }
         let result = if outward {
             self.open_outbound(mapping, session, opening, settings.hz)
         } else {

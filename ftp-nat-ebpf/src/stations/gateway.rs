@@ -251,7 +251,7 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         flows::note(entry, flags, packet.ack, packet.total);
     }
     if flow.flags & (flow_flag::NO_NAT | flow_flag::CUT) != 0 {
-        return unchanged(flow, &packet);
+        return unchanged(skb, hook, flow, &packet);
     }
     // What cannot be translated whole goes nowhere: half of it is translated already, perhaps.
     if !translate::translate(skb, &packet, flow, way.is_redirect()) {
@@ -265,12 +265,17 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
     send::forward(skb, hook, &packet, entry, way)
 }
 
-/// The verdict on a packet that is not translated.
+/// The verdict on a packet that is not translated. The first one of an announced connection to a
+/// server on this machine gets the mark that the firewall's input chain accepts.
 #[inline(always)]
-fn unchanged<N: Headers>(flow: &Flow, packet: &Packet<N>) -> i32 {
+fn unchanged<N: Headers>(skb: &Skb, hook: Hook, flow: &Flow, packet: &Packet<N>) -> i32 {
     // The resets with which a command ends a connection that the kernel's own NAT translates pass here.
     let is_reset = flow.flags & flow_flag::NO_NAT != 0 && packet.flags & flag::RST != 0;
     if flow.flags & flow_flag::CUT == 0 || is_reset {
+        let is_syn = packet.flags & (flag::SYN | flag::ACK) == flag::SYN;
+        if is_syn && hook == Hook::WanIngress && flow.kind == kind::PASSIVE {
+            send::mark(skb);
+        }
         return NEXT;
     }
     counters::add(Counter::DroppedCut, packet.total);

@@ -52,7 +52,7 @@ pub struct RunArgs {
     /// Where kernel objects are pinned.
     pub state_dir: Option<PathBuf>,
     /// Mark of translated packets that the stack forwards, for a firewall's rule; 0: none
-    /// [default: 0x667470]
+    /// [default: 0x40]
     #[arg(long, value_name = "N")]
     pub mark: Option<String>,
     /// Ports to use when the announced one is taken [default: 61000-65535]

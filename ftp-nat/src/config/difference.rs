@@ -91,6 +91,14 @@ pub fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
         }
     }
     new.limits.clone_from(&old.limits);
+    if old.order != new.order {
+        kept.push(format!(
+            "gateway.order: {} -> {}: stop the daemon, `ftp-nat unload` (which ends its connections) and \
+             start it again",
+            old.order, new.order
+        ));
+        new.order.clone_from(&old.order);
+    }
     let file = |config: &Config| optional(config.audit_log.as_ref().map(|it| it.display()));
     if old.audit_log != new.audit_log {
         kept.push(format!(

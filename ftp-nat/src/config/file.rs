@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     check,
-    options::{Config, ControlNat, Datapath, Lan, Masquerade, Peer, Publish},
+    options::{Config, ControlNat, Datapath, Lan, Masquerade, Order, Peer, Publish},
     origin::{Origin, Problem, Spanned},
     value::{self, MssClamp, PortRange, Public, Server},
 };
@@ -140,6 +140,9 @@ impl Reader {
                 );
             }
         }
+        if let Some(item) = self.take(&mut section, "order") {
+            config.order = self.order(&item).unwrap_or_default();
+        }
         if let Some(item) = self.take(&mut section, "mark") {
             let mark = match item.value {
                 DeValue::Integer(_) => self.integer(&item),
@@ -182,6 +185,48 @@ impl Reader {
             }
         }
         self.finish(section);
+    }
+
+    fn order<'t>(&mut self, item: &Item<'t>) -> Option<Order> {
+        const FORMS: &str = "\"first\", \"last\", { before = \"NAME\" } or { after = \"NAME\" }";
+        if let Some(text) = item.value.as_str() {
+            return match text {
+                "first" => Some(Order::First),
+                "last" => Some(Order::Last),
+                _ => {
+                    self.problem(&item.origin, format!("{text:?} is not one of {FORMS}"));
+                    None
+                }
+            };
+        }
+        let Some(table) = item.value.as_table() else {
+            self.wrong_type(item, FORMS);
+            return None;
+        };
+        let mut section = Section::new("gateway.order", table);
+        let before = self.take(&mut section, "before");
+        let after = self.take(&mut section, "after");
+        self.finish(section);
+        let (Some(one), None) = (
+            before.as_ref().or(after.as_ref()),
+            before.as_ref().and(after.as_ref()),
+        ) else {
+            self.problem(&item.origin, format!("must be {FORMS}"));
+            return None;
+        };
+        let name = self.string(one)?.to_owned();
+        // BPF_OBJ_NAME_LEN less the final zero.
+        if name.is_empty() || name.len() > 15 {
+            let what =
+                format!("{name:?} is no program's name: 1 to 15 bytes, as `bpftool net` shows it");
+            self.problem(&one.origin, what);
+            return None;
+        }
+        Some(if before.is_some() {
+            Order::Before(name)
+        } else {
+            Order::After(name)
+        })
     }
 
     fn publish<'t>(&mut self, origin: Origin, mut section: Section<'t>) -> Option<Publish> {
@@ -728,6 +773,49 @@ server = "203.0.113.9:21"
                 .contains("f.toml:3: masquerade.translate: must be true or false, not string"),
             "{problems:?}"
         );
+    }
+
+    #[test]
+    fn programs_stand_where_they_are_told_to() {
+        let read = |value: &str| read(&format!("[gateway]\nwan = [\"eth0\"]\norder = {value}\n"));
+        for (written, expected) in [
+            ("\"first\"", Order::First),
+            ("\"last\"", Order::Last),
+            (
+                "{ before = \"cil_from_netdev\" }",
+                Order::Before("cil_from_netdev".into()),
+            ),
+            ("{ after = \"ingress_rev_snat\" }", Order::default()),
+            (
+                "{ after = \"egress_snat\" }",
+                Order::After("egress_snat".into()),
+            ),
+        ] {
+            assert_eq!(read(written).0.order, expected);
+        }
+        for (written, named) in [
+            (
+                "\"middle\"",
+                "f.toml:3: gateway.order: \"middle\" is not one of \"first\"",
+            ),
+            ("7", "f.toml:3: gateway.order: must be \"first\""),
+            ("{ }", "f.toml:3: gateway.order: must be \"first\""),
+            (
+                "{ before = \"a\", after = \"b\" }",
+                "f.toml:3: gateway.order: must be \"first\"",
+            ),
+            (
+                "{ behind = \"a\" }",
+                "f.toml:3: gateway.order.behind: unknown key",
+            ),
+            (
+                "{ after = \"ingress_rev_snat\" }",
+                "is no program's name: 1 to 15 bytes",
+            ),
+        ] {
+            let (_, problems) = read(written);
+            assert!(problems.iter().any(|it| it.contains(named)), "{problems:?}");
+        }
     }
 
     #[test]

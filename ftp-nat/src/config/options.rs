@@ -1,6 +1,7 @@
 //! What the operator wants: the one typed form that arguments and configuration file both become.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -20,9 +21,9 @@ pub const DEFAULT_FILE: &str = "/etc/ftp-nat/ftp-nat.toml";
 /// Where pins live when nothing else is said.
 pub const DEFAULT_STATE_DIR: &str = "/sys/fs/bpf/ftp-nat";
 
-/// The mark of translated packets that the stack forwards: "ftp" in ASCII, so that it is
-/// recognised in a ruleset and unlikely to be somebody else's.
-pub const DEFAULT_MARK: u32 = 0x66_7470;
+/// The mark of packets that were let in and go through the stack: one bit that no other program known
+/// sets or asks for. docs/decisions.md has the table.
+pub const DEFAULT_MARK: u32 = 0x40;
 
 /// Ports for a remap: above Linux' `ip_local_port_range` (32768-60999), out of which masquerading
 /// and the gateway's own connections take theirs.
@@ -67,6 +68,40 @@ pub enum Attach {
     Tcx,
     /// By a clsact filter.
     Clsact,
+}
+
+/// Where programs stand among those of others on the same hook.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// In front of all that are there: one that ends the chain does not keep packets from ours.
+    #[default]
+    First,
+    /// Behind all that are there.
+    Last,
+    /// In front of the program of this name.
+    Before(String),
+    /// Behind it.
+    After(String),
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First => f.write_str("first"),
+            Self::Last => f.write_str("last"),
+            Self::Before(name) => write!(f, "before {name}"),
+            Self::After(name) => write!(f, "after {name}"),
+        }
+    }
+}
+
+/// How and where programs are attached.
+#[derive(Clone, Copy, Debug)]
+pub struct Placing<'c> {
+    /// By what.
+    pub attach: Attach,
+    /// Where among others.
+    pub order: &'c Order,
 }
 
 /// Who translates the control connection.
@@ -172,6 +207,8 @@ pub struct Config {
     pub datapath: Datapath,
     /// How programs are attached.
     pub attach: Attach,
+    /// Where they stand among those of others.
+    pub order: Order,
     /// Where pins live.
     pub state_dir: PathBuf,
     /// The mark of translated packets that the stack forwards; 0: none.
@@ -201,6 +238,7 @@ impl Default for Config {
             lan: Lan::ByRoute,
             datapath: Datapath::default(),
             attach: Attach::default(),
+            order: Order::default(),
             state_dir: DEFAULT_STATE_DIR.into(),
             mark: DEFAULT_MARK,
             remap_ports: DEFAULT_REMAP_PORTS,
@@ -216,6 +254,14 @@ impl Default for Config {
 }
 
 impl Config {
+    /// How and where its programs are attached.
+    pub fn placing(&self) -> Placing<'_> {
+        Placing {
+            attach: self.attach,
+            order: &self.order,
+        }
+    }
+
     /// Whether packets may leave by redirect, which needs a program on the inside interface.
     pub fn redirects(&self) -> bool {
         self.datapath != Datapath::Stack && self.lan != Lan::None

@@ -185,7 +185,7 @@ impl Reconciler {
                 &self.gateway,
                 network,
                 &policy.hooks,
-                config.attach,
+                config.placing(),
                 &mut Changes::default(),
             )?;
         }

@@ -106,7 +106,7 @@ impl Repairer {
         // New programs take the old ones' places as well.
         if !missing.is_empty() || unpinned > 0 {
             let changes = &mut Changes::default();
-            attach::reconcile(gateway, &network, &policy.hooks, config.attach, changes)?;
+            attach::reconcile(gateway, &network, &policy.hooks, config.placing(), changes)?;
             for slow in attach::mark_fast(gateway, &network, maps)? {
                 debug!("{slow}");
             }

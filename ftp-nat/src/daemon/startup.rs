@@ -151,7 +151,7 @@ fn bring_up(
         attach::detach_xdp(old)?;
     }
     let changes = &mut rollback.changes;
-    attach::reconcile(gateway, network, &policy.hooks, config.attach, changes)?;
+    attach::reconcile(gateway, network, &policy.hooks, config.placing(), changes)?;
     // Only now: at no moment a packet meets neither of them.
     for old in &old {
         attach::detach_all(old)?;

@@ -20,7 +20,7 @@ use super::{
     program::Program,
 };
 use crate::{
-    config::Attach,
+    config::{Attach, Placing},
     kernel::{network::Network, requirements},
 };
 
@@ -103,6 +103,43 @@ pub fn refuse_foreign_programs(
     Ok(())
 }
 
+/// Somebody else's programs that see packets in front of one of ours, by name, in their order. One
+/// that ends the chain (any verdict but TCX_NEXT or TC_ACT_UNSPEC) keeps them from ours.
+///
+/// # Errors
+///
+/// When what is attached cannot be listed.
+pub fn in_front(
+    gateway: &Gateway,
+    network: &Network,
+) -> anyhow::Result<Vec<(Attachment, Vec<String>)>> {
+    let own = attached(gateway, network)?;
+    let mut found = Vec::new();
+    for ours in own.iter().filter(|it| it.kind != Kind::Xdp) {
+        let Some(link) = network.named(&ours.interface) else {
+            continue;
+        };
+        let direction = ours.program.direction();
+        let mut chain = tcx::programs(link, direction);
+        // What TCX leaves goes on to clsact's filters, the lowest priority first.
+        if ours.kind == Kind::Clsact {
+            let mut filters = clsact::filters(link, direction)
+                .with_context(|| format!("cannot list the filters on {}", link.name))?;
+            filters.sort_by_key(|it| it.priority);
+            chain.extend(filters.into_iter().map(|it| (it.program, it.name)));
+        }
+        let before = chain.into_iter().take_while(|(id, _)| *id != ours.id);
+        let names: Vec<_> = before
+            .filter(|(id, _)| !own.iter().any(|it| it.id == *id))
+            .map(|(_, name)| name)
+            .collect();
+        if !names.is_empty() {
+            found.push((ours.clone(), names));
+        }
+    }
+    Ok(found)
+}
+
 /// Changes that can be taken back until they are kept.
 #[derive(Debug, Default)]
 pub struct Changes {
@@ -131,7 +168,7 @@ pub fn reconcile(
     gateway: &Gateway,
     network: &Network,
     wanted: &[Hook],
-    how: Attach,
+    placing: Placing<'_>,
     changes: &mut Changes,
 ) -> anyhow::Result<()> {
     for hook in wanted {
@@ -141,7 +178,7 @@ pub fn reconcile(
             }
             continue;
         }
-        attach(gateway, hook, how, changes).with_context(|| {
+        attach(gateway, hook, placing, changes).with_context(|| {
             let why = requirements::why_refused();
             format!("cannot attach {}{why}", describe(hook))
         })?;
@@ -171,9 +208,10 @@ fn describe(hook: &Hook) -> String {
 fn attach(
     gateway: &Gateway,
     hook: &Hook,
-    how: Attach,
+    placing: Placing<'_>,
     changes: &mut Changes,
 ) -> anyhow::Result<()> {
+    let Placing { attach: how, order } = placing;
     let mut program = SchedClassifier::from_pin(gateway.program(hook.program))
         .with_context(|| format!("cannot open the pinned program {}", hook.program.name()))?;
     let own = |folder| gateway.hook(folder, &hook.link.name, hook.program);
@@ -194,7 +232,7 @@ fn attach(
         return Ok(());
     }
     if how != Attach::Clsact {
-        match tcx::attach(&link, hook, &mut program)? {
+        match tcx::attach(&link, hook, order, &mut program)? {
             tcx::Attached::Yes => {
                 changes.made.push((Kind::Tcx, hook.clone()));
                 return Ok(());
@@ -207,7 +245,7 @@ fn attach(
             }
         }
     }
-    clsact::attach(&filter, hook, gateway, &mut program)?;
+    clsact::attach(&filter, hook, gateway, order, &mut program)?;
     changes.made.push((Kind::Clsact, hook.clone()));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use ftp_nat_common::abi::interface_flag;
 
 use super::{finding::Findings, subject::Subject};
-use crate::{datapath::attach, ipc::connection::Answer};
+use crate::{config::Order, datapath::attach, ipc::connection::Answer};
 
 pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     let Some(loaded) = &subject.loaded else {
@@ -54,6 +54,7 @@ pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     }
     hooks(subject, findings);
     foreign_programs(subject, findings);
+    in_front(subject, findings);
     differences(subject, findings);
     wan_is_there(subject, findings);
 }
@@ -110,6 +111,39 @@ fn foreign_programs(subject: &Subject, findings: &mut Findings) {
             format!("{error:#}"),
             "one of the two must go: packets that are translated twice arrive nowhere",
         );
+    }
+}
+
+/// Somebody else's programs in front of ours.
+fn in_front(subject: &Subject, findings: &mut Findings) {
+    let Some(loaded) = &subject.loaded else {
+        return;
+    };
+    let chains = match attach::in_front(&loaded.gateway, &subject.network) {
+        Ok(chains) => chains,
+        Err(error) => return findings.unread("the programs in front of ours", &error),
+    };
+    let is_wanted = subject
+        .config
+        .as_ref()
+        .is_some_and(|config| config.order != Order::First);
+    for (ours, names) in chains {
+        let seen = format!(
+            "in front of {} on {} packets meet {}: if that ends the chain (TC_ACT_OK, a redirect), \
+             ftp-nat does not see them",
+            ours.program.name(),
+            ours.interface,
+            names.join(", ")
+        );
+        // Who says where it is to stand has seen that it works there.
+        if is_wanted {
+            let remedy = "nothing, if that program hands packets on (TCX_NEXT, TC_ACT_UNSPEC)";
+            findings.note("program-in-front", None, seen, remedy);
+        } else {
+            let remedy = "let that program hand packets on (TCX_NEXT, TC_ACT_UNSPEC), or put ftp-nat \
+                          in front again: `ftp-nat unload`, which ends its connections, and start it";
+            findings.warning("program-in-front", None, seen, remedy);
+        }
     }
 }
 

@@ -1,16 +1,17 @@
 //! The kernel's own packet filter and NAT: who else touches FTP's connections, and who drops them?
 
-use std::{fs, net::IpAddr};
+use std::{collections::BTreeSet, fs, net::IpAddr};
 
 use ftp_nat_common::abi::interface_flag;
 
 use super::{
     finding::{Cause, Findings},
+    kernel_routes,
     subject::{Service, Subject},
     system,
 };
 use crate::{
-    kernel::network::Route,
+    kernel::{netlink::Netlink, network::Route},
     ruleset::{Action, Packet, Ruleset, Verdict, read::read as read_rules},
 };
 
@@ -132,6 +133,34 @@ fn outgoing(subject: &Subject, client: IpAddr, port: u16) -> Packet {
         established: false,
         translated: false,
     }
+}
+
+/// What else asks for bits of our mark, which packets carry that go through the stack.
+pub(super) fn mark(subject: &Subject, ruleset: &Ruleset, findings: &mut Findings) {
+    let mark = subject.mark;
+    let rules = match Netlink::open().and_then(|mut it| kernel_routes::mark_rules(&mut it)) {
+        Ok(rules) => rules,
+        Err(error) => return findings.unread("the routing rules", &error.into()),
+    };
+    let routed = rules
+        .into_iter()
+        .filter(|rule| (mark & rule.mask == rule.mark) != (rule.mark == 0))
+        .map(|rule| format!("the routing rule {} (`ip rule`)", rule.priority));
+    let places: BTreeSet<_> = ruleset.colliding(mark).chain(routed).collect();
+    if mark == 0 || places.is_empty() {
+        return;
+    }
+    let places: Vec<_> = places.into_iter().take(4).collect();
+    findings.warning(
+        "mark-collides",
+        Some(Cause::Nat),
+        format!(
+            "{} asks for bits that ftp-nat's mark {mark:#x} has too, and takes its packets for others",
+            places.join(", ")
+        ),
+        "give ftp-nat a bit of its own: [gateway] mark = 0x40 collides with no program known \
+         (docs/decisions.md); a rule of yours that accepts the mark must name the same",
+    );
 }
 
 /// NAT rules beside ours, and those that ours relies on.
@@ -373,10 +402,23 @@ fn local(subject: &Subject, service: &Service, ruleset: &Ruleset, findings: &mut
     let data = Packet {
         port: service.passive.map_or(SOME_DATA_PORT, |(first, _)| first),
         mark: subject.mark,
+        ..control.clone()
+    };
+    let data_of = format!("data connections to {}", service.public);
+    judge(subject, ruleset, &here, &data, DATA, &data_of, findings);
+    let established = Packet {
+        established: true,
         ..control
     };
-    let what = format!("data connections to {}", service.public);
-    judge(subject, ruleset, &here, &data, DATA, &what, findings);
+    judge(
+        subject,
+        ruleset,
+        &here,
+        &established,
+        REPLIES,
+        &what,
+        findings,
+    );
 }
 
 fn judge(
@@ -395,7 +437,7 @@ fn judge(
         let accept = if name == REPLIES {
             "ct state established,related accept".to_owned()
         } else if packet.mark != 0 {
-            format!("meta mark {:#x} accept", packet.mark)
+            format!("meta mark and {0:#x} == {0:#x} accept", packet.mark)
         } else if packet.translated {
             "ct status dnat accept".to_owned()
         } else {
@@ -404,7 +446,10 @@ fn judge(
         let subject_of = if name == REPLIES { "replies on " } else { "" };
         let mut remedy = format!("in front of it, add the rule: nft `{accept}`");
         if packet.mark != 0 {
-            remedy += &format!(" (iptables: `-m mark --mark {:#x} -j ACCEPT`)", packet.mark);
+            remedy += &format!(
+                " (iptables: `-m mark --mark {0:#x}/{0:#x} -j ACCEPT`)",
+                packet.mark
+            );
             if subject.interfaces(interface_flag::LAN).next().is_none() && *hook == "forward" {
                 remedy += ", or attach to the inside interface as well (--lan), so that packets \
                            do not go through the firewall at all";

@@ -71,6 +71,54 @@ pub(super) fn way(
     Ok(way)
 }
 
+/// A policy-routing rule that asks for the packet's mark.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MarkRule {
+    /// Its place among the rules.
+    pub priority: u32,
+    /// The bits that it asks for, and what they must be.
+    pub mask: u32,
+    pub mark: u32,
+}
+
+/// All of them, of both families.
+pub(super) fn mark_rules(netlink: &mut Netlink) -> io::Result<Vec<MarkRule>> {
+    // `struct fib_rule_hdr` and its attributes (linux/fib_rules.h).
+    const INFO: usize = 12;
+    const PRIORITY: u16 = 6;
+    const MARK: u16 = 10;
+    const MASK: u16 = 16;
+    let mut all = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let mut request = [0; INFO];
+        request[0] = family as u8;
+        let rules = netlink.dump(
+            message::GET_RULE,
+            &request,
+            |rules: &mut Vec<_>, kind, payload| {
+                let (mut priority, mut mark, mut mask) = (0, None, u32::MAX);
+                for (kind, value) in attributes(payload, INFO) {
+                    match kind {
+                        PRIORITY => priority = number(value, 0).unwrap_or(0),
+                        MARK => mark = number(value, 0),
+                        MASK => mask = number(value, 0).unwrap_or(u32::MAX),
+                        _ => {}
+                    }
+                }
+                if let Some(mark) = mark.filter(|_| kind == message::NEW_RULE) {
+                    rules.push(MarkRule {
+                        priority,
+                        mask,
+                        mark,
+                    });
+                }
+            },
+        )?;
+        all.extend(rules);
+    }
+    Ok(all)
+}
+
 /// Whether the kernel has tried in vain to find the neighbour.
 pub(super) fn has_failed(netlink: &mut Netlink, interface: u32, ip: IpAddr) -> io::Result<bool> {
     // `struct ndmsg` and its attributes (linux/neighbour.h).

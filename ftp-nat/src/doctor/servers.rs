@@ -97,8 +97,16 @@ fn ask_all(subject: &Subject, servers: &[&Service]) -> anyhow::Result<Answers> {
         for (place, service) in servers.iter().enumerate() {
             let server = service.server;
             tasks.spawn(async move { (place, false, ask(server, None).await) });
-            if let Some(outside) = (!service.local).then(|| outside(subject, server)).flatten() {
-                tasks.spawn(async move { (place, true, ask(server, Some(outside)).await) });
+            let inside = match service.route {
+                Route::Through(index) if !service.local => subject.network.numbered(index),
+                _ => None,
+            };
+            if let (Some(inside), Some(outside)) = (inside, outside(subject, server)) {
+                let from = From {
+                    address: outside,
+                    interface: inside.name.clone(),
+                };
+                tasks.spawn(async move { (place, true, ask(server, Some(from)).await) });
             }
         }
         while let Some(done) = tasks.join_next().await {
@@ -120,7 +128,15 @@ fn outside(subject: &Subject, server: SocketAddr) -> Option<IpAddr> {
         .find_map(|wan| subject.network.address_of(wan.index, server.is_ipv4()))
 }
 
-async fn ask(server: SocketAddr, from: Option<IpAddr>) -> Answer {
+/// Where a connection is to come from.
+struct From {
+    address: IpAddr,
+    /// The interface to leave by: rules that route by source mean those who have the address, not
+    /// what is forwarded to the server.
+    interface: String,
+}
+
+async fn ask(server: SocketAddr, from: Option<From>) -> Answer {
     let stream = match timeout(CONNECT, connect(server, from)).await {
         Err(_) => return Answer::Nothing,
         Ok(Err(error)) => return Answer::NoConnection(error),
@@ -132,14 +148,15 @@ async fn ask(server: SocketAddr, from: Option<IpAddr>) -> Answer {
     greeting(stream).await
 }
 
-async fn connect(server: SocketAddr, from: Option<IpAddr>) -> io::Result<tokio::net::TcpStream> {
+async fn connect(server: SocketAddr, from: Option<From>) -> io::Result<tokio::net::TcpStream> {
     let socket = if server.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         TcpSocket::new_v6()?
     };
     if let Some(from) = from {
-        socket.bind(SocketAddr::new(from, 0))?;
+        socket.bind_device(Some(from.interface.as_bytes()))?;
+        socket.bind(SocketAddr::new(from.address, 0))?;
     }
     socket.connect(server).await
 }

@@ -26,6 +26,8 @@ pub(crate) mod message {
     pub(crate) const GET_ADDRESS: u16 = 22;
     pub(crate) const NEW_ROUTE: u16 = 24;
     pub(crate) const GET_ROUTE: u16 = 26;
+    pub(crate) const NEW_RULE: u16 = 32;
+    pub(crate) const GET_RULE: u16 = 34;
     pub(crate) const NEW_QDISC: u16 = 36;
     pub(crate) const DEL_QDISC: u16 = 37;
     pub(crate) const GET_QDISC: u16 = 38;

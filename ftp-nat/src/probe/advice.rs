@@ -210,7 +210,7 @@ impl Advisor {
                 "ftp-nat",
                 format!(
                     "{publish} needs no firewall rule for data ports (with `--lan none` one rule: \
-                     `meta mark 0x667470 accept`)"
+                     `meta mark and 0x40 == 0x40 accept`)"
                 ),
             );
             self.kernel_helper("and `ct state established,related accept` in the forward chain");

@@ -206,7 +206,7 @@ fn what_can_change_only_with_a_restart_is_said_and_all_else_changes() {
         0,
         &[
             "2 changes",
-            "gateway.mark: 0x667470 -> 0x7",
+            "gateway.mark: 0x40 -> 0x7",
             "timeouts.mapping: 60 s -> 20 s",
             "not changed yet: gateway.wan: wan -> wan, wan2: restart the daemon",
             "not changed yet: limits.sessions: 32768 -> 77",

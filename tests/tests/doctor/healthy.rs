@@ -17,7 +17,7 @@ table inet lab {
     chain forward {
         type filter hook forward priority filter; policy drop;
         ct state established,related accept
-        meta mark 0x667470 accept
+        meta mark and 0x40 == 0x40 accept
         iifname lan oifname wan ip saddr 10.0.0.5 accept
     }
 }
@@ -72,7 +72,7 @@ fn iptables_rules_that_let_pass_are_understood() {
     let rules = "*filter\n:FORWARD DROP\n\
         -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n\
         -A FORWARD -i lan -o wan -s 10.0.0.5/32 -j ACCEPT\n\
-        -A FORWARD -m mark --mark 0x667470 -j ACCEPT\nCOMMIT\n";
+        -A FORWARD -m mark --mark 0x40/0x40 -j ACCEPT\nCOMMIT\n";
     crate::rules::iptables(&lab, "iptables-restore", rules);
     examine(&gateway, &STACK).expect_health();
 }

@@ -38,7 +38,7 @@ const MARKED_ONLY: &str = "
 table inet lab {
     chain forward {
         type filter hook forward priority filter; policy drop;
-        meta mark 0x667470 accept
+        meta mark and 0x40 == 0x40 accept
     }
 }
 ";
@@ -60,7 +60,7 @@ fn a_firewall_that_drops_what_the_stack_forwards_is_found() {
             arguments: &STACK,
             names: &[
                 "policy of chain forward of nft inet lab",
-                "meta mark 0x667470 accept",
+                "meta mark and 0x40 == 0x40 accept",
                 "--lan",
             ],
             build: |lab| lab.router.nft(INSIDE_ONLY).unwrap(),
@@ -72,7 +72,7 @@ fn a_firewall_that_drops_what_the_stack_forwards_is_found() {
             arguments: &STACK,
             names: &[
                 "rule 4 of chain FORWARD of iptables filter",
-                "-m mark --mark 0x667470",
+                "-m mark --mark 0x40",
             ],
             build: |lab| iptables(lab, "iptables-restore", INSIDE_ONLY_IPTABLES),
         },

@@ -19,7 +19,7 @@ table inet lab {
     chain forward {
         type filter hook forward priority filter; policy drop;
         ct state established,related accept
-        meta mark 0x667470 accept
+        meta mark and 0x40 == 0x40 accept
     }
 }
 ";

@@ -1,6 +1,7 @@
 //! docs/topologies.md is true: each of its scenes is built and played as it stands there. For each
 //! scene, the doctor finds nothing where all is well, and the cause where one thing is broken.
 
+mod beside;
 mod ordinary;
 mod routed;
 mod scene;
@@ -16,7 +17,11 @@ use crate::scene::Scene;
 const PUBLIC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(WAN_ADDRESS), 21);
 
 /// The sources of these tests: each scene's heading stands in one of them.
-const SOURCES: &[&str] = &[include_str!("ordinary.rs"), include_str!("routed.rs")];
+const SOURCES: &[&str] = &[
+    include_str!("beside.rs"),
+    include_str!("ordinary.rs"),
+    include_str!("routed.rs"),
+];
 
 #[test]
 fn every_scene_is_played() {

@@ -71,6 +71,10 @@ fn servers_with_public_addresses_through_the_stack() {
         ],
         server: &server,
     });
+    let rule = "rule add fwmark 0x40/0xf0 lookup 100";
+    lab.router.ip(rule).unwrap();
+    played.is_found("mark-collides");
+    lab.router.ip(&rule.replace("add", "del")).unwrap();
     // The rules of those who have no ftp-nat.
     scene.rules(&lab.router, "nft");
     played.is_found("firewall-drops-data");

@@ -67,6 +67,17 @@ impl Scene {
         }
     }
 
+    /// The same with another configuration.
+    pub fn with_toml(scene: &Self, change: impl FnOnce(&str) -> String) -> Self {
+        let mut blocks = scene.blocks.clone();
+        blocks.insert("toml".to_owned(), change(&scene.blocks["toml"]));
+        Self {
+            title: scene.title.clone(),
+            blocks,
+            rows: Vec::new(),
+        }
+    }
+
     /// What stands in the block of this mark.
     pub fn block(&self, mark: &str) -> Option<&str> {
         self.blocks.get(mark).map(String::as_str)

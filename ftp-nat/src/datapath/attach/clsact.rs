@@ -11,10 +11,11 @@ use aya::programs::{
     ProgramInfo, SchedClassifier, TcAttachType,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
 };
-use log::debug;
+use log::{debug, warn};
 
 use super::hook::Hook;
 use crate::{
+    config::Order,
     datapath::{
         pins::{Folder, Gateway, unpin},
         program::Program,
@@ -36,7 +37,7 @@ const EGRESS: u32 = 0xffff_fff3;
 /// A BPF filter on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Filter {
-    priority: u16,
+    pub(super) priority: u16,
     handle: u32,
     /// The number of the program that it runs.
     pub(super) program: u32,
@@ -170,20 +171,49 @@ pub(super) fn swap(
     Ok(true)
 }
 
-/// Attaches the program by a new filter, in front of those that are there.
+/// The priority for a new filter: lower ones see packets earlier. 0: the kernel chooses one in front of
+/// all. Beside the program that was named it is the next number, or that one's own where it is taken.
+fn priority(hook: &Hook, order: &Order) -> anyhow::Result<u16> {
+    let filters = filters(&hook.link, hook.program.direction())
+        .with_context(|| format!("cannot list the filters on {}", hook.link.name))?;
+    let beside = |name: &String| {
+        let found = filters.iter().find(|filter| filter.name == *name);
+        if found.is_none() {
+            warn!(
+                "no program {name} is attached to {} where {} is to be: it goes in front of all",
+                hook.link.name,
+                hook.program.name()
+            );
+        }
+        found.map(|filter| filter.priority)
+    };
+    Ok(match order {
+        Order::First => 0,
+        Order::Last => u16::MAX,
+        Order::Before(name) => beside(name).map_or(0, |it| it.saturating_sub(1).max(1)),
+        Order::After(name) => beside(name).map_or(0, |it| it.saturating_add(1)),
+    })
+}
+
+/// Attaches the program by a new filter, at its place among those that are there.
 pub(super) fn attach(
     pin: &Path,
     hook: &Hook,
     gateway: &Gateway,
+    order: &Order,
     program: &mut SchedClassifier,
 ) -> anyhow::Result<()> {
     add_qdisc(gateway, hook)?;
+    let options = NlOptions {
+        priority: priority(hook, order)?,
+        ..NlOptions::default()
+    };
     pin_program(gateway, hook.program, pin)?;
     let id = program
         .attach_with_options(
             &hook.link.name,
             hook.program.direction(),
-            TcAttachOptions::Netlink(NlOptions::default()),
+            TcAttachOptions::Netlink(options),
         )
         .inspect_err(|_| drop(unpin(pin)))?;
     // Dropping the link would remove the filter.

@@ -4,14 +4,15 @@ use std::{io, path::Path};
 
 use anyhow::Context as _;
 use aya::programs::{
-    LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+    LinkOrder, ProgramError, ProgramId, SchedClassifier, TcAttachType,
     links::{FdLink, PinnedLink},
     tc::{SchedClassifierLink, TcAttachOptions},
 };
-use log::debug;
+use log::{debug, warn};
 
 use super::hook::Hook;
 use crate::{
+    config::Order,
     datapath::pins::unpin,
     kernel::{bpf, network::Link},
 };
@@ -70,16 +71,44 @@ pub(super) fn swap(pin: &Path, hook: &Hook, program: &mut SchedClassifier) -> an
     Ok(true)
 }
 
-/// Attaches the program, last in the chain, and pins the link.
+/// Where in the chain; in front of all where the program that was named is not there.
+fn place(hook: &Hook, order: &Order) -> LinkOrder {
+    let number = |name: &String| {
+        let programs = programs(&hook.link, hook.program.direction());
+        let found = programs.into_iter().find(|(_, its)| its == name);
+        if found.is_none() {
+            warn!(
+                "no program {name} is attached to {} where {} is to be: it goes in front of all",
+                hook.link.name,
+                hook.program.name()
+            );
+        }
+        // SAFETY: the kernel has just given this number.
+        found.map(|(id, _)| unsafe { ProgramId::new(id) })
+    };
+    match order {
+        Order::First => LinkOrder::first(),
+        Order::Last => LinkOrder::last(),
+        Order::Before(name) => {
+            number(name).map_or_else(LinkOrder::first, LinkOrder::before_program_id)
+        }
+        Order::After(name) => {
+            number(name).map_or_else(LinkOrder::first, LinkOrder::after_program_id)
+        }
+    }
+}
+
+/// Attaches the program at its place in the chain, and pins the link.
 pub(super) fn attach(
     pin: &Path,
     hook: &Hook,
+    order: &Order,
     program: &mut SchedClassifier,
 ) -> anyhow::Result<Attached> {
     let id = match program.attach_with_options(
         &hook.link.name,
         hook.program.direction(),
-        TcAttachOptions::TcxOrder(LinkOrder::default()),
+        TcAttachOptions::TcxOrder(place(hook, order)),
     ) {
         Ok(id) => id,
         // What a kernel says that does not know this type of attachment.

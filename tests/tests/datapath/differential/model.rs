@@ -157,7 +157,7 @@ impl Doorman<'_> {
 
 impl Gate for Doorman<'_> {
     fn open(&mut self, session: &mut Session, opening: &Opening) -> Result<Port, Counter> {
-        if session.flags & session_flag::LOCAL != 0 {
+        if session.flags & session_flag::LOCAL != 0 && opening.kind != kind::PASSIVE {
             return Ok(opening.port);
         }
         let (public, counter) = if opening.kind == kind::PASSIVE {
