@@ -4,11 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
-    abi::{Lines, Session, begin, direction, direction_mut, role},
+    abi::{Lines, Session, begin, direction, role},
     counter::Counter,
     ftp::tls,
     host::{self, Limits, Segment},
-    stream::segment,
     wire::{
         addr::{Addr, Endpoint, Port},
         seq::distance,
@@ -168,19 +167,16 @@ impl Control {
     pub fn see(&mut self, tcp: &Tcp, time: u64, pinholes: &mut Pinholes) {
         let is_replies = tcp.source == self.server;
         let side = usize::from(is_replies);
+        if tcp.syn || tcp.ack.is_some() {
+            self.pass_head(is_replies, tcp, time, pinholes);
+        }
         if tcp.syn {
-            segment::start(
-                direction_mut(&mut self.session, u8::from(is_replies)),
-                tcp.seq,
-            );
-            self.streams[side].start(tcp.seq);
+            if !self.streams[side].is_started() {
+                self.streams[side].start(tcp.seq);
+            }
             return;
         }
-        if let Some(ack) = tcp.ack {
-            // The receiver's number, as it would be behind the gateway.
-            let edits = &direction(&self.session, u8::from(!is_replies)).edits;
-            let ack = edits.sent(ack);
-            host::acknowledge(&mut self.session, !is_replies, ack);
+        if tcp.ack.is_some() {
             self.catch_up(!is_replies, time, pinholes);
         }
         if tcp.payload.is_empty() && !tcp.fin {
@@ -209,6 +205,45 @@ impl Control {
         }
         self.catch_up(is_replies, time, pinholes);
         self.repeat_withheld(time, pinholes);
+    }
+
+    /// Sends a segment's head through the gateway: its SYN, and what it acknowledges. Its text follows
+    /// line by line.
+    fn pass_head(&mut self, is_replies: bool, tcp: &Tcp, time: u64, pinholes: &mut Pinholes) {
+        let side = usize::from(is_replies);
+        // The receiver's number, as it would be behind the gateway.
+        let edits = &direction(&self.session, u8::from(!is_replies)).edits;
+        let head = Segment {
+            seq: tcp.seq,
+            syn: tcp.syn,
+            ack: tcp.ack.map(|ack| edits.sent(ack)),
+            ..Segment::default()
+        };
+        self.drive(side, &head, time, pinholes);
+    }
+
+    /// Drives a segment through the gateway, as the datapath does: gives what leaves.
+    fn drive(
+        &mut self,
+        side: usize,
+        segment: &Segment,
+        time: u64,
+        pinholes: &mut Pinholes,
+    ) -> Option<Segment> {
+        let mut gate = RecordingGate {
+            pinholes,
+            decisions: &mut self.decisions[side],
+            now: time / 1_000_000 + self.delay,
+        };
+        host::pass(
+            &mut self.session,
+            &mut self.kept,
+            &mut gate,
+            side == 1,
+            segment,
+            0,
+            &LIMITS,
+        )
     }
 
     /// The client repeats what was withheld, once it has acknowledged all that the server has said.
@@ -327,20 +362,7 @@ impl Control {
                 fin,
                 ..Segment::default()
             };
-            let mut gate = RecordingGate {
-                pinholes,
-                decisions: &mut self.decisions[side],
-                now: time / 1_000_000 + self.delay,
-            };
-            let sent = host::pass(
-                &mut self.session,
-                &mut self.kept,
-                &mut gate,
-                is_replies,
-                &segment,
-                0,
-                &LIMITS,
-            );
+            let sent = self.drive(side, &segment, time, pinholes);
             let seen = direction(&self.session, u8::from(is_replies)).seen;
             if !is_replies && self.session.asked.withheld_since != 0 && seen == end.wrapping_sub(1)
             {

@@ -143,6 +143,13 @@ impl Talk {
         self
     }
 
+    /// The handshake was sent again, late.
+    pub(crate) fn handshake_again(mut self) -> Self {
+        let handshake = self.packets[..2].to_vec();
+        self.packets.extend(handshake);
+        self
+    }
+
     /// The last packet was not captured.
     pub(crate) fn lose_last(mut self) -> Self {
         self.packets.pop();

@@ -53,6 +53,38 @@ fn a_publishing_gateways_verdicts() {
             ["227 Logout.", "passed", "", "no_address"],
         ),
         (
+            publish().client("EPSV\r\n").server("229 Ok (||50000|)\r\n"),
+            ["229 Ok (||50000|)", "passed", "", "no_address"],
+        ),
+        (
+            publish()
+                .client("PASV\r\n")
+                .server("200-x\r\n227 (10,0,0,5,195,80)\r\n"),
+            ["227 (10,0,0,5,195,80)", "passed", "", "inside"],
+        ),
+        (
+            publish()
+                .client("PASV\r\n")
+                .server("227Entering(10,0,0,5,195,80)\r\n"),
+            [
+                "227Entering(10,0,0,5,195,80)",
+                "rewritten",
+                "227Ente(203,0,113,10,195,80)",
+                "227",
+            ],
+        ),
+        (
+            publish()
+                .client("CWD x\r\nPASV\r\n")
+                .server("250 x\n227 (10,0,0,5,31,144)\r\n"),
+            [
+                "227 (10,0,0,5,31,144)",
+                "denied",
+                "425 No data connecti)",
+                "doubtful",
+            ],
+        ),
+        (
             publish()
                 .client("PASV\r\n")
                 .server("227 Mode (10,0,0,5,0,80)\r\n"),
@@ -83,6 +115,22 @@ fn a_publishing_gateways_verdicts() {
     ] {
         assert_eq!(verdicts(&talk.json(&PUBLIC)), [wanted]);
     }
+}
+
+#[test]
+fn a_handshake_that_was_captured_twice_begins_nothing_anew() {
+    let talk = Talk::new("198.51.100.7:40000", "10.0.0.5:21").repeat_last();
+    let talk = talk.server("220 Hi\r\n").client("PASV\r\n");
+    let talk = talk.handshake_again().server("227 (10,0,0,5,195,80)\r\n");
+    let report = talk.json(&PUBLIC);
+    assert_eq!(report["sessions"].as_array().unwrap().len(), 1);
+    let wanted = [
+        "227 (10,0,0,5,195,80)",
+        "rewritten",
+        "227 (203,0,113,10,195,80)",
+        "227",
+    ];
+    assert_eq!(verdicts(&report), [wanted]);
 }
 
 #[test]

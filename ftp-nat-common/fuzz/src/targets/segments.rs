@@ -6,6 +6,7 @@ use bytemuck::Zeroable;
 use ftp_nat_common::abi::direction;
 use ftp_nat_common::abi::{Lines, Session};
 use ftp_nat_common::host::{self, Limits, Recorder, Segment};
+use ftp_nat_common::stream::window;
 use std::collections::HashMap;
 
 /// Bytes that describe one segment.
@@ -85,6 +86,10 @@ impl Scene {
             fin,
             ..Segment::default()
         };
+        if what & 0x0c == 0x0c {
+            self.forge(side, &segment, what >> 4);
+            return;
+        }
         self.sent[side] = self.sent[side].max(to as u32);
         let passed = host::pass(
             &mut self.session,
@@ -103,6 +108,44 @@ impl Scene {
         assert!(passed.payload.len() <= most);
         assert!(!passed.fin || segment.fin);
         self.hear(side, &passed);
+    }
+
+    /// Somebody else sends a SYN, RST or FIN between the same ends: what TCP would not believe passes and
+    /// changes nothing.
+    fn forge(&self, side: usize, like: &Segment, what: u8) {
+        let mut session = self.session;
+        window::track(&mut session.commands, 7);
+        window::track(&mut session.replies, 7);
+        let forged = Segment {
+            syn: what & 1 != 0,
+            rst: what & 2 != 0,
+            fin: what & 4 != 0,
+            ack: (what & 8 != 0).then_some(self.firsts[side ^ 1]),
+            ..like.clone()
+        };
+        let own = *direction(&session, side as u8);
+        // What was acknowledged early is not in the receiver's window yet.
+        let slack = if own.owed == 0 { 0 } else { 512 };
+        let is_beyond = forged.seq.wrapping_sub(own.window).cast_signed() > slack;
+        let is_exact = [own.end, own.acked, own.seen].contains(&forged.seq);
+        let is_believable = !forged.syn && if forged.rst { is_exact } else { !is_beyond };
+        let before = session;
+        let mut lines = self.lines;
+        let mut gate = self.gate.clone();
+        let passed = host::pass(
+            &mut session,
+            &mut lines,
+            &mut gate,
+            side == 1,
+            &forged,
+            self.now,
+            &self.limits,
+        );
+        if !is_believable {
+            assert!(session == before, "{forged:?}");
+            assert_eq!(passed.map(|it| it.payload), Some(forged.payload));
+            assert_eq!(gate.openings(), self.gate.openings());
+        }
     }
 
     fn hear(&mut self, side: usize, passed: &Segment) {
