@@ -72,16 +72,19 @@ pub mod answer {
 /// Not inlined: the verifier then forgets which name it was.
 #[inline(never)]
 pub fn answer_of(name: u32) -> u8 {
-    const STAT: u32 = named(b"STAT");
-    const HELP: u32 = named(b"HELP");
-    const SITE: u32 = named(b"SITE");
-    const MLST: u32 = named(b"MLST");
     match name {
         line::PASV | line::EPSV | PASW | CPSV => answer::ADDRESS,
-        STAT | HELP | SITE | MLST => answer::NAMES,
+        _ if prints_names(name) => answer::NAMES,
         _ if is_plain(name) => answer::WORDS,
         _ => answer::UNKNOWN,
     }
+}
+
+/// Whether the answer of the command of this name is [`answer::NAMES`]: listings, help, and the name of
+/// a folder (257), whoever has made it.
+#[inline(always)]
+fn prints_names(name: u32) -> bool {
+    is_any!(name, b"HELP" b"LANG" b"MKD" b"MLST" b"PWD" b"SITE" b"STAT" b"XMKD" b"XPWD")
 }
 
 /// Whether the answer of the command of this name is [`answer::WORDS`].
@@ -91,11 +94,11 @@ fn is_plain(name: u32) -> bool {
     // what clients send beside those.
     is_any!(name,
         b"ABOR" b"ACCT" b"ADAT" b"ALLO" b"APPE" b"AUTH" b"AVBL" b"CCC" b"CDUP" b"CLNT" b"CONF"
-        b"CSID" b"CWD" b"DELE" b"ENC" b"EPRT" b"FEAT" b"HOST" b"LANG" b"LIST" b"LPRT" b"LPSV"
-        b"MDTM" b"MFCT" b"MFF" b"MFMT" b"MIC" b"MKD" b"MLSD" b"MODE" b"NLST" b"NOOP" b"OPTS"
-        b"PASS" b"PBSZ" b"PORT" b"PRET" b"PROT" b"PWD" b"QUIT" b"REIN" b"REST" b"RETR" b"RMD" b"RNFR"
+        b"CSID" b"CWD" b"DELE" b"ENC" b"EPRT" b"FEAT" b"HOST" b"LIST" b"LPRT" b"LPSV"
+        b"MDTM" b"MFCT" b"MFF" b"MFMT" b"MIC" b"MLSD" b"MODE" b"NLST" b"NOOP" b"OPTS"
+        b"PASS" b"PBSZ" b"PORT" b"PRET" b"PROT" b"QUIT" b"REIN" b"REST" b"RETR" b"RMD" b"RNFR"
         b"RNTO" b"SIZE" b"SMNT" b"SSCN" b"STOR" b"STOU" b"STRU" b"SYST" b"TYPE" b"USER" b"XCUP" b"XCWD"
-        b"XMKD" b"XPWD" b"XRMD")
+        b"XRMD")
 }
 
 #[cfg(test)]
@@ -118,6 +121,8 @@ mod tests {
             (b"STAT .", answer::NAMES),
             (b"SITE HELP", answer::NAMES),
             (b"CWD x", answer::WORDS),
+            (b"PWD\r", answer::NAMES),
+            (b"xmkd x", answer::NAMES),
             (b"cwd\r", answer::WORDS),
             (b"USER a", answer::WORDS),
             (b"XYZ", answer::UNKNOWN),

@@ -1,6 +1,6 @@
 //! Commands whose answers may look like the answer to a PASV, and PASV: one of them at a time.
 //!
-//! STAT, HELP, SITE, MLST and commands that are not known may be answered with lines that a
+//! STAT, HELP, SITE, MLST, PWD, MKD, LANG and commands that are not known may be answered with lines that a
 //! stranger has written: names of files, above all. A line `227 ..` among them must not pass for the
 //! answer to a PASV that is under way at the same time. So while such an answer may still go on, a
 //! PASV is withheld, and while a PASV waits, such a command is: the line's end is cut off the

@@ -485,7 +485,7 @@ fn odd_commands_are_what_servers_take_them_for() {
                 Client("HOST ftp.example\r\n"),
                 Server("220 Host accepted\r\n"),
                 Client("LANG de\r\n"),
-                Server("504-Sprachen\r\n en\r\n504 Nein\r\n"),
+                Server("200 Deutsch\r\n"),
                 Client("MODE Z\r\nCLNT x\r\nPRET RETR y\r\n{PASV}\r\n"),
                 Rewritten(
                     "200 Z\r\n200 Noted\r\n200 OK\r\n{227}\r\n",
@@ -666,8 +666,8 @@ fn line_feeds_alone_are_line_ends_where_they_are_meant_so() {
     it.server("220-Hi\n220 Hi\n");
     it.ask("USER a", "331 b\n");
     it.ask("PASS a", "230-c\n230 d\n");
-    it.client("CWD x\r\nPWD\r\nPASV\r\n");
-    it.server("250 e\n257 \"/\"\n227 (10,0,0,5,195,80)\n");
+    it.client("CWD x\r\nSYST\r\nPASV\r\n");
+    it.server("250 e\n215 f\n227 (10,0,0,5,195,80)\n");
     it.ask("PASV", "227 (10,0,0,5,195,81)\n");
     assert_eq!(it.gate.openings().len(), 2);
     assert_eq!(it.gate.count_of(Counter::CommandWithheld), 0);

@@ -291,7 +291,7 @@ fn a_227_among_names_is_no_answer() {
     let listing = "213-Status of .:\r\ndrwxr-xr-x 2 0 0 0 Jan 1 00:00 c\r\n213 x\r\n";
     let fake = "227 Entering Passive Mode (10,0,0,5,31,144)\r\n213 End\r\n";
     for command in [
-        "STAT .", "stat", "SITE LS", "HELP x", "MLST a", "XSTA", "LS",
+        "STAT .", "stat", "SITE LS", "HELP x", "MLST a", "XSTA", "LS", "PWD", "XMKD a", "LANG",
     ] {
         for together in [false, true] {
             // Both at once.
@@ -372,9 +372,9 @@ fn a_pasv_that_was_never_answered_is_no_licence_for_names() {
 fn a_pasv_behind_plain_commands_is_not_withheld() {
     let mut it = Conversation::publish();
     it.client(
-        "PWD\r\nTYPE I\r\nCWD x\r\nSIZE a\r\nMDTM a\r\nUSER b\r\nFEAT\r\nOPTS UTF8 ON\r\nREST 0\r\nPASV\r\nRETR a\r\n",
+        "SYST\r\nTYPE I\r\nCWD x\r\nSIZE a\r\nMDTM a\r\nUSER b\r\nFEAT\r\nOPTS UTF8 ON\r\nREST 0\r\nPASV\r\nRETR a\r\n",
     );
-    it.server("257 \"/\"\r\n200 I\r\n250-Hi\r\n250 x\r\n213 1\r\n213 2\r\n331 b\r\n211-a\r\n211 b\r\n200 c\r\n350 d\r\n");
+    it.server("215 UNIX\r\n200 I\r\n250-Hi\r\n250 x\r\n213 1\r\n213 2\r\n331 b\r\n211-a\r\n211 b\r\n200 c\r\n350 d\r\n");
     it.server(REPLY);
     assert_eq!(it.gate.openings(), [(50_000, 50_000)]);
     it.server("150 e\r\n226 f\r\n");
@@ -382,6 +382,8 @@ fn a_pasv_behind_plain_commands_is_not_withheld() {
         ("SITE CHMOD 644 a", "200 Ok\r\n"),
         ("XCRC a", "250 1234\r\n"),
         ("HELP", "214 Ask somebody else\r\n"),
+        ("PWD", "257 \"/\"\r\n"),
+        ("MKD x", "257 \"/x\" made\r\n"),
     ] {
         it.ask(command, answer);
         it.client("PASV\r\n");
