@@ -21,6 +21,7 @@ mod ports;
 mod published;
 mod sessions;
 mod settings;
+mod tls_clients;
 
 pub use self::clients::*;
 pub use self::counters::*;
@@ -35,6 +36,7 @@ pub use self::ports::*;
 pub use self::published::*;
 pub use self::sessions::*;
 pub use self::settings::*;
+pub use self::tls_clients::*;
 
 /// aya wants its own marker before user space may read or write a type through a map.
 #[cfg(feature = "user")]
@@ -72,6 +74,9 @@ mod user {
         Session,
         LinesKey,
         Lines,
+        TlsClientKey,
+        TlsClient,
+        Permit,
         Event
     );
 }

@@ -79,6 +79,10 @@ counters! {
         "Data connections announced by a client and let through";
     MappingUsed = "mappings_used" "" "" false,
         "Announced data connections that came";
+    PermitGranted = "tls_permits" "" "" false,
+        "Answers of servers inside TLS, each of which permits one data connection to passive_ports";
+    PermitUsed = "tls_permits_used" "" "" false,
+        "Data connections to passive_ports that clients with a live TLS session made";
     Remapped = "mappings_remapped" "" "" false,
         "Announced ports replaced because the peer already had them";
 
@@ -160,6 +164,12 @@ counters! {
 
     DeniedUnannounced = "denied" "reason" "unannounced" true,
         "Not translated: connections to a port that was not announced to that peer";
+    DeniedNoTls = "denied" "reason" "no_tls_session" true,
+        "Not translated: connections into passive_ports by somebody without a live TLS session";
+    DeniedNoPermit = "denied" "reason" "nothing_said" true,
+        "Not translated: connections into passive_ports by a client to whom the server has said nothing inside TLS since its last one, or not within the time for mappings";
+    DeniedOutsideRange = "denied" "reason" "outside_range" true,
+        "Not translated: connections of a client with a live TLS session to a port outside its server's passive_ports";
     DeniedBounce = "denied" "reason" "bounce" false,
         "PORT and EPRT that name somebody else's address (RFC 2577)";
     DeniedUnknownClient = "denied" "reason" "unknown_client" false,

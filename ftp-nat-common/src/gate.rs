@@ -16,6 +16,9 @@ pub trait Gate {
     /// session was made, if it is known by now. `announced` is the address that it announces, none
     /// if it announces none: what a capture alone can go by, and nobody else.
     fn identify(&mut self, session: &mut Session, announced: &Addr);
+    /// The server has answered inside TLS: its client may make one data connection to the passive
+    /// range ([`crate::ftp::records`]). A permit that the session has already is renewed.
+    fn permit(&mut self, session: &mut Session);
     /// The time in milliseconds, from any moment on; never 0.
     fn now(&mut self) -> u64;
     /// Counts a happening.

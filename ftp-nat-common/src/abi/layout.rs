@@ -33,6 +33,10 @@ pub mod map {
     pub const CLIENTS: &str = "CLIENTS";
     /// [`crate::abi::HalfOpenKey`] to [`crate::abi::HalfOpen`].
     pub const HALF_OPEN: &str = "HALF_OPEN";
+    /// [`crate::abi::TlsClientKey`] to [`crate::abi::TlsClient`].
+    pub const TLS_CLIENTS: &str = "TLS_CLIENTS";
+    /// Session number (`u32`) to [`crate::abi::Permit`].
+    pub const PERMITS: &str = "PERMITS";
     /// Interface index (`u32`) to [`crate::abi::Interface`].
     pub const INTERFACES: &str = "INTERFACES";
     /// One [`crate::abi::Settings`].

@@ -67,6 +67,9 @@ pub mod cause {
     pub const EPRT: u8 = 4;
     /// A transfer without any of these before: the default data port (RFC 959 section 3.3).
     pub const DEFAULT: u8 = 5;
+    /// None that could be read: an answer inside TLS, to a client that may connect to the server's
+    /// passive range.
+    pub const TLS: u8 = 6;
 }
 
 const _: () = assert!(size_of::<MappingKey>() == 40);

@@ -43,6 +43,10 @@ pub mod publish_flag {
     pub const LOCAL: u16 = 2;
     /// Anybody may use a pinhole (`peer = "any"`), not just the client that it was announced to.
     pub const ANY_PEER: u16 = 4;
+    /// Of an entry without a port: a server at this address has a passive range that clients with a
+    /// live TLS session may connect to. [`Publish::passive_first`](super::Publish::passive_first) to
+    /// [`Publish::passive_last`](super::Publish::passive_last) hold those of all of them.
+    pub const RANGE: u16 = 8;
 }
 
 /// A published server.
@@ -66,6 +70,14 @@ pub struct Publish {
 }
 
 impl Publish {
+    /// Whether an entry without a port has this one in its passive ranges: see [`publish_flag::RANGE`].
+    #[inline(always)]
+    pub const fn has_in_range(&self, port: u16) -> bool {
+        self.flags & publish_flag::RANGE != 0
+            && self.passive_first <= port
+            && port <= self.passive_last
+    }
+
     /// Where the control connection goes of a client that dials `public`.
     #[inline(always)]
     pub fn server_for(&self, public: &Endpoint) -> Endpoint {

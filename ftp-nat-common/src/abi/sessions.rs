@@ -121,6 +121,10 @@ pub struct Asked {
     /// [`Direction::seen`] of the replies when the last PASV or EPSV passed: what the server had said
     /// until then had ended, and the next line begins there.
     pub replies_ended: u32,
+    /// TLS records so far in which the client may have asked something: see [`crate::ftp::records`].
+    pub records: u32,
+    /// Zero.
+    pub pad2: u32,
     /// When that was, in milliseconds; 0: no command is withheld.
     pub withheld_since: u64,
     /// When the command that is withheld was looked at for the first time, in milliseconds.
@@ -153,6 +157,8 @@ pub mod asked_flag {
     pub const BARE: u8 = 32;
     /// [`Asked::doubtful`](super::Asked::doubtful) is in doubt for its bare line feed alone.
     pub const BARE_DOUBT: u8 = 64;
+    /// A TLS record of application data came: see [`crate::ftp::records`].
+    pub const BEGAN_TLS: u8 = 128;
 }
 
 /// How many PASV and EPSV may wait for their answers at once and be told apart, a power of two.
@@ -195,6 +201,14 @@ pub struct Answered {
     pub line_ends: u8,
     /// Zero.
     pub pad: [u8; 3],
+    /// TLS records of application data so far: see [`crate::ftp::records`].
+    pub records: u32,
+    /// How many of [`Asked::records`] have an answer.
+    pub answers: u32,
+    /// Where the session stands in [`super::TlsClient::sessions`], if it still does.
+    pub place: u32,
+    /// Zero.
+    pub pad2: u32,
 }
 
 /// Bits of [`Answered::line_ends`]: how lines end on this connection (RFC 959 section 2.2 has CR LF).
@@ -272,6 +286,11 @@ pub struct Direction {
     pub window: u32,
     /// How many changes to TLS lie behind the clear text that is read: see [`crate::ftp::tls`].
     pub cleared: u32,
+    /// The change to TLS, from 1, after which the sender really spoke it; 0: none. See
+    /// [`crate::ftp::records`].
+    pub spoke_tls: u32,
+    /// Zero.
+    pub pad2: u32,
     /// What was changed, for retransmissions and for sequence numbers.
     pub edits: Edits,
 }

@@ -20,6 +20,8 @@ use bytemuck::{Pod, Zeroable};
 
 /// The first byte of a TLS handshake record.
 pub const HANDSHAKE: u8 = 0x16;
+/// The first byte of a TLS record of application data, which hides handshake messages of TLS 1.3 too.
+const APPLICATION_DATA: u8 = 0x17;
 /// The first bytes of a TLS handshake record, as a line's head.
 pub const HELLO: u64 = line::head_of(&[HANDSHAKE, 0x03]);
 /// The types of TLS records (RFC 8446 section 5.1, RFC 6520), from "change cipher spec" to "heartbeat".
@@ -70,7 +72,9 @@ struct Step {
     header: u8,
     /// The header's last byte.
     last: u8,
-    pad: [u8; 4],
+    /// Its type, once the header has begun.
+    kind: u8,
+    pad: [u8; 3],
 }
 
 /// Notes that a direction is clear text again, from where `judge` has found it in the segment that
@@ -122,7 +126,11 @@ pub struct PlainText {
     start: u32,
     /// 1: it is known where records begin.
     in_step: u8,
-    pad: [u8; 7],
+    /// 1: a handshake record has begun in the segment.
+    handshake: u8,
+    /// How many records of application data have begun in it; saturates.
+    data: u16,
+    pad: [u8; 4],
     step: Step,
 }
 
@@ -173,6 +181,9 @@ impl PlainText {
     fn feed_header(&mut self, byte: u8) -> bool {
         self.start = self.start.wrapping_add(1);
         self.step.header = self.step.header.wrapping_add(1);
+        if self.step.header == 1 {
+            self.step.kind = byte;
+        }
         let is_record = match self.step.header {
             2 => byte == 3,
             3 => byte <= 4,
@@ -186,9 +197,26 @@ impl PlainText {
         if self.step.header == HEADER {
             self.step.header = 0;
             self.step.rest = u16::from_be_bytes([self.step.last, byte]);
+            match self.step.kind {
+                HANDSHAKE => self.handshake = 1,
+                APPLICATION_DATA => self.data = self.data.saturating_add(1),
+                _ => {}
+            }
         }
         self.step.last = byte;
         true
+    }
+
+    /// Whether a handshake record has begun in the segment.
+    #[inline(always)]
+    pub const fn has_handshake(&self) -> bool {
+        self.handshake != 0
+    }
+
+    /// How many records of application data have begun in the segment.
+    #[inline(always)]
+    pub const fn data_records(&self) -> u16 {
+        self.data
     }
 
     /// Whether the segment's end was plain text of that direction.

@@ -14,6 +14,8 @@ pub enum Happening {
     Opened(Opening, Port),
     /// That was taken back.
     Closed(Port),
+    /// The client may make a data connection to the server's passive range.
+    Permitted,
     /// Something was counted.
     Counted(Counter),
     /// Something was counted and told: the kind of event, its reason and what it is about.
@@ -46,7 +48,7 @@ impl Recorder {
                     open.push((opening.port.number(), public.number()));
                 }
                 Happening::Closed(public) => open.retain(|(_, other)| *other != public.number()),
-                Happening::Counted(_) | Happening::Told(..) => {}
+                Happening::Counted(_) | Happening::Told(..) | Happening::Permitted => {}
             }
         }
         open
@@ -56,7 +58,7 @@ impl Recorder {
     pub fn count_of(&self, wanted: Counter) -> usize {
         let is_it = |happening: &&Happening| match happening {
             Happening::Counted(counter) | Happening::Told(_, counter, _) => *counter == wanted,
-            Happening::Opened(..) | Happening::Closed(_) => false,
+            Happening::Opened(..) | Happening::Closed(_) | Happening::Permitted => false,
         };
         self.happenings.iter().filter(is_it).count()
     }
@@ -83,6 +85,10 @@ impl Gate for Recorder {
 
     fn identify(&mut self, session: &mut Session, announced: &Addr) {
         session.inside.addr = self.inside.unwrap_or(*announced);
+    }
+
+    fn permit(&mut self, _session: &mut Session) {
+        self.happenings.push(Happening::Permitted);
     }
 
     fn now(&mut self) -> u64 {

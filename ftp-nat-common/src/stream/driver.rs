@@ -10,6 +10,7 @@ use crate::abi::{Session, direction, direction_flag, direction_mut};
 use crate::counter::Counter;
 use crate::edit::edits::{Edits, REMEMBERED};
 use crate::ftp::parser::Inspection;
+use crate::ftp::records;
 use crate::ftp::tls::{self, PlainText};
 use crate::gate::Gate;
 use crate::stream::segment::{self, Hold, Plan, acknowledge};
@@ -438,6 +439,10 @@ fn is_plain_again<M: Medium + ?Sized>(medium: &mut M) -> bool {
             return true;
         }
         parts.judge.keep(direction_mut(parts.session, is_replies));
+        if records::note(parts.session, is_replies != 0, parts.judge) {
+            parts.gate.count(Counter::PermitGranted);
+            parts.gate.permit(parts.session);
+        }
     }
     medium.parts().gate.count(Counter::PassedEncrypted);
     false

@@ -158,6 +158,8 @@ pub fn reset(direction: &mut Direction) {
     direction.window = 0;
     direction.scale = 0;
     direction.cleared = 0;
+    direction.spoke_tls = 0;
+    direction.pad2 = 0;
     direction.edits.count = 0;
     direction.edits.adjusted = 0;
     direction.edits.growth = 0;

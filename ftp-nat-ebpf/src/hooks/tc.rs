@@ -7,7 +7,7 @@ use crate::packet::icmp;
 use crate::packet::reach::{self, Carries, Reach};
 use crate::state::{counters, maps, ports};
 use aya_ebpf::programs::TcContext;
-use ftp_nat_common::abi::{PublishKey, station};
+use ftp_nat_common::abi::{PublishKey, TlsClientKey, station};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::{Addr, Port};
 use ftp_nat_common::wire::tcp::flag;
@@ -32,10 +32,9 @@ pub fn enter(ctx: &TcContext, hook: Hook) -> i32 {
     };
     let to = match reach.carries {
         Carries::Tcp => {
-            if ports::marks_of_pair(reach.ports) == 0 {
-                if hook == Hook::WanIngress {
-                    unannounced(&skb, protocol == IPV4, reach);
-                }
+            if ports::marks_of_pair(reach.ports) == 0
+                && (hook != Hook::WanIngress || !may_open(&skb, protocol == IPV4, reach))
+            {
                 return NEXT;
             }
             station::GATEWAY
@@ -84,35 +83,60 @@ fn go_on(ctx: &TcContext, station: u32) {
     core::hint::black_box(());
 }
 
-/// A packet on ports that are none of ours. A SYN to a published address may come to a port that
-/// its sender took for an announced one: counted, so that an operator sees it.
+/// A packet on ports that are none of ours: whether it may open something all the same. A SYN may be
+/// for the passive range of a server with which its sender has a TLS session; or it may come to a port
+/// that its sender took for an announced one, which is counted, so that an operator sees it.
 #[inline(always)]
-fn unannounced(skb: &Skb, v4: bool, reach: Reach) {
+fn may_open(skb: &Skb, v4: bool, reach: Reach) -> bool {
     if reach.flags & (flag::SYN | flag::ACK) != flag::SYN {
-        return;
+        return false;
     }
+    let port = reach.ports.destination().number();
     // Below lie the services of the gateway itself.
-    if reach.ports.destination().number() < 1024 {
-        return;
+    if port < 1024 {
+        return false;
     }
-    if is_published(skb, v4) {
-        counters::add(Counter::DeniedUnannounced, skb.len().wrapping_sub(IP));
+    let Some(ends) = ends(skb, v4) else {
+        return false;
+    };
+    if maps::TLS_CLIENTS.get_ptr(ends).is_some() {
+        return true;
+    }
+    // SAFETY: the entry stays in its place while the program runs.
+    let Some(published) = (unsafe { maps::PUBLISHED.get(address_of(&ends)) }) else {
+        return false;
+    };
+    if published.has_in_range(port) {
+        return true;
+    }
+    counters::add(Counter::DeniedUnannounced, skb.len().wrapping_sub(IP));
+    false
+}
+
+/// A packet's source and destination.
+#[inline(never)]
+fn ends(skb: &Skb, v4: bool) -> Option<TlsClientKey> {
+    if v4 {
+        let [client, public] = skb.load::<[u32; 2]>(IP + 12)?;
+        Some(TlsClientKey {
+            client: Addr::from_v4(client),
+            public: Addr::from_v4(public),
+        })
+    } else {
+        let [client, public] = skb.load::<[[u32; 4]; 2]>(IP + 8)?;
+        Some(TlsClientKey {
+            client: Addr(client),
+            public: Addr(public),
+        })
     }
 }
 
-/// Whether a packet goes to an address with a published server: those have an entry for port 0.
-#[inline(never)]
-fn is_published(skb: &Skb, v4: bool) -> bool {
-    let addr = if v4 {
-        skb.load::<u32>(IP + 16).map(Addr::from_v4)
-    } else {
-        skb.load::<[u32; 4]>(IP + 24).map(Addr)
-    };
-    let Some(addr) = addr else { return false };
-    let key = PublishKey {
-        addr,
+/// The key of the entry that each address with a published server has.
+#[inline(always)]
+fn address_of(ends: &TlsClientKey) -> PublishKey {
+    PublishKey {
+        addr: ends.public,
         port: Port(0),
         pad: 0,
-    };
-    maps::PUBLISHED.get_ptr(key).is_some()
+    }
 }

@@ -142,8 +142,20 @@ pub(super) fn flow(skb: &Skb, hook: Hook, part: *mut Opening) {
 
 /// The packet in the memory, which has no flow or which TCP does not believe of the one that it has:
 /// whether it belongs to a handshake, and what becomes of that.
-#[inline(never)]
+///
+/// Its two halves stand one beside the other and not within: Linux 6.1 allows a chain of calls 512
+/// bytes of stack.
+#[inline(always)]
 pub fn see(skb: &Skb, hook: Hook) -> Belongs {
+    match judge(skb, hook) {
+        Belongs::Finished => finish(skb, hook),
+        belongs => belongs,
+    }
+}
+
+/// What the packet does to its handshake, short of making a session ([`Belongs::Finished`]).
+#[inline(never)]
+fn judge(skb: &Skb, hook: Hook) -> Belongs {
     let Some(part) = scratch::opening() else {
         return Belongs::Nowhere;
     };
@@ -186,19 +198,29 @@ pub fn see(skb: &Skb, hook: Hook) -> Belongs {
         Handshake::Resets => {
             let _ = maps::HALF_OPEN.remove(key);
         }
-        Handshake::Finishes => {
-            connect(part);
-            if session::begin(skb, hook, part) {
-                let _ = maps::HALF_OPEN.remove(key);
-                return Belongs::Finished;
-            }
-            // The handshake waits on: the server repeats its answer, or the client its data.
-            counters::add(Counter::DeniedNoRoom, head.total);
-            return Belongs::Refused;
-        }
+        Handshake::Finishes => return Belongs::Finished,
     }
     flow(skb, hook, part);
     Belongs::Unfinished
+}
+
+/// Makes the session of the handshake in the memory, and its flows.
+#[inline(never)]
+fn finish(skb: &Skb, hook: Hook) -> Belongs {
+    let Some(part) = scratch::opening() else {
+        return Belongs::Nowhere;
+    };
+    connect(part);
+    if !session::begin(skb, hook, part) {
+        // The handshake waits on: the server repeats its answer, or the client its data.
+        // SAFETY: see `scratch`; no other reference to the headers is alive.
+        counters::add(Counter::DeniedNoRoom, unsafe { (*part).head.total });
+        return Belongs::Refused;
+    }
+    // SAFETY: see `scratch`; no other reference to these is alive.
+    let key = unsafe { key_of(&(*part).half_open, &(*part).connection) };
+    let _ = maps::HALF_OPEN.remove(key);
+    Belongs::Finished
 }
 
 /// The flow, for one packet, of a handshake that an ICMP error from this side of the gateway is about:

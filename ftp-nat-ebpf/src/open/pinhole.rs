@@ -1,5 +1,6 @@
 //! Opening what a control connection announces.
 
+use super::permit;
 use super::port_search::{TRIES, random_port};
 use super::reserved;
 use super::session::found_client;
@@ -333,6 +334,11 @@ impl Gate for Pinholes {
     #[inline(never)]
     fn identify(&mut self, session: &mut Session, _announced: &Addr) {
         session.inside = found_client(session, self.session);
+    }
+
+    #[inline(always)]
+    fn permit(&mut self, session: &mut Session) {
+        permit::grant(session, self.session);
     }
 
     #[inline(always)]

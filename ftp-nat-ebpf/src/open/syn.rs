@@ -3,6 +3,7 @@
 use super::handshake::{self, Belongs};
 use super::learned;
 use super::mapping::{self, Use};
+use super::range::{self, Entry};
 use super::session;
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
@@ -14,7 +15,7 @@ use ftp_nat_common::wire::tcp::flag;
 
 /// A SYN, whose headers lie in the scratch memory.
 ///
-/// Its two halves stand one beside the other and not within: Linux 6.1 allows a chain of calls 512
+/// Its parts stand one beside the other and not within: Linux 6.1 allows a chain of calls 512
 /// bytes of stack, loops' bodies included.
 #[inline(always)]
 pub fn open(skb: &Skb, hook: Hook) -> Belongs {
@@ -28,7 +29,16 @@ pub fn open(skb: &Skb, hook: Hook) -> Belongs {
         // Its client tries again.
         Use::NoRoom => return Belongs::Refused,
     }
-    unannounced(skb, hook, part)
+    let belongs = unannounced(skb, hook, part);
+    if belongs != Belongs::Nowhere || hook != Hook::WanIngress {
+        return belongs;
+    }
+    match range::enter(skb, hook, part) {
+        Entry::Opened => Belongs::Finished,
+        Entry::NoRoom => Belongs::Refused,
+        Entry::Elsewhere => Belongs::Denied,
+        Entry::Denied(reason) => deny(part, reason),
+    }
 }
 
 /// A SYN that no mapping lets through.
@@ -55,15 +65,6 @@ fn unannounced(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
     if belongs == Belongs::Unfinished {
         handshake::flow(skb, hook, part);
     }
-    if belongs == Belongs::Nowhere && hook == Hook::WanIngress {
-        if learned::is_learning() {
-            // SAFETY: see `scratch`; no other reference to the headers is alive.
-            counters::add(Counter::DroppedLearning, unsafe { (*part).head.total });
-            return Belongs::Refused;
-        }
-        deny(part);
-        return Belongs::Denied;
-    }
     belongs
 }
 
@@ -74,16 +75,22 @@ fn is_repeated(flow: &Flow) -> bool {
     flow.kind != kind::CONTROL && flow.tcp_flags & (flag::ACK | flag::RST) == 0
 }
 
-/// Counts and reports a SYN that nobody announced.
-#[inline(always)]
-fn deny(part: *mut Opening) {
+/// Counts and reports a SYN that may not enter; while the gateway learns, it is dropped, so that its
+/// client tries again.
+#[inline(never)]
+fn deny(part: *mut Opening, reason: Counter) -> Belongs {
     // SAFETY: see `scratch`; no other reference to the headers is alive.
     let head = unsafe { &(*part).head };
-    counters::add(Counter::DeniedUnannounced, head.total);
+    if learned::is_learning() {
+        counters::add(Counter::DroppedLearning, head.total);
+        return Belongs::Refused;
+    }
+    counters::add(reason, head.total);
     counters::tell(|told| {
         told.what = event::DENIED;
-        told.reason = Counter::DeniedUnannounced as u16;
+        told.reason = reason as u16;
         told.peer = head.source;
         told.public = head.destination;
     });
+    Belongs::Denied
 }

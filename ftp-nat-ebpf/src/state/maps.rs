@@ -11,7 +11,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use ftp_nat_common::abi::{
     ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, Interface, Lines, LinesKey,
-    Mapping, MappingKey, Ports, Publish, PublishKey, RoutedKey, Session, Settings, station,
+    Mapping, MappingKey, Permit, Ports, Publish, PublishKey, RoutedKey, Session, Settings,
+    TlsClient, TlsClientKey, station,
 };
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
@@ -76,6 +77,17 @@ pub(crate) static CLIENTS: LruHashMap<ClientKey, Endpoint> =
 #[map]
 pub(crate) static HALF_OPEN: LruHashMap<HalfOpenKey, HalfOpen> =
     LruHashMap::with_max_entries(1 << 16, 0);
+
+/// Clients with sessions that speak TLS. One that is thrown out is entered again with the next answer
+/// of its server.
+#[map]
+pub(crate) static TLS_CLIENTS: LruHashMap<TlsClientKey, TlsClient> =
+    LruHashMap::with_max_entries(1 << 14, 0);
+
+/// Permits for data connections of sessions that speak TLS, one a session.
+#[map]
+pub(crate) static PERMITS: HashMap<u32, Permit> =
+    HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
 /// Interfaces that the datapath is attached to.
 #[map]

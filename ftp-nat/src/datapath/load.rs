@@ -126,7 +126,7 @@ fn named<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut aya::prog
 }
 
 /// Entries of the maps that can be sized.
-fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 6] {
+fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 7] {
     // A connection has two entries, one a direction.
     let flows = limits.connections.saturating_mul(2);
     // And so has what is kept of a session's lines.
@@ -143,6 +143,7 @@ fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 6] {
         (map::MAPPINGS, limits.mappings),
         (map::SESSIONS, limits.sessions),
         (map::LINES, lines),
+        (map::PERMITS, limits.sessions),
         (map::PUBLISHED, published),
     ]
 }

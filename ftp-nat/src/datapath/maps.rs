@@ -9,8 +9,8 @@ use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::{
     abi::{
         ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, Interface, Lines,
-        LinesKey, Mapping, MappingKey, Ports, Publish, PublishKey, RoutedKey, Session, Settings,
-        map, station,
+        LinesKey, Mapping, MappingKey, Permit, Ports, Publish, PublishKey, RoutedKey, Session,
+        Settings, TlsClient, TlsClientKey, map, station,
     },
     counter::COUNTERS,
     wire::addr::{Addr, Endpoint},
@@ -60,7 +60,7 @@ const fn preallocated(spec: Spec) -> Spec {
 }
 
 /// All maps that are pinned.
-const SPECS: [Spec; 17] = [
+const SPECS: [Spec; 19] = [
     preallocated(table::<FlowKey4, Flow>(map::FLOWS4)),
     table::<FlowKey6, Flow>(map::FLOWS6),
     preallocated(table::<MappingKey, Mapping>(map::MAPPINGS)),
@@ -86,6 +86,12 @@ const SPECS: [Spec; 17] = [
         flags: 0,
         ..table::<HalfOpenKey, HalfOpen>(map::HALF_OPEN)
     },
+    Spec {
+        kind: MapType::LruHash,
+        flags: 0,
+        ..table::<TlsClientKey, TlsClient>(map::TLS_CLIENTS)
+    },
+    table::<u32, Permit>(map::PERMITS),
     table::<u32, Interface>(map::INTERFACES),
     array::<Settings>(map::SETTINGS, MapType::Array, 0, 1),
     array::<Ports>(map::PORTS, MapType::Array, BPF_F_MMAPABLE, 1),
@@ -168,6 +174,8 @@ pub struct Maps {
     pub lines: Table<LinesKey, Lines>,
     /// Whose sessions are that the datapath alone could not tell.
     pub clients: Table<ClientKey, Endpoint>,
+    /// The sessions' permits for data connections, where they speak TLS.
+    pub permits: Table<u32, Permit>,
     /// Published servers.
     pub published: Table<PublishKey, Publish>,
     /// Ports that belong to somebody else.
@@ -202,6 +210,7 @@ impl Maps {
             sessions: Table::new(open(map::SESSIONS)?),
             lines: Table::new(open(map::LINES)?),
             clients: Table::new(open(map::CLIENTS)?),
+            permits: Table::new(open(map::PERMITS)?),
             published: Table::new(open(map::PUBLISHED)?),
             reserved: Table::new(open(map::RESERVED)?),
             interfaces: Table::new(open(map::INTERFACES)?),
@@ -416,6 +425,7 @@ pub(crate) fn scratch(entries: u32) -> Maps {
         sessions: Table::new(make(map::SESSIONS)),
         lines: Table::new(make(map::LINES)),
         clients: Table::new(make(map::CLIENTS)),
+        permits: Table::new(make(map::PERMITS)),
         published: Table::new(make(map::PUBLISHED)),
         reserved: Table::new(make(map::RESERVED)),
         interfaces: Table::new(make(map::INTERFACES)),

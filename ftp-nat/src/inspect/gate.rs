@@ -94,6 +94,8 @@ impl Gate for RecordingGate<'_> {
         }
     }
 
+    fn permit(&mut self, _session: &mut Session) {}
+
     fn now(&mut self) -> u64 {
         self.now.max(1)
     }

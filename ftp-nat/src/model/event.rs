@@ -120,6 +120,7 @@ pub const fn cause_name(number: u8) -> &'static str {
         cause::PORT => "PORT",
         cause::EPRT => "EPRT",
         cause::DEFAULT => "the default data port",
+        cause::TLS => "an answer inside TLS",
         _ => "",
     }
 }

@@ -271,7 +271,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Origin, RunArgs},
+        config::{Origin, RunArgs, value::PortRange},
         kernel::{clock::Clock, network::Route},
     };
 
@@ -433,6 +433,29 @@ mod tests {
             "--masquerade 10.0.0.0/8: there is no route to 10.0.0.0/8 but by the WAN: add one, or \
              name the clients' interface with --lan"
         );
+    }
+
+    #[test]
+    fn an_address_has_the_passive_ranges_of_all_its_servers() {
+        let mut config = config(
+            &[
+                "198.51.100.1:21=10.0.0.5:21",
+                "198.51.100.1:2121=10.0.0.5:2121",
+                "198.51.100.1:2122=local",
+                "198.51.100.2:21=10.0.0.5:22",
+            ],
+            &[],
+        );
+        let ranges = [(50_000, 50_099), (40_000, 40_999), (1024, 65_535)];
+        for (publish, (first, last)) in config.publish.iter_mut().zip(ranges) {
+            publish.passive_ports = Some(PortRange { first, last });
+        }
+        let (policy, _) = Policy::derive(&config, &network());
+        let all = policy.published_and_addresses();
+        let both = all[&key("198.51.100.1", 0)];
+        assert_eq!(both.flags, publish_flag::RANGE);
+        assert_eq!((both.passive_first, both.passive_last), (40_000, 50_099));
+        assert_eq!(all[&key("198.51.100.2", 0)], Publish::default());
     }
 
     #[test]

@@ -84,8 +84,9 @@ impl Policy {
     }
 
     /// The PUBLISHED map: an entry for each published end, and one without a port for each of
-    /// their addresses, by which the datapath knows what a SYN to an unannounced port was after.
-    /// A server that keeps its address has none: what else comes to it may be meant so.
+    /// their addresses, by which the datapath knows what a SYN to an unannounced port was after: it
+    /// has the passive ranges of the servers there, from the lowest port to the highest. A server that
+    /// keeps its address has none: what else comes to it may be meant so.
     pub fn published_and_addresses(&self) -> HashMap<PublishKey, Publish> {
         let mut all = self.published.clone();
         for (key, entry) in &self.published {
@@ -96,7 +97,17 @@ impl Policy {
                 port: Port::new(0),
                 ..*key
             };
-            all.insert(address, Publish::default());
+            let ranges = all.entry(address).or_default();
+            // The ports of a server on this machine are behind its own firewall.
+            if entry.passive_first == 0 || entry.flags & publish_flag::LOCAL != 0 {
+                continue;
+            }
+            let is_first = ranges.flags & publish_flag::RANGE == 0;
+            if is_first || entry.passive_first < ranges.passive_first {
+                ranges.passive_first = entry.passive_first;
+            }
+            ranges.passive_last = ranges.passive_last.max(entry.passive_last);
+            ranges.flags |= publish_flag::RANGE;
         }
         all
     }

@@ -21,8 +21,8 @@ use bytemuck::Zeroable;
 use ftp_nat_common::{
     abi::{
         ClientKey, Count, Event, Flow, FlowKey4, FlowKey6, Interface, Lines, LinesKey, Mapping,
-        MappingKey, Ports, Publish, PublishKey, Session, Settings, interface_flag, map, mss, port,
-        station,
+        MappingKey, Permit, Ports, Publish, PublishKey, Session, Settings, TlsClient, TlsClientKey,
+        interface_flag, map, mss, port, station,
     },
     counter::{COUNTERS, Counter},
     wire::addr::{Addr, Endpoint, Port},
@@ -105,6 +105,8 @@ pub(crate) struct Datapath {
     pub(crate) mappings: Table<MappingKey, Mapping>,
     pub(crate) sessions: Table<u32, Session>,
     pub(crate) lines: Table<LinesKey, Lines>,
+    pub(crate) permits: Table<u32, Permit>,
+    pub(crate) tls_clients: Table<TlsClientKey, TlsClient>,
     pub(crate) published: Table<PublishKey, Publish>,
     pub(crate) reserved: Table<PublishKey, Endpoint>,
     pub(crate) clients: Table<ClientKey, Endpoint>,
@@ -155,6 +157,7 @@ impl Datapath {
             map::MAPPINGS,
             map::SESSIONS,
             map::LINES,
+            map::PERMITS,
         ] {
             loader.map_max_entries(name, ROOM);
         }
@@ -179,6 +182,8 @@ impl Datapath {
             mappings: Table::take(&mut ebpf, map::MAPPINGS),
             sessions: Table::take(&mut ebpf, map::SESSIONS),
             lines: Table::take(&mut ebpf, map::LINES),
+            permits: Table::take(&mut ebpf, map::PERMITS),
+            tls_clients: Table::take(&mut ebpf, map::TLS_CLIENTS),
             published: Table::take(&mut ebpf, map::PUBLISHED),
             inside: table::take(&mut ebpf, map::INSIDE),
             interfaces: Table::take(&mut ebpf, map::INTERFACES),
@@ -404,6 +409,8 @@ impl Datapath {
         self.sessions.clear();
         self.lines.clear();
         self.clients.clear();
+        self.permits.clear();
+        self.tls_clients.clear();
         self.events();
     }
 }

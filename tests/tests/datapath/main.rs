@@ -27,3 +27,4 @@ mod skb;
 mod table;
 mod tagged;
 mod talk;
+mod tls_range;

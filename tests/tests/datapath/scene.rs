@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 
 use ftp_nat_common::{
-    abi::{Flow, FlowKey4, FlowKey6, Mapping, MappingKey, Publish, PublishKey, kind, side},
+    abi::{
+        Flow, FlowKey4, FlowKey6, Mapping, MappingKey, Publish, PublishKey, kind, publish_flag,
+        side,
+    },
     wire::addr::{Addr, Endpoint, Port, PortPair},
 };
 
@@ -166,6 +169,31 @@ impl Ends {
         let to = Endpoint::new(addr(self.public), Port::default());
         announce(datapath, key, to, kind::ACTIVE);
         key
+    }
+
+    /// Publishes the inside end, whose passive range is open to clients with a live TLS session.
+    pub(crate) fn publish_range(&self, datapath: &mut Datapath, first: u16, last: u16) {
+        self.publish(datapath, 0);
+        let key = PublishKey {
+            addr: addr(self.public),
+            port: Port::new(self.public.port()),
+            pad: 0,
+        };
+        let address = PublishKey {
+            port: Port::new(0),
+            ..key
+        };
+        let mut publish = datapath.published.get(&key).unwrap();
+        (publish.passive_first, publish.passive_last) = (first, last);
+        datapath.published.set(key, publish);
+        let others = datapath.published.get(&address);
+        let ranges = Publish {
+            flags: publish_flag::RANGE,
+            passive_first: others.map_or(first, |it| it.passive_first.min(first)),
+            passive_last: others.map_or(last, |it| it.passive_last.max(last)),
+            ..Publish::default()
+        };
+        datapath.published.set(address, ranges);
     }
 
     /// Publishes the inside end.

@@ -49,6 +49,12 @@ impl<'d> Talk<'d> {
         Self::shake_hands(datapath, ends, true, isn)
     }
 
+    /// The same of a server with a passive range, silently; other servers and sessions stay.
+    pub(crate) fn begin_beside(datapath: &'d mut Datapath, ends: Ends, range: [u16; 2]) -> Self {
+        ends.publish_range(datapath, range[0], range[1]);
+        Self::shake_hands(datapath, ends, true, [1, 2])
+    }
+
     /// The same of a masqueraded client, behind the kernel's own NAT.
     pub(crate) fn begin_masqueraded(datapath: &'d mut Datapath, ends: Ends, isn: [u32; 2]) -> Self {
         datapath.forget_connections();

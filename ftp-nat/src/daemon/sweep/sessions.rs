@@ -30,6 +30,7 @@ pub(super) fn end_orphans(
 
 fn delete(maps: &Maps, number: u32) -> io::Result<()> {
     maps.sessions.delete(&number)?;
+    maps.permits.delete(&number)?;
     for key in lines_of(number) {
         maps.lines.delete(&key)?;
     }

@@ -3,8 +3,8 @@ use std::time::Duration;
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
     abi::{
-        Event, Flow, FlowKey as _, FlowKey4, Lines, Mapping, MappingKey, Session, event, flow_flag,
-        kind,
+        Event, Flow, FlowKey as _, FlowKey4, Lines, Mapping, MappingKey, Permit, Session, event,
+        flow_flag, kind,
     },
     wire::addr::{Addr, Endpoint, Port},
 };
@@ -128,6 +128,12 @@ impl Scene {
         for key in lines_of(number) {
             self.maps.lines.set(&key, &Lines::zeroed()).unwrap();
         }
+        let permit = Permit::default();
+        self.maps.permits.set(&number, &permit).unwrap();
+    }
+
+    fn has_permit(&self, number: u32) -> bool {
+        self.maps.permits.get(&number).unwrap().is_some()
     }
 
     /// Whether the lines of both its directions are kept; or those of neither.
@@ -333,6 +339,10 @@ fn a_session_lives_as_long_as_its_control_connection_and_its_mappings_with_it() 
     assert!(scene.has_session(3), "its flows may be being made");
     assert_eq!(
         [1, 2, 3].map(|number| scene.has_lines(number)),
+        [true, false, true]
+    );
+    assert_eq!(
+        [1, 2, 3].map(|number| scene.has_permit(number)),
         [true, false, true]
     );
     assert!(scene.has_mapping(&kept) && !scene.has_mapping(&dropped));

@@ -207,6 +207,8 @@ impl Gate for Doorman<'_> {
     /// Nobody asks connection tracking here.
     fn identify(&mut self, _session: &mut Session, _announced: &Addr) {}
 
+    fn permit(&mut self, _session: &mut Session) {}
+
     fn now(&mut self) -> u64 {
         NOW
     }

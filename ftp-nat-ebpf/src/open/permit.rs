@@ -1,0 +1,43 @@
+//! Permits: the server has answered inside TLS, so its client may make one data connection to the
+//! passive range.
+
+use crate::kernel::helpers::jiffies;
+use crate::state::maps;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use ftp_nat_common::abi::{Permit, Session, TLS_SESSIONS, TlsClient, TlsClientKey};
+
+/// Grants the session with this number a permit, or renews it, and makes the session one of its
+/// client's. Where a table is full, the data connection will be refused and its client asks again.
+#[inline(never)]
+pub(super) fn grant(session: &mut Session, number: u32) {
+    let permit = Permit { granted: jiffies() };
+    let _ = maps::PERMITS.insert(number, permit, u64::from(BPF_ANY));
+    let key = TlsClientKey {
+        client: session.outside.addr,
+        public: session.public.addr,
+    };
+    let entry = match maps::TLS_CLIENTS.get_ptr_mut(key) {
+        Some(entry) => entry,
+        None => {
+            let none = TlsClient::default();
+            let _ = maps::TLS_CLIENTS.insert(key, none, u64::from(BPF_NOEXIST));
+            match maps::TLS_CLIENTS.get_ptr_mut(key) {
+                Some(entry) => entry,
+                None => return,
+            }
+        }
+    };
+    // SAFETY: the entry stays in its place while the program runs; its fields are aligned, and each
+    // is read and written whole. Another CPU may enter another session meanwhile: see `TlsClient`.
+    unsafe {
+        let sessions = &raw mut (*entry).sessions;
+        let own = (session.answered.place as usize) & (TLS_SESSIONS - 1);
+        if (*sessions)[own] == number {
+            return;
+        }
+        let entered = (*entry).entered;
+        (*entry).entered = entered.wrapping_add(1);
+        (*sessions)[entered as usize & (TLS_SESSIONS - 1)] = number;
+        session.answered.place = entered & (TLS_SESSIONS as u32 - 1);
+    }
+}

@@ -1,0 +1,215 @@
+//! The passive range of a server whose replies are encrypted: a client may connect to it while it has a
+//! live TLS session there, one connection for each answer of the server.
+
+use super::connection::create;
+use crate::kernel::helpers::{jiffies, repeat};
+use crate::kernel::hook::Hook;
+use crate::kernel::skb::Skb;
+use crate::state::scratch::{Connection, Head, Opening};
+use crate::state::{counters, flows, maps, ports};
+use aya_ebpf::bindings::BPF_NOEXIST;
+use ftp_nat_common::abi::{
+    Permit, PublishKey, Session, TLS_SESSIONS, TlsClient, TlsClientKey, cause, event, kind,
+    session_flag, side,
+};
+use ftp_nat_common::counter::Counter;
+use ftp_nat_common::ftp::records;
+use ftp_nat_common::wire::addr::{Endpoint, Port};
+use ftp_nat_common::wire::tcp::flag;
+
+/// What a SYN that nobody announced has come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// It may not enter, for this reason.
+    Denied(Counter),
+    /// It goes to a server that keeps its address, and is no matter of FTP.
+    Elsewhere,
+    /// It was permitted: the connection's flows exist now.
+    Opened,
+    /// There is no room for flows, or another SYN used the permit at this very moment.
+    NoRoom,
+}
+
+/// The search for the session that a SYN belongs to: of all that may let it in, the one whose server
+/// spoke last.
+#[repr(C)]
+struct Search {
+    part: *mut Opening,
+    client: *const TlsClient,
+    now: u64,
+    timeout: u64,
+    /// When the best one's permit was granted.
+    granted: u64,
+    /// The best one's number; 0: none is found.
+    number: u32,
+    /// 1: there is a live session.
+    is_live: u32,
+    /// 1: its server keeps its address.
+    is_routed: u32,
+    /// 1: there is one whose server's range has the port.
+    is_within: u32,
+}
+
+/// A SYN from the WAN that no mapping lets through.
+#[inline(never)]
+pub(super) fn enter(skb: &Skb, hook: Hook, part: *mut Opening) -> Entry {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (head, connection) = unsafe { (&(*part).head, &mut (*part).connection) };
+    let Some(settings) = maps::SETTINGS.get(0) else {
+        return Entry::NoRoom;
+    };
+    let key = TlsClientKey {
+        client: head.source.addr,
+        public: head.destination.addr,
+    };
+    let mut search = Search {
+        part,
+        client: maps::TLS_CLIENTS.get_ptr(key).unwrap_or(core::ptr::null()),
+        now: jiffies(),
+        timeout: settings.mapping_timeout,
+        granted: 0,
+        number: 0,
+        is_live: 0,
+        is_routed: 0,
+        is_within: 0,
+    };
+    if !search.client.is_null() {
+        repeat(TLS_SESSIONS as u32, &mut search, look_at);
+    }
+    if search.number == 0 {
+        return refuse(&search, &head.destination);
+    }
+    // Whoever removes it uses it: a SYN and its twin on another CPU do not both.
+    if maps::PERMITS.remove(search.number).is_err() {
+        return Entry::NoRoom;
+    }
+    let Some(session) = maps::SESSIONS.get_ptr(search.number) else {
+        return Entry::NoRoom;
+    };
+    connection.session = search.number;
+    connection.kind = kind::PASSIVE;
+    connection.flags = 0;
+    connection.server_inside = 1;
+    connection.outside = head.source;
+    connection.public = head.destination;
+    // SAFETY: the entry stays in its place while the program runs.
+    let server = unsafe { (*session).inside.addr };
+    connection.inside = Endpoint::new(server, head.destination.port);
+    if !create(skb, hook, part, false) {
+        counters::add(Counter::DeniedNoRoom, head.total);
+        let permit = Permit {
+            granted: search.granted,
+        };
+        let _ = maps::PERMITS.insert(search.number, permit, u64::from(BPF_NOEXIST));
+        return Entry::NoRoom;
+    }
+    ports::mark(head.destination.port, settings.hz);
+    tell_used(connection);
+    Entry::Opened
+}
+
+/// Why nobody lets the SYN in.
+#[inline(always)]
+fn refuse(search: &Search, public: &Endpoint) -> Entry {
+    if search.is_within != 0 {
+        return Entry::Denied(Counter::DeniedNoPermit);
+    }
+    if search.is_live != 0 && search.is_routed == 0 {
+        return Entry::Denied(Counter::DeniedOutsideRange);
+    }
+    let key = PublishKey {
+        addr: public.addr,
+        port: Port(0),
+        pad: 0,
+    };
+    // SAFETY: the entry stays in its place while the program runs.
+    match unsafe { maps::PUBLISHED.get(key) } {
+        Some(address) if address.has_in_range(public.port.number()) => {
+            Entry::Denied(Counter::DeniedNoTls)
+        }
+        None if ports::marks(public.port) == 0 => Entry::Elsewhere,
+        _ => Entry::Denied(Counter::DeniedUnannounced),
+    }
+}
+
+/// Looks at one of the client's sessions.
+unsafe extern "C" fn look_at(index: u64, search: *mut Search) -> i64 {
+    // SAFETY: `repeat` hands over what `enter` made; the client's entry stays in its place while the
+    // program runs.
+    let (search, number) = unsafe {
+        let search = &mut *search;
+        let number = (*search.client).sessions[index as usize & (TLS_SESSIONS - 1)];
+        (search, number)
+    };
+    let Some(session) = maps::SESSIONS.get_ptr(number) else {
+        return 0;
+    };
+    // SAFETY: see `scratch` for the headers, which nobody writes meanwhile; the session's entry stays
+    // in its place while the program runs.
+    let (head, session) = unsafe { (&(*search.part).head, &*session) };
+    if !is_live(session, head) {
+        return 0;
+    }
+    search.is_live = 1;
+    search.is_routed |= u32::from(session.inside.addr == session.public.addr);
+    let port = head.destination.port.number();
+    if port < session.passive_first || port > session.passive_last {
+        return 0;
+    }
+    search.is_within = 1;
+    // SAFETY: as above.
+    let Some(permit) = (unsafe { maps::PERMITS.get(number) }) else {
+        return 0;
+    };
+    let granted = permit.granted;
+    let is_in_time = search.now.wrapping_sub(granted) <= search.timeout;
+    if is_in_time && (search.number == 0 || granted > search.granted) {
+        search.number = number;
+        search.granted = granted;
+    }
+    0
+}
+
+/// Whether a session is one of the SYN's sender, at the SYN's destination, and both its ends speak TLS
+/// and have not ended it.
+#[inline(always)]
+fn is_live(session: &Session, head: &Head) -> bool {
+    session.outside.addr == head.source.addr
+        && session.public.addr == head.destination.addr
+        && records::has_range(session)
+        && is_open(&session.outside, &session.public, side::INBOUND)
+        && is_open(seen_inside(session), &session.outside, side::OUTBOUND)
+}
+
+/// The server's end of a control connection, as its own packets name it at the WAN.
+#[inline(always)]
+fn seen_inside(session: &Session) -> &Endpoint {
+    if session.flags & session_flag::KERNEL_NAT != 0 {
+        &session.public
+    } else {
+        &session.inside
+    }
+}
+
+/// Whether a direction of a control connection goes on.
+#[inline(never)]
+fn is_open(from: &Endpoint, to: &Endpoint, side: u32) -> bool {
+    // SAFETY: the entry stays in its place while the program runs.
+    flows::find(from, to, side)
+        .is_some_and(|flow| unsafe { (*flow).tcp_flags } & (flag::FIN | flag::RST) == 0)
+}
+
+#[inline(always)]
+fn tell_used(connection: &Connection) {
+    counters::add(Counter::PermitUsed, 0);
+    counters::tell(|told| {
+        told.what = event::USED;
+        told.kind = connection.kind;
+        told.reason = Counter::PermitUsed as u16;
+        told.session = connection.session;
+        told.peer = connection.outside;
+        told.inside = connection.inside;
+        told.public = connection.public;
+        told.cause = cause::TLS;
+    });
+}
