@@ -2,7 +2,8 @@
 //!
 //! A room uses only rooms below it; from the top:
 //! [`hooks`] are where packets enter, and tell FTP from the rest at one look. [`stations`] are the
-//! programs behind them: TCP on a port of FTP, and ICMP errors. [`control`] drives a segment of a
+//! programs behind them: TCP on a port of FTP, and ICMP errors; [`trace`] tells what they did, where
+//! that is asked for. [`control`] drives a segment of a
 //! control connection, [`open`] makes sessions, flows and pinholes, [`forward`] translates and sends.
 //! [`state`] is what outlives a packet, [`packet`] reads headers, and all calls into the kernel are in
 //! [`kernel`].
@@ -17,6 +18,7 @@ mod open;
 mod packet;
 mod state;
 mod stations;
+mod trace;
 
 use aya_ebpf::{
     macros::{classifier, xdp},
@@ -46,13 +48,13 @@ fn lan_ingress(ctx: TcContext) -> i32 {
 /// Station: TCP on a port of FTP.
 #[classifier]
 fn gateway(ctx: TcContext) -> i32 {
-    stations::gateway::enter(&Skb::new(&ctx))
+    trace::watch(&Skb::new(&ctx), stations::gateway::enter)
 }
 
 /// Station: ICMP errors.
 #[classifier]
 fn icmp(ctx: TcContext) -> i32 {
-    stations::icmp::enter(&Skb::new(&ctx))
+    trace::watch(&Skb::new(&ctx), stations::icmp::enter)
 }
 
 /// Fast path: frames that come in from the WAN.

@@ -67,6 +67,16 @@ pub enum Command {
     /// Both ends get a TCP reset, so that their programs hear of it at once; what else they send is
     /// dropped. Works without a daemon too.
     End(EndArgs),
+    /// Show what becomes of each packet, and why
+    ///
+    /// Packets on FTP's ports with their numbers, the connection that they are of, the verdict and
+    /// its reasons, as the kernel's programs tell them. For as long as this runs, traced programs take
+    /// the places of the gateway's own, on which tracing costs nothing; no connection notices. No
+    /// more of a line than its first four letters is shown. Ends with Ctrl-C.
+    Trace(TraceArgs),
+    /// Ends a trace whose process was killed
+    #[command(hide = true)]
+    TraceGuard(TraceGuardArgs),
     /// Have a running daemon read its configuration file anew
     ///
     /// Connections that are there go on, whatever changes. A file with mistakes changes nothing:
@@ -350,6 +360,40 @@ impl Ending {
             public: public.map(end).transpose()?,
         })
     }
+}
+
+/// Arguments of `ftp-nat trace`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Only packets from or to this address, be it an end outside, a public one or one inside
+    #[arg(long, value_name = "ADDR")]
+    pub peer: Option<std::net::IpAddr>,
+    /// Only packets of this session, by its number in `ftp-nat sessions`
+    #[arg(long, value_name = "NUMBER", value_parser = session_number)]
+    pub session: Option<u32>,
+    /// Print JSON: one object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Which gateway.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+fn session_number(text: &str) -> Result<u32, String> {
+    let number = u32::from_str_radix(text, 16).ok();
+    number
+        .filter(|number| *number != 0 && text.len() == 8)
+        .ok_or_else(|| "eight hexadecimal digits, as `ftp-nat sessions` shows them".into())
+}
+
+/// Arguments of `ftp-nat trace-guard`.
+#[derive(Debug, Args)]
+pub struct TraceGuardArgs {
+    /// The gateway's name
+    pub gateway: String,
+    /// Where kernel objects are pinned
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
 }
 
 /// Arguments of `ftp-nat inspect`.

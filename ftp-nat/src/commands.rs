@@ -14,4 +14,5 @@ pub mod reload;
 pub mod sessions;
 pub mod status;
 pub mod top;
+pub mod trace;
 pub mod unload;

@@ -9,3 +9,5 @@ pub mod object;
 pub mod pins;
 pub mod ports;
 pub mod program;
+pub mod stations;
+pub mod trace;

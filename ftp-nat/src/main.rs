@@ -10,7 +10,7 @@ use ftp_nat::{
     cli::{Cli, Command},
     commands::{
         check, completions, end, events, flows, list, man_pages, mappings, metrics, reload,
-        sessions, status, top, unload,
+        sessions, status, top, trace, unload,
     },
     daemon, doctor, inspect,
     output::{
@@ -38,6 +38,8 @@ fn main() -> ExitCode {
         Command::Metrics(args) => metrics::run(args),
         Command::Events(args) => events::run(args),
         Command::End(args) => end::run(args),
+        Command::Trace(args) => trace::run(args),
+        Command::TraceGuard(args) => trace::guard(args),
         Command::Reload(args) => reload::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Probe(args) => probe::run(args, cli.verbose > 0),

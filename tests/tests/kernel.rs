@@ -34,13 +34,25 @@ fn tell(line: &str) {
     writeln!(output, "{line}").unwrap();
 }
 
+/// Whether the programs trace: see `ftp-nat-ebpf/src/trace.rs`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tracing {
+    Off,
+    On,
+}
+
 /// The object's maps in the kernel, and none of its programs yet.
-fn open() -> Ebpf {
+fn open(tracing: Tracing) -> Ebpf {
     let path = env::var_os(OBJECT_VARIABLE)
         .unwrap_or_else(|| panic!("{OBJECT_VARIABLE} is not set: use `cargo xtask test`"));
     let object = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     // The object has no relocations against the kernel's own types.
-    EbpfLoader::new().btf(None).load(&object).unwrap()
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    if tracing == Tracing::On {
+        loader.override_global("TRACE", &1_u8, true);
+    }
+    loader.load(&object).unwrap()
 }
 
 /// Has the kernel verify a program: how long that takes, or its reason not to.
@@ -72,11 +84,30 @@ fn refusal(name: &str, error: ProgramError) -> String {
 
 #[test]
 fn every_program_loads_and_stays_below_its_budget() {
-    let mut ebpf = open();
+    let loaded = load_all(Tracing::Off);
+    assert!(!loaded.is_empty());
+}
+
+/// What only traced programs need, the verifier cuts off the others.
+#[test]
+fn traced_stations_load_and_the_others_do_not_have_their_code() {
+    let (off, on) = (load_all(Tracing::Off), load_all(Tracing::On));
+    for ((name, untraced), (_, traced)) in off.iter().zip(&on) {
+        if ["gateway", "icmp"].contains(&name.as_str()) {
+            assert!(untraced + 500 < *traced, "{name}: {untraced} and {traced}");
+        } else {
+            assert_eq!(untraced, traced, "{name} is no station");
+        }
+    }
+}
+
+/// Loads all programs, and tells how large they are. Gives their names and their instructions as
+/// loaded.
+fn load_all(tracing: Tracing) -> Vec<(String, u32)> {
+    let mut ebpf = open(tracing);
     let mut programs: Vec<_> = ebpf.programs_mut().collect();
     programs.sort_by_key(|(name, _)| *name);
-    assert!(!programs.is_empty());
-    let mut refused = Vec::new();
+    let (mut sizes, mut refused) = (Vec::new(), Vec::new());
     for (name, program) in programs {
         let took = match load(name, program) {
             Ok(took) => took.as_secs_f64() * 1000.0,
@@ -89,19 +120,26 @@ fn every_program_loads_and_stays_below_its_budget() {
         let loaded = info.size_translated().unwrap() / INSTRUCTION;
         // Since Linux 5.16.
         let verified = info.verified_instruction_count().unwrap();
+        let how = if tracing == Tracing::On {
+            ", traced"
+        } else {
+            ""
+        };
         tell(&format!(
-            "program {name}: {loaded} instructions as loaded, {verified} as verified, in {took:.1} \
-             ms"
+            "program {name}{how}: {loaded} instructions as loaded, {verified} as verified, in \
+             {took:.1} ms"
         ));
         assert!(loaded < MOST, "{name} has {loaded} instructions");
+        sizes.push((name.to_owned(), loaded));
     }
     assert!(refused.is_empty(), "{}", refused.join("\n"));
+    sizes
 }
 
 #[test]
 fn every_program_attaches() {
     let lab = Lab::new().unwrap();
-    let mut ebpf = open();
+    let mut ebpf = open(Tracing::Off);
     let attach_all = || {
         for (name, program) in ebpf.programs_mut() {
             load(name, program).unwrap();

@@ -13,7 +13,10 @@ use crate::{
     cli::ShowArgs,
     client::view::{Loaded, View},
     config::value::MssClamp,
-    datapath::attach::{self, Attachment, Kind},
+    datapath::{
+        attach::{self, Attachment, Kind},
+        stations,
+    },
     ipc::{connection::Answer, message::LastReload},
     kernel::network::Network,
     metrics::session_states,
@@ -41,6 +44,8 @@ struct GatewayStatus {
     state_dir: String,
     /// Of the ftp-nat that loaded the programs.
     datapath_version: String,
+    /// Whether `ftp-nat trace` runs, or was killed just now.
+    traced: bool,
     /// None while no daemon runs: the programs do without.
     daemon: Option<DaemonStatus>,
     interfaces: Vec<InterfaceStatus>,
@@ -255,6 +260,7 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
         datapath_version: String::from_utf8_lossy(&settings.version)
             .trim_end_matches('\0')
             .to_owned(),
+        traced: stations::are_replaced(gateway).unwrap_or(false),
         daemon: daemon.as_ref().map(|daemon| DaemonStatus {
             pid: daemon.pid,
             state: DaemonState::from(&daemon.answer),
@@ -408,6 +414,9 @@ impl GatewayStatus {
             attached.count(),
             self.programs_wanted
         );
+        if self.traced {
+            text.push_str("traced: `ftp-nat trace` runs\n");
+        }
         self.write_programs(text);
         self.write_published(text);
         text.push('\n');

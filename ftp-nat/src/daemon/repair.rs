@@ -19,6 +19,7 @@ use crate::{
         maps::Maps,
         pins::Gateway,
         program::Program,
+        stations,
     },
     kernel::{bpffs, network::Network},
     metrics::Repairs,
@@ -89,7 +90,8 @@ impl Repairer {
             .into_iter()
             .filter(|program| with_xdp || !program.is_xdp())
             .filter(|program| !gateway.program(*program).exists())
-            .count();
+            .count()
+            + stations::unpinned(gateway);
         if unpinned > 0 {
             load::load(gateway, &config.limits, policy.published.len(), with_xdp)
                 .context("cannot load the programs again")?;
@@ -98,6 +100,15 @@ impl Repairer {
                 .fetch_add(unpinned as u64, Ordering::Relaxed);
             repaired.push(
                 "the pins of programs were removed by another program: they are loaded again"
+                    .to_owned(),
+            );
+        }
+        // Where nobody traces (any more), the stations are our own.
+        if stations::lock(gateway)?.is_some() && stations::put_back(gateway)? {
+            repairs.programs.fetch_add(1, Ordering::Relaxed);
+            repaired.push(
+                "other programs were in the places of the gateway's stations, as a killed trace \
+                 leaves them: its own are there again"
                     .to_owned(),
             );
         }

@@ -1,22 +1,20 @@
 //! The datapath into the kernel: maps created or taken over, programs verified, all of it pinned.
 
-use std::{fs, thread};
+use std::{fs, path::Path, thread};
 
 use anyhow::{Context as _, anyhow, bail};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::ProgramArray,
     programs::{ProgramError, SchedClassifier},
 };
-use ftp_nat_common::abi::{map, station};
+use ftp_nat_common::abi::map;
 use log::{debug, warn};
 
-use super::{maps, object, pins::Gateway, program::Program};
+use super::{maps, object, pins::Gateway, program::Program, stations};
 use crate::{config::Limits, kernel::requirements};
 
-/// The tail-call targets: name of the program, index in the program array.
-const TAIL_CALL_TARGETS: [(&str, u32); 2] =
-    [("gateway", station::GATEWAY), ("icmp", station::ICMP)];
+/// The smallest ring that any kernel makes: a page of the largest size.
+const SMALLEST_RING: u32 = 1 << 16;
 
 /// Lines of the verifier's log that are shown: the reason is at the end.
 const LOG_TAIL: usize = 25;
@@ -59,6 +57,8 @@ pub fn load(
     for (name, entries) in &sizes {
         loader.map_max_entries(name, *entries);
     }
+    // Only traced programs write to it: see `super::trace`.
+    loader.map_max_entries("AYA_LOGS", SMALLEST_RING);
     let mut ebpf = loader.load(object::ebpf_object()?).map_err(refused)?;
     for name in maps::names() {
         if ebpf.map(name).is_none() {
@@ -67,10 +67,11 @@ pub fn load(
         maps::check(gateway, name)?;
     }
     verify(&mut ebpf, with_xdp)?;
-    set_tail_call_targets(&mut ebpf)?;
+    enter_stations(gateway, &mut ebpf)?;
     for program in Program::ALL {
         if with_xdp || !program.is_xdp() {
-            pin(gateway, named(&mut ebpf, program.name())?, program)?;
+            let name = program.name();
+            pin(named(&mut ebpf, name)?, name, &gateway.program(program))?;
         }
     }
     Ok(())
@@ -101,22 +102,28 @@ fn verify(ebpf: &mut Ebpf, with_xdp: bool) -> anyhow::Result<()> {
     loaded.map(drop)
 }
 
-/// Enters the tail-call targets into the program array. The programs at the hooks may be attached
-/// already.
-fn set_tail_call_targets(ebpf: &mut Ebpf) -> anyhow::Result<()> {
-    for (name, index) in TAIL_CALL_TARGETS {
-        let target: &SchedClassifier = (&*named(ebpf, name)?)
-            .try_into()
-            .with_context(|| format!("program {name} of the eBPF object is no classifier"))?;
-        let target = target.fd()?.try_clone()?;
-        let map = ebpf
-            .map_mut(map::STATIONS)
-            .context("the eBPF object has no program array")?;
-        ProgramArray::try_from(map)?
-            .set(index, &target, 0)
-            .with_context(|| format!("cannot enter program {name} into the program array"))?;
+/// Enters the stations into the program array and pins them. The programs at the hooks may be
+/// attached already.
+fn enter_stations(gateway: &Gateway, ebpf: &mut Ebpf) -> anyhow::Result<()> {
+    for (name, index) in stations::ALL {
+        stations::enter(gateway, index, station(ebpf, name)?)?;
+        pin(named(ebpf, name)?, name, &gateway.station(name))?;
     }
     Ok(())
+}
+
+/// A station of the eBPF object.
+///
+/// # Errors
+///
+/// When it has none of this name.
+pub(super) fn station<'e>(
+    ebpf: &'e mut Ebpf,
+    name: &str,
+) -> anyhow::Result<&'e mut SchedClassifier> {
+    named(ebpf, name)?
+        .try_into()
+        .with_context(|| format!("program {name} of the eBPF object is no classifier"))
 }
 
 fn named<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut aya::programs::Program> {
@@ -148,12 +155,7 @@ fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 7] {
     ]
 }
 
-fn pin(
-    gateway: &Gateway,
-    loaded: &mut aya::programs::Program,
-    program: Program,
-) -> anyhow::Result<()> {
-    let name = program.name();
+fn pin(loaded: &mut aya::programs::Program, name: &str, path: &Path) -> anyhow::Result<()> {
     if let Ok(info) = loaded.info() {
         debug!(
             "program {name}: number {}, {} bytes translated, {} instructions verified",
@@ -162,13 +164,12 @@ fn pin(
             info.verified_instruction_count().unwrap_or(0)
         );
     }
-    let path = gateway.program(program);
     let mut next = path.as_os_str().to_owned();
     next.push("+next");
     drop(fs::remove_file(&next));
     let tried = || format!("cannot pin program {name} as {}", path.display());
     loaded.pin(&next).with_context(tried)?;
-    fs::rename(&next, &path).with_context(tried)
+    fs::rename(&next, path).with_context(tried)
 }
 
 fn refused(error: EbpfError) -> anyhow::Error {
@@ -177,7 +178,7 @@ fn refused(error: EbpfError) -> anyhow::Error {
 }
 
 /// The verifier's own words, but only their end: a whole log can be megabytes.
-fn rejected(name: &str, error: ProgramError) -> anyhow::Error {
+pub(super) fn rejected(name: &str, error: ProgramError) -> anyhow::Error {
     let why = requirements::why_refused();
     let ProgramError::LoadError {
         io_error,

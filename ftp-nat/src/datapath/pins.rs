@@ -259,6 +259,16 @@ impl Gateway {
         self.dir.join("programs").join(program.name())
     }
 
+    /// The pin of a station: a program behind the tail calls of those at the hooks.
+    pub fn station(&self, name: &str) -> PathBuf {
+        self.programs().join(name)
+    }
+
+    /// The folder of the programs' pins.
+    pub fn programs(&self) -> PathBuf {
+        self.dir.join("programs")
+    }
+
     /// The pin of what is attached to an interface.
     pub fn hook(&self, folder: Folder, interface: &str, program: Program) -> PathBuf {
         let name = format!("{}:{}", escape(interface), program.name());

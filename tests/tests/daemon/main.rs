@@ -17,6 +17,7 @@ mod privileges;
 mod reload;
 mod repairs;
 mod systemd;
+mod traced;
 
 use std::{
     net::{IpAddr, SocketAddr},
