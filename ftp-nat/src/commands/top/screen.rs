@@ -2,6 +2,7 @@
 
 mod columns;
 mod headlines;
+mod styles;
 
 use ftp_nat_common::counter::Counter;
 use ratatui::{
@@ -15,6 +16,7 @@ use ratatui::{
 use self::{
     columns::{Column, table, wrapped},
     headlines::headlines,
+    styles::{BAD, BOLD, DIM, INWARD, OUTWARD},
 };
 use super::{
     rates::{Rate, Rates, SMALL_HISTORY},
@@ -30,13 +32,6 @@ use crate::{
 const SMALLEST: (u16, u16) = (40, 10);
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-
-const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
-const DIM: Style = Style::new().fg(Color::DarkGray);
-const INWARD: Style = Style::new().fg(Color::Cyan);
-const OUTWARD: Style = Style::new().fg(Color::Green);
-const BAD: Style = Style::new().fg(Color::Red);
-const HEADING: Style = Style::new().add_modifier(Modifier::REVERSED);
 
 /// Draws all of it.
 pub(super) fn draw(frame: &mut Frame<'_>, rates: &Rates, state: &State) {

@@ -8,7 +8,7 @@ use ratatui::{
     widgets::{Cell, Paragraph, Row, Table},
 };
 
-use super::HEADING;
+use super::styles::{BOLD, HEADING};
 
 /// A column of a table of `T`.
 pub(super) struct Column<'c, T> {
@@ -64,7 +64,7 @@ pub(super) fn table<T>(
         Constraint::Min(0),
     ])
     .areas(area);
-    frame.render_widget(Paragraph::new(Span::styled(title, super::BOLD)), title_area);
+    frame.render_widget(Paragraph::new(Span::styled(title, BOLD)), title_area);
     let sizes: Vec<_> = columns.iter().map(|it| (it.rank, it.width)).collect();
     let shown: Vec<_> = columns
         .iter()

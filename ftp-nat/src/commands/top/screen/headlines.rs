@@ -6,7 +6,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{BAD, BOLD, DIM, HEADING};
+use super::styles::{BAD, BOLD, DIM, HEADING};
 use crate::{
     commands::top::{rates::Rates, state::State},
     output::human,
