@@ -57,6 +57,7 @@ mod user {
         Addr,
         Endpoint,
         ClientKey,
+        InsideNetwork,
         HalfOpenKey,
         HalfOpen,
         FlowKey4,

@@ -94,6 +94,8 @@ counters! {
         "PORT commands rewritten";
     RewroteEprt = "rewritten" "text" "eprt" false,
         "EPRT commands rewritten";
+    HidGreeting = "rewritten" "text" "greeting" false,
+        "Greetings whose words were taken out (hide_greeting): once for each segment of one";
     EditEqual = "edits" "length" "equal" false,
         "Rewritten texts that kept their length";
     EditAdjusted = "edits" "length" "adjusted" false,
@@ -182,6 +184,10 @@ counters! {
         "Announcements on a control connection that did not begin as FTP does";
     DeniedDoubtful = "denied" "reason" "doubtful" false,
         "PASV and EPSV behind a command whose answer never ended beyond doubt: their replies open nothing";
+    DeniedCommand = "denied" "reason" "command" false,
+        "Commands refused because the policy denies them (deny_commands, read_only)";
+    DeniedClearText = "denied" "reason" "clear_text" false,
+        "USER, PASS and ACCT in clear text, refused because TLS is required (require_tls)";
     DeniedHidden = "denied" "reason" "hidden" false,
         "NUL, bare carriage returns and PORT within an over-long line, made harmless in commands from outside";
     DeniedNoPort = "denied" "reason" "no_free_port" false,

@@ -11,6 +11,7 @@ pub mod host_port;
 pub mod identity;
 pub mod line;
 pub mod parser;
+pub mod policy;
 pub mod records;
 mod refusal;
 mod spoil;

@@ -15,7 +15,7 @@ use std::path::Path;
 pub use self::{
     arguments::RunArgs,
     options::{
-        Attach, Config, ControlNat, DEFAULT_FILE, DEFAULT_MARK, DEFAULT_REMAP_PORTS,
+        Attach, Commands, Config, ControlNat, DEFAULT_FILE, DEFAULT_MARK, DEFAULT_REMAP_PORTS,
         DEFAULT_STATE_DIR, Datapath, Lan, Limits, Masquerade, Order, Peer, Placing, Publish,
         Timeouts,
     },

@@ -4,7 +4,7 @@
 use crate::wire::addr::Endpoint;
 use bytemuck::{Pod, Zeroable};
 
-/// Values of the INSIDE map: who translates the clients of a network. The datapath goes by what it
+/// [`InsideNetwork::translated`]: who translates the clients of a network. The datapath goes by what it
 /// sees; `doctor` looks for the rule.
 pub mod inside {
     /// The kernel's own NAT.
@@ -30,4 +30,16 @@ pub struct ClientKey {
     pub number: u32,
     /// The interface that the SYN came in by; 0: the entry is the daemon's.
     pub ifindex: u32,
+}
+
+/// INSIDE: what holds for the masqueraded clients of a network.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct InsideNetwork {
+    /// The commands that their sessions refuse: bits of [`crate::ftp::policy::bit`].
+    pub deny: u64,
+    /// Bits of [`session_flag`](super::session_flag) for their sessions.
+    pub flags: u32,
+    /// [`inside`].
+    pub translated: u32,
 }

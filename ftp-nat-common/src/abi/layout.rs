@@ -26,7 +26,7 @@ pub mod map {
     /// [`crate::abi::Publish`].
     pub const ROUTED: &str = "ROUTED";
     /// Prefixes ([`crate::wire::addr::Addr`], IPv4 from bit 96 on) of the masqueraded clients, to
-    /// [`crate::abi::inside`].
+    /// [`crate::abi::InsideNetwork`].
     pub const INSIDE: &str = "INSIDE";
     /// [`crate::abi::ClientKey`] to the client's own [`crate::wire::addr::Endpoint`], none where two
     /// clients have claimed the same key.

@@ -47,6 +47,10 @@ pub mod publish_flag {
     /// live TLS session may connect to. [`Publish::passive_first`](super::Publish::passive_first) to
     /// [`Publish::passive_last`](super::Publish::passive_last) hold those of all of them.
     pub const RANGE: u16 = 8;
+    /// [`session_flag::HIDE_GREETING`](super::session_flag::HIDE_GREETING) for its sessions.
+    pub const HIDE_GREETING: u16 = 16;
+    /// [`session_flag::REQUIRE_TLS`](super::session_flag::REQUIRE_TLS) for its sessions.
+    pub const REQUIRE_TLS: u16 = 32;
 }
 
 /// A published server.
@@ -67,6 +71,8 @@ pub struct Publish {
     pub pad: u16,
     /// The entry's place in the configuration, from 0.
     pub index: u32,
+    /// The commands that its sessions refuse: bits of [`crate::ftp::policy::bit`].
+    pub deny: u64,
 }
 
 impl Publish {

@@ -38,6 +38,10 @@ pub mod session_flag {
     pub const ANY_PEER: u8 = 2;
     /// The kernel's own NAT translates the control connection.
     pub const KERNEL_NAT: u8 = 4;
+    /// The words of the server's greeting are not shown.
+    pub const HIDE_GREETING: u8 = 8;
+    /// [`Session::deny`](super::Session::deny) has the login's commands because TLS is required.
+    pub const REQUIRE_TLS: u8 = 16;
 }
 
 /// State of one control connection: its ends, what was asked and answered, and for each direction
@@ -81,6 +85,8 @@ pub struct Session {
     /// here, and from then on until when TCP's numbers are judged with [`crate::stream::adopt`]'s
     /// slack, in the driver's unit.
     pub adopted: u64,
+    /// The commands that are refused: bits of [`crate::ftp::policy::bit`].
+    pub deny: u64,
     /// What the client asked for.
     pub asked: Asked,
     /// What the server answered.

@@ -29,7 +29,7 @@ pub struct Edit {
     pub new_len: u16,
     /// Where the new text starts in `text`.
     pub from: u32,
-    /// The new text's room.
+    /// The new text's room; a longer text goes on with blanks.
     pub text: [u8; TEXT_MAX],
 }
 
@@ -112,6 +112,20 @@ impl Edits {
         }
     }
 
+    /// Remembers one more: `len` bytes from `start` become the text's first bytes, and blanks behind
+    /// its room.
+    #[inline(always)]
+    pub fn push_filled(&mut self, start: u32, len: u16, text: &Text) {
+        let edit = masked::at_mut(&mut self.latest, self.count as usize);
+        edit.start = start;
+        edit.before = self.growth;
+        edit.old_len = len;
+        edit.new_len = len;
+        edit.from = 0;
+        edit.text = text.bytes;
+        self.count = self.count.wrapping_add(1);
+    }
+
     /// The edit that is `age` edits old (0: the latest), if it is remembered.
     #[inline(always)]
     pub fn recent(&self, age: u32) -> Option<&Edit> {
@@ -161,7 +175,12 @@ impl Edits {
             before = edit.before;
             if at >= 0 {
                 let place = edit.from.wrapping_add(at as u32);
-                return (Some(*masked::at(&edit.text, place as usize)), edit.start);
+                let byte = if place as usize >= TEXT_MAX {
+                    b' '
+                } else {
+                    *masked::at(&edit.text, place as usize)
+                };
+                return (Some(byte), edit.start);
             }
             age = age.wrapping_add(1);
         }

@@ -11,8 +11,8 @@ impl Inspection {
     /// A command's line has ended: lets the server's connection through, if it asks for one.
     #[inline(never)]
     pub(super) fn open_default(&mut self, session: &mut Session, gate: &mut impl Gate) {
-        let is_asked = session.asked.flags & asked_flag::DATA_PORT == 0
-            && command::is_transfer(self.name(session));
+        let is_asked =
+            session.asked.flags & asked_flag::DATA_PORT == 0 && command::is_transfer(self.name());
         if is_asked && session.inside.addr.is_none() {
             gate.identify(session, &Addr::default());
         }

@@ -68,7 +68,7 @@ impl Inspection {
 
     #[inline(always)]
     fn end_command_line(&mut self, session: &mut Session) {
-        let name = self.name(session);
+        let name = self.name();
         let holds = command::answer_of(name);
         let replies = session.answered.replies;
         let asked = &mut session.asked;

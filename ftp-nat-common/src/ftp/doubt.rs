@@ -43,7 +43,7 @@ impl Inspection {
         if session.role != role::PUBLISH {
             return false;
         }
-        let holds = answer_of(self.name(session));
+        let holds = answer_of(self.name());
         let takes_bare = session.answered.line_ends & line_end::COMMANDS != 0;
         if takes_bare && session.asked.flags & asked_flag::BARE_DOUBT != 0 {
             session.asked.doubtful = 0;

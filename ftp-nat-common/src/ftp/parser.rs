@@ -55,6 +55,8 @@ pub(super) mod todo {
     pub(in crate::ftp) const REPLACE: u16 = 256;
     /// The announcement is not let through: the reply must say so.
     pub(in crate::ftp) const REFUSE: u16 = 512;
+    /// The command's verb is known, and a policy may deny it.
+    pub(in crate::ftp) const VERB: u16 = 1024;
 }
 
 /// Values of [`Inspection::withheld`].
@@ -111,11 +113,13 @@ pub struct Inspection {
     pub(super) unlicensed: u8,
     /// What of the line is kept back: [`mod@withheld`].
     pub(super) withheld: u8,
-    /// 1: these are an outside client's lines.
+    /// 1: these are an outside client's lines, or those of one whose commands a policy denies.
     pub(super) is_guarded: u8,
     /// The byte before the next one.
     pub(super) last: u8,
-    pad: [u8; 7],
+    /// 1: the latest edit is a hidden greeting's, of this segment.
+    pub(super) hidden: u8,
+    pad: [u8; 6],
     /// Where reading began in this segment.
     pub(super) first_seq: u32,
     /// The current line's bytes, as far as it was read here and was not let go.
@@ -141,8 +145,10 @@ impl Inspection {
         self.instead = 0;
         self.unlicensed = 0;
         self.withheld = withheld::NOTHING;
-        self.is_guarded = u8::from(!is_replies && session.role == role::PUBLISH);
+        let is_guarded = session.role == role::PUBLISH || session.deny != 0;
+        self.is_guarded = u8::from(!is_replies && is_guarded);
         self.first_seq = seq;
+        self.hidden = 0;
         let direction = if is_replies {
             &session.replies
         } else {
@@ -275,6 +281,9 @@ impl Inspection {
             session.asked.flags |= asked_flag::HELLO;
         }
         if at == 4 {
+            if session.deny != 0 {
+                self.todo |= todo::VERB;
+            }
             let form = form_of_command(self.head);
             if self.let_go == 0 {
                 self.candidate = form;
@@ -361,7 +370,18 @@ impl Inspection {
         if todo & todo::REPLACE != 0 {
             self.replace(session, gate);
         }
+        if todo & todo::VERB != 0
+            || (todo & todo::LINE_END != 0 && self.is_short_and_judged(session))
+        {
+            self.judge_verb(session, gate);
+            if self.withheld == withheld::END {
+                return;
+            }
+        }
         if todo & todo::LINE_END != 0 {
+            if self.is_hidden(session) {
+                self.hide_greeting(session, gate);
+            }
             if self.is_replies == 0 && self.must_withhold(session, gate) {
                 self.withheld = withheld::END;
             }
@@ -393,6 +413,13 @@ impl Inspection {
         if todo & todo::HELLO != 0 {
             self.greet_tls(session, gate);
         }
+    }
+
+    /// Whether the line that ends is a command whose verb was not judged yet, because nothing stood
+    /// behind it.
+    #[inline(always)]
+    const fn is_short_and_judged(&self, session: &Session) -> bool {
+        self.is_replies == 0 && session.deny != 0 && self.line_len > 0 && self.line_len <= 4
     }
 
     /// The line is too long to be kept: what it announces stays unread.
@@ -432,6 +459,9 @@ impl Inspection {
             return false;
         }
         if self.candidate != NOTHING {
+            return true;
+        }
+        if self.is_hidden(session) || (self.is_replies == 0 && session.deny != 0 && len < 5) {
             return true;
         }
         if self.is_replies != 0 {

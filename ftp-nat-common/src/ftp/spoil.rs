@@ -10,7 +10,7 @@
 
 use super::parser::{EDITS_A_SEGMENT, Inspection, has_byte};
 use crate::abi::direction_flag::{AFTER_CR, WITHIN};
-use crate::abi::{Session, event, role};
+use crate::abi::{Session, event};
 use crate::counter::Counter;
 use crate::ftp::command;
 use crate::ftp::line;
@@ -37,8 +37,8 @@ impl Inspection {
 
     /// The name of the command whose line ends, as [`command::name`] gives it.
     #[inline(always)]
-    pub(super) fn name(&self, session: &Session) -> u32 {
-        if session.role == role::PUBLISH && self.line_len > SHORT {
+    pub(super) fn name(&self) -> u32 {
+        if self.is_guarded != 0 && self.line_len > SHORT {
             (self.head >> 32) as u32
         } else {
             command::name(self.head)

@@ -9,6 +9,7 @@
 use crate::abi::{Session, direction, direction_flag, direction_mut};
 use crate::counter::Counter;
 use crate::edit::edits::{Edits, REMEMBERED};
+use crate::edit::text::TEXT_MAX;
 use crate::ftp::parser::Inspection;
 use crate::ftp::records;
 use crate::ftp::tls::{self, PlainText};
@@ -605,13 +606,15 @@ pub fn fit<M: Medium + ?Sized>(medium: &mut M) -> Fit {
     }
 }
 
-/// Whether none of a segment's edits changes a length, so that they can be written over its bytes.
+/// Whether none of a segment's edits changes a length or is longer than its room, so that they can
+/// be written over its bytes.
 #[inline(always)]
 fn keeps_lengths(edits: &Edits, first: u32, mut len: u32) -> bool {
     let mut age = 0;
     while age < REMEMBERED as u32 && len > 0 {
         let patch = edits.patch(age, first, &mut len);
-        if patch.len > 0 && patch.growth != 0 {
+        let is_long = patch.from.wrapping_add(patch.len) as usize > TEXT_MAX;
+        if patch.len > 0 && (patch.growth != 0 || is_long) {
             return false;
         }
         age = age.wrapping_add(1);

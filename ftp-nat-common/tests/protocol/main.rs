@@ -8,6 +8,7 @@ mod encryption;
 mod field;
 mod gating;
 mod layout;
+mod policy;
 mod properties;
 mod replies;
 mod seeds;

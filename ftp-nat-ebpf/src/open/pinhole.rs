@@ -3,7 +3,7 @@
 use super::permit;
 use super::port_search::{TRIES, random_port};
 use super::reserved;
-use super::session::found_client;
+use super::session::{apply_policy, found_client};
 use crate::kernel::helpers::{jiffies, repeat};
 use crate::state::scratch::{self, Pinhole};
 use crate::state::{counters, maps, ports};
@@ -334,6 +334,9 @@ impl Gate for Pinholes {
     #[inline(never)]
     fn identify(&mut self, session: &mut Session, _announced: &Addr) {
         session.inside = found_client(session, self.session);
+        if !session.inside.addr.is_none() {
+            apply_policy(session);
+        }
     }
 
     #[inline(always)]

@@ -222,9 +222,16 @@ fn publish(session: &mut Session, found: &Publish) {
     if found.flags & publish_flag::ANY_PEER != 0 {
         flags |= session_flag::ANY_PEER;
     }
+    if found.flags & publish_flag::HIDE_GREETING != 0 {
+        flags |= session_flag::HIDE_GREETING;
+    }
+    if found.flags & publish_flag::REQUIRE_TLS != 0 {
+        flags |= session_flag::REQUIRE_TLS;
+    }
     session.inside = found.server_for(&public);
     session.advertise = found.advertise_for(&public);
     session.flags = flags;
+    session.deny = found.deny;
     session.passive_first = found.passive_first;
     session.passive_last = found.passive_last;
     session.index = found.index;
@@ -237,9 +244,22 @@ fn masquerade(session: &mut Session, client: &Endpoint) {
     session.inside = *client;
     session.advertise = session.public.addr;
     session.flags = session_flag::KERNEL_NAT;
+    session.deny = 0;
+    apply_policy(session);
     session.passive_first = 0;
     session.passive_last = 0;
     session.index = 0;
+}
+
+/// Copies what holds for a masqueraded client's network into its session.
+///
+/// Not inlined: the key would lie on the stack of whoever calls it.
+#[inline(never)]
+pub(super) fn apply_policy(session: &mut Session) {
+    if let Some(network) = maps::INSIDE.get(Key::new(128, session.inside.addr)) {
+        session.flags |= network.flags as u8;
+        session.deny = network.deny;
+    }
 }
 
 /// Makes a session's entry and gives its number; None: the table is full.

@@ -10,9 +10,9 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use ftp_nat_common::abi::{
-    ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, Interface, Lines, LinesKey,
-    Mapping, MappingKey, Permit, Ports, Publish, PublishKey, RoutedKey, Session, Settings,
-    TlsClient, TlsClientKey, station,
+    ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, InsideNetwork, Interface,
+    Lines, LinesKey, Mapping, MappingKey, Permit, Ports, Publish, PublishKey, RoutedKey, Session,
+    Settings, TlsClient, TlsClientKey, station,
 };
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
@@ -63,7 +63,8 @@ pub(crate) static RESERVED: HashMap<PublishKey, Endpoint> =
 
 /// The masqueraded clients' networks.
 #[map]
-pub(crate) static INSIDE: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
+pub(crate) static INSIDE: LpmTrie<Addr, InsideNetwork> =
+    LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
 /// Clients whose first SYN passed the inside's hook just now, and those that the daemon has found
 /// out. What is thrown out of it is a client that is not known: nothing is opened for it until the

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, fmt::Display};
 
 use super::{
-    options::{Config, Lan, Masquerade, Publish},
+    options::{Commands, Config, Lan, Masquerade, Publish},
     value::Public,
 };
 
@@ -191,11 +191,38 @@ fn differences(old: &Publish, new: &Publish) -> Vec<String> {
             optional(new.passive_ports),
         ),
         ("peer", word(&old.peer), word(&new.peer)),
+        (
+            "deny_commands",
+            denied(&old.commands),
+            denied(&new.commands),
+        ),
+        (
+            "read_only",
+            old.commands.read_only.to_string(),
+            new.commands.read_only.to_string(),
+        ),
+        (
+            "hide_greeting",
+            old.commands.hide_greeting.to_string(),
+            new.commands.hide_greeting.to_string(),
+        ),
+        (
+            "require_tls",
+            old.commands.require_tls.to_string(),
+            new.commands.require_tls.to_string(),
+        ),
     ]
     .into_iter()
     .filter(|(_, old, new)| old != new)
     .map(|(key, old, new)| format!("{key} {old} -> {new}"))
     .collect()
+}
+
+fn denied(commands: &Commands) -> String {
+    if commands.deny.is_empty() {
+        return "none".into();
+    }
+    commands.deny.join(", ")
 }
 
 fn masquerades(old: &Config, new: &Config, changes: &mut Vec<String>) {
@@ -215,8 +242,23 @@ fn masquerades(old: &Config, new: &Config, changes: &mut Vec<String>) {
 fn masquerade(of: &Masquerade) -> String {
     let clients: Vec<_> = of.clients.iter().map(|it| it.value.to_string()).collect();
     let ports: Vec<_> = of.control_ports.iter().map(ToString::to_string).collect();
-    let kept = if of.translate { "" } else { ", not translated" };
-    format!("{} to port {}{kept}", clients.join(", "), ports.join(", "))
+    let mut text = format!("{} to port {}", clients.join(", "), ports.join(", "));
+    for (is_set, word) in [
+        (
+            !of.commands.deny.is_empty(),
+            format!("denied {}", denied(&of.commands)),
+        ),
+        (!of.translate, "not translated".into()),
+        (of.commands.read_only, "read only".into()),
+        (of.commands.hide_greeting, "greeting hidden".into()),
+        (of.commands.require_tls, "TLS required".into()),
+    ] {
+        if is_set {
+            text.push_str("; ");
+            text.push_str(&word);
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -260,11 +302,14 @@ metrics_listen = "127.0.0.1:9810"
 public = "203.0.113.10:2121"
 server = "10.0.0.7:21"
 peer = "any"
+deny_commands = ["site", "DELE"]
+read_only = true
 [[publish]]
 public = "203.0.113.10:990"
 server = "local"
 [[masquerade]]
 clients = ["192.168.0.0/16"]
+require_tls = true
 [timeouts]
 mapping = 30
 "#;
@@ -276,9 +321,9 @@ mapping = 30
                 "timeouts.mapping: 60 s -> 30 s",
                 "no longer published: 203.0.113.10:21 (sessions that are there go on)",
                 "changed for new sessions: 203.0.113.10:2121: server 10.0.0.6:21 -> 10.0.0.7:21, \
-                 peer same -> any",
+                 peer same -> any, deny_commands none -> SITE, DELE, read_only false -> true",
                 "published: 203.0.113.10:990 = local",
-                "masqueraded: 192.168.0.0/16 to port 21",
+                "masqueraded: 192.168.0.0/16 to port 21; TLS required",
             ]
         );
     }

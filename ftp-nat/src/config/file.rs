@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     check,
-    options::{Config, ControlNat, Datapath, Lan, Masquerade, Order, Peer, Publish},
+    options::{Commands, Config, ControlNat, Datapath, Lan, Masquerade, Order, Peer, Publish},
     origin::{Origin, Problem, Spanned},
     value::{self, MssClamp, PortRange, Public, Server},
 };
@@ -265,6 +265,7 @@ impl Reader {
         let peer = self
             .take(&mut section, "peer")
             .and_then(|item| self.choice(&item, &[("same", Peer::Same), ("any", Peer::Any)]));
+        let commands = self.commands(&mut section);
         self.finish(section);
         if self.problems.len() > before {
             return None;
@@ -276,6 +277,7 @@ impl Reader {
             control_nat: control_nat.unwrap_or_default(),
             passive_ports,
             peer: peer.unwrap_or_default(),
+            commands,
         })
     }
 
@@ -314,12 +316,40 @@ impl Reader {
         let translate = self
             .take(&mut section, "translate")
             .and_then(|item| self.boolean(&item));
+        let commands = self.commands(&mut section);
         self.finish(section);
         Masquerade {
             clients,
             control_ports,
             translate: translate.unwrap_or(true),
+            commands,
         }
+    }
+
+    /// The keys that refuse commands and hide the greeting.
+    fn commands<'t>(&mut self, section: &mut Section<'t>) -> Commands {
+        let mut commands = Commands::default();
+        if let Some(item) = self.take(section, "deny_commands") {
+            for item in self.list(&item) {
+                let name = self.string(&item).map(value::command);
+                if let Some(name) = name.and_then(|name| self.keep(&item.origin, name)) {
+                    commands.deny.push(name);
+                }
+            }
+        }
+        for (key, flag) in [
+            ("read_only", &mut commands.read_only),
+            ("hide_greeting", &mut commands.hide_greeting),
+            ("require_tls", &mut commands.require_tls),
+        ] {
+            if let Some(item) = self.take(section, key) {
+                match item.value.as_bool() {
+                    Some(value) => *flag = value,
+                    None => self.wrong_type(&item, "true or false"),
+                }
+            }
+        }
+        commands
     }
 
     fn timeouts<'t>(&mut self, mut section: Section<'t>, config: &mut Config) {

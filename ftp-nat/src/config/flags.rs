@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     arguments::RunArgs,
-    options::{Config, ControlNat, Datapath, Lan, Masquerade, Peer, Publish},
+    options::{Commands, Config, ControlNat, Datapath, Lan, Masquerade, Peer, Publish},
     origin::{Origin, Problem, Spanned},
     value::{self, MssClamp, PortRange, Public, Server},
 };
@@ -145,6 +145,7 @@ fn masquerade(text: &str) -> Result<Masquerade, String> {
         clients: vec![Spanned { value, origin }],
         control_ports: vec![port],
         translate: true,
+        commands: Commands::default(),
     })
 }
 
@@ -167,6 +168,7 @@ fn publish(text: &str) -> Result<Publish, String> {
         control_nat: ControlNat::default(),
         passive_ports: None,
         peer: Peer::default(),
+        commands: Commands::default(),
     })
 }
 

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use ftp_nat_common::ftp::policy;
 use serde::Serialize;
 
 use super::{
@@ -126,6 +127,31 @@ pub enum Peer {
     Any,
 }
 
+/// What the conversations of a server or of clients may hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Commands {
+    /// Commands that are refused, in capitals.
+    pub deny: Vec<String>,
+    /// Whether those are refused that change what a server keeps.
+    pub read_only: bool,
+    /// Whether the words of a server's greeting are taken out.
+    pub hide_greeting: bool,
+    /// Whether a login in clear text is refused.
+    pub require_tls: bool,
+}
+
+impl Commands {
+    /// The commands that are refused, as the datapath has them: bits of [`policy::bit_of`].
+    pub fn denied(&self) -> u64 {
+        let named = self.deny.iter().map(String::as_str);
+        let writing = policy::WRITING.iter().filter(|_| self.read_only).copied();
+        let login = policy::LOGIN.iter().filter(|_| self.require_tls).copied();
+        let all = named.chain(writing).chain(login);
+        all.filter_map(policy::bit_of)
+            .fold(0, |bits, bit| bits | bit)
+    }
+}
+
 /// A server that clients outside reach through this gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {
@@ -141,6 +167,8 @@ pub struct Publish {
     pub passive_ports: Option<PortRange>,
     /// Who may use a pinhole.
     pub peer: Peer,
+    /// What is refused and hidden.
+    pub commands: Commands,
 }
 
 /// Clients behind this gateway that reach servers outside.
@@ -152,6 +180,8 @@ pub struct Masquerade {
     pub control_ports: Vec<u16>,
     /// Whether the kernel's own NAT translates them; else the outside knows their addresses.
     pub translate: bool,
+    /// What is refused and hidden.
+    pub commands: Commands,
 }
 
 /// How long things live without being used.

@@ -9,7 +9,7 @@ use std::{
     str::FromStr,
 };
 
-use ftp_nat_common::abi::mss;
+use ftp_nat_common::{abi::mss, ftp::policy};
 
 use crate::model::prefix::Prefix;
 
@@ -362,6 +362,21 @@ pub fn clients(text: &str) -> Result<(Prefix, u16), String> {
     };
     let port = port.map_or(Ok(21), port_number)?;
     Ok((network.parse()?, port))
+}
+
+/// A command that a policy may deny, in any case; gives it in capitals.
+///
+/// # Errors
+///
+/// That it cannot be denied, and which ones can.
+pub fn command(text: &str) -> Result<String, String> {
+    if policy::bit_of(text).is_some() {
+        return Ok(text.to_ascii_uppercase());
+    }
+    let known = policy::DENIABLE.join(", ");
+    Err(format!(
+        "{text:?} is no command that can be denied; those are {known}"
+    ))
 }
 
 /// A packet mark, decimal or hexadecimal.

@@ -8,9 +8,9 @@ use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::{
     abi::{
-        ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, Interface, Lines,
-        LinesKey, Mapping, MappingKey, Permit, Ports, Publish, PublishKey, RoutedKey, Session,
-        Settings, TlsClient, TlsClientKey, map, station,
+        ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, InsideNetwork,
+        Interface, Lines, LinesKey, Mapping, MappingKey, Permit, Ports, Publish, PublishKey,
+        RoutedKey, Session, Settings, TlsClient, TlsClientKey, map, station,
     },
     counter::COUNTERS,
     wire::addr::{Addr, Endpoint},
@@ -70,7 +70,7 @@ const SPECS: [Spec; 19] = [
     table::<PublishKey, Endpoint>(map::RESERVED),
     Spec {
         kind: MapType::LpmTrie,
-        ..table::<Prefix, u32>(map::INSIDE)
+        ..table::<Prefix, InsideNetwork>(map::INSIDE)
     },
     Spec {
         kind: MapType::LpmTrie,
@@ -184,8 +184,8 @@ pub struct Maps {
     pub interfaces: Table<u32, Interface>,
     /// Networks of servers that keep their addresses.
     pub routed: Trie<RoutedPrefix, Publish>,
-    /// The masqueraded clients' networks, with [`ftp_nat_common::abi::inside`].
-    pub inside: Trie<Prefix, u32>,
+    /// The masqueraded clients' networks, with what holds for them.
+    pub inside: Trie<Prefix, InsideNetwork>,
     /// The ports of FTP.
     pub ports: PortBytes,
     settings: Table<u32, Settings>,

@@ -332,7 +332,7 @@ fn clients(policy: &Policy) -> Vec<Clients> {
         .iter()
         .map(|(prefix, value)| Clients {
             network: prefix.network(),
-            translate: *value == inside::TRANSLATED,
+            translate: value.translated == inside::TRANSLATED,
         })
         .collect();
     clients.sort_by_key(|it| (it.network.address, it.network.bits));

@@ -6,7 +6,9 @@ use std::{
 };
 
 use ftp_nat_common::{
-    abi::{Publish, PublishKey, RoutedKey, inside, interface_flag, port, publish_flag},
+    abi::{
+        Publish, PublishKey, RoutedKey, inside, interface_flag, port, publish_flag, session_flag,
+    },
     wire::addr::{Addr, Endpoint, Port},
 };
 
@@ -98,7 +100,11 @@ impl Policy {
             } else {
                 inside::ROUTED
             };
-            self.inside.insert(network, translated);
+            // Two entries may name the same network, for different ports: both have their say.
+            let entry = self.inside.entry(network).or_default();
+            entry.translated = translated;
+            entry.deny |= masquerade.commands.denied();
+            entry.flags |= u32::from(session_flags(&masquerade.commands));
         }
     }
 
@@ -187,6 +193,18 @@ impl Policy {
     }
 }
 
+/// The bits of [`session_flag`] for the sessions of clients.
+const fn session_flags(commands: &config::Commands) -> u8 {
+    let mut flags = 0;
+    if commands.hide_greeting {
+        flags |= session_flag::HIDE_GREETING;
+    }
+    if commands.require_tls {
+        flags |= session_flag::REQUIRE_TLS;
+    }
+    flags
+}
+
 /// A warning of public addresses that are not this machine's, which is well where they are routed
 /// here. There may be thousands.
 pub(super) fn unowned_addresses(config: &Config, network: &Network) -> Option<String> {
@@ -239,8 +257,15 @@ fn template(index: usize, publish: &config::Publish) -> Publish {
     if publish.peer == Peer::Any {
         flags |= publish_flag::ANY_PEER;
     }
+    if publish.commands.hide_greeting {
+        flags |= publish_flag::HIDE_GREETING;
+    }
+    if publish.commands.require_tls {
+        flags |= publish_flag::REQUIRE_TLS;
+    }
     Publish {
         flags,
+        deny: publish.commands.denied(),
         passive_first: range.map_or(0, |range| range.first),
         passive_last: range.map_or(0, |range| range.last),
         index: u32::try_from(index).unwrap_or(u32::MAX),
@@ -268,6 +293,8 @@ pub(super) fn endpoint(address: SocketAddr) -> Endpoint {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, HashMap};
+
+    use ftp_nat_common::abi::InsideNetwork;
 
     use super::*;
     use crate::{
@@ -421,7 +448,11 @@ mod tests {
             bits: 96 + 8,
             address: Addr::from_octets([10, 0, 0, 0]),
         };
-        assert_eq!(policy.inside, HashMap::from([(only, inside::TRANSLATED)]));
+        let translated = InsideNetwork {
+            translated: inside::TRANSLATED,
+            ..InsideNetwork::default()
+        };
+        assert_eq!(policy.inside, HashMap::from([(only, translated)]));
     }
 
     #[test]

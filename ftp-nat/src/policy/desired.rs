@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ftp_nat_common::{
-    abi::{Interface, Publish, PublishKey, interface_flag, publish_flag},
+    abi::{InsideNetwork, Interface, Publish, PublishKey, interface_flag, publish_flag},
     wire::addr::{Endpoint, Port},
 };
 
@@ -28,7 +28,7 @@ pub struct Policy {
     /// The ROUTED map.
     pub routed: HashMap<RoutedPrefix, Publish>,
     /// The INSIDE map.
-    pub inside: HashMap<Prefix, u32>,
+    pub inside: HashMap<Prefix, InsideNetwork>,
     /// The control ports' bits of the PORTS map.
     pub ports: BTreeMap<u16, u8>,
     /// What works, but perhaps not as meant.

@@ -20,9 +20,9 @@ use aya::{
 use bytemuck::Zeroable;
 use ftp_nat_common::{
     abi::{
-        ClientKey, Count, Event, Flow, FlowKey4, FlowKey6, Interface, Lines, LinesKey, Mapping,
-        MappingKey, Permit, Ports, Publish, PublishKey, Session, Settings, TlsClient, TlsClientKey,
-        interface_flag, map, mss, port, station,
+        ClientKey, Count, Event, Flow, FlowKey4, FlowKey6, InsideNetwork, Interface, Lines,
+        LinesKey, Mapping, MappingKey, Permit, Ports, Publish, PublishKey, Session, Settings,
+        TlsClient, TlsClientKey, interface_flag, map, mss, port, station,
     },
     counter::{COUNTERS, Counter},
     wire::addr::{Addr, Endpoint, Port},
@@ -110,7 +110,9 @@ pub(crate) struct Datapath {
     pub(crate) published: Table<PublishKey, Publish>,
     pub(crate) reserved: Table<PublishKey, Endpoint>,
     pub(crate) clients: Table<ClientKey, Endpoint>,
-    inside: LpmTrie<MapData, Addr, u32>,
+    inside: LpmTrie<MapData, Addr, InsideNetwork>,
+    /// What holds for the inside networks.
+    network: InsideNetwork,
     interfaces: Table<u32, Interface>,
     settings: Array<MapData, Settings>,
     ports: Array<MapData, Ports>,
@@ -186,6 +188,7 @@ impl Datapath {
             tls_clients: Table::take(&mut ebpf, map::TLS_CLIENTS),
             published: Table::take(&mut ebpf, map::PUBLISHED),
             inside: table::take(&mut ebpf, map::INSIDE),
+            network: InsideNetwork::default(),
             interfaces: Table::take(&mut ebpf, map::INTERFACES),
             settings: table::take(&mut ebpf, map::SETTINGS),
             ports: table::take(&mut ebpf, map::PORTS),
@@ -291,8 +294,13 @@ impl Datapath {
             let network: IpAddr = network.parse().unwrap();
             let len = if network.is_ipv4() { 96 + len } else { len };
             let key = Key::new(len, Addr::from(network));
-            self.inside.insert(&key, 0, 0).unwrap();
+            self.inside.insert(&key, self.network, 0).unwrap();
         }
+    }
+
+    /// Sets what holds for the inside networks, from the next [`Self::masquerade`] on.
+    pub(crate) fn deny_inside(&mut self, network: InsideNetwork) {
+        self.network = network;
     }
 
     /// Runs the program of `hook` on a frame that came in, or is to leave, at its interface.

@@ -21,6 +21,7 @@ mod masquerade;
 mod opening;
 mod packet;
 mod passing;
+mod policy;
 mod scene;
 mod shortcut;
 mod skb;

@@ -198,6 +198,11 @@ impl Ends {
 
     /// Publishes the inside end.
     pub(crate) fn publish(&self, datapath: &mut Datapath, flags: u16) {
+        self.publish_denying(datapath, flags, 0);
+    }
+
+    /// The same with commands that are denied.
+    pub(crate) fn publish_denying(&self, datapath: &mut Datapath, flags: u16, deny: u64) {
         let key = PublishKey {
             addr: addr(self.public),
             port: Port::new(self.public.port()),
@@ -207,6 +212,7 @@ impl Ends {
             server: endpoint(self.inside),
             advertise: addr(self.public),
             flags,
+            deny,
             ..Publish::default()
         };
         datapath.publish(key, publish);

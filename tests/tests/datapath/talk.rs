@@ -55,6 +55,18 @@ impl<'d> Talk<'d> {
         Self::shake_hands(datapath, ends, true, [1, 2])
     }
 
+    /// The same with bits of [`ftp_nat_common::abi::publish_flag`] and commands that are denied.
+    pub(crate) fn begin_denying(
+        datapath: &'d mut Datapath,
+        ends: Ends,
+        flags: u16,
+        deny: u64,
+    ) -> Self {
+        datapath.forget_connections();
+        ends.publish_denying(datapath, flags, deny);
+        Self::shake_hands(datapath, ends, true, [1000, 2000])
+    }
+
     /// The same of a masqueraded client, behind the kernel's own NAT.
     pub(crate) fn begin_masqueraded(datapath: &'d mut Datapath, ends: Ends, isn: [u32; 2]) -> Self {
         datapath.forget_connections();
