@@ -192,7 +192,7 @@ impl Inspection {
 #[inline(always)]
 fn has_room(session: &Session) -> bool {
     let commands = &session.commands;
-    match commands.edits.recent(REMEMBERED as u32 - 1) {
+    match commands.edits.recent(const { REMEMBERED as u32 - 1 }) {
         Some(oldest) => {
             let end = oldest.start.wrapping_add(u32::from(oldest.old_len));
             distance(commands.acked, end) >= 0
