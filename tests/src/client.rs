@@ -7,13 +7,17 @@ mod curl;
 mod ftplib;
 mod lftp;
 mod task;
+mod tls_session;
 mod tnftp;
 mod wget;
 
 use std::{fs, net::SocketAddr, time::Duration};
 
 use self::task::{JOB_LIMIT, PATIENCE, Task};
-pub use self::task::{Job, Mode, Target};
+pub use self::{
+    task::{Job, Mode, Target, TlsVersion},
+    tls_session::TlsSession,
+};
 use crate::{
     lab::Host,
     process::{self, Outcome},

@@ -43,6 +43,28 @@ pub fn ifindex(namespace: &Namespace, interface: &str) -> anyhow::Result<u32> {
         .with_context(|| format!("{interface} has no number"))
 }
 
+/// Makes a host's interface one as on a real network: it finishes its checksums, and takes XDP's frames.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub fn like_hardware(host: &Namespace, interface: &str) -> anyhow::Result<()> {
+    ethtool(host, interface, ["tx", "off"])?;
+    ethtool(host, interface, ["gro", "on"])
+}
+
+/// Changes a setting of an interface.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub fn ethtool(host: &Namespace, interface: &str, setting: [&str; 2]) -> anyhow::Result<()> {
+    let mut ethtool = host.command("ethtool")?;
+    ethtool.args(["-K", interface]).args(setting);
+    process::run(&mut ethtool, Duration::from_secs(5))?.expect_success()?;
+    Ok(())
+}
+
 fn link(namespace: &Namespace, interface: &str) -> anyhow::Result<Value> {
     let answer = process::run(
         namespace

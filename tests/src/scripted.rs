@@ -14,7 +14,10 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::{client::Target, lab::Host};
+use crate::{
+    client::{Target, TlsVersion},
+    lab::Host,
+};
 
 /// How long a session waits for its client.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -169,6 +172,8 @@ impl ScriptedServer {
             user: "anonymous".to_owned(),
             password: "lab@example.net".to_owned(),
             tls: false,
+            tls_version: TlsVersion::Newest,
+            implicit_tls: false,
         }
     }
 

@@ -24,7 +24,11 @@ use anyhow::{Context as _, bail};
 
 use self::site::{PASSWORD, Site, USER};
 pub use self::{kind::Kind, site::Settings};
-use crate::{client::Target, lab::Host, process::Running};
+use crate::{
+    client::{Target, TlsVersion},
+    lab::Host,
+    process::Running,
+};
 
 /// How long a server may take until it accepts connections.
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -36,6 +40,7 @@ pub struct FtpServer {
     site: Site,
     address: SocketAddr,
     tls: bool,
+    implicit_tls: bool,
 }
 
 impl FtpServer {
@@ -75,6 +80,7 @@ impl FtpServer {
             site,
             address,
             tls: settings.tls,
+            implicit_tls: settings.implicit_tls,
         })
     }
 
@@ -92,6 +98,8 @@ impl FtpServer {
             user: USER.to_owned(),
             password: PASSWORD.to_owned(),
             tls: self.tls,
+            tls_version: TlsVersion::Newest,
+            implicit_tls: self.implicit_tls,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::task::{Job, Mode, Task};
+use super::task::{Job, Mode, Task, TlsVersion};
 
 pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
     command
@@ -26,7 +26,21 @@ pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
     if task.target.tls {
         command.args(["--ssl-reqd", "--insecure"]);
     }
-    let url = |path: &str| format!("ftp://{}{path}", task.target.address);
+    match task.target.tls_version {
+        TlsVersion::Newest => {}
+        TlsVersion::V12 => {
+            command.args(["--tls-max", "1.2"]);
+        }
+        TlsVersion::V13 => {
+            command.arg("--tlsv1.3");
+        }
+    }
+    let scheme = if task.target.implicit_tls {
+        "ftps"
+    } else {
+        "ftp"
+    };
+    let url = |path: &str| format!("{scheme}://{}{path}", task.target.address);
     match task.job {
         Job::Fetch(path) => command.arg(url(path)),
         Job::Store(file, path) => command.arg("--upload-file").arg(file).arg(url(path)),

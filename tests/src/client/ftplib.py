@@ -38,6 +38,9 @@ if job["tls"]:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    if job["tls_version"]:
+        version = ssl.TLSVersion[job["tls_version"]]
+        context.minimum_version = context.maximum_version = version
     ftp = Tls(context=context)
 else:
     ftp = Plain()

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::task::{Job, Mode, Task};
+use super::task::{Job, Mode, Task, TlsVersion};
 
 const SCRIPT: &str = include_str!("ftplib.py");
 
@@ -26,6 +26,11 @@ pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
         "user": task.target.user,
         "password": task.target.password,
         "tls": task.target.tls,
+        "tls_version": match task.target.tls_version {
+            TlsVersion::Newest => None,
+            TlsVersion::V12 => Some("TLSv1_2"),
+            TlsVersion::V13 => Some("TLSv1_3"),
+        },
         "timeout": task.patience.as_secs(),
         "mode": mode,
         "verb": verb,

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::task::{Job, Mode, Task};
+use super::task::{Job, Mode, Task, TlsVersion};
 
 pub(super) fn prepare(command: &mut Command, task: &Task<'_>) {
     let target = task.target;
@@ -35,7 +35,8 @@ set ftp:ssl-force {tls}
 set ftp:ssl-protect-data {tls}
 set ftp:ssl-protect-list {tls}
 set ssl:verify-certificate no
-open -u '{user},{password}' -p {port} 'ftp://{host}'
+{priority}
+open -u '{user},{password}' -p {port} '{scheme}://{host}'
 {job}
 bye
 ",
@@ -43,6 +44,12 @@ bye
         passive = on(passive),
         extended = on(extended),
         tls = on(target.tls),
+        priority = match target.tls_version {
+            TlsVersion::Newest => "",
+            TlsVersion::V12 => "set ssl:priority NORMAL:-VERS-TLS1.3",
+            TlsVersion::V13 => "set ssl:priority NORMAL:-VERS-ALL:+VERS-TLS1.3",
+        },
+        scheme = if target.implicit_tls { "ftps" } else { "ftp" },
         user = target.user,
         password = target.password,
         port = target.address.port(),

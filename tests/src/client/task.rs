@@ -24,6 +24,18 @@ pub enum Mode {
     Eprt,
 }
 
+/// Which TLS a client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// The newest one that both ends know.
+    #[default]
+    Newest,
+    /// 1.2.
+    V12,
+    /// 1.3.
+    V13,
+}
+
 /// The server as its client knows it.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -35,6 +47,10 @@ pub struct Target {
     pub password: String,
     /// Whether to speak TLS (AUTH TLS), on the data connection too; any certificate is accepted.
     pub tls: bool,
+    /// Which TLS.
+    pub tls_version: TlsVersion,
+    /// Whether it is spoken from the first byte on instead of after AUTH TLS: curl and lftp.
+    pub implicit_tls: bool,
 }
 
 /// What a client shall do.

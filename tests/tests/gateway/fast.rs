@@ -5,13 +5,12 @@ use ftp_nat_tests::{
     firewall,
     gateway::Gateway,
     lab::{HOST_INTERFACE, LAN, Lab, WAN},
-    namespace::Namespace,
-    process,
+    link::{ethtool, like_hardware},
     scratch::Scratch,
     server::FtpServer,
 };
 
-use crate::{CONTENT, PATIENCE, PUBLIC, RUN, SMALL, kernel, vsftpd, wait_for};
+use crate::{CONTENT, PUBLIC, RUN, SMALL, kernel, vsftpd, wait_for};
 
 /// Larger than any buffer on the way.
 const SIZE: usize = 3_000_000;
@@ -25,23 +24,6 @@ fn lab() -> Lab {
 fn start<'l>(lab: &'l Lab, more: &[&str]) -> Gateway<'l> {
     let words = [&RUN[..], &["--datapath", "xdp"], more].concat();
     Gateway::start(&lab.router, &words).unwrap()
-}
-
-/// As on a real network: whoever sends finishes its checksums, and whoever receives takes XDP's
-/// frames.
-fn like_hardware(host: &Namespace) {
-    for setting in [["tx", "off"], ["gro", "on"]] {
-        ethtool(host, setting);
-    }
-}
-
-fn ethtool(host: &Namespace, setting: [&str; 2]) {
-    let mut ethtool = host.command("ethtool").unwrap();
-    ethtool.args(["-K", HOST_INTERFACE]).args(setting);
-    process::run(&mut ethtool, PATIENCE)
-        .unwrap()
-        .expect_success()
-        .unwrap();
 }
 
 fn packets(gateway: &Gateway<'_>, direction: &str, path: &str) -> u64 {
@@ -76,8 +58,8 @@ fn transfer(lab: &Lab, server: &FtpServer) {
 #[test]
 fn data_goes_by_xdp_and_its_daemon_may_come_and_go() {
     let lab = lab();
-    like_hardware(&lab.client().namespace);
-    like_hardware(&lab.server().namespace);
+    like_hardware(&lab.client().namespace, HOST_INTERFACE).unwrap();
+    like_hardware(&lab.server().namespace, HOST_INTERFACE).unwrap();
     let server = vsftpd(&lab);
     let mut gateway = start(&lab, &[]);
     assert!(!gateway.log().contains("XDP"), "{}", gateway.log());
@@ -114,10 +96,10 @@ fn data_goes_by_xdp_and_its_daemon_may_come_and_go() {
 #[test]
 fn checksums_that_hardware_has_to_finish_are_left_to_tc() {
     let lab = lab();
-    like_hardware(&lab.client().namespace);
-    like_hardware(&lab.server().namespace);
+    like_hardware(&lab.client().namespace, HOST_INTERFACE).unwrap();
+    like_hardware(&lab.server().namespace, HOST_INTERFACE).unwrap();
     for host in [lab.client(), lab.server()] {
-        ethtool(&host.namespace, ["tx", "on"]);
+        ethtool(&host.namespace, HOST_INTERFACE, ["tx", "on"]).unwrap();
     }
     let server = vsftpd(&lab);
     let gateway = start(&lab, &[]);
@@ -148,8 +130,8 @@ fn what_cannot_be_sent_by_xdp_goes_by_tc() {
         assert!(packets(&gateway, direction, "redirect") > 0, "{direction}");
     }
     // The daemon notices when they do.
-    like_hardware(&lab.client().namespace);
-    like_hardware(&lab.server().namespace);
+    like_hardware(&lab.client().namespace, HOST_INTERFACE).unwrap();
+    like_hardware(&lab.server().namespace, HOST_INTERFACE).unwrap();
     wait_for("XDP", || {
         transfer(&lab, &server);
         let both = ["inbound", "outbound"].map(|it| packets(&gateway, it, "xdp"));
