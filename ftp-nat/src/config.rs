@@ -22,6 +22,15 @@ pub use self::{
     origin::{Origin, Problem, Spanned},
 };
 
+/// The mistakes that were found in single values, and those that only show together.
+pub fn with_contradictions(config: &Config, mut problems: Vec<Problem>) -> Vec<Problem> {
+    if problems.is_empty() {
+        return check::check(config);
+    }
+    problems.extend(check::check_the_rest(config));
+    problems
+}
+
 /// Reads the file, if there is one to read, and lets the arguments have the last word.
 ///
 /// # Errors
@@ -37,10 +46,7 @@ pub fn assemble(args: &RunArgs) -> Result<Config, Vec<Problem>> {
         None => Vec::new(),
     };
     problems.extend(flags::apply(args, &mut config));
-    // What is missing because it was mistaken is not missing as well.
-    if problems.is_empty() {
-        problems = check::check(&config);
-    }
+    problems = with_contradictions(&config, problems);
     if problems.is_empty() {
         Ok(config)
     } else {

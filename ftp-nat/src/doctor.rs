@@ -71,8 +71,11 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
         findings.error(
             "nothing-to-examine",
             None,
-            "no gateway is loaded in this network namespace, and no configuration is there",
-            "name one: --config FILE, or --wan IF --publish PUBLIC=SERVER as for `ftp-nat run`",
+            "not configured yet: no gateway is loaded in this network namespace, and no configuration \
+             is there",
+            "write /etc/ftp-nat/ftp-nat.toml (the package's example has every key; `ftp-nat check` \
+             finds mistakes), or name what is to be: --config FILE, or --wan IF --publish \
+             PUBLIC=SERVER as for `ftp-nat run`",
         );
         report.add(None, "programs and daemon", findings);
     }

@@ -23,7 +23,20 @@ pub fn limit(entries: u32) -> Result<u32, String> {
     if (1..=LIMIT_MAX).contains(&entries) {
         return Ok(entries);
     }
-    Err(format!("must be 1 to {LIMIT_MAX}"))
+    Err(format!("{entries} is out of range: {}", limit_range()))
+}
+
+/// The sizes that a table may have.
+pub fn limit_range() -> String {
+    format!("1 to {LIMIT_MAX} entries")
+}
+
+/// What contradicts itself in a configuration in which other mistakes were found: what is missing may
+/// only have been mistaken, and is not missing as well.
+pub fn check_the_rest(config: &Config) -> Vec<Problem> {
+    let mut problems = check(config);
+    problems.retain(|problem| !matches!(problem.origin, Origin::Default));
+    problems
 }
 
 /// Everything that contradicts itself.

@@ -145,7 +145,9 @@ impl Reader {
         }
         if let Some(item) = self.take(&mut section, "mark") {
             let mark = match item.value {
-                DeValue::Integer(_) => self.integer(&item),
+                DeValue::Integer(_) => {
+                    self.integer(&item, "0 to 4294967295, bits of a packet's mark")
+                }
                 _ => self.string(&item).and_then(|text| {
                     let mark = value::mark(text);
                     self.keep(&item.origin, mark)
@@ -160,7 +162,9 @@ impl Reader {
         }
         if let Some(item) = self.take(&mut section, "mss_clamp") {
             let given = match item.value {
-                DeValue::Integer(_) => self.integer(&item).map(|it| it.to_string()),
+                DeValue::Integer(_) => self
+                    .integer(&item, "a size in bytes")
+                    .map(|it| it.to_string()),
                 _ => self.string(&item).map(str::to_owned),
             };
             let clamp = given.and_then(|text| self.keep(&item.origin, text.parse::<MssClamp>()));
@@ -230,7 +234,6 @@ impl Reader {
     }
 
     fn publish<'t>(&mut self, origin: Origin, mut section: Section<'t>) -> Option<Publish> {
-        let before = self.problems.len();
         let public = self
             .take(&mut section, "public")
             .map(|item| self.parsed_with_origin::<Public>(&item));
@@ -267,9 +270,7 @@ impl Reader {
             .and_then(|item| self.choice(&item, &[("same", Peer::Same), ("any", Peer::Any)]));
         let commands = self.commands(&mut section);
         self.finish(section);
-        if self.problems.len() > before {
-            return None;
-        }
+        // Whatever else is wrong: its two ends can be held against each other, and against others.
         Some(Publish {
             public: public??,
             server: server?,
@@ -306,7 +307,7 @@ impl Reader {
                 .list(&item)
                 .iter()
                 .filter_map(|item| {
-                    let number: u32 = self.integer(item)?;
+                    let number: u32 = self.integer(item, "1 to 65535")?;
                     let port = value::port_number(&number.to_string());
                     self.keep(&item.origin, port)
                 })
@@ -368,7 +369,7 @@ impl Reader {
             ),
         ] {
             if let Some(item) = self.take(&mut section, key)
-                && let Some(seconds) = self.integer(&item)
+                && let Some(seconds) = self.integer(&item, "a number of seconds")
                 && let Some(checked) = self.keep(&item.origin, checked(seconds))
             {
                 *timeout = checked;
@@ -385,7 +386,7 @@ impl Reader {
             ("mappings", &mut limits.mappings),
         ] {
             if let Some(item) = self.take(&mut section, key)
-                && let Some(entries) = self.integer(&item)
+                && let Some(entries) = self.integer(&item, &check::limit_range())
                 && let Some(checked) = self.keep(&item.origin, check::limit(entries))
             {
                 *limit = checked;
@@ -447,16 +448,17 @@ impl Reader {
         text
     }
 
-    fn integer<'t>(&mut self, item: &Item<'t>) -> Option<u32> {
+    /// A whole number; `range` is what it may be, for whoever gives another.
+    fn integer<'t>(&mut self, item: &Item<'t>, range: &str) -> Option<u32> {
         let Some(number) = item.value.as_integer() else {
-            self.wrong_type(item, "a whole number");
+            self.wrong_type(item, &format!("a whole number: {range}"));
             return None;
         };
         let parsed = u32::from_str_radix(number.as_str(), number.radix());
         let origin = &item.origin;
         self.keep(
             origin,
-            parsed.map_err(|_| format!("{} is out of range", number.as_str())),
+            parsed.map_err(|_| format!("{} is out of range: {range}", number.as_str())),
         )
     }
 
@@ -680,7 +682,7 @@ clients = ["192.168.0.0/33"]
             "f.toml:4: gateway.lan: must be a string, not integer",
             "f.toml:7: publish.public: \"300.1.1.1\" is not an IPv4 address",
             "f.toml:12: publish.passive_ports: \"50999-50000\" is upside down",
-            "f.toml:15: timeouts.mapping: must be a whole number, not string",
+            "f.toml:15: timeouts.mapping: must be a whole number: a number of seconds, not string",
             "f.toml:16: timeouts.data_idle: 1 is out of range: 10 to",
             "f.toml:18: masquerade: `clients` is missing",
             "f.toml:19: masquerade.control_ports: \"0\" is not a port",

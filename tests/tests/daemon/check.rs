@@ -77,7 +77,7 @@ fn bad_files_are_named_by_line_and_key() {
         ),
         (
             format!("{WAN}[limits]\nsessions = -1\n"),
-            ":4: limits.sessions: -1 is out of range",
+            ":4: limits.sessions: -1 is out of range: 1 to 33554432 entries",
         ),
         ("[gateway\nwan = 1\n".into(), ":1: "),
         ("\0\u{1}\u{2}".into(), ":1: "),
@@ -101,6 +101,58 @@ fn bad_files_are_named_by_line_and_key() {
         assert!(mistakes[0]["line"].is_u64(), "{mistakes:#}");
         assert!(mistakes[0]["file"].is_string(), "{mistakes:#}");
     }
+}
+
+#[test]
+fn all_mistakes_of_a_file_are_named_at_once() {
+    let file = ConfigFile::new(
+        "[gateway]\nwann = [\"wan\"]\nlan = [\"lan\", \"lan\"]\nmetrics_listen = \"9810\"\n\
+         [[publish]]\npublic = \"203.0.113.1:21\"\nserver = \"[fd00::5]:21\"\nserverr = 1\n\
+         peer = \"some\"\n\
+         [[publish]]\npublic = \"203.0.113.1:21\"\nserver = \"10.0.0.5:21\"\n\
+         [timeouts]\nmapping = 0\ndata_idle = \"long\"\n[limits]\nsessions = 0\n",
+    );
+    let outcome = check(&file.path(), &[]);
+    assert_eq!(outcome.status.unwrap().code(), Some(2), "{outcome:?}");
+    for named in [
+        ":2: gateway.wann: unknown key; did you mean `wan`?",
+        ":3: gateway.lan: lan is named twice",
+        ":4: gateway.metrics_listen: \"9810\" is not ADDR:PORT",
+        ":7: publish.server: 203.0.113.1:21 is IPv4 and [fd00::5]:21 is IPv6",
+        ":8: publish.serverr: unknown key; did you mean `server`?",
+        ":9: publish.peer: \"some\" is not one of same, any",
+        ":11: publish.public: 203.0.113.1:21 is already published",
+        ":14: timeouts.mapping: 0 is out of range: 1 to 1800 seconds",
+        ":15: timeouts.data_idle: must be a whole number: a number of seconds, not string",
+        ":17: limits.sessions: 0 is out of range: 1 to 33554432 entries",
+    ] {
+        assert!(
+            outcome.stderr.contains(named),
+            "{named} is not in:\n{}",
+            outcome.stderr
+        );
+    }
+    assert_eq!(outcome.stderr.lines().count(), 10, "{}", outcome.stderr);
+    assert!(
+        !outcome.stderr.contains("no WAN interface"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn a_right_file_says_nothing_about_this_machine() {
+    let file = ConfigFile::new(crate::ONE_SERVER);
+    let outcome = check(&file.path(), &[]);
+    assert!(outcome.success(), "{outcome:?}");
+    assert!(
+        outcome.text().contains("ftp-nat doctor --config"),
+        "{outcome:?}"
+    );
+    let mut unconfigured = Command::new(Tools::get().unwrap().binary);
+    let outcome = process::run(unconfigured.arg("check"), PATIENCE).unwrap();
+    assert_eq!(outcome.status.unwrap().code(), Some(2), "{outcome:?}");
+    assert!(outcome.stderr.contains("not configured yet"), "{outcome:?}");
 }
 
 #[test]
