@@ -97,14 +97,36 @@ fn interfaces(config: &Config, problems: &mut Vec<Problem>) {
 }
 
 fn publishes(config: &Config, problems: &mut Vec<Problem>) {
-    let mut seen: HashMap<&Public, String> = HashMap::new();
+    let mut seen: HashMap<(&Public, bool), String> = HashMap::new();
     for publish in &config.publish {
         let public = &publish.public;
         let mut fault = |origin: &Origin, what: String| problems.push(Problem::new(origin, what));
-        if let Some(before) = seen.insert(&public.value, publish.server.value.to_string()) {
+        let is_interface = matches!(public.value, Public::Interface { .. });
+        // An interface may have an address of each family, and a server for each.
+        let families = if is_interface {
+            publish.families()
+        } else {
+            &[true]
+        };
+        let server = publish.server.value.to_string();
+        let before = families
+            .iter()
+            .filter_map(|v4| seen.insert((&public.value, *v4), server.clone()))
+            .next_back();
+        if let Some(before) = before {
             fault(
                 &public.origin,
                 format!("{} is already published, for {before}", public.value),
+            );
+        }
+        if is_interface && config.standby {
+            fault(
+                &public.origin,
+                format!(
+                    "{}: on a standby (gateway.standby) the interface has not got the address that \
+                     clients dial: name the address itself, such as 203.0.113.10:21",
+                    public.value
+                ),
             );
         }
         let server = match publish.server.value {

@@ -54,6 +54,12 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
             format!("{} s", new.as_secs()),
         );
     }
+    if old.standby != new.standby {
+        changes.push(format!(
+            "gateway.standby: {} -> {}",
+            old.standby, new.standby
+        ));
+    }
     publishes(old, new, &mut changes);
     masquerades(old, new, &mut changes);
     changes
@@ -141,14 +147,15 @@ fn optional(value: Option<impl Display>) -> String {
 }
 
 fn publishes(old: &Config, new: &Config, changes: &mut Vec<String>) {
-    let of = |config: &Config| -> HashMap<Public, Publish> {
+    // An interface may be published twice, once for each family.
+    let key = |it: &Publish| (it.public.value.clone(), it.families());
+    let of = |config: &Config| -> HashMap<(Public, &[bool]), Publish> {
         let all = config.publish.iter();
-        all.map(|it| (it.public.value.clone(), it.clone()))
-            .collect()
+        all.map(|it| (key(it), it.clone())).collect()
     };
     let (before, after) = (of(old), of(new));
     for publish in &old.publish {
-        if !after.contains_key(&publish.public.value) {
+        if !after.contains_key(&key(publish)) {
             changes.push(format!(
                 "no longer published: {} (sessions that are there go on)",
                 publish.public.value
@@ -157,7 +164,7 @@ fn publishes(old: &Config, new: &Config, changes: &mut Vec<String>) {
     }
     for publish in &new.publish {
         let public = &publish.public.value;
-        let Some(was) = before.get(public) else {
+        let Some(was) = before.get(&key(publish)) else {
             changes.push(format!("published: {public} = {}", publish.server.value));
             continue;
         };

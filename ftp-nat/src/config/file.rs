@@ -140,6 +140,9 @@ impl Reader {
                 );
             }
         }
+        if let Some(item) = self.take(&mut section, "standby") {
+            config.standby = self.boolean(&item).unwrap_or_default();
+        }
         if let Some(item) = self.take(&mut section, "order") {
             config.order = self.order(&item).unwrap_or_default();
         }
@@ -860,5 +863,49 @@ server = "203.0.113.9:21"
     fn an_empty_file_says_what_is_needed() {
         let (_, problems) = read("");
         assert_eq!(problems.len(), 2, "{problems:?}");
+    }
+
+    #[test]
+    fn an_interface_is_published_once_for_each_family() {
+        let published = |servers: &[&str]| {
+            let entries: String = servers
+                .iter()
+                .map(|server| format!("[[publish]]\npublic = \"wan:21\"\n{server}\n"))
+                .collect();
+            let (config, mut problems) = read(&format!("[gateway]\nwan = [\"wan\"]\n{entries}"));
+            problems.extend(check::check(&config).iter().map(ToString::to_string));
+            problems
+        };
+        let (v4, v6) = ("server = \"10.0.0.5:21\"", "server = \"[2001:db8::5]:21\"");
+        assert_eq!(published(&[v4, v6]), [""; 0]);
+        assert_eq!(published(&[v6, v4]), [""; 0]);
+        let local = "server = \"local\"";
+        for (pair, before) in [
+            ([v4, "server = \"10.0.0.6:21\""], "10.0.0.5:21"),
+            ([v6, local], "[2001:db8::5]:21"),
+            ([local, v4], "local"),
+        ] {
+            let problem = format!("wan:21 is already published, for {before}");
+            let problems = published(&pair);
+            assert!(problems.join("\n").contains(&problem), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_standby_names_the_addresses() {
+        let problems = |public: &str| {
+            let text = format!(
+                "[gateway]\nwan = [\"wan\"]\nstandby = true\n[[publish]]\npublic = \"{public}\"\n\
+                 server = \"10.0.0.5:21\"\n"
+            );
+            let (config, mut problems) = read(&text);
+            problems.extend(check::check(&config).iter().map(ToString::to_string));
+            problems
+        };
+        assert_eq!(problems("203.0.113.10:21"), [""; 0]);
+        let problems = problems("wan:21").join("\n");
+        let what = "f.toml:5: publish.public: wan:21: on a standby (gateway.standby)";
+        assert!(problems.contains(what), "{problems}");
+        assert!(problems.contains("name the address itself"), "{problems}");
     }
 }

@@ -171,6 +171,19 @@ pub struct Publish {
     pub commands: Commands,
 }
 
+impl Publish {
+    /// The families of the addresses that an interface is published by ([`Public::Interface`]):
+    /// whether each is IPv4.
+    pub fn families(&self) -> &'static [bool] {
+        let one = |v4| if v4 { &[true] } else { &[false] };
+        match (self.server.value, &self.advertise) {
+            (Server::Behind(server), _) => one(server.is_ipv4()),
+            (Server::Local | Server::Itself, Some(advertise)) => one(advertise.value.is_ipv4()),
+            (Server::Local | Server::Itself, None) => &[true, false],
+        }
+    }
+}
+
 /// Clients behind this gateway that reach servers outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masquerade {
@@ -241,6 +254,8 @@ pub struct Config {
     pub order: Order,
     /// Where pins live.
     pub state_dir: PathBuf,
+    /// Whether the public addresses may be on another machine, which this one stands in for.
+    pub standby: bool,
     /// The mark of translated packets that the stack forwards; 0: none.
     pub mark: u32,
     /// Ports for a remap.
@@ -269,6 +284,7 @@ impl Default for Config {
             datapath: Datapath::default(),
             attach: Attach::default(),
             order: Order::default(),
+            standby: false,
             state_dir: DEFAULT_STATE_DIR.into(),
             mark: DEFAULT_MARK,
             remap_ports: DEFAULT_REMAP_PORTS,

@@ -173,12 +173,8 @@ impl Policy {
             obstacles.push(no_interface(name, &publish.public.origin, network));
             return Vec::new();
         };
-        let families: &[bool] = match (publish.server.value, &publish.advertise) {
-            (Server::Behind(server), _) => &[server.is_ipv4()],
-            (Server::Local | Server::Itself, Some(advertise)) => &[advertise.value.is_ipv4()],
-            (Server::Local | Server::Itself, None) => &[true, false],
-        };
-        let ends: Vec<_> = families
+        let ends: Vec<_> = publish
+            .families()
             .iter()
             .filter_map(|v4| network.address_of(link.index, *v4))
             .map(|ip| SocketAddr::new(ip, number))
@@ -206,9 +202,12 @@ const fn session_flags(commands: &config::Commands) -> u8 {
 }
 
 /// A warning of public addresses that are not this machine's, which is well where they are routed
-/// here. There may be thousands.
+/// here, and on a standby. There may be thousands.
 pub(super) fn unowned_addresses(config: &Config, network: &Network) -> Option<String> {
     const NAMED: usize = 5;
+    if config.standby {
+        return None;
+    }
     let unowned: BTreeSet<IpAddr> = config
         .publish
         .iter()
@@ -232,7 +231,8 @@ pub(super) fn unowned_addresses(config: &Config, network: &Network) -> Option<St
     match unowned.len() {
         0 => None,
         1 => Some(format!(
-            "{named} is no address of this machine: its packets must be routed here all the same"
+            "{named} is no address of this machine: its packets must be routed here all the same \
+             (where another gateway has it now and this one takes it over: `standby = true`)"
         )),
         count => {
             let more = match count.saturating_sub(NAMED) {
@@ -241,7 +241,8 @@ pub(super) fn unowned_addresses(config: &Config, network: &Network) -> Option<St
             };
             Some(format!(
                 "{named}{more} are no addresses of this machine: their packets must be routed here \
-                 all the same"
+                 all the same (where another gateway has them now and this one takes them over: \
+                 `standby = true`)"
             ))
         }
     }
@@ -487,6 +488,38 @@ mod tests {
         assert_eq!(both.flags, publish_flag::RANGE);
         assert_eq!((both.passive_first, both.passive_last), (40_000, 50_099));
         assert_eq!(all[&key("198.51.100.2", 0)], Publish::default());
+    }
+
+    #[test]
+    fn a_standby_publishes_what_another_machine_has_and_says_nothing() {
+        let mut config = config(&["203.0.113.77:21=10.0.0.5:21"], &[]);
+        let (policy, _) = Policy::derive(&config, &network());
+        let warnings: Vec<_> = policy.warnings.iter().collect();
+        assert!(warnings[0].contains("`standby = true`"), "{warnings:?}");
+        config.standby = true;
+        let (policy, obstacles) = Policy::derive(&config, &network());
+        assert_eq!((policy.warnings.len(), obstacles.len()), (0, 0));
+        assert!(policy.published.contains_key(&key("203.0.113.77", 21)));
+    }
+
+    #[test]
+    fn an_interface_with_both_families_has_a_server_for_each() {
+        let network = network()
+            .with_address(WAN, "2001:db8:1::1")
+            .with_route("2001:db8::5", Route::Through(LAN));
+        let config = config(&["wan:21=10.0.0.5:21", "wan:21=[2001:db8::5]:21"], &[]);
+        let (policy, obstacles) = Policy::derive(&config, &network);
+        assert_eq!(obstacles, []);
+        assert_eq!(policy.warnings.len(), 0, "{:?}", policy.warnings);
+        for (public, server) in [
+            ("198.51.100.1", "10.0.0.5:21"),
+            ("2001:db8:1::1", "[2001:db8::5]:21"),
+        ] {
+            assert_eq!(
+                policy.published[&key(public, 21)].server.to_string(),
+                server
+            );
+        }
     }
 
     #[test]
