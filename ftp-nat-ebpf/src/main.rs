@@ -26,35 +26,56 @@ use aya_ebpf::{
 };
 use kernel::hook::Hook;
 use kernel::skb::Skb;
+use packet::headers::{BARE, IP};
 
 /// Entrance: packets that come in from the WAN.
 #[classifier]
 fn wan_ingress(ctx: TcContext) -> i32 {
-    hooks::tc::enter(&ctx, Hook::WanIngress)
+    hooks::tc::enter::<IP>(&ctx, Hook::WanIngress)
 }
 
 /// Entrance: packets that leave for the WAN.
 #[classifier]
 fn wan_egress(ctx: TcContext) -> i32 {
-    hooks::tc::enter(&ctx, Hook::WanEgress)
+    hooks::tc::enter::<IP>(&ctx, Hook::WanEgress)
 }
 
 /// Entrance: packets that come from the inside.
 #[classifier]
 fn lan_ingress(ctx: TcContext) -> i32 {
-    hooks::tc::enter(&ctx, Hook::LanIngress)
+    hooks::tc::enter::<IP>(&ctx, Hook::LanIngress)
+}
+
+/// Entrance: the same without Ethernet headers (tun, PPP, WireGuard).
+#[classifier]
+fn wan_ingress_l3(ctx: TcContext) -> i32 {
+    hooks::tc::enter::<BARE>(&ctx, Hook::WanIngress)
+}
+
+/// Entrance: packets that leave for the outside without Ethernet headers.
+#[classifier]
+fn wan_egress_l3(ctx: TcContext) -> i32 {
+    hooks::tc::enter::<BARE>(&ctx, Hook::WanEgress)
+}
+
+/// Entrance: packets that come from the inside without Ethernet headers.
+#[classifier]
+fn lan_ingress_l3(ctx: TcContext) -> i32 {
+    hooks::tc::enter::<BARE>(&ctx, Hook::LanIngress)
 }
 
 /// Station: TCP on a port of FTP.
 #[classifier]
 fn gateway(ctx: TcContext) -> i32 {
-    trace::watch(&Skb::new(&ctx), stations::gateway::enter)
+    let skb = Skb::new(&ctx);
+    forward::send::leave(&skb, trace::watch(&skb, stations::gateway::enter))
 }
 
 /// Station: ICMP errors.
 #[classifier]
 fn icmp(ctx: TcContext) -> i32 {
-    trace::watch(&Skb::new(&ctx), stations::icmp::enter)
+    let skb = Skb::new(&ctx);
+    forward::send::leave(&skb, trace::watch(&skb, stations::icmp::enter))
 }
 
 /// Fast path: frames that come in from the WAN.

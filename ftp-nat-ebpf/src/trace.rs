@@ -90,7 +90,7 @@ fn begin(skb: &Skb) {
     let traced = unsafe { &mut *traced };
     traced.is_wanted = 0;
     traced.number = traced.number.wrapping_add(1);
-    traced.hook = skb.hook();
+    traced.hook = Hook::of(skb.hook()) as u32;
     if skb.protocol() == IPV4 {
         read::<FlowKey4>(skb, traced);
     } else {

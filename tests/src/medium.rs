@@ -16,7 +16,7 @@ use crate::{
     process::{self, Running},
 };
 
-/// What joins two interfaces. All but [`Self::Veth`] need modules that not every kernel has;
+/// What joins two interfaces. All but [`Self::Veth`] and [`Self::Tun`] need modules that not every kernel has;
 /// `cargo xtask vm` boots kernels that have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Medium {
@@ -29,6 +29,9 @@ pub enum Medium {
     /// Two network cards of this machine, side by side on one cable, as `cargo xtask vm` plugs them
     /// in: the pair of this number.
     Cards(u8),
+    /// Two tun interfaces and a program that carries packets from one to the other: no Ethernet
+    /// header, and no module.
+    Tun,
     /// WireGuard over a veth pair: no Ethernet header.
     Wireguard,
     /// PPPoE over a veth pair, the first end being the client's: no Ethernet header.
@@ -77,6 +80,7 @@ impl Medium {
             Self::Vlan => vlan(ends)?,
             Self::Bond => bond(ends)?,
             Self::Cards(pair) => cards(ends, pair)?,
+            Self::Tun => return tun(ends),
             Self::Wireguard => wireguard(ends)?,
             Self::Pppoe => return pppoe(ends),
         }
@@ -198,6 +202,36 @@ fn wireguard(ends: [End<'_>; 2]) -> anyhow::Result<()> {
             .expect_success()?;
     }
     Ok(())
+}
+
+/// Makes a tun interface here and another one for a second namespace, and carries packets between them
+/// until it is ended, which takes both away.
+const TUN_RELAY: &str = r#"
+import fcntl, os, select, struct, subprocess, sys
+here, other, there = sys.argv[1:]
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000
+def tun(name):
+    fd = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
+    return fd
+fds = [tun(here), tun("away")]
+subprocess.run(["ip", "link", "set", "away", "netns", other, "name", there], check=True)
+print("ready", flush=True)
+while True:
+    for fd in select.select(fds, [], [])[0]:
+        try:
+            os.write(fds[fd == fds[0]], os.read(fd, 65536))
+        except OSError:
+            pass  # One of them is not up yet.
+"#;
+
+fn tun([one, other]: [End<'_>; 2]) -> anyhow::Result<Vec<Running>> {
+    let mut command = one.namespace.command("python3")?;
+    command.args(["-c", TUN_RELAY, one.interface]);
+    command.args([other.namespace.name(), other.interface]);
+    let mut relay = Running::start(&mut command)?;
+    relay.wait_for("ready", PATIENCE)?;
+    Ok(vec![relay])
 }
 
 /// A new private key and its public one.

@@ -188,13 +188,28 @@ fn data_goes_on_by_the_xdp_of_network_cards_though_the_daemon_is_killed() {
 }
 
 #[test]
-#[ignore = "needs the kernel's wireguard; a WAN without Ethernet is refused so far"]
+fn tun_as_wan() {
+    both_roles(Medium::Tun, Medium::Veth);
+}
+
+#[test]
+fn tun_as_lan() {
+    both_roles(Medium::Veth, Medium::Tun);
+}
+
+#[test]
+fn tun_on_both_sides() {
+    both_roles(Medium::Tun, Medium::Tun);
+}
+
+#[test]
+#[ignore = "needs the kernel's wireguard; `cargo xtask vm` runs it"]
 fn wireguard_as_wan() {
     both_roles(Medium::Wireguard, Medium::Veth);
 }
 
 #[test]
-#[ignore = "needs the kernel's pppoe; a WAN without Ethernet is refused so far"]
+#[ignore = "needs the kernel's pppoe; `cargo xtask vm` runs it"]
 fn pppoe_as_wan() {
     both_roles(Medium::Pppoe, Medium::Veth);
 }

@@ -1,7 +1,7 @@
 //! Sending a translated packet on.
 
 use crate::kernel::helpers::jiffies;
-use crate::kernel::hook::{DROP, Hook, NEXT};
+use crate::kernel::hook::{DROP, Hook, NEXT, WAN_EGRESS_BARE};
 use crate::kernel::route::{redirect, redirect_by_route, redirect_to, route};
 use crate::kernel::skb::{Skb, TRANSLATED};
 use crate::packet::headers::{IP, IPV4, Ipv4, Ipv6};
@@ -124,8 +124,37 @@ pub fn mark(skb: &Skb) {
 pub fn redirectable(ifindex: u32, role: u32) -> Option<&'static Interface> {
     // SAFETY: a map's entry stays in its place while a program runs.
     let interface = unsafe { maps::INTERFACES.get(ifindex) }?;
-    let wanted = role | interface_flag::ETHERNET;
-    (interface.flags & wanted == wanted).then_some(interface)
+    (interface.flags & role == role).then_some(interface)
+}
+
+/// Whether packets of an interface have no Ethernet header, so that it has no neighbours to be found.
+#[inline(always)]
+fn is_bare(interface: &Interface) -> bool {
+    interface.flags & interface_flag::ETHERNET == 0
+}
+
+/// Sends the packet out of an interface by the stack's own routes and neighbours, where it has those;
+/// gives TC's verdict.
+#[inline(always)]
+pub fn by_route(ifindex: u32) -> i32 {
+    // SAFETY: a map's entry stays in its place while a program runs.
+    if unsafe { maps::INTERFACES.get(ifindex) }.is_some_and(is_bare) {
+        // The kernel takes the Ethernet header off (`__bpf_redirect_no_mac`).
+        return redirect(ifindex);
+    }
+    redirect_by_route(ifindex)
+}
+
+/// What a station's verdict comes to. A packet that would leave as it is by an interface without an
+/// Ethernet header has one now: it is sent there anew, which takes that off, and passes this hook once
+/// more with a note.
+#[inline(always)]
+pub fn leave(skb: &Skb, verdict: i32) -> i32 {
+    if verdict == NEXT && skb.hook() == WAN_EGRESS_BARE {
+        skb.set_note(TRANSLATED);
+        return redirect(skb.ifindex());
+    }
+    verdict
 }
 
 /// Whether the flow's next hop was looked up within the last second, and by today's routes.
@@ -144,12 +173,12 @@ fn refresh(skb: &Skb, flow: *mut Flow, inbound: bool) -> i32 {
     // SAFETY: the entry stays in its place while the program runs.
     let out_ifindex = unsafe { (*flow).out_ifindex };
     let (Some(part), Some(settings)) = (scratch::route(), maps::SETTINGS.get(0)) else {
-        return redirect_by_route(out_ifindex);
+        return by_route(out_ifindex);
     };
     // SAFETY: see `scratch`.
     let scratch::Route { hop, ends } = unsafe { &mut *part };
     if !addresses(skb, ends) {
-        return redirect_by_route(out_ifindex);
+        return by_route(out_ifindex);
     }
     // A reply leaves by the WAN that its connection came by, as long as there is a way.
     let found = if inbound {
@@ -169,7 +198,7 @@ fn refresh(skb: &Skb, flow: *mut Flow, inbound: bool) -> i32 {
     };
     let Some(exit) = exit else {
         counters::add(Counter::PassedNoRoute, 0);
-        return redirect_by_route(out_ifindex);
+        return by_route(out_ifindex);
     };
     // SAFETY: the entry stays in its place while the program runs. Two packets that do this at once
     // write the same; a reader in between may send one packet to the old next hop.
@@ -181,13 +210,17 @@ fn refresh(skb: &Skb, flow: *mut Flow, inbound: bool) -> i32 {
         } else {
             (*flow).flags &= !flow_flag::XDP;
         }
-        if hop.is_resolved != 0 {
+        if hop.is_resolved != 0 || is_bare(exit) {
             (*flow).macs = hop.macs;
             (*flow).route_epoch = settings.route_epoch;
             (*flow).fresh_until = (jiffies() as u32).wrapping_add(settings.hz);
         }
     }
-    redirect_to(hop)
+    if is_bare(exit) {
+        redirect(hop.ifindex)
+    } else {
+        redirect_to(hop)
+    }
 }
 
 /// The packet's addresses, source first.

@@ -1,8 +1,9 @@
 //! TC's hooks: the first look, which tells FTP from the rest before anything else is done.
 
-use crate::kernel::hook::{Hook, NEXT};
+use crate::forward::send::leave;
+use crate::kernel::hook::{DROP, Hook, NEXT, WAN_EGRESS_BARE};
 use crate::kernel::skb::{Skb, TRANSLATED};
-use crate::packet::headers::{IP, IPV4, IPV6};
+use crate::packet::headers::{BARE, IP, IPV4, IPV6};
 use crate::packet::icmp;
 use crate::packet::reach::{self, Carries, Reach};
 use crate::state::{counters, maps, ports};
@@ -13,27 +14,27 @@ use ftp_nat_common::wire::addr::{Addr, Port};
 use ftp_nat_common::wire::tcp::flag;
 
 /// A packet comes to a hook: what may be of FTP goes on to a station, which decides; all else goes
-/// its way. Gives TC's verdict.
+/// its way. Gives TC's verdict. `AT`: where the IP header starts, behind Ethernet or at once.
 ///
 /// The stations are programs of their own, behind a tail call. Theirs write to packets, and a
 /// program that does has the kernel copy the head of every packet that shares it with another,
 /// before it looks at it: only FTP pays for that. And the stations are loaded and verified once,
 /// not once a hook.
 #[inline(always)]
-pub fn enter(ctx: &TcContext, hook: Hook) -> i32 {
+pub fn enter<const AT: u32>(ctx: &TcContext, hook: Hook) -> i32 {
     let skb = Skb::new(ctx);
     let protocol = skb.protocol();
     let reach = if protocol == IPV4 {
-        reach::reach4(&skb)
+        reach::reach4::<AT>(&skb)
     } else if protocol == IPV6 {
-        reach::reach6(&skb)
+        reach::reach6::<AT>(&skb)
     } else {
         return NEXT;
     };
     let to = match reach.carries {
         Carries::Tcp => {
             if ports::marks_of_pair(reach.ports) == 0
-                && (hook != Hook::WanIngress || !may_open(&skb, protocol == IPV4, reach))
+                && (hook != Hook::WanIngress || !may_open::<AT>(&skb, protocol == IPV4, reach))
             {
                 return NEXT;
             }
@@ -45,6 +46,9 @@ pub fn enter(ctx: &TcContext, hook: Hook) -> i32 {
     if hook == Hook::WanEgress && skb.note() == TRANSLATED {
         skb.set_note(0);
         return NEXT;
+    }
+    if AT == BARE {
+        return go_on_bare(ctx, &skb, hook, to);
     }
     match skb.vlan() {
         None => {}
@@ -70,6 +74,28 @@ pub fn enter(ctx: &TcContext, hook: Hook) -> i32 {
     NEXT
 }
 
+/// The same for a packet without an Ethernet header: it gets one, so that stations find everything in
+/// its place.
+#[inline(always)]
+fn go_on_bare(ctx: &TcContext, skb: &Skb, hook: Hook, to: u32) -> i32 {
+    if !skb.push_ethernet() {
+        counters::add(Counter::DroppedUnwritable, skb.len());
+        return DROP;
+    }
+    skb.set_hook(if hook == Hook::WanEgress {
+        WAN_EGRESS_BARE
+    } else {
+        hook as u32
+    });
+    if to == station::GATEWAY {
+        go_on(ctx, station::GATEWAY);
+    } else {
+        go_on(ctx, station::ICMP);
+    }
+    counters::add(Counter::PassedNoStation, skb.len().wrapping_sub(IP));
+    leave(skb, NEXT)
+}
+
 /// Goes on at a station; comes back if nobody is there.
 ///
 /// Each place in the program has one station: then the kernel makes it a plain jump, else an
@@ -87,7 +113,7 @@ fn go_on(ctx: &TcContext, station: u32) {
 /// for the passive range of a server with which its sender has a TLS session; or it may come to a port
 /// that its sender took for an announced one, which is counted, so that an operator sees it.
 #[inline(always)]
-fn may_open(skb: &Skb, v4: bool, reach: Reach) -> bool {
+fn may_open<const AT: u32>(skb: &Skb, v4: bool, reach: Reach) -> bool {
     if reach.flags & (flag::SYN | flag::ACK) != flag::SYN {
         return false;
     }
@@ -96,7 +122,7 @@ fn may_open(skb: &Skb, v4: bool, reach: Reach) -> bool {
     if port < 1024 {
         return false;
     }
-    let Some(ends) = ends(skb, v4) else {
+    let Some(ends) = ends::<AT>(skb, v4) else {
         return false;
     };
     if maps::TLS_CLIENTS.get_ptr(ends).is_some() {
@@ -109,21 +135,21 @@ fn may_open(skb: &Skb, v4: bool, reach: Reach) -> bool {
     if published.has_in_range(port) {
         return true;
     }
-    counters::add(Counter::DeniedUnannounced, skb.len().wrapping_sub(IP));
+    counters::add(Counter::DeniedUnannounced, skb.len().wrapping_sub(AT));
     false
 }
 
 /// A packet's source and destination.
 #[inline(never)]
-fn ends(skb: &Skb, v4: bool) -> Option<TlsClientKey> {
+fn ends<const AT: u32>(skb: &Skb, v4: bool) -> Option<TlsClientKey> {
     if v4 {
-        let [client, public] = skb.load::<[u32; 2]>(IP + 12)?;
+        let [client, public] = skb.load::<[u32; 2]>(AT + 12)?;
         Some(TlsClientKey {
             client: Addr::from_v4(client),
             public: Addr::from_v4(public),
         })
     } else {
-        let [client, public] = skb.load::<[[u32; 4]; 2]>(IP + 8)?;
+        let [client, public] = skb.load::<[[u32; 4]; 2]>(AT + 8)?;
         Some(TlsClientKey {
             client: Addr(client),
             public: Addr(public),

@@ -8,6 +8,10 @@ pub const NEXT: i32 = TC_ACT_UNSPEC;
 /// TC's verdict: the packet goes no further.
 pub const DROP: i32 = TC_ACT_SHOT;
 
+/// What the station is told of a packet that leaves by an interface without an Ethernet header, beside
+/// the numbers of [`Hook`]: it has got one that must not leave with it.
+pub const WAN_EGRESS_BARE: u32 = 3;
+
 /// Where a program is attached.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -26,7 +30,7 @@ impl Hook {
     pub(crate) const fn of(number: u32) -> Self {
         match number {
             0 => Self::WanIngress,
-            1 => Self::WanEgress,
+            1 | WAN_EGRESS_BARE => Self::WanEgress,
             _ => Self::LanIngress,
         }
     }

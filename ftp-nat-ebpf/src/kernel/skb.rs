@@ -9,6 +9,9 @@ use aya_ebpf::programs::TcContext;
 /// The note on a packet that was translated already and only passes the WAN's egress hook.
 pub const TRANSLATED: u32 = 0xf7a7;
 
+/// Length of an Ethernet header, in bytes.
+const ETHERNET: u32 = 14;
+
 /// A packet as TC hands it over.
 #[derive(Clone, Copy)]
 pub struct Skb(*mut __sk_buff);
@@ -102,6 +105,17 @@ impl Skb {
     #[inline(always)]
     pub fn vlan(&self) -> Option<u32> {
         (self.field().vlan_present != 0).then(|| self.field().vlan_tci & 0x0fff)
+    }
+
+    /// Puts an Ethernet header in front of a packet that has none: addresses of zeros and the
+    /// EtherType. What is redirected to an interface without loses it (`__bpf_redirect_no_mac`), what goes
+    /// on to the stack too, whose network header stays where it is.
+    #[inline(always)]
+    pub fn push_ethernet(&self) -> bool {
+        let carries = self.protocol() as u16;
+        // SAFETY: a plain helper call.
+        let pushed = unsafe { generated::bpf_skb_change_head(self.0, ETHERNET, 0) == 0 };
+        pushed && self.store(ETHERNET - 2, &carries)
     }
 
     /// Takes the VLAN tag off.

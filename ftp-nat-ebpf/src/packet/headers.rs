@@ -3,8 +3,11 @@
 use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::wire::addr::PortPair;
 
-/// Where the IP header starts: behind Ethernet.
+/// Where the IP header starts: behind Ethernet. Packets of interfaces without get an empty one before
+/// a station sees them (`hooks::tc`).
 pub const IP: u32 = 14;
+/// Where the IP header starts in packets of interfaces without Ethernet, at their hooks.
+pub const BARE: u32 = 0;
 /// Longest headers of TCP over IPv4, with all options.
 pub const MOST: u32 = 14 + 60 + 60;
 /// TCP's protocol number.

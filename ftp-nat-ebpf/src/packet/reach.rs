@@ -1,6 +1,6 @@
 //! The first look at a packet: what it carries, and the ports of TCP.
 
-use super::headers::{ICMP, ICMP6, IP, Ipv4, Ipv6, MOST, TCP, Tcp};
+use super::headers::{ICMP, ICMP6, Ipv4, Ipv6, MOST, TCP, Tcp};
 use crate::kernel::skb::Skb;
 use ftp_nat_common::wire::addr::PortPair;
 
@@ -42,9 +42,9 @@ impl Reach {
     }
 }
 
-/// The first look at an IPv4 packet, as cheap as can be.
+/// The first look at an IPv4 packet, whose header starts at `IP`, as cheap as can be.
 #[inline(always)]
-pub fn reach4(skb: &Skb) -> Reach {
+pub fn reach4<const IP: u32>(skb: &Skb) -> Reach {
     // Some drivers leave all but the first bytes outside: then one is fetched before all are.
     if !skb.has(IP as usize + size_of::<Ipv4>()) {
         match skb.load::<u8>(IP + 9) {
@@ -65,7 +65,7 @@ pub fn reach4(skb: &Skb) -> Reach {
 
 /// The first look at an IPv6 packet. Extension headers are not followed: such packets pass.
 #[inline(always)]
-pub fn reach6(skb: &Skb) -> Reach {
+pub fn reach6<const IP: u32>(skb: &Skb) -> Reach {
     if !skb.has(IP as usize + size_of::<Ipv6>()) {
         match skb.load::<u8>(IP + 6) {
             Some(TCP | ICMP6) if skb.pull(MOST.min(skb.len())) => {}

@@ -4,9 +4,9 @@
 //! An error quotes the start of the packet that it is about, as its sender saw that: so the quoted
 //! addresses, port and checksums are translated as well (RFC 5508 section 4.2).
 
+use crate::forward::send::by_route;
 use crate::forward::translate::{ONE_HOP, ONE_HOP_V6};
 use crate::kernel::hook::{DROP, Hook, NEXT};
-use crate::kernel::route::redirect_by_route;
 use crate::kernel::skb::{Skb, TRANSLATED};
 use crate::open::handshake;
 use crate::packet::headers::{IP, IPV4, Ipv4, Ipv6, TCP};
@@ -139,7 +139,7 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
         if !inbound {
             skb.set_note(TRANSLATED);
         }
-        return redirect_by_route(flow.out_ifindex);
+        return by_route(flow.out_ifindex);
     }
     if let Some(settings) = maps::SETTINGS.get(0) {
         skb.add_mark(settings.mark);

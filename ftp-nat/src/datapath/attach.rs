@@ -80,7 +80,7 @@ pub fn refuse_foreign_programs(
     }
     for Hook { link, program } in wanted {
         // Gateways on several WANs may well share a LAN interface.
-        if *program == Program::LanIngress || program.is_xdp() {
+        if program.is_inside() || program.is_xdp() {
             continue;
         }
         let filters = clsact::filters(link, program.direction())

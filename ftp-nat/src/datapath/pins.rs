@@ -303,7 +303,8 @@ impl Gateway {
         let mut wans = vec![self.name.clone()];
         for folder in [Folder::Links, Folder::Filters] {
             for (interface, program) in self.hooks(folder) {
-                if program == Program::WanIngress && !wans.contains(&interface) {
+                let is_outside = !program.is_inside() && !program.is_xdp();
+                if is_outside && !wans.contains(&interface) {
                     wans.push(interface);
                 }
             }

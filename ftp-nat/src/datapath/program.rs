@@ -11,6 +11,12 @@ pub enum Program {
     WanEgress,
     /// What comes from the inside.
     LanIngress,
+    /// What comes in from outside without an Ethernet header.
+    WanIngressL3,
+    /// What leaves for the outside without one.
+    WanEgressL3,
+    /// What comes from the inside without one.
+    LanIngressL3,
     /// Data from outside, before the stack has it.
     WanXdp,
     /// Data from the inside, before the stack has it.
@@ -19,10 +25,13 @@ pub enum Program {
 
 impl Program {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::WanIngress,
         Self::WanEgress,
         Self::LanIngress,
+        Self::WanIngressL3,
+        Self::WanEgressL3,
+        Self::LanIngressL3,
         Self::WanXdp,
         Self::LanXdp,
     ];
@@ -33,8 +42,29 @@ impl Program {
             Self::WanIngress => "wan_ingress",
             Self::WanEgress => "wan_egress",
             Self::LanIngress => "lan_ingress",
+            Self::WanIngressL3 => "wan_ingress_l3",
+            Self::WanEgressL3 => "wan_egress_l3",
+            Self::LanIngressL3 => "lan_ingress_l3",
             Self::WanXdp => "wan_xdp",
             Self::LanXdp => "lan_xdp",
+        }
+    }
+
+    /// Those of TC for an outside interface, whose packets have an Ethernet header or not.
+    pub const fn outside(ethernet: bool) -> [Self; 2] {
+        if ethernet {
+            [Self::WanIngress, Self::WanEgress]
+        } else {
+            [Self::WanIngressL3, Self::WanEgressL3]
+        }
+    }
+
+    /// That of TC for an inside interface.
+    pub const fn inside(ethernet: bool) -> Self {
+        if ethernet {
+            Self::LanIngress
+        } else {
+            Self::LanIngressL3
         }
     }
 
@@ -45,7 +75,7 @@ impl Program {
 
     /// Whether it is for the inside.
     pub const fn is_inside(self) -> bool {
-        matches!(self, Self::LanIngress | Self::LanXdp)
+        matches!(self, Self::LanIngress | Self::LanIngressL3 | Self::LanXdp)
     }
 
     /// The program of this name.
@@ -55,10 +85,8 @@ impl Program {
 
     pub(super) const fn direction(self) -> TcAttachType {
         match self {
-            Self::WanEgress => TcAttachType::Egress,
-            Self::WanIngress | Self::LanIngress | Self::WanXdp | Self::LanXdp => {
-                TcAttachType::Ingress
-            }
+            Self::WanEgress | Self::WanEgressL3 => TcAttachType::Egress,
+            _ => TcAttachType::Ingress,
         }
     }
 }

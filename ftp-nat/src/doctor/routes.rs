@@ -70,13 +70,6 @@ pub(super) fn routes(subject: &Subject, findings: &mut Findings) {
                 problem,
                 "correct the name, or bring the interface up",
             ),
-            Obstacle::NoEthernet(_) => findings.error(
-                "no-ethernet-header",
-                None,
-                problem,
-                "attach to an interface with one, such as the Ethernet or VLAN interface on the \
-                 machine in front",
-            ),
             Obstacle::Mistake(_) => {
                 findings.error("configuration-wrong", None, problem, "correct it");
             }

@@ -114,8 +114,7 @@ fn redirects(route: Route, policy: &Policy) -> bool {
         Route::Through(index) => policy.interfaces.get(&index).copied(),
         Route::Here | Route::None => None,
     };
-    let wanted = interface_flag::LAN | interface_flag::ETHERNET;
-    inside.is_some_and(|it| it.flags & wanted == wanted)
+    inside.is_some_and(|it| it.flags & interface_flag::LAN != 0)
 }
 
 /// A gateway to be examined.
@@ -238,15 +237,16 @@ impl Subject {
             let Some(link) = network.numbered(*index) else {
                 continue;
             };
-            let programs: &[Program] = if interface.flags & interface_flag::WAN != 0 {
-                &[Program::WanIngress, Program::WanEgress]
+            let ethernet = interface.flags & interface_flag::ETHERNET != 0;
+            let programs = if interface.flags & interface_flag::WAN != 0 {
+                Program::outside(ethernet).to_vec()
             } else {
-                &[Program::LanIngress]
+                vec![Program::inside(ethernet)]
             };
             for program in programs {
                 policy.hooks.push(Hook {
                     link: link.clone(),
-                    program: *program,
+                    program,
                 });
             }
         }

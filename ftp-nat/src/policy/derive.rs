@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     config::{
-        self, Config, ControlNat, Datapath, Peer, Problem,
+        self, Config, ControlNat, Datapath, Peer,
         value::{Public, Server},
     },
     datapath::{
@@ -38,40 +38,16 @@ impl Policy {
         let mut obstacles = Vec::new();
         let wans = named(&config.wan, network, &mut obstacles);
         let lans = lans(config, network, &wans, &mut obstacles);
-        let is_ethernet = |link: &&Link| link.ethernet;
-        for wan in &config.wan {
-            let link = wans.iter().find(|link| link.name == wan.value);
-            if let Some(link) = link.filter(|link| !link.ethernet) {
-                obstacles.push(Obstacle::NoEthernet(Problem::new(
-                    &wan.origin,
-                    format!(
-                        "{} has no Ethernet header (as PPP, tun and WireGuard have none): ftp-nat \
-                         cannot read its packets",
-                        link.name
-                    ),
-                )));
+        for link in &wans {
+            for program in Program::outside(link.ethernet) {
+                policy.attach(link, program);
             }
-        }
-        for link in wans.iter().filter(is_ethernet) {
-            policy.attach(link, Program::WanIngress);
-            policy.attach(link, Program::WanEgress);
-            if config.datapath == Datapath::Xdp {
-                policy.attach(link, Program::WanXdp);
-            }
+            policy.shortcut(config, link, Program::WanXdp);
             policy.interface(link, interface_flag::WAN);
         }
-        for link in lans.iter().filter(|link| !link.ethernet) {
-            policy.warnings.insert(format!(
-                "{} has no Ethernet header: connections through it go by the stack, and a firewall \
-                 has to let them pass",
-                link.name
-            ));
-        }
-        for link in lans.iter().filter(is_ethernet) {
-            policy.attach(link, Program::LanIngress);
-            if config.datapath == Datapath::Xdp {
-                policy.attach(link, Program::LanXdp);
-            }
+        for link in &lans {
+            policy.attach(link, Program::inside(link.ethernet));
+            policy.shortcut(config, link, Program::LanXdp);
             policy.interface(link, interface_flag::LAN);
         }
         for (index, publish) in config.publish.iter().enumerate() {
@@ -82,6 +58,21 @@ impl Policy {
         }
         policy.warnings.extend(unowned_addresses(config, network));
         (policy, obstacles)
+    }
+
+    /// XDP on an interface, where it is wanted and its packets are frames.
+    fn shortcut(&mut self, config: &Config, link: &Link, program: Program) {
+        if config.datapath != Datapath::Xdp {
+            return;
+        }
+        if link.ethernet {
+            self.attach(link, program);
+        } else {
+            self.warnings.insert(format!(
+                "{} has no Ethernet header, and XDP needs one: its packets go by TC",
+                link.name
+            ));
+        }
     }
 
     fn masquerade(&mut self, masquerade: &config::Masquerade) {
@@ -673,22 +664,38 @@ mod tests {
     }
 
     #[test]
-    fn a_wan_without_ethernet_is_refused() {
-        let network = network_of(false, true);
-        let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
-        assert_eq!(obstacles.len(), 1);
-        assert!(obstacles[0].contains("wan has no Ethernet header"));
-        assert_eq!(hooks(&policy), [("lan", Program::LanIngress)]);
+    fn interfaces_without_ethernet_get_their_own_programs() {
+        for (wan, lan) in [(false, true), (true, false), (false, false)] {
+            let network = network_of(wan, lan);
+            let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
+            assert_eq!(obstacles, [""; 0]);
+            let [ingress, egress] = Program::outside(wan);
+            assert_eq!(
+                hooks(&policy),
+                [
+                    ("wan", ingress),
+                    ("wan", egress),
+                    ("lan", Program::inside(lan))
+                ]
+            );
+            let has = |index| policy.interfaces[&index].flags & interface_flag::ETHERNET != 0;
+            assert_eq!((has(WAN), has(LAN)), (wan, lan));
+        }
     }
 
     #[test]
-    fn an_inside_without_ethernet_is_left_to_the_stack() {
-        let network = network_of(true, false);
-        let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
-        assert_eq!(obstacles, [""; 0]);
-        assert_eq!(hooks(&policy), BOTH_WAN);
-        assert!(!policy.interfaces.contains_key(&LAN));
+    fn xdp_stays_with_frames() {
+        let config = Config {
+            datapath: Datapath::Xdp,
+            ..config(&["198.51.100.1:21=10.0.0.5:21"], &[])
+        };
+        let (policy, _) = Policy::derive(&config, &network_of(false, true));
+        let xdp: Vec<_> = hooks(&policy)
+            .into_iter()
+            .filter(|(_, program)| program.is_xdp())
+            .collect();
+        assert_eq!(xdp, [("lan", Program::LanXdp)]);
         let said = policy.warnings.first().unwrap();
-        assert!(said.contains("lan has no Ethernet header"), "{said}");
+        assert!(said.contains("wan has no Ethernet header"), "{said}");
     }
 }

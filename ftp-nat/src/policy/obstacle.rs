@@ -12,8 +12,6 @@ use crate::{
 pub enum Obstacle {
     /// It is wrong, whatever becomes of the machine.
     Mistake(Problem),
-    /// Its WAN is an interface whose packets cannot be read.
-    NoEthernet(Problem),
     /// It names an interface that is not there.
     NoInterface(Problem),
     /// There is no way to a server, or to clients.
@@ -24,10 +22,7 @@ impl Obstacle {
     /// What and where.
     pub const fn problem(&self) -> &Problem {
         match self {
-            Self::Mistake(problem)
-            | Self::NoEthernet(problem)
-            | Self::NoInterface(problem)
-            | Self::NoRoute(problem) => problem,
+            Self::Mistake(problem) | Self::NoInterface(problem) | Self::NoRoute(problem) => problem,
         }
     }
 
@@ -35,7 +30,7 @@ impl Obstacle {
     /// and routes may not be up yet, but who names them on a command line means those that are.
     pub const fn is_awaited(&self) -> bool {
         let in_file = matches!(self.problem().origin, Origin::File { .. });
-        in_file && !matches!(self, Self::Mistake(_) | Self::NoEthernet(_))
+        in_file && !matches!(self, Self::Mistake(_))
     }
 }
 

@@ -112,23 +112,6 @@ fn a_place_for_pins_that_is_none_is_found() {
 }
 
 #[test]
-fn an_interface_without_an_ethernet_header_is_found() {
-    let lab = Lab::new().unwrap();
-    let _server = vsftpd(&lab);
-    lab.router
-        .ip("tuntap add dev tun0 mode tun\naddr add 203.0.113.9/24 dev tun0\nlink set tun0 up")
-        .unwrap();
-    let pins = PinFolder::new().unwrap();
-    let mut command = lab.router.command(binary()).unwrap();
-    command
-        .args(["doctor", "--json", "--config", "/dev/null", "--state-dir"])
-        .arg(pins.path())
-        .args(["--wan", "tun0", "--publish", "203.0.113.9:21=10.0.0.5:21"]);
-    let said = examined(&mut command).expect("no-ethernet-header", "error", 0);
-    assert!(said.contains("tun0"), "{said}");
-}
-
-#[test]
 fn wrong_arguments_are_another_matter() {
     let lab = Lab::new().unwrap();
     let pins = PinFolder::new().unwrap();

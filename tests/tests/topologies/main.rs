@@ -6,6 +6,7 @@ mod ordinary;
 mod routed;
 mod scene;
 mod stage;
+mod tunnels;
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
@@ -21,6 +22,7 @@ const SOURCES: &[&str] = &[
     include_str!("beside.rs"),
     include_str!("ordinary.rs"),
     include_str!("routed.rs"),
+    include_str!("tunnels.rs"),
 ];
 
 #[test]
