@@ -571,7 +571,7 @@ mod tests {
                 no_interface("eth9", &origin, &network()).is_awaited(),
                 awaited
             );
-            assert!(!Obstacle::Mistake(Problem::new(&origin, "no")).is_awaited());
+            assert!(!Obstacle::Mistake(config::Problem::new(&origin, "no")).is_awaited());
         }
     }
 
