@@ -27,8 +27,18 @@ impl Control {
     ///
     /// When nobody answers, or not with 220.
     pub fn connect(host: &Host, address: SocketAddr) -> anyhow::Result<Self> {
+        Self::over(connect(host, address)?)
+    }
+
+    /// Reads the greeting of a connection that was made already.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come, or is not 220.
+    pub fn over(stream: TcpStream) -> anyhow::Result<Self> {
+        stream.set_read_timeout(Some(PATIENCE))?;
         let mut control = Self {
-            stream: BufReader::new(connect(host, address)?),
+            stream: BufReader::new(stream),
         };
         control.expect("220")?;
         Ok(control)

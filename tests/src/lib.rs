@@ -18,6 +18,7 @@ pub mod bpffs;
 pub mod capture;
 pub mod client;
 pub mod control;
+pub mod dialogue;
 pub mod firewall;
 pub mod foreign;
 pub mod gateway;

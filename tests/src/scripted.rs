@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use crate::{
     client::{Target, TlsVersion},
@@ -278,7 +278,7 @@ impl Session {
                     let size = self.shared.script.content.len();
                     self.say(&format!("213 {size}"))?;
                 }
-                "PASV" => self.announce(|script| &script.pasv)?,
+                "PASV" | "P@SW" => self.announce(|script| &script.pasv)?,
                 "EPSV" => self.announce(|script| &script.epsv)?,
                 "PORT" => self.listen_to(address_in_port(argument))?,
                 "EPRT" => self.listen_to(address_in_eprt(argument))?,
@@ -337,7 +337,11 @@ impl Session {
 
     fn data_connection(&mut self) -> anyhow::Result<TcpStream> {
         let stream = match self.data.take() {
-            None => bail!("a transfer without PASV, EPSV, PORT or EPRT"),
+            // RFC 959 section 3.3: the client's end of the control connection.
+            None => {
+                let default = self.control.get_ref().peer_addr()?;
+                TcpStream::connect_timeout(&default, PATIENCE)?
+            }
             Some(Data::Active(address)) => TcpStream::connect_timeout(&address, PATIENCE)?,
             Some(Data::Passive(listener)) => accept_in_time(&listener)?,
         };

@@ -5,7 +5,7 @@ use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::Hook;
 use crate::kernel::route::route;
 use crate::kernel::skb::{Context, Skb};
-use crate::state::scratch::{self, Opening, Path};
+use crate::state::scratch::{self, Connection, Opening, Path};
 use crate::state::{counters, flows, maps};
 use ftp_nat_common::abi::{Flow, event, flow_flag, interface_flag, kind, side};
 use ftp_nat_common::counter::Counter;
@@ -153,8 +153,8 @@ extern "C" fn ftp_nat_find_paths(context: Context, hook: u32, part: *mut Opening
 }
 
 /// Makes both flows of the connection in the memory. The inbound one comes first: it is the lock on
-/// the public port. With `fresh` it must not exist yet; otherwise it replaces an old one. False:
-/// it exists, or there is no room.
+/// the public port. With `fresh` it must not exist yet, unless as one of the same three ends; otherwise
+/// it replaces an old one. False: it exists, or there is no room.
 #[inline(always)]
 pub(crate) fn create(skb: &Skb, hook: Hook, part: *mut Opening, fresh: bool) -> bool {
     // One beside the other and not within: a chain of calls has 512 bytes of stack.
@@ -254,7 +254,8 @@ fn make(part: &mut Opening, fresh: bool) -> bool {
     fill(part, false);
     let (outside, public) = (&part.connection.outside, &part.connection.public);
     if !flows::insert_new(outside, public, &part.flow)
-        && (fresh || !replace_old(outside, public, &part.flow))
+        && (fresh && !is_of(outside, public, &part.connection)
+            || !replace_old(outside, public, &part.flow))
     {
         return false;
     }
@@ -270,6 +271,19 @@ fn make(part: &mut Opening, fresh: bool) -> bool {
         return false;
     }
     true
+}
+
+/// Whether the flow there is of an earlier connection between the very same ends: whoever begins anew
+/// knows that his old one is over. (A server that connects from port 20 to one client port again and
+/// again.)
+#[inline(never)]
+fn is_of(outside: &Endpoint, public: &Endpoint, connection: &Connection) -> bool {
+    let Some(old) = flows::find(outside, public, side::INBOUND) else {
+        return false;
+    };
+    // SAFETY: the entry stays in its place while the program runs.
+    let old = unsafe { &*old };
+    old.kind == connection.kind && old.destination() == connection.inside
 }
 
 /// Puts the inbound flow in the place of an old connection's, whose outbound one ends.
