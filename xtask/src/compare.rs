@@ -16,7 +16,7 @@ use clap::Args;
 use ftp_nat_tests::{
     client::{Client, Job, Mode},
     control::{self, Control},
-    firewall,
+    dialogue, firewall,
     gateway::Gateway,
     lab::{HOST_INTERFACE, Lab, Plan, WAN_ADDRESS, WAN_ADDRESS_V6},
     replies::{self, Case},
@@ -107,10 +107,7 @@ struct Section {
 }
 
 impl Section {
-    fn of(
-        title: &'static str,
-        mut run: impl FnMut(Nat) -> anyhow::Result<Vec<(String, Fault)>>,
-    ) -> anyhow::Result<Self> {
+    fn of(title: &'static str, run: Play) -> anyhow::Result<Self> {
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
         let mut scenes: Vec<(String, [Vec<Fault>; 2])> = Vec::new();
         for (column, nat) in Nat::BOTH.into_iter().enumerate() {
@@ -124,6 +121,19 @@ impl Section {
         }
         Ok(Self { title, scenes })
     }
+
+    /// As the document has it.
+    fn table(&self) -> anyhow::Result<String> {
+        let mut text = format!(
+            "## {}\n| scene | the kernel's helper | ftp-nat |\n| --- | --- | --- |\n",
+            self.title
+        );
+        for (name, columns) in &self.scenes {
+            let [kernel, own] = columns.each_ref().map(|faults| cell(faults));
+            writeln!(text, "| {} | {kernel} | {own} |", name.replace('|', "\\|"))?;
+        }
+        Ok(text)
+    }
 }
 
 /// What to compare.
@@ -132,7 +142,30 @@ pub(crate) struct Arguments {
     /// The attacks instead, and write their table into docs/security.md
     #[arg(long)]
     attacks: bool,
+    /// Only the sections whose title has these words; the others stay in the document as they are
+    #[arg(long, value_name = "WORDS", conflicts_with = "attacks")]
+    section: Option<String>,
 }
+
+/// What plays a section's scenes over one of the two.
+type Play = fn(Nat) -> anyhow::Result<Vec<(String, Fault)>>;
+
+/// The sections in their order, by title.
+const SECTIONS: [(&str, Play); 9] = [
+    ("Forms of passive replies", |nat| {
+        passive(nat, &replies::forms())
+    }),
+    ("Passive replies in pieces", |nat| {
+        passive(nat, &replies::pieces())
+    }),
+    ("Replies that are no announcement", no_announcements),
+    ("Odd servers and clients of public reports", odd),
+    ("Server inside, real client outside", published),
+    ("Client inside, real server outside", masqueraded),
+    ("Several clients inside", several),
+    ("Attacks and encryption", unannounced),
+    ("Five percent of the packets lost", lossy),
+];
 
 /// Runs everything, prints the table and writes it down.
 pub(crate) fn run(
@@ -144,24 +177,61 @@ pub(crate) fn run(
         return attacks::run(workspace, &tools);
     }
     tools.use_here();
-    let sections = [
-        Section::of("Forms of passive replies", |nat| {
-            passive(nat, &replies::forms())
-        })?,
-        Section::of("Passive replies in pieces", |nat| {
-            passive(nat, &replies::pieces())
-        })?,
-        Section::of("Replies that are no announcement", no_announcements)?,
-        Section::of("Server inside, real client outside", published)?,
-        Section::of("Client inside, real server outside", masqueraded)?,
-        Section::of("Several clients inside", several)?,
-        Section::of("Attacks and encryption", unannounced)?,
-        Section::of("Five percent of the packets lost", lossy)?,
-    ];
-    let text = document(&sections)?;
-    println!("{text}");
     let path = workspace.root.join(DOCUMENT);
+    let old = fs::read_to_string(&path).unwrap_or_default();
+    let mut tables = Vec::new();
+    for (title, play) in SECTIONS {
+        let wanted = arguments.section.as_ref();
+        if wanted.is_none_or(|words| title.contains(words.as_str())) {
+            let table = Section::of(title, play)?.table()?;
+            println!("{table}");
+            tables.push(table);
+        } else if let Some(table) = table_of(&old, title) {
+            tables.push(table.to_owned());
+        }
+    }
+    let text = document(&tables)?;
     fs::write(&path, text).with_context(|| format!("cannot write {DOCUMENT}"))
+}
+
+/// A section of the document as it stands there.
+fn table_of<'text>(document: &'text str, title: &str) -> Option<&'text str> {
+    let at = document.find(&format!("\n## {title}\n"))? + 1;
+    let rest = &document[at..];
+    let end = rest.find("\n## ").map_or(rest.len(), |end| end + 1);
+    Some(rest[..end].trim_end())
+}
+
+fn odd(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
+    let mut results = Vec::new();
+    for (scenes, role) in [
+        (dialogue::PUBLISHED, "server inside"),
+        (dialogue::MASQUERADED, "client inside"),
+    ] {
+        for scene in scenes {
+            let lab = Lab::new()?;
+            let is_published = std::ptr::eq(scenes, dialogue::PUBLISHED);
+            let _gateway = if is_published {
+                nat.publish(&lab, &[21])?
+            } else {
+                nat.masquerade(&lab)?
+            };
+            let fault = (scene.play)(&lab).err().map(|error| {
+                let error = format!("{error:#}");
+                if error.contains("not the public address") {
+                    "announces an address that leads nowhere"
+                } else if error.contains("cannot connect") {
+                    "no data connection"
+                } else if error.contains("not 20") {
+                    "comes from another port"
+                } else {
+                    "the session hangs"
+                }
+            });
+            results.push((format!("{role}: {}", scene.name), fault));
+        }
+    }
+    Ok(results)
 }
 
 fn passive(nat: Nat, cases: &[Case]) -> anyhow::Result<Vec<(String, Fault)>> {
@@ -411,7 +481,7 @@ fn lossy(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
     .collect()
 }
 
-fn document(sections: &[Section]) -> anyhow::Result<String> {
+fn document(tables: &[String]) -> anyhow::Result<String> {
     let mut text = String::from(
         "# Beside the kernel's own helper\n\
          \n\
@@ -424,25 +494,26 @@ fn document(sections: &[Section]) -> anyhow::Result<String> {
          reply is tried with pauses of 0, 20 and 300 ms between its pieces, with Nagle's algorithm\n\
          and without; the numbers say how many of the attempts worked.\n",
     );
-    for section in sections {
-        write!(text, "\n## {}\n", section.title)?;
-        text += "| scene | the kernel's helper | ftp-nat |\n| --- | --- | --- |\n";
-        for (name, columns) in &section.scenes {
-            let [kernel, own] = columns.each_ref().map(|faults| cell(faults));
-            writeln!(text, "| {} | {kernel} | {own} |", name.replace('|', "\\|"))?;
-        }
+    for table in tables {
+        write!(text, "\n{}\n", table.trim_end())?;
     }
+    let rows: Vec<_> = tables
+        .iter()
+        .flat_map(|table| table.lines().filter(|line| line.starts_with("| ")).skip(2))
+        .collect();
+    // A cell says in bold what is wrong; the last one is ftp-nat's.
     let count = |column: usize| {
-        let scenes = sections.iter().flat_map(|section| &section.scenes);
-        let works = |faults: &Vec<Fault>| faults.iter().all(Option::is_none);
-        scenes
-            .filter(|(_, columns)| works(&columns[column]))
+        rows.iter()
+            .filter(|row| {
+                let cell = row.rsplit(" | ").nth(1 - column).unwrap_or_default();
+                !cell.starts_with("**")
+            })
             .count()
     };
-    let all: usize = sections.iter().map(|section| section.scenes.len()).sum();
     write!(
         text,
-        "\n## In all\nOf {all} scenes {} work over the kernel's helper and {} over ftp-nat.\n",
+        "\n## In all\nOf {} scenes {} work over the kernel's helper and {} over ftp-nat.\n",
+        rows.len(),
         count(0),
         count(1)
     )?;

@@ -368,6 +368,13 @@ impl Inspection {
             self.candidate = NOTHING;
         }
         if todo & todo::REPLACE != 0 {
+            // Not held any longer: what a line held was edited by would be forgotten with it. The verb
+            // comes first, as edits stand in the order of their bytes.
+            if self.candidate != NOTHING {
+                self.refuse_unread(session, gate);
+                self.let_go = 1;
+                self.candidate = NOTHING;
+            }
             self.replace(session, gate);
         }
         if todo & todo::VERB != 0

@@ -500,7 +500,8 @@ fn an_outside_clients_address_is_all_that_its_command_says() {
         "PORT\r10,0,0,9,0,22\r\n",
     ] {
         let mut it = Conversation::publish();
-        let heard = format!("XXXX{}", &command[4..]);
+        // What stands behind a bare carriage return is replaced, too.
+        let heard = format!("XXXX{}", &command[4..]).replace("\r1", "\rX");
         assert_eq!(it.client(command), heard);
         assert_eq!(openings(&it), [""; 0]);
         assert_eq!(
@@ -530,6 +531,45 @@ fn long_addresses_are_refused() {
     assert_eq!(it.client("LPSV\r\n"), "LPSV\r\n");
     let heard = it.client("LPRT 4,4,192,168,1,7,2,195,80\r\n");
     assert_eq!(heard, "XXXX 4,4,192,168,1,7,2,195,80\r\n");
+}
+
+/// A PORT with such bytes in it is refused as soon as one is seen: its start is held no longer, however
+/// its segments are cut and repeated.
+#[test]
+fn an_announcement_with_hidden_bytes_is_refused_at_once() {
+    let said = "PORT 198,51,100,7,195\rP2ORT 10,0,0,9,0,22\n";
+    let heard = "XXXX 198,51,100,7,195\rX2ORT 10,0,0,9,0,22\n";
+    for first in 1..said.len() {
+        for again in [0, first / 2] {
+            let mut it = Conversation::publish();
+            let seq = it.session.commands.seen;
+            let mut out = std::collections::BTreeMap::new();
+            for (from, to) in [(0, first), (again, first), (again, said.len())] {
+                it.now += 300;
+                let segment = ftp_nat_common::host::Segment {
+                    seq: seq.wrapping_add(from as u32),
+                    payload: said[from..to].into(),
+                    ..ftp_nat_common::host::Segment::default()
+                };
+                for sent in it.pass(false, &segment) {
+                    for (at, byte) in sent.payload.into_iter().enumerate() {
+                        let before = out.insert(sent.seq.wrapping_add(at as u32), byte);
+                        assert!(
+                            before.is_none_or(|before| before == byte),
+                            "{first} {again}"
+                        );
+                    }
+                }
+            }
+            let out: Vec<u8> = out.into_values().collect();
+            assert_eq!(escaped(&out), heard, "{first} {again}");
+            assert_eq!(openings(&it), [""; 0]);
+        }
+    }
+    // However many there are in one line.
+    let mut it = Conversation::publish();
+    let heard = it.client("EPRT |9|\r\nEPRT |\x03\0\0\0\0\0\0\x003|\r\n");
+    assert_eq!(heard, "XXXX |9|\r\nXXXX |\x03XXXXXXX3|\r\n");
 }
 
 /// Bytes that servers read each in its own way reach them as plain letters.

@@ -509,10 +509,10 @@ fn odd_commands_are_what_servers_take_them_for() {
         Row {
             about: "many commands in flight, as of lftp that does not wait",
             turns: &[
-                Client("CWD /a\r\nTYPE I\r\nSIZE b\r\nMDTM b\r\n{PASV}\r\nRETR b\r\nPWD\r\n"),
+                Client("CWD /a\r\nTYPE I\r\nSIZE b\r\nMDTM b\r\n{PASV}\r\nRETR b\r\nSYST\r\n"),
                 Rewritten(
-                    "250 Ok\r\n200 I\r\n213 5\r\n213 20260101000000\r\n{227}\r\n150 Open\r\n226 Done\r\n257 \"/a\"\r\n",
-                    "250 Ok\r\n200 I\r\n213 5\r\n213 20260101000000\r\n{HEARD}\r\n150 Open\r\n226 Done\r\n257 \"/a\"\r\n",
+                    "250 Ok\r\n200 I\r\n213 5\r\n213 20260101000000\r\n{227}\r\n150 Open\r\n226 Done\r\n215 UNIX\r\n",
+                    "250 Ok\r\n200 I\r\n213 5\r\n213 20260101000000\r\n{HEARD}\r\n150 Open\r\n226 Done\r\n215 UNIX\r\n",
                 ),
                 Client("QUIT\r\n"),
                 Server("221-Bye\r\n 5 bytes\r\n221 Bye\r\n"),

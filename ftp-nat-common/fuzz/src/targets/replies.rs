@@ -55,8 +55,15 @@ pub fn run(data: &[u8]) {
             continue;
         }
         changed += 1;
-        // Refused: in as many bytes.
-        if heard.starts_with(b"425") || heard[4..].starts_with(b"No data") {
+        // Refused: in as many bytes, which may cut the words short.
+        let (_, behind) = heard.split_at(4);
+        let differs = said[4..]
+            .iter()
+            .zip(behind)
+            .filter(|(one, other)| one != other);
+        let words = b"No data connection: the gateway cannot open the port        ";
+        let is_cut = behind.starts_with(b"No ") && differs.count() <= words.len();
+        if heard.starts_with(b"425") || is_cut {
             assert_eq!(said.len(), heard.len());
             continue;
         }
