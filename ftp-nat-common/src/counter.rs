@@ -164,6 +164,9 @@ counters! {
     DroppedUnwritable = "dropped" "reason" "unwritable" true,
         "Dropped: packets that could not be changed";
 
+    DroppedNoWay = "dropped" "reason" "no_way" true,
+        "Dropped: packets with this machine's own address in place of their client's that could not be sent straight on: too big for the next interface, too old, or without a way";
+
     DeniedUnannounced = "denied" "reason" "unannounced" true,
         "Not translated: connections to a port that was not announced to that peer";
     DeniedNoTls = "denied" "reason" "no_tls_session" true,

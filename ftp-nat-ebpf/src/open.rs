@@ -1,5 +1,6 @@
 //! Opening connections: control connections by their SYN, data connections by what announced them.
 
+mod alias;
 pub mod connection;
 pub mod handshake;
 pub mod learned;

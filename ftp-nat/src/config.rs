@@ -17,7 +17,7 @@ pub use self::{
     options::{
         Attach, Commands, Config, ControlNat, DEFAULT_FILE, DEFAULT_MARK, DEFAULT_REMAP_PORTS,
         DEFAULT_STATE_DIR, Datapath, Lan, Limits, Masquerade, Order, Peer, Placing, Publish,
-        Timeouts,
+        Timeouts, TowardServer,
     },
     origin::{Origin, Problem, Spanned},
 };

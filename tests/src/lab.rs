@@ -171,6 +171,39 @@ impl Lab {
         })
     }
 
+    /// Joins one more host to the router, by an interface of its own: a network of their own with these
+    /// addresses, the router's first. The router is the host's way to everywhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::with`].
+    pub fn attach_host(
+        &self,
+        interface: &str,
+        v4: [Ipv4Addr; 2],
+        v6: [Ipv6Addr; 2],
+    ) -> anyhow::Result<Host> {
+        let namespace = quiet_v6(Namespace::create(&reaper::unique_name())?)?;
+        connect(&self.router, interface, &namespace, HOST_INTERFACE)?;
+        self.router.ip(&format!(
+            "link set {interface} up\n\
+             addr add {}/24 dev {interface}\n\
+             addr add {}/64 dev {interface} nodad",
+            v4[0], v6[0]
+        ))?;
+        namespace.ip(&format!(
+            "link set lo up\n\
+             link set {HOST_INTERFACE} up\n\
+             addr add {}/24 dev {HOST_INTERFACE}\n\
+             addr add {}/64 dev {HOST_INTERFACE} nodad\n\
+             route add 0.0.0.0/0 via {}\n\
+             route add ::/0 via {}",
+            v4[1], v6[1], v4[0], v6[0]
+        ))?;
+        let ([_, v4], [_, v6]) = (v4, v6);
+        Ok(Host { namespace, v4, v6 })
+    }
+
     /// The first host outside.
     #[must_use]
     pub fn client(&self) -> &Host {

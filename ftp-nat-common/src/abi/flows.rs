@@ -4,11 +4,11 @@ use crate::wire::addr::{Addr, Endpoint, PortPair};
 use crate::wire::checksum::{difference, of_addr};
 use bytemuck::{Pod, Zeroable};
 
-/// Which way a packet goes through the gateway.
+/// Which side of the gateway a packet comes from.
 pub mod side {
-    /// From the WAN inwards.
+    /// From the WAN, inwards.
     pub const INBOUND: u32 = 0;
-    /// From the inside to the WAN.
+    /// From the inside: to the WAN, mostly.
     pub const OUTBOUND: u32 = 1;
 }
 
@@ -58,8 +58,13 @@ pub mod flow_flag {
     pub const REPLIES: u8 = 2;
     /// XDP may send its packets, straight out of [`super::Flow::out_ifindex`].
     pub const XDP: u8 = 4;
-    /// The direction that leaves for the outside: see [`super::Flow::side`].
+    /// The direction from the inside end to the one outside.
     pub const OUTBOUND: u8 = 8;
+    /// Both ends are behind the gateway: the packets of both directions come from the inside.
+    pub const HAIRPIN: u8 = 16;
+    /// The stack cannot forward its packets, as they leave with an address of this machine's own:
+    /// what cannot be redirected is dropped.
+    pub const NO_STACK: u8 = 32;
     /// An operator has ended the connection: its packets are noted and dropped. Set by commands, never
     /// together with [`XDP`].
     pub const CUT: u8 = 0x80;
@@ -117,15 +122,21 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Which way its packets go: [`side`]. Packets of the same tuple that come by the other side
-    /// are not of this flow.
+    /// Which side its packets come from: [`side`]. Packets of the same tuple that come by the other
+    /// side are not of this flow.
     #[inline(always)]
     pub const fn side(&self) -> u32 {
-        if self.flags & flow_flag::OUTBOUND == 0 {
+        if self.flags & (flow_flag::OUTBOUND | flow_flag::HAIRPIN) == 0 {
             side::INBOUND
         } else {
             side::OUTBOUND
         }
+    }
+
+    /// Whether its packets go from the inside end to the one outside.
+    #[inline(always)]
+    pub const fn is_outbound(&self) -> bool {
+        self.flags & flow_flag::OUTBOUND != 0
     }
 
     /// What the packet's source becomes. Where nobody translates it ([`flow_flag::NO_NAT`]): what is

@@ -7,13 +7,16 @@ use crate::wire::addr::Endpoint;
 use bytemuck::{Pod, Zeroable};
 
 /// A handshake's key: the two ends as the inside sees them.
+///
+/// Where the inside sees the end outside under another address or port, a second entry leads there
+/// ([`half_open_flag::ALIAS`]): its key has both ends as the outside sees them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct HalfOpenKey {
     /// The end behind the gateway, as its own packets name it at the hook that sees them: the
     /// server, or the public end where the kernel's own NAT translates.
     pub inside: Endpoint,
-    /// The end outside.
+    /// The end outside, as the inside sees it.
     pub outside: Endpoint,
 }
 
@@ -25,6 +28,9 @@ pub mod half_open_flag {
     pub const CLIENT_SCALES: u8 = 2;
     /// Both SYNs did: windows are scaled.
     pub const SCALES: u8 = 4;
+    /// The entry only tells under what end outside the inside knows the handshake:
+    /// [`super::HalfOpen::other`].
+    pub const ALIAS: u8 = 8;
 }
 
 /// A handshake that is not finished.
@@ -37,6 +43,8 @@ pub struct HalfOpen {
     pub to: Endpoint,
     /// A masqueraded client's own end; none: not known, or the server is published.
     pub client: Endpoint,
+    /// The end outside as it sees itself; of an [`half_open_flag::ALIAS`], as the inside sees it.
+    pub other: Endpoint,
     /// The client's initial sequence number.
     pub client_isn: u32,
     /// The server's, once it has answered.
@@ -123,7 +131,7 @@ impl HalfOpen {
 }
 
 const _: () = assert!(size_of::<HalfOpenKey>() == 40);
-const _: () = assert!(size_of::<HalfOpen>() == 80);
+const _: () = assert!(size_of::<HalfOpen>() == 100);
 
 #[cfg(test)]
 mod tests {

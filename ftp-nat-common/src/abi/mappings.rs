@@ -37,6 +37,9 @@ pub struct Mapping {
     /// Inbound: where the connection goes. Outbound: what its source becomes (the port is kept if
     /// it is free).
     pub to: Endpoint,
+    /// What the other end becomes, where it does not stay as it is; without an address: it does.
+    /// Inbound: the source (no port: it is kept if it is free). Outbound: the destination.
+    pub other: Endpoint,
     /// The control connection that announced it.
     pub session: u32,
     /// [`kind`](super::kind).
@@ -47,12 +50,18 @@ pub struct Mapping {
     pub flags: u8,
     /// [`flow_flag`](super::flow_flag) of both flows.
     pub flow_flags: u8,
-    /// Zero.
-    pub pad2: u32,
     /// When it was opened, in jiffies.
     pub born: u64,
     /// When it ends, in jiffies.
     pub expires: u64,
+}
+
+impl Mapping {
+    /// Whether the connection goes inwards, to the inside end: the server's own goes outwards.
+    #[inline(always)]
+    pub const fn is_inward(&self, key: &MappingKey) -> bool {
+        self.kind == super::kind::PASSIVE || key.side == super::side::INBOUND
+    }
 }
 
 /// The words that announced a data connection.
@@ -73,4 +82,4 @@ pub mod cause {
 }
 
 const _: () = assert!(size_of::<MappingKey>() == 40);
-const _: () = assert!(size_of::<Mapping>() == 48);
+const _: () = assert!(size_of::<Mapping>() == 64);

@@ -51,6 +51,9 @@ pub mod publish_flag {
     pub const HIDE_GREETING: u16 = 16;
     /// [`session_flag::REQUIRE_TLS`](super::session_flag::REQUIRE_TLS) for its sessions.
     pub const REQUIRE_TLS: u16 = 32;
+    /// The server sees this machine as its client (`toward_server = "gateway"`): its answers need no
+    /// route to the real one.
+    pub const TOWARD_GATEWAY: u16 = 64;
 }
 
 /// A published server.
@@ -61,6 +64,9 @@ pub struct Publish {
     pub server: Endpoint,
     /// The address that replies announce. In the ROUTED map zeros: the one that clients dial.
     pub advertise: Addr,
+    /// This machine's address on the server's network, for clients that the server must not see
+    /// under their own; none: it has none there.
+    pub near: Addr,
     /// [`publish_flag`].
     pub flags: u16,
     /// Lowest port that the server may announce; 0: any from 1024 up.

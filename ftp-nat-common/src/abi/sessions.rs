@@ -42,6 +42,8 @@ pub mod session_flag {
     pub const HIDE_GREETING: u8 = 8;
     /// [`Session::deny`](super::Session::deny) has the login's commands because TLS is required.
     pub const REQUIRE_TLS: u8 = 16;
+    /// The client is behind the gateway too: its packets come from the inside.
+    pub const HAIRPIN: u8 = 32;
 }
 
 /// State of one control connection: its ends, what was asked and answered, and for each direction
@@ -60,7 +62,9 @@ pub struct Session {
     pub outside: Endpoint,
     /// The inside end as the outside sees it.
     pub public: Endpoint,
-    /// The address that rewritten text announces.
+    /// The end outside as the inside sees it: mostly as it is.
+    pub alias: Endpoint,
+    /// The address that rewritten replies announce, and a masqueraded client's commands.
     pub advertise: Addr,
     /// [`role`].
     pub role: u8,
@@ -77,8 +81,6 @@ pub struct Session {
     /// The ports of the keys in MAPPINGS that were opened last, 0: none; the passive one, which the
     /// server's packets write, and the active one, which the client's do.
     pub waiting: [Port; 2],
-    /// Zero.
-    pub pad2: u32,
     /// When the first SYN came, in jiffies.
     pub born: u64,
     /// 0, unless it was learned from another gateway: then [`ADOPTED`] until its first packet comes
@@ -299,6 +301,15 @@ pub struct Direction {
     pub pad2: u32,
     /// What was changed, for retransmissions and for sequence numbers.
     pub edits: Edits,
+}
+
+impl Session {
+    /// Whether the server sees its client under another address than the client has: then that is
+    /// what the client's commands must announce.
+    #[inline(always)]
+    pub fn is_client_hidden(&self) -> bool {
+        self.alias.addr != self.outside.addr
+    }
 }
 
 /// One direction of a session.

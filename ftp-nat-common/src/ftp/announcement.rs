@@ -7,7 +7,7 @@ use crate::abi::{Session, asked_flag, cause, direction_mut, event, kind, line_en
 use crate::counter::Counter;
 use crate::ftp::line;
 use crate::gate::{Gate, Opening};
-use crate::wire::addr::Port;
+use crate::wire::addr::{Addr, Port};
 use crate::wire::seq::distance;
 
 impl Inspection {
@@ -53,8 +53,10 @@ impl Inspection {
         // Acted on: neither must the rest be held, nor does the line's end miss an address.
         self.let_go = 1;
         session.answered.announced |= self.is_replies;
-        let is_announced = self.is_replies != 0 || session.role == role::MASQUERADE;
-        let is_sayable = self.is_replies != 0 || self.candidate != SIX || session.advertise.is_v4();
+        let is_announced =
+            self.is_replies != 0 || session.role == role::MASQUERADE || session.is_client_hidden();
+        let shown = self.shown(session);
+        let is_sayable = self.is_replies != 0 || self.candidate != SIX || shown.is_v4();
         if is_announced && !is_sayable {
             // Six numbers cannot say what the other side should hear.
             gate.tell(session, event::PASSED, Counter::PassedNoAddress, &opening);
@@ -217,6 +219,16 @@ impl Inspection {
         }
     }
 
+    /// The address that the other side must hear instead of the announced one.
+    #[inline(always)]
+    fn shown(&self, session: &Session) -> Addr {
+        if self.is_replies == 0 && session.role == role::PUBLISH {
+            session.alias.addr
+        } else {
+            session.advertise
+        }
+    }
+
     /// The second step: writes the announcement anew, with the public address and port.
     #[inline(always)]
     pub fn write(&mut self, session: &mut Session, gate: &mut impl Gate) {
@@ -226,10 +238,11 @@ impl Inspection {
         let opening = self.opening();
         // Over IPv6 the six numbers of a 227 tell the port alone: clients that take it connect to the
         // control connection's own address, and servers say 0,0,0,0.
-        let advertise = if self.candidate == SIX && !session.advertise.is_v4() {
+        let shown = self.shown(session);
+        let advertise = if self.candidate == SIX && !shown.is_v4() {
             opening.addr
         } else {
-            session.advertise
+            shown
         };
         let is_six = self.candidate == SIX;
         self.text.clear();

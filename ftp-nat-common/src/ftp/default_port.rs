@@ -17,7 +17,7 @@ impl Inspection {
             gate.identify(session, &Addr::default());
         }
         let (end, public) = if session.role == role::PUBLISH {
-            (session.outside, session.outside.port)
+            (session.outside, session.alias.port)
         } else {
             (session.inside, session.public.port)
         };

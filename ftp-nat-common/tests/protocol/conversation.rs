@@ -30,6 +30,7 @@ fn session(role: u8, [inside, outside, public]: [Endpoint; 3], isn: [u32; 2]) ->
     session.role = role;
     session.inside = inside;
     session.outside = outside;
+    session.alias = outside;
     session.public = public;
     session.advertise = public.addr;
     segment::start(&mut session.commands, isn[0]);

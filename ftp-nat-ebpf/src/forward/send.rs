@@ -43,7 +43,7 @@ pub fn way<N: Headers>(
         return Way::Stack;
     }
     if packet.ttl <= 1 {
-        if counts {
+        if counts && flow.flags & flow_flag::NO_STACK == 0 {
             counters::add(Counter::PassedTtl, packet.total);
         }
         return Way::Stack;
@@ -56,7 +56,7 @@ pub fn way<N: Headers>(
         packet.payload - IP + segment
     };
     if longest > flow.out_mtu {
-        if counts {
+        if counts && flow.flags & flow_flag::NO_STACK == 0 {
             counters::add(Counter::PassedTooBig, packet.total);
         }
         return Way::Stack;
@@ -85,7 +85,7 @@ pub fn forward<N: Headers>(
             },
             packet.total,
         );
-        if !inbound {
+        if leaves_by_wan(flow) {
             // It comes by the WAN's egress hook, translated already.
             skb.set_note(TRANSLATED);
         }
@@ -96,7 +96,7 @@ pub fn forward<N: Headers>(
                 DROP
             };
         }
-        return refresh(skb, entry, inbound);
+        return refresh(skb, entry);
     }
     counters::add(
         if inbound {
@@ -116,6 +116,12 @@ pub fn mark(skb: &Skb) {
     if let Some(settings) = maps::SETTINGS.get(0) {
         skb.add_mark(settings.mark);
     }
+}
+
+/// Whether a redirected flow's packets leave by a WAN interface, whose egress hook they meet.
+#[inline(always)]
+pub fn leaves_by_wan(flow: &Flow) -> bool {
+    flow.flags & (flow_flag::OUTBOUND | flow_flag::HAIRPIN) == flow_flag::OUTBOUND
 }
 
 /// An interface that flows may be redirected through in this role ([`interface_flag`]); None: they
@@ -169,9 +175,12 @@ pub fn is_fresh(flow: &Flow) -> bool {
 /// packet itself goes by the stack's neighbour, which so learns that it is in use, and asks for it
 /// when it must.
 #[inline(never)]
-fn refresh(skb: &Skb, flow: *mut Flow, inbound: bool) -> i32 {
+fn refresh(skb: &Skb, flow: *mut Flow) -> i32 {
     // SAFETY: the entry stays in its place while the program runs.
-    let out_ifindex = unsafe { (*flow).out_ifindex };
+    let (out_ifindex, inbound, by_wan) = unsafe {
+        let flow = &*flow;
+        (flow.out_ifindex, !flow.is_outbound(), leaves_by_wan(flow))
+    };
     let (Some(part), Some(settings)) = (scratch::route(), maps::SETTINGS.get(0)) else {
         return by_route(out_ifindex);
     };
@@ -186,10 +195,10 @@ fn refresh(skb: &Skb, flow: *mut Flow, inbound: bool) -> i32 {
     } else {
         route(skb, &ends[0], &ends[1], out_ifindex, hop) || route(skb, &ends[0], &ends[1], 0, hop)
     };
-    let role = if inbound {
-        interface_flag::LAN
-    } else {
+    let role = if by_wan {
         interface_flag::WAN
+    } else {
+        interface_flag::LAN
     };
     let exit = if found {
         redirectable(hop.ifindex, role)

@@ -5,9 +5,9 @@ use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::Hook;
 use crate::kernel::route::route;
 use crate::kernel::skb::{Context, Skb};
-use crate::state::scratch::{self, Connection, Opening, Path};
+use crate::state::scratch::{self, Connection, Draft, Path};
 use crate::state::{counters, flows, maps};
-use ftp_nat_common::abi::{Flow, event, flow_flag, interface_flag, kind, side};
+use ftp_nat_common::abi::{Flow, event, flow_flag, interface_flag, kind, session_flag, side};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::Endpoint;
 
@@ -56,14 +56,21 @@ impl Path {
 /// Sets where the connection's directions leave: both by redirect, or neither, so that the stack
 /// sees all of it or nothing.
 #[inline(never)]
-fn route_both(skb: &Skb, hook: Hook, part: &mut Opening) -> bool {
+fn route_both(skb: &Skb, hook: Hook, part: &mut Draft) -> bool {
     let here = skb.ifindex();
+    let (connection, hop) = (&part.connection, &mut part.hop);
+    let is_hairpin = connection.flags & flow_flag::HAIRPIN != 0;
     let (inwards, outwards) = match hook {
         Hook::WanIngress => (0, here),
+        Hook::LanIngress if is_hairpin => (0, 0),
         Hook::LanIngress => (here, 0),
         Hook::WanEgress => return false,
     };
-    let (connection, hop) = (&part.connection, &mut part.hop);
+    let outer_role = if is_hairpin {
+        interface_flag::LAN
+    } else {
+        interface_flag::WAN
+    };
     if !route(
         skb,
         &connection.outside.addr,
@@ -86,7 +93,7 @@ fn route_both(skb: &Skb, hook: Hook, part: &mut Opening) -> bool {
     ) {
         return false;
     }
-    let Some(exit) = redirectable(hop.ifindex, interface_flag::WAN) else {
+    let Some(exit) = redirectable(hop.ifindex, outer_role) else {
         return false;
     };
     part.outward = Path::through(hop.ifindex, exit.mtu);
@@ -96,7 +103,7 @@ fn route_both(skb: &Skb, hook: Hook, part: &mut Opening) -> bool {
 /// The same from the control connection, if that goes between the same hosts and has been found its
 /// way within the last second: most data connections follow a reply at once.
 #[inline(never)]
-fn follow_control(part: &mut Opening) -> bool {
+fn follow_control(part: &mut Draft) -> bool {
     let connection = &part.connection;
     if connection.kind == kind::CONTROL {
         return false;
@@ -112,10 +119,15 @@ fn follow_control(part: &mut Opening) -> bool {
     {
         return false;
     }
-    let Some(inbound) = flows::find(&session.outside, &session.public, side::INBOUND) else {
+    let from = if session.flags & session_flag::HAIRPIN == 0 {
+        side::INBOUND
+    } else {
+        side::OUTBOUND
+    };
+    let Some(inbound) = flows::find(&session.outside, &session.public, from) else {
         return false;
     };
-    let Some(outbound) = flows::find(&session.inside, &session.outside, side::OUTBOUND) else {
+    let Some(outbound) = flows::find(&session.inside, &session.alias, side::OUTBOUND) else {
         return false;
     };
     // SAFETY: as above.
@@ -133,7 +145,7 @@ fn follow_control(part: &mut Opening) -> bool {
 /// A global function: the verifier checks it once and by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ftp_nat_find_paths(context: Context, hook: u32, part: *mut Opening) -> u32 {
+extern "C" fn ftp_nat_find_paths(context: Context, hook: u32, part: *mut Draft) -> u32 {
     let hook = Hook::of(hook);
     // SAFETY: the caller's part of the scratch memory, to which no other reference is alive.
     let Some(part) = (unsafe { part.as_mut() }) else {
@@ -152,14 +164,44 @@ extern "C" fn ftp_nat_find_paths(context: Context, hook: u32, part: *mut Opening
     0
 }
 
-/// Makes both flows of the connection in the memory. The inbound one comes first: it is the lock on
-/// the public port. With `fresh` it must not exist yet, unless as one of the same three ends; otherwise
-/// it replaces an old one. False: it exists, or there is no room.
+/// What has become of a try to make a connection's flows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Made {
+    /// Both exist now.
+    Both = 0,
+    /// Another connection has the same numbers; with another source port it may go.
+    Taken = 1,
+    /// There is no room.
+    NoRoom = 2,
+}
+
+impl Made {
+    /// From its number.
+    #[inline(always)]
+    const fn of(number: u32) -> Self {
+        match number {
+            0 => Self::Both,
+            1 => Self::Taken,
+            _ => Self::NoRoom,
+        }
+    }
+}
+
+/// Finds out where the directions of the connection in the memory leave, for [`create`].
+///
+/// One beside the other and not within: a chain of calls has 512 bytes of stack.
 #[inline(always)]
-pub(crate) fn create(skb: &Skb, hook: Hook, part: *mut Opening, fresh: bool) -> bool {
-    // One beside the other and not within: a chain of calls has 512 bytes of stack.
+pub(super) fn find_paths(skb: &Skb, hook: Hook, part: *mut Draft) {
     ftp_nat_find_paths(skb.context(), hook as u32, part);
-    ftp_nat_create(u32::from(fresh)) != 0
+}
+
+/// Makes both flows of the connection in the memory. The inbound one comes first: it is the lock on
+/// the public port, and with `fresh` it must not exist yet, unless as
+/// one of the same three ends; otherwise it replaces an old one.
+#[inline(always)]
+pub(super) fn create(fresh: bool) -> Made {
+    Made::of(ftp_nat_create(u32::from(fresh)))
 }
 
 /// A global function: the verifier checks it once and by itself. It takes the memory anew: Linux 6.1
@@ -169,34 +211,34 @@ pub(crate) fn create(skb: &Skb, hook: Hook, part: *mut Opening, fresh: bool) -> 
 extern "C" fn ftp_nat_create(fresh: u32) -> u32 {
     match scratch::opening() {
         // SAFETY: this is what the caller has handed down, and it holds no reference to it.
-        Some(part) => u32::from(make(unsafe { &mut *part }, fresh != 0)),
-        None => 0,
+        Some(part) => make(unsafe { &mut *part }, fresh != 0) as u32,
+        None => Made::NoRoom as u32,
     }
 }
 
 /// The flow of a connection that is not made: of one of its directions, while its handshake is not
 /// finished. It lies in the memory, and is used for one packet.
 #[inline(always)]
-pub(crate) fn describe(skb: &Skb, hook: Hook, part: *mut Opening) {
+pub(crate) fn describe(skb: &Skb, hook: Hook, part: *mut Draft, outbound: bool) {
     ftp_nat_find_paths(skb.context(), hook as u32, part);
-    ftp_nat_describe(part, u32::from(hook.side() == side::OUTBOUND));
+    ftp_nat_describe(part, u32::from(outbound));
 }
 
-/// The same for a packet that the stack forwards.
+/// The same for an outbound packet that the stack forwards.
 #[inline(always)]
-pub(crate) fn describe_for_stack(hook: Hook, part: *mut Opening) {
+pub(crate) fn describe_for_stack(part: *mut Draft) {
     // SAFETY: see `scratch`; no other reference to these is alive.
     unsafe {
         (*part).inward = Path::STACK;
         (*part).outward = Path::STACK;
     }
-    ftp_nat_describe(part, u32::from(hook.side() == side::OUTBOUND));
+    ftp_nat_describe(part, 1);
 }
 
 /// A global function: the verifier checks it once and by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn ftp_nat_describe(part: *mut Opening, outbound: u32) -> u32 {
+extern "C" fn ftp_nat_describe(part: *mut Draft, outbound: u32) -> u32 {
     // SAFETY: the caller's part of the scratch memory, to which no other reference is alive.
     if let Some(part) = unsafe { part.as_mut() } {
         fill(part, outbound != 0);
@@ -206,8 +248,8 @@ extern "C" fn ftp_nat_describe(part: *mut Opening, outbound: u32) -> u32 {
 
 /// Fills in the flow of one direction.
 #[inline(always)]
-fn fill(part: &mut Opening, outbound: bool) {
-    let Opening {
+fn fill(part: &mut Draft, outbound: bool) {
+    let Draft {
         connection,
         flow,
         inward,
@@ -217,13 +259,13 @@ fn fill(part: &mut Opening, outbound: bool) {
     let now = jiffies();
     if outbound {
         flow.translate(
-            [&connection.inside, &connection.outside],
+            [&connection.inside, &connection.alias],
             [&connection.public, &connection.outside],
         );
     } else {
         flow.translate(
             [&connection.outside, &connection.public],
-            [&connection.outside, &connection.inside],
+            [&connection.alias, &connection.inside],
         );
     }
     flow.kind = connection.kind;
@@ -250,27 +292,54 @@ fn fill(part: &mut Opening, outbound: bool) {
 }
 
 #[inline(always)]
-fn make(part: &mut Opening, fresh: bool) -> bool {
+fn make(part: &mut Draft, fresh: bool) -> Made {
     fill(part, false);
     let (outside, public) = (&part.connection.outside, &part.connection.public);
-    if !flows::insert_new(outside, public, &part.flow)
-        && (fresh && !is_of(outside, public, &part.connection)
-            || !replace_old(outside, public, &part.flow))
-    {
-        return false;
+    if !flows::insert_new(outside, public, &part.flow) {
+        if fresh && !is_of(outside, public, &part.connection) {
+            return if flows::is_there(outside, public) {
+                Made::Taken
+            } else {
+                Made::NoRoom
+            };
+        }
+        if !replace_old(outside, public, &part.flow) {
+            return Made::NoRoom;
+        }
     }
     fill(part, true);
     let connection = &part.connection;
-    let seen_inside = if connection.flags & flow_flag::NO_NAT != 0 {
-        &connection.public
+    let (seen_inside, seen_outside) = if connection.flags & flow_flag::NO_NAT != 0 {
+        (&connection.public, &connection.outside)
     } else {
-        &connection.inside
+        (&connection.inside, &connection.alias)
     };
-    if !flows::replace(seen_inside, &connection.outside, &part.flow) {
-        flows::remove(&connection.outside, &connection.public);
-        return false;
+    // The inside end itself begins anew only what has ended. To who comes in, another connection's
+    // numbers are taken.
+    let made = if fresh {
+        flows::replace(seen_inside, seen_outside, &part.flow)
+    } else {
+        flows::insert_new(seen_inside, seen_outside, &part.flow)
+    };
+    if made {
+        return Made::Both;
     }
-    true
+    flows::remove(&connection.outside, &connection.public);
+    if !fresh && flows::is_there(seen_inside, seen_outside) {
+        Made::Taken
+    } else {
+        Made::NoRoom
+    }
+}
+
+/// Which side the packets of a connection's outer end come from, by [`flow_flag`].
+#[inline(always)]
+const fn side_of_client(flags: u8) -> u32 {
+    if flags & flow_flag::HAIRPIN == 0 {
+        side::INBOUND
+    } else {
+        side::OUTBOUND
+    }
 }
 
 /// Whether the flow there is of an earlier connection between the very same ends: whoever begins anew
@@ -278,7 +347,8 @@ fn make(part: &mut Opening, fresh: bool) -> bool {
 /// again.)
 #[inline(never)]
 fn is_of(outside: &Endpoint, public: &Endpoint, connection: &Connection) -> bool {
-    let Some(old) = flows::find(outside, public, side::INBOUND) else {
+    let from = side_of_client(connection.flags);
+    let Some(old) = flows::find(outside, public, from) else {
         return false;
     };
     // SAFETY: the entry stays in its place while the program runs.
@@ -289,27 +359,31 @@ fn is_of(outside: &Endpoint, public: &Endpoint, connection: &Connection) -> bool
 /// Puts the inbound flow in the place of an old connection's, whose outbound one ends.
 #[inline(never)]
 fn replace_old(outside: &Endpoint, public: &Endpoint, flow: &Flow) -> bool {
-    let Some(old) = flows::find(outside, public, side::INBOUND) else {
+    let from = side_of_client(flow.flags);
+    let Some(old) = flows::find(outside, public, from) else {
         return false;
     };
     // SAFETY: the entry stays in its place while the program runs.
     let old = unsafe { &*old };
-    let old_end = old.destination();
-    tell_replaced(outside, public, &old_end, old);
-    flows::remove(&old_end, outside);
+    tell_replaced(outside, public, old);
+    if old.flags & flow_flag::NO_NAT == 0 {
+        flows::remove(&old.destination(), &old.source());
+    } else {
+        flows::remove(public, outside);
+    }
     flows::replace(outside, public, flow)
 }
 
 /// Tells the end of a connection in whose place another one begins, by its ends and inbound flow.
 #[inline(never)]
-fn tell_replaced(outside: &Endpoint, public: &Endpoint, inside: &Endpoint, inbound: &Flow) {
+fn tell_replaced(outside: &Endpoint, public: &Endpoint, inbound: &Flow) {
     counters::add(Counter::Replaced, 0);
-    let seen_inside = if inbound.flags & flow_flag::NO_NAT != 0 {
-        public
+    let inside = inbound.destination();
+    let outbound = if inbound.flags & flow_flag::NO_NAT != 0 {
+        flows::find(public, outside, side::OUTBOUND)
     } else {
-        inside
+        flows::find(&inside, &inbound.source(), side::OUTBOUND)
     };
-    let outbound = flows::find(seen_inside, outside, side::OUTBOUND);
     // SAFETY: the entry stays in its place while the program runs.
     let outbound = outbound.map_or(0, |outbound| unsafe { (*outbound).bytes });
     counters::tell(|told| {
@@ -318,7 +392,7 @@ fn tell_replaced(outside: &Endpoint, public: &Endpoint, inside: &Endpoint, inbou
         told.reason = Counter::Replaced as u16;
         told.session = inbound.session;
         told.peer = *outside;
-        told.inside = *inside;
+        told.inside = inside;
         told.public = *public;
         told.born = inbound.born;
         told.inbound = inbound.bytes;

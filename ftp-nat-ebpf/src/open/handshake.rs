@@ -2,18 +2,20 @@
 //! used one gives way.
 
 use super::connection::{describe, describe_for_stack};
-use super::{session, source};
+use super::{alias, session, source};
 use crate::kernel::hook::Hook;
+use crate::kernel::route::{Hop, route};
 use crate::kernel::skb::Skb;
 use crate::packet::options::{self, window_scale};
-use crate::state::scratch::{self, Connection, Head, Opening};
+use crate::state::scratch::{self, Connection, Draft, Head};
 use crate::state::{counters, maps, ports};
 use aya_ebpf::bindings::BPF_ANY;
 use ftp_nat_common::abi::{
-    Flow, HalfOpen, HalfOpenKey, Handshake, flow_flag, half_open_flag, kind, port, role, side,
+    Flow, HalfOpen, HalfOpenKey, Handshake, flow_flag, half_open_flag, kind, port, publish_flag,
+    role, side,
 };
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::wire::addr::Endpoint;
+use ftp_nat_common::wire::addr::{Addr, Endpoint};
 use ftp_nat_common::wire::tcp::offset;
 
 /// What a packet is, as the gateway goes on with it.
@@ -33,7 +35,36 @@ pub enum Belongs {
 
 /// A SYN to a published address, or of a masqueraded client: its handshake is noted.
 #[inline(always)]
-pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
+pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
+    let belongs = if hook == Hook::WanEgress {
+        masqueraded(skb, part)
+    } else {
+        published(skb, hook, part)
+    };
+    if belongs != Belongs::Unfinished {
+        return belongs;
+    }
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (head, is_translated) = unsafe {
+        let flags = (*part).half_open.flow_flags;
+        (&(*part).head, flags & flow_flag::NO_NAT == 0)
+    };
+    // Text in a SYN (RFC 7413) would be read by a server and not by the gateway. Its client repeats
+    // the SYN without.
+    if head.len != 0 {
+        counters::add(Counter::DeniedSynText, head.total);
+        return Belongs::Refused;
+    }
+    if is_translated && !alias::choose() {
+        counters::add(Counter::DeniedNoPort, head.total);
+        return Belongs::Refused;
+    }
+    note(skb, part)
+}
+
+/// Fills in whose connection a masqueraded client's SYN begins.
+#[inline(always)]
+fn masqueraded(skb: &Skb, part: *mut Draft) -> Belongs {
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
     let (head, half_open, connection) = unsafe {
         (
@@ -42,37 +73,74 @@ pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
             &mut (*part).connection,
         )
     };
-    if hook == Hook::WanIngress {
-        let Some(found) = session::published(&head.destination) else {
-            return Belongs::Nowhere;
-        };
-        if !source::may_come_from_outside(skb, &head.source.addr, &head.destination.addr) {
-            counters::add(Counter::DeniedSource, head.total);
-            return Belongs::Refused;
-        }
-        half_open.role = role::PUBLISH;
-        half_open.public = head.destination;
-        half_open.to = found.server_for(&head.destination);
-        half_open.client = Endpoint::default();
-        half_open.flow_flags = session::flow_flags(found);
-        connection.outside = head.source;
-    } else {
-        if hook != Hook::WanEgress || ports::marks(head.destination.port) & port::MASQUERADED == 0 {
-            return Belongs::Nowhere;
-        }
-        half_open.role = role::MASQUERADE;
-        half_open.public = head.source;
-        half_open.to = head.source;
-        half_open.client = session::client(skb, head);
-        half_open.flow_flags = flow_flag::NO_NAT;
-        connection.outside = head.destination;
+    if ports::marks(head.destination.port) & port::MASQUERADED == 0 {
+        return Belongs::Nowhere;
     }
-    // Text in a SYN (RFC 7413) would be read by a server and not by the gateway. Its client repeats
-    // the SYN without.
-    if head.len != 0 {
-        counters::add(Counter::DeniedSynText, head.total);
+    half_open.role = role::MASQUERADE;
+    half_open.public = head.source;
+    half_open.to = head.source;
+    half_open.client = session::client(skb, head);
+    half_open.other = head.destination;
+    half_open.flow_flags = flow_flag::NO_NAT;
+    connection.alias = head.destination;
+    connect(half_open, connection);
+    Belongs::Unfinished
+}
+
+/// Fills in whose connection a SYN to a published server begins.
+#[inline(never)]
+fn published(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (head, half_open, connection) = unsafe {
+        (
+            &(*part).head,
+            &mut (*part).half_open,
+            &mut (*part).connection,
+        )
+    };
+    let Some(found) = session::published(&head.destination) else {
+        return Belongs::Nowhere;
+    };
+    let (source, here) = (&head.source.addr, &head.destination.addr);
+    half_open.to = found.server_for(&head.destination);
+    let mut is_hidden = found.flags & publish_flag::TOWARD_GATEWAY != 0;
+    half_open.flow_flags = session::flow_flags(found);
+    if hook == Hook::LanIngress {
+        // The kernel's own rules and routes have a way for those, or there is none.
+        let is_translated =
+            half_open.flow_flags & flow_flag::NO_NAT == 0 && half_open.to != head.destination;
+        if !is_translated || !leads_back(skb, here, source) {
+            return Belongs::Nowhere;
+        }
+        half_open.flow_flags |= flow_flag::HAIRPIN | flow_flag::NO_STACK;
+        // On one network the server would answer its client without the gateway.
+        is_hidden |= leads_back(skb, source, &half_open.to.addr);
+    } else if !source::may_come_from_outside(skb, source, here) {
+        counters::add(Counter::DeniedSource, head.total);
         return Belongs::Refused;
     }
+    half_open.role = role::PUBLISH;
+    half_open.public = head.destination;
+    half_open.client = Endpoint::default();
+    half_open.other = head.source;
+    connection.alias = head.source;
+    if is_hidden {
+        if found.near.is_none() {
+            return Belongs::Nowhere;
+        }
+        half_open.flow_flags |= flow_flag::NO_STACK;
+        connection.alias = Endpoint::new(found.near, alias::hidden(head.source.port));
+    }
+    connect(half_open, connection);
+    Belongs::Unfinished
+}
+
+/// Notes the handshake in the memory.
+#[inline(never)]
+fn note(skb: &Skb, part: *mut Draft) -> Belongs {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (head, half_open, connection) =
+        unsafe { (&(*part).head, &mut (*part).half_open, &(*part).connection) };
     half_open.client_isn = head.segment.seq;
     half_open.server_isn = 0;
     half_open.server_window = 0;
@@ -96,15 +164,44 @@ pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
             return Belongs::Unfinished;
         }
     }
-    if maps::HALF_OPEN
-        .insert(key, half_open, u64::from(BPF_ANY))
-        .is_err()
-    {
+    if !insert(&key, half_open) {
         counters::add(Counter::DeniedNoRoom, head.total);
         return Belongs::Refused;
     }
+    if connection.alias != connection.outside {
+        let flags = half_open.flags;
+        half_open.other = connection.alias;
+        half_open.flags = half_open_flag::ALIAS;
+        insert(&alias_key(connection), half_open);
+        half_open.other = connection.outside;
+        half_open.flags = flags;
+    }
     counters::add(Counter::HandshakeStarted, 0);
     Belongs::Unfinished
+}
+
+/// Makes an entry; false: there is no memory for it.
+#[inline(never)]
+fn insert(key: &HalfOpenKey, half_open: &HalfOpen) -> bool {
+    maps::HALF_OPEN
+        .insert(key, half_open, u64::from(BPF_ANY))
+        .is_ok()
+}
+
+/// Whether packets from `from` to `to` leave by the interface that this one came by.
+#[inline(never)]
+fn leads_back(skb: &Skb, from: &Addr, to: &Addr) -> bool {
+    let mut hop = Hop::NONE;
+    route(skb, from, to, 0, &mut hop) && hop.ifindex == skb.ifindex()
+}
+
+/// The key of the entry that leads from the outside's names to the inside's.
+#[inline(always)]
+fn alias_key(connection: &Connection) -> HalfOpenKey {
+    HalfOpenKey {
+        inside: connection.public,
+        outside: connection.outside,
+    }
 }
 
 /// The key of a handshake: its inside end as its own packets name it.
@@ -116,28 +213,20 @@ fn key_of(half_open: &HalfOpen, connection: &Connection) -> HalfOpenKey {
         } else {
             half_open.public
         },
-        outside: connection.outside,
+        outside: connection.alias,
     }
 }
 
-/// Fills in the connection of the handshake in the memory, without a session.
+/// Fills in a handshake's connection but for its alias, without a session.
 #[inline(always)]
-fn connect(part: *mut Opening) {
-    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
-    let (half_open, connection) = unsafe { (&(*part).half_open, &mut (*part).connection) };
+fn connect(half_open: &HalfOpen, connection: &mut Connection) {
+    connection.outside = half_open.other;
     connection.public = half_open.public;
     connection.inside = half_open.to;
     connection.session = 0;
     connection.kind = kind::CONTROL;
     connection.flags = half_open.flow_flags;
     connection.server_inside = u8::from(half_open.role == role::PUBLISH);
-}
-
-/// Makes the flow for one packet of the handshake in the memory.
-#[inline(always)]
-pub(super) fn flow(skb: &Skb, hook: Hook, part: *mut Opening) {
-    connect(part);
-    describe(skb, hook, part);
 }
 
 /// The packet in the memory, which has no flow or which TCP does not believe of the one that it has:
@@ -159,17 +248,12 @@ fn judge(skb: &Skb, hook: Hook) -> Belongs {
     let Some(part) = scratch::opening() else {
         return Belongs::Nowhere;
     };
-    let outbound = hook.side() == side::OUTBOUND;
+    let from_inside = hook.side() == side::OUTBOUND;
+    let mut outbound = false;
+    let found = find(part, from_inside, &mut outbound);
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
-    let (head, half_open, connection) = unsafe {
-        (
-            &(*part).head,
-            &mut (*part).half_open,
-            &mut (*part).connection,
-        )
-    };
-    let key = key_for(head, outbound);
-    let Some(found) = maps::HALF_OPEN.get_ptr_mut(key) else {
+    let (head, half_open) = unsafe { (&(*part).head, &mut (*part).half_open) };
+    if found.is_null() {
         // This machine's own stack would answer it.
         if hook == Hook::WanIngress
             && !source::may_come_from_outside(skb, &head.source.addr, &head.destination.addr)
@@ -178,29 +262,17 @@ fn judge(skb: &Skb, hook: Hook) -> Belongs {
             return Belongs::Refused;
         }
         return Belongs::Nowhere;
-    };
-    // SAFETY: the entry may be reused while it is read, for another handshake: then its numbers are
-    // not those of this packet.
-    *half_open = unsafe { *found };
-    connection.outside = key.outside;
-    // The same ends by another public address: another handshake.
-    if !outbound && half_open.public != head.destination {
-        return Belongs::Nowhere;
     }
     let is_servers = outbound == (half_open.role == role::PUBLISH);
     match half_open.judge(&head.segment, is_servers) {
         Handshake::Passes => {}
         Handshake::Answers => {
-            answer(skb, head, half_open);
-            // SAFETY: as above; what is lost to a reuse is a handshake that starts again.
-            unsafe { *found = *half_open };
+            answer(skb, part, found);
         }
-        Handshake::Resets => {
-            let _ = maps::HALF_OPEN.remove(key);
-        }
+        Handshake::Resets => end(part),
         Handshake::Finishes => return Belongs::Finished,
     }
-    flow(skb, hook, part);
+    describe(skb, hook, part, outbound);
     Belongs::Unfinished
 }
 
@@ -210,17 +282,100 @@ fn finish(skb: &Skb, hook: Hook) -> Belongs {
     let Some(part) = scratch::opening() else {
         return Belongs::Nowhere;
     };
-    connect(part);
     if !session::begin(skb, hook, part) {
         // The handshake waits on: the server repeats its answer, or the client its data.
         // SAFETY: see `scratch`; no other reference to the headers is alive.
         counters::add(Counter::DeniedNoRoom, unsafe { (*part).head.total });
         return Belongs::Refused;
     }
-    // SAFETY: see `scratch`; no other reference to these is alive.
-    let key = unsafe { key_of(&(*part).half_open, &(*part).connection) };
-    let _ = maps::HALF_OPEN.remove(key);
+    end(part);
     Belongs::Finished
+}
+
+/// Finds the handshake of the packet in the memory, and leaves it there, with its key and its
+/// connection; null: there is none. `is_outbound`: the packet comes from its inside end.
+#[inline(never)]
+fn find(part: *mut Draft, from_inside: bool, is_outbound: &mut bool) -> *mut HalfOpen {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (head, half_open, key, connection) = unsafe {
+        (
+            &(*part).head,
+            &mut (*part).half_open,
+            &mut (*part).key,
+            &mut (*part).connection,
+        )
+    };
+    *is_outbound = false;
+    let mut found = None;
+    if from_inside {
+        key.inside = head.source;
+        key.outside = head.destination;
+        found = maps::HALF_OPEN.get_ptr_mut(&*key);
+        *is_outbound = found.is_some();
+    }
+    if found.is_none() {
+        found = of_client(head, key);
+    }
+    let Some(found) = found else {
+        return core::ptr::null_mut();
+    };
+    // SAFETY: the entry may be reused while it is read, for another handshake: then its numbers are
+    // not those of this packet.
+    *half_open = unsafe { *found };
+    connection.alias = key.outside;
+    connect(half_open, connection);
+    // One that comes by the other side is of another connection.
+    let is_hairpin = half_open.flow_flags & flow_flag::HAIRPIN != 0;
+    if !*is_outbound && from_inside != is_hairpin {
+        return core::ptr::null_mut();
+    }
+    found
+}
+
+/// The handshake of a packet from the end outside, and its key.
+#[inline(always)]
+fn of_client(head: &Head, key: &mut HalfOpenKey) -> Option<*mut HalfOpen> {
+    key.outside = head.source;
+    key.inside = match session::published(&head.destination) {
+        Some(found) if session::flow_flags(found) & flow_flag::NO_NAT == 0 => {
+            found.server_for(&head.destination)
+        }
+        _ => head.destination,
+    };
+    let is_here = |found: *mut HalfOpen| {
+        // SAFETY: as in `find`.
+        let found = unsafe { &*found };
+        found.public == head.destination && found.other == head.source
+    };
+    if let Some(found) = maps::HALF_OPEN.get_ptr_mut(&*key)
+        && is_here(found)
+    {
+        return Some(found);
+    }
+    let server = key.inside;
+    key.inside = head.destination;
+    let there = maps::HALF_OPEN.get_ptr(&*key)?;
+    // SAFETY: as in `find`.
+    let there = unsafe { &*there };
+    if there.flags & half_open_flag::ALIAS == 0 {
+        return None;
+    }
+    key.inside = server;
+    key.outside = there.other;
+    let found = maps::HALF_OPEN.get_ptr_mut(&*key)?;
+    is_here(found).then_some(found)
+}
+
+/// Forgets the handshake in the memory.
+#[inline(never)]
+fn end(part: *mut Draft) {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (key, connection) = unsafe { (&mut (*part).key, &(*part).connection) };
+    let _ = maps::HALF_OPEN.remove(&*key);
+    if connection.alias != connection.outside {
+        *key = alias_key(connection);
+        let _ = maps::HALF_OPEN.remove(&*key);
+    }
 }
 
 /// The flow, for one packet, of a handshake that an ICMP error from this side of the gateway is about:
@@ -232,25 +387,43 @@ pub fn quoted(hook: Hook, source: &Endpoint, destination: &Endpoint) -> Option<*
         return None;
     }
     let part = scratch::opening()?;
-    let key = HalfOpenKey {
-        inside: *source,
-        outside: *destination,
-    };
-    let found = maps::HALF_OPEN.get_ptr(key)?;
-    // SAFETY: see `scratch`; the entry may be reused while it is read, for another handshake.
-    unsafe {
-        (*part).half_open = *found;
-        (*part).connection.outside = key.outside;
+    if !find_from_inside(part, source, destination) {
+        return None;
     }
-    connect(part);
-    describe_for_stack(hook, part);
+    describe_for_stack(part);
     // SAFETY: see `scratch`.
     Some(unsafe { &raw mut (*part).flow })
 }
 
+/// Leaves the handshake of packets between these ends, as the inside names them, in the memory;
+/// false: there is none.
+#[inline(never)]
+fn find_from_inside(part: *mut Draft, source: &Endpoint, destination: &Endpoint) -> bool {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (half_open, key, connection) = unsafe {
+        (
+            &mut (*part).half_open,
+            &mut (*part).key,
+            &mut (*part).connection,
+        )
+    };
+    key.inside = *source;
+    key.outside = *destination;
+    let Some(found) = maps::HALF_OPEN.get_ptr(&*key) else {
+        return false;
+    };
+    // SAFETY: the entry may be reused while it is read, for another handshake.
+    *half_open = unsafe { *found };
+    connection.alias = key.outside;
+    connect(half_open, connection);
+    true
+}
+
 /// Notes the server's answer.
-#[inline(always)]
-fn answer(skb: &Skb, head: &Head, half_open: &mut HalfOpen) {
+#[inline(never)]
+fn answer(skb: &Skb, part: *mut Draft, found: *mut HalfOpen) {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (head, half_open) = unsafe { (&(*part).head, &mut (*part).half_open) };
     half_open.server_isn = head.segment.seq;
     half_open.server_window = head.window as u16;
     let scale = window_scale(skb, head.tcp + offset::OPTIONS, head.payload);
@@ -261,25 +434,7 @@ fn answer(skb: &Skb, head: &Head, half_open: &mut HalfOpen) {
         half_open.server_scale = scale;
         half_open.flags |= half_open_flag::SCALES;
     }
-}
-
-/// The key of the handshake that a packet may belong to.
-#[inline(always)]
-fn key_for(head: &Head, outbound: bool) -> HalfOpenKey {
-    if outbound {
-        return HalfOpenKey {
-            inside: head.source,
-            outside: head.destination,
-        };
-    }
-    let inside = match session::published(&head.destination) {
-        Some(found) if session::flow_flags(found) & flow_flag::NO_NAT == 0 => {
-            found.server_for(&head.destination)
-        }
-        _ => head.destination,
-    };
-    HalfOpenKey {
-        inside,
-        outside: head.source,
-    }
+    // SAFETY: the entry may be reused while it is written: what is lost to that is a handshake that
+    // starts again.
+    unsafe { *found = *half_open };
 }

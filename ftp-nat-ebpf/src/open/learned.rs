@@ -1,13 +1,13 @@
 //! Announced connections that were learned from another gateway: their SYN may have passed there, so
 //! any packet of either end may be the first one here.
 
-use super::connection::create;
+use super::connection::{Made, create, find_paths};
 use super::handshake::Belongs;
 use super::mapping::{belongs_to, tell_used};
 use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
-use crate::state::scratch::{self, Connection, Opening};
+use crate::state::scratch::{self, Connection, Draft};
 use crate::state::{counters, maps};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ftp_nat_common::abi::{MappingKey, PublishKey, REVERSED, cluster, kind, mapping_flag, side};
@@ -61,7 +61,7 @@ fn is_published(addr: &Addr) -> bool {
 
 /// Looks for the mapping that the packet's connection was announced by, and makes its flows.
 #[inline(always)]
-fn use_for(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
+fn use_for(skb: &Skb, hook: Hook, part: *mut Draft) -> bool {
     // SAFETY: see `scratch`: three fields that lie apart, to which no other reference is alive.
     let (head, mapping, connection) =
         unsafe { (&(*part).head, &mut (*part).mapping, &mut (*part).connection) };
@@ -97,15 +97,24 @@ fn use_for(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
             // From where the server has dialled: it keeps its port.
             connection.inside.port = destination.port;
         }
+        connection.alias = *source;
+        if !mapping.other.addr.is_none() {
+            connection.alias = mapping.other;
+        }
     } else {
+        connection.alias = *destination;
         connection.outside = *destination;
+        if !mapping.other.addr.is_none() {
+            connection.outside = mapping.other;
+        }
         connection.inside = *source;
         connection.public = mapping.to;
         if key.side & REVERSED == 0 {
             connection.public.port = source.port;
         }
     }
-    if !create(skb, hook, part, false) {
+    find_paths(skb, hook, part);
+    if create(false) != Made::Both {
         let _ = maps::MAPPINGS.insert(key, mapping, u64::from(BPF_NOEXIST));
         return false;
     }
@@ -118,13 +127,14 @@ fn use_for(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
 /// Removes both entries of a connection that was learned: one was used.
 #[inline(never)]
 pub(super) fn forget(connection: &Connection) {
-    let (outside, public, inside) = (&connection.outside, &connection.public, &connection.inside);
+    let (outside, public) = (&connection.outside, &connection.public);
+    let (inside, alias) = (&connection.inside, &connection.alias);
     if connection.kind == kind::ACTIVE && connection.server_inside != 0 {
-        remove(inside, outside, outside.port, side::OUTBOUND);
+        remove(inside, alias, alias.port, side::OUTBOUND);
         remove(outside, public, outside.port, side::INBOUND | REVERSED);
     } else {
         remove(outside, public, public.port, side::INBOUND);
-        remove(inside, outside, inside.port, side::OUTBOUND | REVERSED);
+        remove(inside, alias, inside.port, side::OUTBOUND | REVERSED);
     }
 }
 

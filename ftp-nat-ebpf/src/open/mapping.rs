@@ -1,12 +1,13 @@
 //! Mappings: the first SYN of an announced data connection.
 
-use super::connection::create;
+use super::alias;
+use super::connection::{Made, create, find_paths};
 use super::learned;
 use super::port_search::{TRIES, random_port};
 use crate::kernel::helpers::{jiffies, repeat};
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
-use crate::state::scratch::{Connection, Opening};
+use crate::state::scratch::{Connection, Draft};
 use crate::state::{counters, maps, ports};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ftp_nat_common::abi::{Mapping, MappingKey, event, mapping_flag, side};
@@ -28,7 +29,7 @@ pub(super) enum Use {
 
 /// Looks for the mapping that lets this SYN through, and makes the connection's flows.
 #[inline(never)]
-pub(super) fn use_for(skb: &Skb, hook: Hook, part: *mut Opening) -> Use {
+pub(super) fn use_for(skb: &Skb, hook: Hook, part: *mut Draft) -> Use {
     // SAFETY: see `scratch`: three fields that lie apart, to which no other reference is alive.
     let (head, mapping, connection) =
         unsafe { (&(*part).head, &mut (*part).mapping, &mut (*part).connection) };
@@ -59,18 +60,29 @@ pub(super) fn use_for(skb: &Skb, hook: Hook, part: *mut Opening) -> Use {
         return Use::Expired;
     }
     belongs_to(connection, mapping);
-    let made = if side == side::INBOUND {
+    let is_other = !mapping.other.addr.is_none();
+    let inward = mapping.is_inward(&wanted);
+    if inward {
         connection.outside = *source;
         connection.public = *destination;
         connection.inside = mapping.to;
-        create(skb, hook, part, false)
+        connection.alias = *source;
+        if is_other {
+            connection.alias = mapping.other;
+            connection.alias.port = alias::hidden(source.port);
+        }
     } else {
-        connection.outside = *destination;
+        connection.outside = if is_other {
+            mapping.other
+        } else {
+            *destination
+        };
         connection.public = mapping.to;
         connection.public.port = source.port;
         connection.inside = *source;
-        outbound(skb, hook, part)
-    };
+        connection.alias = *destination;
+    }
+    let made = find_port(skb, hook, part, inward);
     if !made {
         counters::add(Counter::DeniedNoRoom, head.total);
         let _ = maps::MAPPINGS.insert(wanted, mapping, u64::from(BPF_NOEXIST));
@@ -108,48 +120,57 @@ pub(super) fn tell_used(connection: &Connection, cause: u8) {
     });
 }
 
-/// The search for a public source port.
+/// The search for the source port of a connection.
 #[repr(C)]
-struct Search<'a> {
-    skb: &'a Skb,
-    part: *mut Opening,
-    hook: Hook,
-    found: u32,
+struct Search {
+    part: *mut Draft,
+    inward: bool,
+    found: bool,
 }
 
-/// The server's own connection goes out: with its source port if the client's end has that free,
-/// else with another.
+/// Makes the connection's flows: with its own source port if the other end has that free, else with
+/// another.
 #[inline(always)]
-fn outbound(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
+pub(super) fn find_port(skb: &Skb, hook: Hook, part: *mut Draft, inward: bool) -> bool {
+    find_paths(skb, hook, part);
     let mut search = Search {
-        skb,
         part,
-        hook,
-        found: 0,
+        inward,
+        found: false,
     };
     repeat(TRIES, &mut search, try_port);
     // SAFETY: see `scratch`; the loop is over.
     let connection = unsafe { &(*part).connection };
-    if search.found != 0 && connection.public.port != connection.inside.port {
+    if search.found && !inward && connection.public.port != connection.inside.port {
         if let Some(settings) = maps::SETTINGS.get(0) {
             ports::mark(connection.public.port, settings.hz);
         }
         counters::add(Counter::Remapped, 0);
     }
-    search.found != 0
+    search.found
 }
 
-/// Tries the port in the search's connection; the next try takes another. 1 ends the loop.
-unsafe extern "C" fn try_port(_index: u64, search: *mut Search<'_>) -> i64 {
-    // SAFETY: `repeat` hands over what `outbound` made.
+/// Tries the ports in the search's connection; the next try takes another. 1 ends the loop.
+unsafe extern "C" fn try_port(_index: u64, search: *mut Search) -> i64 {
+    // SAFETY: `repeat` hands over what `find_port` made.
     let search = unsafe { &mut *search };
-    if create(search.skb, search.hook, search.part, true) {
-        search.found = 1;
+    match create(!search.inward) {
+        Made::Both => search.found = true,
+        Made::Taken => {}
+        Made::NoRoom => return 1,
+    }
+    if search.found {
         return 1;
     }
     if let Some(settings) = maps::SETTINGS.get(0) {
         // SAFETY: the connection lies in this CPU's own scratch.
-        unsafe { (*search.part).connection.public.port = random_port(settings) };
+        let connection = unsafe { &mut (*search.part).connection };
+        let port = random_port(settings);
+        if search.inward {
+            connection.alias.port = port;
+        } else {
+            connection.public.port = port;
+        }
     }
     0
 }

@@ -1,5 +1,6 @@
 //! Opening what a control connection announces.
 
+use super::alias;
 use super::permit;
 use super::port_search::{TRIES, random_port};
 use super::reserved;
@@ -9,8 +10,8 @@ use crate::state::scratch::{self, Pinhole};
 use crate::state::{counters, maps, ports};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use ftp_nat_common::abi::{
-    Mapping, MappingKey, PublishKey, Session, Settings, event, flow_flag, kind, port, role,
-    session_flag, side,
+    Mapping, MappingKey, PublishKey, Session, event, flow_flag, kind, port, role, session_flag,
+    side,
 };
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::gate::{Gate, Opening};
@@ -108,7 +109,8 @@ fn open_on(key: &MappingKey, mapping: &Mapping) -> Try {
     // SAFETY: the entry stays in its place while the program runs.
     let there = unsafe { &*there };
     // The same end announced again, or an announcement that nobody came for in time.
-    let free = there.to == mapping.to || jiffies() > there.expires;
+    let is_same = there.to == mapping.to && there.other == mapping.other;
+    let free = is_same || jiffies() > there.expires;
     if free
         && maps::MAPPINGS
             .insert(key, mapping, u64::from(BPF_ANY))
@@ -121,36 +123,29 @@ fn open_on(key: &MappingKey, mapping: &Mapping) -> Try {
 }
 
 impl Pinholes {
-    /// The pinhole for connections from outside to a public port.
-    #[inline(always)]
-    fn key(session: &Session, public: Port) -> MappingKey {
-        let anybody = session.flags & session_flag::ANY_PEER != 0;
-        MappingKey {
-            src: if anybody {
-                Addr::default()
-            } else {
-                session.outside.addr
-            },
-            dst: session.public.addr,
-            dport: public,
-            pad: 0,
-            side: side::INBOUND,
+    /// Fills in the key of a pinhole: for connections to a public port, or outward, from the inside
+    /// server to its client's.
+    #[inline(never)]
+    fn fill_key(key: &mut MappingKey, session: &Session, outward: bool, port: Port) {
+        let is_hairpin = session.flags & session_flag::HAIRPIN != 0;
+        key.dport = port;
+        key.pad = 0;
+        key.side = if outward || is_hairpin {
+            side::OUTBOUND
+        } else {
+            side::INBOUND
+        };
+        if outward {
+            key.src = session.inside.addr;
+            key.dst = session.alias.addr;
+            return;
         }
-    }
-
-    /// The pinhole for connections to this port, from outside or from the inside server.
-    #[inline(always)]
-    fn key_of(session: &Session, outward: bool, opening: &Opening, port: Port) -> MappingKey {
-        if !outward {
-            return Self::key(session, port);
-        }
-        MappingKey {
-            src: session.inside.addr,
-            dst: opening.addr,
-            dport: port,
-            pad: 0,
-            side: side::OUTBOUND,
-        }
+        key.dst = session.public.addr;
+        key.src = if session.flags & session_flag::ANY_PEER != 0 {
+            Addr::default()
+        } else {
+            session.outside.addr
+        };
     }
 
     /// Takes a pinhole of this session back, if nobody has come for it.
@@ -166,38 +161,54 @@ impl Pinholes {
         }
     }
 
-    /// Fills in a mapping.
-    #[inline(always)]
-    fn fill(&self, mapping: &mut Mapping, opening: &Opening, to: Endpoint, settings: &Settings) {
-        let now = jiffies();
-        mapping.to = to;
+    /// Fills in the mapping of an announced connection.
+    #[inline(never)]
+    fn fill(&self, mapping: &mut Mapping, opening: &Opening, session: &Session, wanted: Port) {
+        let is_hidden = session.is_client_hidden();
+        let to = &mut mapping.to;
+        let other = &mut mapping.other;
+        *other = Endpoint::default();
+        if opening.kind == kind::PASSIVE {
+            *to = Endpoint::new(session.inside.addr, opening.port);
+        } else if session.role == role::PUBLISH {
+            *to = Endpoint::new(session.public.addr, Port(0));
+            if is_hidden || wanted != opening.port {
+                *other = Endpoint::new(opening.addr, opening.port);
+            }
+        } else {
+            *to = Endpoint::new(opening.addr, opening.port);
+        }
+        if is_hidden && opening.kind == kind::PASSIVE {
+            other.addr = session.alias.addr;
+        }
+        mapping.flow_flags = 0;
+        if session.flags & session_flag::LOCAL != 0 {
+            mapping.flow_flags = flow_flag::NO_NAT;
+        }
+        if session.flags & session_flag::HAIRPIN != 0 {
+            mapping.flow_flags = flow_flag::HAIRPIN | flow_flag::NO_STACK;
+        }
+        if is_hidden {
+            mapping.flow_flags |= flow_flag::NO_STACK;
+        }
         mapping.session = self.session;
         mapping.kind = opening.kind;
         mapping.cause = opening.cause;
         mapping.flags = 0;
-        mapping.flow_flags = 0;
-        mapping.pad2 = 0;
-        mapping.born = now;
-        mapping.expires = now.wrapping_add(settings.mapping_timeout);
+        mapping.born = jiffies();
+        let timeout = maps::SETTINGS.get(0).map_or(0, |it| it.mapping_timeout);
+        mapping.expires = mapping.born.wrapping_add(timeout);
     }
 
-    /// Lets connections from outside in: on the announced port if the peer has that free.
+    /// Lets connections through to the port in the memory's key, or to another one if its peer has
+    /// that in use. `wanted`: the announced one.
     ///
     /// The memory comes as a pointer, because the search writes to it as well: through a reference,
     /// the compiler would take the port that was wanted for the one that was found.
     #[inline(always)]
-    fn open_inbound(
-        &self,
-        part: *mut Pinhole,
-        session: &Session,
-        wanted: Port,
-        hz: u32,
-    ) -> Result<Port, Counter> {
+    fn open_by_search(part: *mut Pinhole, wanted: Port, hz: u32) -> Result<Port, Counter> {
         // SAFETY: see `scratch`; no reference to it is alive while the search runs.
-        unsafe {
-            (*part).key = Self::key(session, wanted);
-            (*part).tried = Try::Taken as u32;
-        }
+        unsafe { (*part).tried = Try::Taken as u32 };
         match Try::of(ftp_nat_search()) {
             Try::Opened => {
                 // SAFETY: as above; the search is over.
@@ -211,24 +222,17 @@ impl Pinholes {
         }
     }
 
-    /// Lets a connection from the inside server to the client out.
+    /// Lets a connection to the port in the memory's key out.
     #[inline(always)]
-    fn open_outbound(
-        &self,
-        mapping: &Mapping,
-        session: &Session,
-        opening: &Opening,
-        hz: u32,
-    ) -> Result<Port, Counter> {
-        let key = Self::key_of(session, true, opening, opening.port);
-        if maps::MAPPINGS
-            .insert(key, mapping, u64::from(BPF_ANY))
-            .is_err()
-        {
+    fn open_outbound(part: *mut Pinhole, wanted: Port, hz: u32) -> Result<Port, Counter> {
+        // SAFETY: see `scratch`.
+        let part = unsafe { &*part };
+        let inserted = maps::MAPPINGS.insert(&part.key, &part.mapping, u64::from(BPF_ANY));
+        if inserted.is_err() {
             return Err(Counter::PassedMapFull);
         }
-        ports::mark(opening.port, hz);
-        Ok(opening.port)
+        ports::mark(wanted, hz);
+        Ok(wanted)
     }
 
     /// Counts and tells; `happening`: [`event`] in the high half, the counter in the low one.
@@ -270,43 +274,44 @@ impl Gate for Pinholes {
     #[inline(never)]
     fn open(&mut self, session: &mut Session, opening: &Opening) -> Result<Port, Counter> {
         let passive = opening.kind == kind::PASSIVE;
-        let is_local = session.flags & session_flag::LOCAL != 0;
-        if is_local && !passive {
+        if session.flags & session_flag::LOCAL != 0 && !passive {
             // This machine's own server connects, by its own address.
             return Ok(opening.port);
         }
         let (Some(part), Some(settings)) = (scratch::pinhole(), maps::SETTINGS.get(0)) else {
             return Err(Counter::PassedMapFull);
         };
-        // SAFETY: see `scratch`; the search does not write to the mapping.
-        let mapping = unsafe { &mut (*part).mapping };
         let outward = !passive && session.role == role::PUBLISH;
-        let to = if outward {
-            Endpoint::new(session.public.addr, Port(0))
-        } else if passive {
-            Endpoint::new(session.inside.addr, opening.port)
+        let wanted = if opening.public.0 != 0 {
+            opening.public
         } else {
-            Endpoint::new(opening.addr, opening.port)
+            opening.port
         };
-        self.fill(mapping, opening, to, settings);
-        if is_local {
-            mapping.flow_flags = flow_flag::NO_NAT;
-        }
-        let result = if outward {
-            self.open_outbound(mapping, session, opening, settings.hz)
+        // A port of the gateway's own address is for it to choose.
+        let is_hidden = outward && session.is_client_hidden() && opening.public.0 == 0;
+        let first = if is_hidden {
+            alias::hidden(wanted)
         } else {
-            let wanted = if opening.public.0 != 0 {
-                opening.public
-            } else {
-                opening.port
-            };
-            self.open_inbound(part, session, wanted, settings.hz)
+            wanted
+        };
+        // SAFETY: see `scratch`: two fields, to which no other reference is alive.
+        unsafe {
+            self.fill(&mut (*part).mapping, opening, session, wanted);
+            Self::fill_key(&mut (*part).key, session, outward, first);
+        }
+        let result = if outward && !is_hidden {
+            Self::open_outbound(part, wanted, settings.hz)
+        } else {
+            Self::open_by_search(part, wanted, settings.hz)
         };
         let Ok(public) = result else { return result };
         let waiting = &mut session.waiting[usize::from(!passive)];
         let earlier = core::mem::replace(waiting, public);
         if earlier != Port(0) && earlier != public {
-            self.withdraw(&Self::key_of(session, outward, opening, earlier));
+            // SAFETY: as above.
+            let key = unsafe { &mut (*part).key };
+            Self::fill_key(key, session, outward, earlier);
+            self.withdraw(key);
         }
         let shown = if outward { Port(0) } else { public };
         let counter = if passive {
@@ -315,7 +320,7 @@ impl Gate for Pinholes {
             Counter::ActiveOpened
         };
         self.event(session, happening(event::OPENED, counter), opening, shown);
-        if public != opening.port && opening.public.0 == 0 {
+        if public != opening.port && opening.public.0 == 0 && !is_hidden {
             self.event(
                 session,
                 happening(event::REMAPPED, Counter::Remapped),
@@ -328,7 +333,12 @@ impl Gate for Pinholes {
 
     #[inline(always)]
     fn close(&mut self, session: &Session, _opening: &Opening, public: Port) {
-        self.withdraw(&Self::key(session, public));
+        if let Some(part) = scratch::pinhole() {
+            // SAFETY: see `scratch`; no other reference to it is alive.
+            let key = unsafe { &mut (*part).key };
+            Self::fill_key(key, session, false, public);
+            self.withdraw(key);
+        }
     }
 
     #[inline(never)]

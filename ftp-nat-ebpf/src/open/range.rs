@@ -1,16 +1,16 @@
 //! The passive range of a server whose replies are encrypted: a client may connect to it while it has a
 //! live TLS session there, one connection for each answer of the server.
 
-use super::connection::create;
+use super::{alias, mapping};
 use crate::kernel::helpers::{jiffies, repeat};
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
-use crate::state::scratch::{Connection, Head, Opening};
+use crate::state::scratch::{Connection, Draft, Head};
 use crate::state::{counters, flows, maps, ports};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ftp_nat_common::abi::{
-    Permit, PublishKey, Session, TLS_SESSIONS, TlsClient, TlsClientKey, cause, event, kind,
-    session_flag, side,
+    Permit, PublishKey, Session, TLS_SESSIONS, TlsClient, TlsClientKey, cause, event, flow_flag,
+    kind, session_flag, side,
 };
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::ftp::records;
@@ -34,7 +34,7 @@ pub(super) enum Entry {
 /// spoke last.
 #[repr(C)]
 struct Search {
-    part: *mut Opening,
+    part: *mut Draft,
     client: *const TlsClient,
     now: u64,
     timeout: u64,
@@ -52,7 +52,7 @@ struct Search {
 
 /// A SYN from the WAN that no mapping lets through.
 #[inline(never)]
-pub(super) fn enter(skb: &Skb, hook: Hook, part: *mut Opening) -> Entry {
+pub(super) fn enter(skb: &Skb, hook: Hook, part: *mut Draft) -> Entry {
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
     let (head, connection) = unsafe { (&(*part).head, &mut (*part).connection) };
     let Some(settings) = maps::SETTINGS.get(0) else {
@@ -93,9 +93,14 @@ pub(super) fn enter(skb: &Skb, hook: Hook, part: *mut Opening) -> Entry {
     connection.outside = head.source;
     connection.public = head.destination;
     // SAFETY: the entry stays in its place while the program runs.
-    let server = unsafe { (*session).inside.addr };
-    connection.inside = Endpoint::new(server, head.destination.port);
-    if !create(skb, hook, part, false) {
+    let session = unsafe { &*session };
+    connection.inside = Endpoint::new(session.inside.addr, head.destination.port);
+    connection.alias = head.source;
+    if session.is_client_hidden() {
+        connection.alias = Endpoint::new(session.alias.addr, alias::hidden(head.source.port));
+        connection.flags = flow_flag::NO_STACK;
+    }
+    if !mapping::find_port(skb, hook, part, true) {
         counters::add(Counter::DeniedNoRoom, head.total);
         let permit = Permit {
             granted: search.granted,
@@ -178,7 +183,7 @@ fn is_live(session: &Session, head: &Head) -> bool {
         && session.public.addr == head.destination.addr
         && records::has_range(session)
         && is_open(&session.outside, &session.public, side::INBOUND)
-        && is_open(seen_inside(session), &session.outside, side::OUTBOUND)
+        && is_open(seen_inside(session), &session.alias, side::OUTBOUND)
 }
 
 /// The server's end of a control connection, as its own packets name it at the WAN.

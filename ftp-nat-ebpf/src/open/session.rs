@@ -1,10 +1,10 @@
 //! Sessions: a control connection whose handshake is finished.
 
-use super::connection::create;
+use super::connection::{Made, create, find_paths};
 use crate::kernel::helpers::{jiffies, random};
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
-use crate::state::scratch::{Head, Opening};
+use crate::state::scratch::{Draft, Head};
 use crate::state::{counters, maps};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::maps::lpm_trie::Key;
@@ -141,7 +141,7 @@ fn is_inside(addr: &Addr) -> bool {
 /// Makes the session of the handshake in the memory, and the flows of its control connection; false:
 /// there is no room, or its server is published no more.
 #[inline(never)]
-pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
+pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> bool {
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
     let (half_open, connection, session) = unsafe {
         (
@@ -152,17 +152,22 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
     };
     session.outside = connection.outside;
     session.public = connection.public;
+    session.alias = connection.alias;
     session.role = half_open.role;
     if half_open.role == role::PUBLISH {
         let Some(found) = published(&connection.public) else {
             return false;
         };
         publish(session, found);
+        if half_open.flow_flags & flow_flag::HAIRPIN != 0 {
+            session.flags |= session_flag::HAIRPIN;
+            // A client behind the gateway reaches it at the address that it has dialled.
+            session.advertise = connection.public.addr;
+        }
     } else {
         masquerade(session, &half_open.client);
     }
     session.pad = 0;
-    session.pad2 = 0;
     session.waiting = [Port(0); 2];
     session.born = jiffies();
     session.adopted = 0;
@@ -194,7 +199,8 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Opening) -> bool {
     };
     connection.session = number;
     connection.inside = session.inside;
-    if !create(skb, hook, part, false) {
+    find_paths(skb, hook, part);
+    if create(false) != Made::Both {
         let _ = maps::SESSIONS.remove(number);
         return false;
     }

@@ -1,5 +1,6 @@
 //! A SYN: whose it is, and whether it opens something.
 
+use super::connection;
 use super::handshake::{self, Belongs};
 use super::learned;
 use super::mapping::{self, Use};
@@ -7,7 +8,7 @@ use super::range::{self, Entry};
 use super::session;
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
-use crate::state::scratch::{self, Opening};
+use crate::state::scratch::{self, Draft};
 use crate::state::{counters, flows, ports};
 use ftp_nat_common::abi::{Flow, event, kind, port};
 use ftp_nat_common::counter::Counter;
@@ -43,7 +44,7 @@ pub fn open(skb: &Skb, hook: Hook) -> Belongs {
 
 /// A SYN that no mapping lets through.
 #[inline(never)]
-fn unannounced(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
+fn unannounced(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
     // SAFETY: see `scratch`; no other reference to the headers is alive.
     let head = unsafe { &(*part).head };
     let existing = flows::find(&head.source, &head.destination, hook.side());
@@ -57,13 +58,12 @@ fn unannounced(skb: &Skb, hook: Hook, part: *mut Opening) -> Belongs {
         if ports::marks(head.destination.port) & port::MASQUERADED != 0 {
             session::note_client(skb, head);
         }
-        return Belongs::Nowhere;
     }
     // For a live control connection this changes nothing: the server answers a SYN by what it thinks
     // of the connection (RFC 5961 section 4), and only a handshake that it finishes takes its place.
     let belongs = handshake::start(skb, hook, part);
     if belongs == Belongs::Unfinished {
-        handshake::flow(skb, hook, part);
+        connection::describe(skb, hook, part, hook == Hook::WanEgress);
     }
     belongs
 }
@@ -78,7 +78,7 @@ fn is_repeated(flow: &Flow) -> bool {
 /// Counts and reports a SYN that may not enter; while the gateway learns, it is dropped, so that its
 /// client tries again.
 #[inline(never)]
-fn deny(part: *mut Opening, reason: Counter) -> Belongs {
+fn deny(part: *mut Draft, reason: Counter) -> Belongs {
     // SAFETY: see `scratch`; no other reference to the headers is alive.
     let head = unsafe { &(*part).head };
     if learned::is_learning() {

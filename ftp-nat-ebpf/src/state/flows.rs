@@ -62,6 +62,16 @@ pub fn find(src: &Endpoint, dst: &Endpoint, side: u32) -> Option<*mut Flow> {
     }
 }
 
+/// Whether there is a flow of packets from `src` to `dst`.
+#[inline(never)]
+pub fn is_there(src: &Endpoint, dst: &Endpoint) -> bool {
+    if src.addr.is_v4() {
+        FlowKey4::new(src, dst).look_up().is_some()
+    } else {
+        FlowKey6::new(src, dst).look_up().is_some()
+    }
+}
+
 /// Makes the flow of packets from `src` to `dst`; false: see [`Table::insert`].
 #[inline(never)]
 pub fn insert(src: &Endpoint, dst: &Endpoint, flow: &Flow, flags: u32) -> bool {

@@ -7,7 +7,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use ftp_nat_common::abi::{
-    Flow, HalfOpen, HandshakeSegment, LINE_MAX, Lines, Mapping, MappingKey, Session,
+    Flow, HalfOpen, HalfOpenKey, HandshakeSegment, LINE_MAX, Lines, Mapping, MappingKey, Session,
 };
 use ftp_nat_common::edit::text::TEXT_MAX;
 use ftp_nat_common::ftp::parser::Inspection;
@@ -22,13 +22,17 @@ use crate::packet::checksum::Words;
 pub const WINDOW: usize = 2048;
 
 /// What a connection is made of while it is opened. Taken in `stations::gateway`.
+///
+/// No other type of the programs has this name: BTF tells pointers to structs by it.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Opening {
+pub struct Draft {
     /// The packet that may open something.
     pub head: Head,
     /// The handshake that it belongs to.
     pub half_open: HalfOpen,
+    /// Where that is in its table.
+    pub key: HalfOpenKey,
     /// The session that is being made.
     pub session: Session,
     /// The connection that is being made.
@@ -77,6 +81,8 @@ pub struct Connection {
     pub public: Endpoint,
     /// The end behind the gateway.
     pub inside: Endpoint,
+    /// The end outside as the inside sees it.
+    pub alias: Endpoint,
     /// Its control connection.
     pub session: u32,
     /// [`ftp_nat_common::abi::kind`].
@@ -232,7 +238,7 @@ macro_rules! parts {
 }
 
 parts! {
-    OPENING opening Opening, "This CPU's memory for opening connections.";
+    OPENING opening Draft, "This CPU's memory for opening connections.";
     CONTROL control Control, "This CPU's memory for a control segment.";
     PINHOLE pinhole Pinhole, "This CPU's memory for a pinhole.";
     ROUTE route Route, "This CPU's memory for a route.";

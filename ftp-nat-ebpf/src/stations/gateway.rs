@@ -217,8 +217,14 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
     let way = send::way(skb, hook, &packet, flow, is_last);
     // What the stack forwards is translated on the WAN's side of it, like all that it sees; and it
     // answers what is too big or too old with an ICMP error that names the sender's own packet.
-    if hook == Hook::LanIngress && !way.is_redirect() {
-        return NEXT;
+    if !way.is_redirect() {
+        if flow.flags & flow_flag::NO_STACK != 0 {
+            counters::add(Counter::DroppedNoWay, packet.total);
+            return DROP;
+        }
+        if hook == Hook::LanIngress {
+            return NEXT;
+        }
     }
     if is_control {
         // One that goes by the stack for want of room or time to live is counted at its last look.

@@ -4,7 +4,7 @@
 //! An error quotes the start of the packet that it is about, as its sender saw that: so the quoted
 //! addresses, port and checksums are translated as well (RFC 5508 section 4.2).
 
-use crate::forward::send::by_route;
+use crate::forward::send::{by_route, leaves_by_wan};
 use crate::forward::translate::{ONE_HOP, ONE_HOP_V6};
 use crate::kernel::hook::{DROP, Hook, NEXT};
 use crate::kernel::skb::{Skb, TRANSLATED};
@@ -118,7 +118,7 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
     }
     let redirected = flow.out_ifindex != 0 && hook != Hook::WanEgress && quote.ttl > 1;
     // What the stack forwards is translated on the WAN's side of it.
-    if hook == Hook::LanIngress && !redirected {
+    if !redirected && (hook == Hook::LanIngress || flow.flags & flow_flag::NO_STACK != 0) {
         return NEXT;
     }
     let inbound = hook == Hook::WanIngress;
@@ -136,7 +136,7 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
         0,
     );
     if redirected {
-        if !inbound {
+        if leaves_by_wan(flow) {
             skb.set_note(TRANSLATED);
         }
         return by_route(flow.out_ifindex);

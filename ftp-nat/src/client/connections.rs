@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ftp_nat_common::{
-    abi::{Flow, flow_flag, side},
+    abi::{Flow, flow_flag},
     wire::addr::Endpoint,
 };
 
@@ -39,7 +39,7 @@ fn joined<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<Vec<Connection>> {
             inbound: Flow::default(),
             outbound: Flow::default(),
         });
-        if flow.side() == side::INBOUND {
+        if !flow.is_outbound() {
             connection.inside = flow.destination();
             connection.inbound = *flow;
         } else {

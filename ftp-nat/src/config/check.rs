@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use super::{
-    options::{Config, ControlNat, Lan, Publish},
+    options::{Config, ControlNat, Lan, Publish, TowardServer},
     origin::{Origin, Problem, Spanned},
     value::{Public, Server},
 };
@@ -157,6 +157,11 @@ fn publishes(config: &Config, problems: &mut Vec<Problem>) {
                 );
             }
         }
+        if publish.toward_server.value == TowardServer::Gateway
+            && let Some(what) = hidden_clients(config, publish)
+        {
+            fault(&publish.toward_server.origin, what.to_owned());
+        }
         let announced = match (&public.value, server) {
             (Public::Address(address), _) => Some(address.is_ipv4()),
             (Public::Interface { .. }, Some(server)) => Some(server.is_ipv4()),
@@ -193,6 +198,26 @@ fn itself(publish: &Publish) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+/// Why a server's clients cannot appear to it as this gateway.
+fn hidden_clients(config: &Config, publish: &Publish) -> Option<&'static str> {
+    if publish.server.value == Server::Itself {
+        return Some("needs a server whose address is translated: name it with `server`");
+    }
+    if publish.server.value == Server::Local {
+        return Some("a local server sees its clients as they come: leave `toward_server` out");
+    }
+    if publish.control_nat == ControlNat::Kernel {
+        return Some(
+            "needs `control_nat = \"ebpf\"`: the kernel's own NAT would have to translate the \
+             clients' addresses as well",
+        );
+    }
+    (!config.redirects()).then_some(
+        "needs packets that are redirected: the stack refuses those that come in with an address \
+         of this machine's own. Set `datapath` to \"auto\" and leave `lan` to be found, or name it",
+    )
 }
 
 fn family(address: &SocketAddr) -> &'static str {

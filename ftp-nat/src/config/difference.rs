@@ -218,6 +218,11 @@ fn differences(old: &Publish, new: &Publish) -> Vec<String> {
             old.commands.require_tls.to_string(),
             new.commands.require_tls.to_string(),
         ),
+        (
+            "toward_server",
+            word(&old.toward_server.value),
+            word(&new.toward_server.value),
+        ),
     ]
     .into_iter()
     .filter(|(_, old, new)| old != new)

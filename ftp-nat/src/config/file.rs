@@ -9,7 +9,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     check,
-    options::{Commands, Config, ControlNat, Datapath, Lan, Masquerade, Order, Peer, Publish},
+    options::{
+        Commands, Config, ControlNat, Datapath, Lan, Masquerade, Order, Peer, Publish, TowardServer,
+    },
     origin::{Origin, Problem, Spanned},
     value::{self, MssClamp, PortRange, Public, Server},
 };
@@ -272,6 +274,16 @@ impl Reader {
             .take(&mut section, "peer")
             .and_then(|item| self.choice(&item, &[("same", Peer::Same), ("any", Peer::Any)]));
         let commands = self.commands(&mut section);
+        let choices = [
+            ("client", TowardServer::Client),
+            ("gateway", TowardServer::Gateway),
+        ];
+        let toward_server = self
+            .take(&mut section, "toward_server")
+            .map(|item| Spanned {
+                value: self.choice(&item, &choices).unwrap_or_default(),
+                origin: item.origin,
+            });
         self.finish(section);
         // Whatever else is wrong: its two ends can be held against each other, and against others.
         Some(Publish {
@@ -282,6 +294,10 @@ impl Reader {
             passive_ports,
             peer: peer.unwrap_or_default(),
             commands,
+            toward_server: toward_server.unwrap_or(Spanned {
+                value: TowardServer::default(),
+                origin: Origin::Default,
+            }),
         })
     }
 

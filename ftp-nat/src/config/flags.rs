@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use super::{
     arguments::RunArgs,
-    options::{Commands, Config, ControlNat, Datapath, Lan, Masquerade, Peer, Publish},
+    options::{
+        Commands, Config, ControlNat, Datapath, Lan, Masquerade, Peer, Publish, TowardServer,
+    },
     origin::{Origin, Problem, Spanned},
     value::{self, MssClamp, PortRange, Public, Server},
 };
@@ -169,6 +171,10 @@ fn publish(text: &str) -> Result<Publish, String> {
         passive_ports: None,
         peer: Peer::default(),
         commands: Commands::default(),
+        toward_server: Spanned {
+            value: TowardServer::default(),
+            origin: Origin::Default,
+        },
     })
 }
 

@@ -152,6 +152,17 @@ impl Commands {
     }
 }
 
+/// Whom a server sees as its client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TowardServer {
+    /// The client itself.
+    #[default]
+    Client,
+    /// This gateway, so that the server's answers find back whatever its default route is.
+    Gateway,
+}
+
 /// A server that clients outside reach through this gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {
@@ -169,6 +180,8 @@ pub struct Publish {
     pub peer: Peer,
     /// What is refused and hidden.
     pub commands: Commands,
+    /// Whom the server sees as its client.
+    pub toward_server: Spanned<TowardServer>,
 }
 
 impl Publish {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use ftp_nat_common::abi::interface_flag;
+use ftp_nat_common::abi::{interface_flag, session_flag};
 
 use super::{
     finding::{Cause, Findings},
@@ -125,7 +125,9 @@ fn outside(subject: &Subject) -> Vec<IpAddr> {
     if let Some(loaded) = &subject.loaded {
         // Sessions that cannot be read are another check's matter.
         let _ = loaded.maps.sessions.each(|_, session| {
-            if peers.len() < PEERS_MAX {
+            // Clients behind the gateway are answered by its inside.
+            let is_outside = session.flags & session_flag::HAIRPIN == 0;
+            if is_outside && peers.len() < PEERS_MAX {
                 peers.insert(session.outside.addr.to_ip());
             }
         });

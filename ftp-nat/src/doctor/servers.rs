@@ -98,7 +98,9 @@ fn ask_all(subject: &Subject, servers: &[&Service]) -> anyhow::Result<Answers> {
             let server = service.server;
             tasks.spawn(async move { (place, false, ask(server, None).await) });
             let inside = match service.route {
-                Route::Through(index) if !service.local => subject.network.numbered(index),
+                Route::Through(index) if !service.local && !service.hides_clients => {
+                    subject.network.numbered(index)
+                }
                 _ => None,
             };
             if let (Some(inside), Some(outside)) = (inside, outside(subject, server)) {

@@ -39,6 +39,8 @@ pub struct Service {
     pub redirects: bool,
     /// Whether nothing is translated: its server has the public address itself.
     pub routed: bool,
+    /// Whether the server sees this machine as its client.
+    pub hides_clients: bool,
     /// All servers of a network; the others stand for an address of it then.
     pub network: Option<Prefix>,
 }
@@ -68,6 +70,7 @@ impl Service {
             route,
             redirects: redirects(route, policy),
             routed: policy::is_routed(key, entry),
+            hides_clients: has(publish_flag::TOWARD_GATEWAY),
             network: None,
         }
     }

@@ -132,6 +132,7 @@ impl Control {
         };
         session.inside = end(inside);
         session.outside = end(outside);
+        session.alias = session.outside;
         session.public = end(SocketAddr::new(public, inside.port()));
         session.advertise = session.public.addr;
         if role == Role::Masquerade && !is_inner(client.ip()) {

@@ -54,6 +54,8 @@ pub struct Network {
     links: Vec<Link>,
     addresses: Vec<Address>,
     routes: HashMap<IpAddr, Route>,
+    /// The addresses under which this machine itself would send to them.
+    sources: HashMap<IpAddr, IpAddr>,
     /// The interfaces that lead to networks, or to parts of them.
     ways: HashMap<Prefix, BTreeSet<u32>>,
 }
@@ -73,12 +75,14 @@ impl Network {
             links: links(&mut netlink).context("cannot list the interfaces")?,
             addresses: addresses(&mut netlink).context("cannot list the addresses")?,
             routes: HashMap::new(),
+            sources: HashMap::new(),
             ways: ways(&mut netlink, networks).context("cannot list the routes")?,
         };
         for ip in destinations {
-            let route = route(&mut netlink, ip)
+            let (route, source) = route(&mut netlink, ip)
                 .with_context(|| format!("cannot look up the route to {ip}"))?;
             network.routes.insert(ip, route);
+            network.sources.extend(source.map(|source| (ip, source)));
         }
         Ok(network)
     }
@@ -129,6 +133,23 @@ impl Network {
     pub fn route(&self, ip: IpAddr) -> Route {
         self.routes.get(&ip).copied().unwrap_or(Route::None)
     }
+
+    /// The address under which this machine itself sends to one of them.
+    pub fn source_toward(&self, ip: IpAddr) -> Option<IpAddr> {
+        self.sources.get(&ip).copied()
+    }
+
+    /// The interfaces with an Ethernet header by whose addresses hosts can reach this machine.
+    pub fn addressed(&self) -> impl Iterator<Item = &Link> {
+        let links = self.links.iter();
+        links.filter(|link| {
+            let has_address = self
+                .addresses
+                .iter()
+                .any(|address| address.index == link.index && address.presentable);
+            link.ethernet && has_address
+        })
+    }
 }
 
 /// The interfaces by which networks, or parts of them, are reached: those of all routes into them,
@@ -140,7 +161,7 @@ fn ways(netlink: &mut Netlink, networks: &[Prefix]) -> io::Result<HashMap<Prefix
     }
     for network in networks {
         let found = ways.entry(*network).or_default();
-        if let Route::Through(index) = route(netlink, network.first_host())? {
+        if let (Route::Through(index), _) = route(netlink, network.first_host())? {
             found.insert(index);
         }
     }
@@ -273,11 +294,13 @@ fn addresses(netlink: &mut Netlink) -> io::Result<Vec<Address>> {
 const ROUTE_INFO: usize = 12;
 const ROUTE_DESTINATION: u16 = 1;
 const ROUTE_OUT: u16 = 4;
+const ROUTE_SOURCE: u16 = 7;
 const ROUTE_MULTIPATH: u16 = 9;
 const TYPE_UNICAST: u8 = 1;
 const TYPE_LOCAL: u8 = 2;
 
-fn route(netlink: &mut Netlink, to: IpAddr) -> io::Result<Route> {
+/// The route to an address, and this machine's own address on it.
+fn route(netlink: &mut Netlink, to: IpAddr) -> io::Result<(Route, Option<IpAddr>)> {
     let mut request = vec![0; ROUTE_INFO];
     match to {
         IpAddr::V4(ip) => {
@@ -291,16 +314,18 @@ fn route(netlink: &mut Netlink, to: IpAddr) -> io::Result<Route> {
             push_attribute(&mut request, ROUTE_DESTINATION, &ip.octets());
         }
     }
-    let mut found = Route::None;
+    let mut found = (Route::None, None);
     let answer = netlink.ask(message::GET_ROUTE, &request, |kind, payload| {
         let out = attributes(payload, ROUTE_INFO).find(|(kind, _)| *kind == ROUTE_OUT);
         let out = out.and_then(|(_, value)| number(value, 0));
+        let source = attributes(payload, ROUTE_INFO).find(|(kind, _)| *kind == ROUTE_SOURCE);
         if kind == message::NEW_ROUTE {
-            found = match (payload.get(7), out) {
+            let route = match (payload.get(7), out) {
                 (Some(&TYPE_LOCAL), _) => Route::Here,
                 (Some(&TYPE_UNICAST), Some(out)) => Route::Through(out),
                 _ => Route::None,
             };
+            found = (route, source.and_then(|(_, value)| ip(value)));
         }
     });
     match answer {
@@ -313,7 +338,7 @@ fn route(netlink: &mut Netlink, to: IpAddr) -> io::Result<Route> {
                 Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL)
             ) =>
         {
-            Ok(Route::None)
+            Ok((Route::None, None))
         }
         Err(error) => Err(error),
     }
@@ -356,6 +381,12 @@ impl Network {
 
     pub(crate) fn with_route(mut self, ip: &str, route: Route) -> Self {
         self.routes.insert(ip.parse().unwrap(), route);
+        self
+    }
+
+    pub(crate) fn with_source(mut self, toward: &str, source: &str) -> Self {
+        let ends: (IpAddr, IpAddr) = (toward.parse().unwrap(), source.parse().unwrap());
+        self.sources.extend([ends]);
         self
     }
 }

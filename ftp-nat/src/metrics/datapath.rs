@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use ftp_nat_common::{
-    abi::{Flow, LAYOUT, kind, side},
+    abi::{Flow, LAYOUT, kind},
     counter::Counter,
 };
 
@@ -139,7 +139,7 @@ fn connections<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<Living> {
     let mut peculiar = Vec::new();
     table
         .each(|key, flow| {
-            if flow.side() == side::INBOUND {
+            if !flow.is_outbound() {
                 living[usize::from(flow.kind) % 4][State::Established as usize] += 1;
             }
             if !State::looks_established(signs(flow)) {
@@ -153,7 +153,7 @@ fn connections<K: Key>(table: &Table<K, Flow>) -> anyhow::Result<Living> {
             .context("cannot count the connections")?;
         // Where both are peculiar, the one that comes in counts.
         let is_counted = other.is_some_and(|other| !State::looks_established(signs(&other)));
-        if flow.side() == side::OUTBOUND && is_counted {
+        if flow.is_outbound() && is_counted {
             continue;
         }
         let state = State::of(signs(&flow), other.map_or(0, |other| signs(&other)));

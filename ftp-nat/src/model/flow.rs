@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 use ftp_nat_common::{
-    abi::{Flow, FlowKey, flow_flag, kind, side},
+    abi::{Flow, FlowKey, flow_flag, kind},
     wire::addr::Endpoint,
 };
 use serde::Serialize;
@@ -23,7 +23,7 @@ impl<K: FlowKey + Pod + Eq + std::hash::Hash> Key for K {}
 
 /// The outside end and the public end of a flow's connection: what identifies it.
 pub fn ends<K: Key>(key: &K, flow: &Flow) -> (Endpoint, Endpoint) {
-    let inbound = if flow.side() == side::INBOUND {
+    let inbound = if !flow.is_outbound() {
         *key
     } else {
         key.other_way(flow)

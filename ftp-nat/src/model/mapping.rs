@@ -1,7 +1,7 @@
 //! A mapping: an announced data connection that has not come yet.
 
 use ftp_nat_common::{
-    abi::{Mapping, MappingKey, side},
+    abi::{Mapping, MappingKey},
     wire::addr::{Endpoint, Port},
 };
 
@@ -9,18 +9,22 @@ use ftp_nat_common::{
 pub fn ends(key: &MappingKey, mapping: &Mapping) -> [Endpoint; 3] {
     let unknown = Port::default();
     let destination = Endpoint::new(key.dst, key.dport);
-    if key.side == side::INBOUND {
-        [Endpoint::new(key.src, unknown), destination, mapping.to]
-    } else {
-        [destination, mapping.to, Endpoint::new(key.src, unknown)]
+    if mapping.is_inward(key) {
+        return [Endpoint::new(key.src, unknown), destination, mapping.to];
     }
+    let outside = if mapping.other.addr.is_none() {
+        destination
+    } else {
+        mapping.other
+    };
+    [outside, mapping.to, Endpoint::new(key.src, unknown)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::output::text::end_text;
-    use ftp_nat_common::wire::addr::Addr;
+    use ftp_nat_common::{abi::side, wire::addr::Addr};
 
     #[test]
     fn the_peer_is_outside_whichever_way_the_connection_goes() {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     config::{
-        self, Config, ControlNat, Datapath, Peer,
+        self, Config, ControlNat, Datapath, Peer, TowardServer,
         value::{Public, Server},
     },
     datapath::{
@@ -129,6 +129,9 @@ impl Policy {
             let entry = Publish {
                 server: endpoint(server),
                 advertise: Addr::from(advertise.unwrap_or(public.ip())),
+                near: network
+                    .source_toward(server.ip())
+                    .map_or_else(Addr::default, Addr::from),
                 ..template
             };
             if self.published.contains_key(&key) {
@@ -255,6 +258,9 @@ fn template(index: usize, publish: &config::Publish) -> Publish {
     if publish.commands.require_tls {
         flags |= publish_flag::REQUIRE_TLS;
     }
+    if publish.toward_server.value == TowardServer::Gateway {
+        flags |= publish_flag::TOWARD_GATEWAY;
+    }
     Publish {
         flags,
         deny: publish.commands.denied(),
@@ -347,6 +353,11 @@ mod tests {
 
     const BOTH_WAN: [(&str, Program); 2] =
         [("wan", Program::WanIngress), ("wan", Program::WanEgress)];
+    const WITH_INSIDE: [(&str, Program); 3] = [
+        ("wan", Program::WanIngress),
+        ("wan", Program::WanEgress),
+        ("lan", Program::LanIngress),
+    ];
 
     #[test]
     fn the_inside_interface_is_the_one_that_leads_to_the_server() {
@@ -402,8 +413,39 @@ mod tests {
         ] {
             let (policy, obstacles) = derive("198.51.100.1:21=10.0.0.5:21", &network);
             assert!(obstacles[0].contains(named), "{obstacles:?}");
-            assert_eq!(hooks(&policy), BOTH_WAN);
+            // Nothing leads there; but a client may come by it.
+            assert_eq!(hooks(&policy), WITH_INSIDE);
         }
+    }
+
+    #[test]
+    fn who_dials_a_public_address_may_come_by_any_inside_interface_with_an_address() {
+        let dmz = network()
+            .with_link(4, "dmz", true)
+            .with_link(5, "unused", true)
+            .with_link(6, "tunnel", false)
+            .with_link(7, "lo", true)
+            .with_address(4, "172.17.0.1")
+            .with_address(6, "10.9.0.1")
+            .with_address(7, "127.0.0.1");
+        let inside = |public: &str, lan: &[&str]| {
+            let (policy, _) = Policy::derive(&config(&[public], lan), &dmz);
+            let hooks = hooks(&policy).into_iter();
+            let hooks = hooks.filter(|(_, program)| *program == Program::LanIngress);
+            hooks.map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(inside("198.51.100.1:21=10.0.0.5:21", &[]), ["lan", "dmz"]);
+        assert_eq!(inside("198.51.100.1:21=10.0.0.5:21", &["lan"]), ["lan"]);
+        assert_eq!(inside("198.51.100.1:21=local", &[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_server_sees_this_machines_address_on_its_own_network() {
+        let network = network().with_source("10.0.0.5", "10.0.0.1");
+        let (policy, _) = derive("198.51.100.1:21=10.0.0.5:21", &network);
+        let entry = policy.published[&key("198.51.100.1", 21)];
+        assert_eq!(entry.near.to_string(), "10.0.0.1");
+        assert_eq!(entry.flags & publish_flag::TOWARD_GATEWAY, 0);
     }
 
     fn masquerading(networks: &[&str]) -> Config {
@@ -651,8 +693,16 @@ mod tests {
 
     #[test]
     fn a_route_that_is_away_for_a_moment_keeps_its_hook() {
-        let (old, _) = derive("198.51.100.1:21=10.0.0.5:21", &network());
-        let away = network().with_route("10.0.0.5", Route::None);
+        // By which no client would come.
+        let unnumbered = || {
+            Network::default()
+                .with_link(WAN, "wan", true)
+                .with_link(LAN, "lan", true)
+                .with_address(WAN, "198.51.100.1")
+        };
+        let there = unnumbered().with_route("10.0.0.5", Route::Through(LAN));
+        let (old, _) = derive("198.51.100.1:21=10.0.0.5:21", &there);
+        let away = unnumbered().with_route("10.0.0.5", Route::None);
         let (mut policy, _) = derive("198.51.100.1:21=10.0.0.5:21", &away);
         assert!(old.has_inside_beside(&policy));
         let mut unneeded = policy.clone();

@@ -7,7 +7,7 @@ use super::{
     obstacle::{Obstacle, no_interface},
 };
 use crate::{
-    config::{self, Config, Lan, Problem, Spanned},
+    config::{self, Config, ControlNat, Lan, Problem, Spanned},
     kernel::network::{Link, Network, Route},
 };
 
@@ -69,9 +69,20 @@ pub(super) fn lans(
                     }
                 }
             }
+            lans.extend(hairpins(config, network, wans, &lans));
         }
     }
     lans
+}
+
+/// The other interfaces by which a client may come that dials a public address from behind this
+/// gateway.
+fn hairpins(config: &Config, network: &Network, wans: &[Link], lans: &[Link]) -> Vec<Link> {
+    let is_dialled = servers(config).any(|(it, _)| it.control_nat == ControlNat::Ebpf);
+    let links = network.addressed().filter(|link| {
+        is_dialled && link.name != "lo" && !wans.contains(link) && !lans.contains(link)
+    });
+    links.cloned().collect()
 }
 
 pub(super) fn by_route<'n>(

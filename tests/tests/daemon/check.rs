@@ -64,6 +64,32 @@ fn bad_files_are_named_by_line_and_key() {
             ":6: publish.peer: \"some\" is not one of same, any",
         ),
         (
+            publish(
+                "public = \"203.0.113.1:21\"\nserver = \"10.0.0.5:21\"\ntoward_server = \"nat\"\n",
+            ),
+            ":6: publish.toward_server: \"nat\" is not one of client, gateway",
+        ),
+        (
+            publish(
+                "public = \"203.0.113.1:21\"\nserver = \"local\"\ntoward_server = \"gateway\"\n",
+            ),
+            ":6: publish.toward_server: a local server sees its clients as they come",
+        ),
+        (
+            publish(
+                "public = \"203.0.113.1:21\"\nserver = \"10.0.0.5:21\"\n\
+                 control_nat = \"kernel\"\ntoward_server = \"gateway\"\n",
+            ),
+            ":7: publish.toward_server: needs `control_nat = \"ebpf\"`",
+        ),
+        (
+            format!(
+                "{WAN}lan = \"none\"\n[[publish]]\npublic = \"203.0.113.1:21\"\n\
+                 server = \"10.0.0.5:21\"\ntoward_server = \"gateway\"\n"
+            ),
+            ":7: publish.toward_server: needs packets that are redirected",
+        ),
+        (
             format!("{WAN}audit_log = \"audit.jsonl\"\n"),
             ":3: gateway.audit_log: \"audit.jsonl\" is no absolute path",
         ),

@@ -29,3 +29,4 @@ mod table;
 mod tagged;
 mod talk;
 mod tls_range;
+mod two_ends;

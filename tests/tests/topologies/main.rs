@@ -7,6 +7,7 @@ mod routed;
 mod scene;
 mod stage;
 mod tunnels;
+mod two_ends;
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
@@ -23,6 +24,7 @@ const SOURCES: &[&str] = &[
     include_str!("ordinary.rs"),
     include_str!("routed.rs"),
     include_str!("tunnels.rs"),
+    include_str!("two_ends.rs"),
 ];
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use ftp_nat_common::abi::{Flow, kind, side};
+use ftp_nat_common::abi::{Flow, kind};
 
 use crate::model::flow::{self, Key};
 
@@ -41,12 +41,12 @@ impl Alive {
     pub(super) fn keep<K: Key>(&mut self, key: &K, flow: &Flow) {
         if flow.kind == kind::CONTROL {
             self.sessions.insert(flow.session);
-        } else if flow.side() == side::INBOUND {
+        } else if !flow.is_outbound() {
             self.transfers.insert(flow.session);
         }
         let (outside, public) = flow::ends(key, flow);
         self.ports.add(public.port.number());
-        let inside = if flow.side() == side::INBOUND {
+        let inside = if !flow.is_outbound() {
             flow.ports.destination()
         } else {
             key.source().port
@@ -55,6 +55,12 @@ impl Alive {
         // The port that the server dials is the client's: that one was announced.
         if flow.kind == kind::ACTIVE {
             self.ports.add(outside.port.number());
+            let alias = if flow.is_outbound() {
+                key.destination().port
+            } else {
+                flow.ports.source()
+            };
+            self.ports.add(alias.number());
         }
     }
 }

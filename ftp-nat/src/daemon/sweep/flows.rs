@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ftp_nat_common::abi::{Event, Flow, event, flow_flag, kind, side};
+use ftp_nat_common::abi::{Event, Flow, event, flow_flag, kind};
 
 use super::{lifetime::Lifetimes, pass::Pass};
 use crate::{
@@ -36,7 +36,7 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
         };
         let other_key = key.other_way(&flow);
         let other = table.get(&other_key)?;
-        let (inbound, outbound) = if flow.side() == side::INBOUND {
+        let (inbound, outbound) = if !flow.is_outbound() {
             (key, other_key)
         } else {
             (other_key, key)
@@ -113,7 +113,7 @@ pub(super) fn end_both<K: Key>(
 fn over<K: Key>(key: &K, flow: &Flow, time: u64) -> Event {
     let (peer, public) = flow::ends(key, flow);
     let other = key.other_way(flow);
-    let inside = if flow.side() == side::INBOUND {
+    let inside = if !flow.is_outbound() {
         other.source()
     } else {
         key.source()

@@ -20,6 +20,7 @@ pub(super) fn end_expired(pass: &mut Pass<'_>) -> io::Result<()> {
         } else {
             pass.alive.ports.add(key.dport.number());
             pass.alive.ports.add(mapping.to.port.number());
+            pass.alive.ports.add(mapping.other.port.number());
         }
     })?;
     for key in expired_keys {
