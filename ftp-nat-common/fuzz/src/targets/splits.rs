@@ -43,8 +43,14 @@ pub fn run(data: &[u8]) {
     }
     // More edits in flight than are remembered: the oldest is not repeated as it was.
     let edits = |turn: &[u8]| {
+        let behind = turn.iter().skip(1).chain(b"\n");
         turn.iter()
-            .filter(|byte| matches!(byte, b'\n' | 255))
+            .zip(behind)
+            .filter(|(byte, next)| match byte {
+                b'\n' | 255 => true,
+                b'\r' => **next != b'\n',
+                _ => false,
+            })
             .count()
     };
     if choice & 0x70 != 0 && turns.iter().any(|(_, turn)| edits(turn) > REMEMBERED) {
