@@ -2,15 +2,24 @@
 //! however leniently the server reads.
 
 use crate::conversation::Conversation;
+use ftp_nat_common::ftp::policy::bit_of;
 use ftp_nat_common::host::Happening;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The first byte chooses the role; the rest is what the client says.
+/// Commands that a policy denies where the first byte says so.
+const DENIED: [&[u8]; 4] = [b"DELE", b"SITE", b"MKD", b"PASV"];
+
+/// The first byte chooses the role and the policy; the rest is what the client says.
 pub fn run(data: &[u8]) {
     let Some((choice, said)) = data.split_first() else {
         return;
     };
     let said = [&said[..said.len().min(4000)], b"\r\n"].concat();
+    if choice & 4 != 0 {
+        denying(Conversation::publish(), &said);
+        denying(Conversation::masquerade(), &said);
+        return;
+    }
     match choice % 4 {
         0 => publish(Conversation::publish(), &said),
         1 => publish(Conversation::publish_v6(), &said),
@@ -39,6 +48,25 @@ fn publish(mut it: Conversation, said: &[u8]) {
             let text = line.escape_ascii();
             assert_eq!(addr, client, "{text}");
             assert!(port >= 1024, "{text}");
+        }
+    }
+}
+
+/// No line that the server hears begins with a denied command.
+fn denying(mut it: Conversation, said: &[u8]) {
+    let names = DENIED.map(|name| std::str::from_utf8(name).unwrap_or_default());
+    it.session.deny = names
+        .into_iter()
+        .filter_map(bit_of)
+        .fold(0, |all, bit| all | bit);
+    let heard = it.client_bytes(said);
+    for line in heard.split(|byte| *byte == b'\n') {
+        let line = without_telnet(line).trim_ascii_start().to_ascii_uppercase();
+        for name in DENIED {
+            let behind = line.strip_prefix(name);
+            let is_it = behind
+                .is_some_and(|rest| matches!(rest.first(), None | Some(b' ' | b'\r' | b'\t')));
+            assert!(!is_it, "{}", line.escape_ascii());
         }
     }
 }
