@@ -182,7 +182,8 @@ async fn serve(
         metrics: reconciler::Scraped::start(source, Handle::current(), listener),
         reported,
         last_duration: Duration::ZERO,
-        has_leftovers: false,
+        // What is kept of another configuration is looked for soon.
+        has_leftovers: true,
         repairer,
         unrepaired: None,
     };

@@ -12,6 +12,9 @@ pub mod interface_flag {
     pub const ETHERNET: u32 = 4;
     /// XDP runs in its driver, which so can send XDP's frames.
     pub const XDP: u32 = 8;
+    /// Inside, but only for connections that are redirected through it already: a new one goes by
+    /// the stack.
+    pub const LEAVING: u32 = 16;
 }
 
 /// An interface that the datapath is attached to.

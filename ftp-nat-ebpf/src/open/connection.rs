@@ -83,6 +83,9 @@ fn route_both(skb: &Skb, hook: Hook, part: &mut Draft) -> bool {
     let Some(exit) = redirectable(hop.ifindex, interface_flag::LAN) else {
         return false;
     };
+    if exit.flags & interface_flag::LEAVING != 0 {
+        return false;
+    }
     part.inward = Path::through(hop.ifindex, exit.mtu);
     if !route(
         skb,

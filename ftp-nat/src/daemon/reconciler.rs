@@ -343,7 +343,7 @@ fn complaints(policy: &Policy, obstacles: &[Obstacle]) -> BTreeSet<String> {
 }
 
 /// The interfaces that live connections leave by.
-fn interfaces_in_use(maps: &Maps) -> anyhow::Result<BTreeSet<u32>> {
+pub(super) fn interfaces_in_use(maps: &Maps) -> anyhow::Result<BTreeSet<u32>> {
     fn of<K: Key>(table: &Table<K, Flow>, used: &mut BTreeSet<u32>) -> anyhow::Result<()> {
         table
             .each(|_, flow| {

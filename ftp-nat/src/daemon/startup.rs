@@ -5,13 +5,15 @@ use std::{fs::File, iter, sync::Arc};
 use anyhow::{Context as _, bail};
 use log::{info, warn};
 
+use super::reconciler::interfaces_in_use;
 use crate::{
     config::{Config, Datapath},
     datapath::{
-        attach::{self, Changes},
+        attach::{self, Changes, Hook},
         load,
         maps::{self, Maps},
         pins::{Gateway, Pins},
+        program::Program,
     },
     kernel::{bpffs, clock::Clock, network::Network},
     policy::{self, Policy},
@@ -36,7 +38,11 @@ pub(super) struct Attached {
 /// # Errors
 ///
 /// What was refused, and what to do about it.
-pub(super) fn start(config: Config, network: &Network, policy: Policy) -> anyhow::Result<Attached> {
+pub(super) fn start(
+    config: Config,
+    network: &Network,
+    mut policy: Policy,
+) -> anyhow::Result<Attached> {
     let clock = Clock::of_this_kernel()?;
     bpffs::prepare(&config.state_dir)?;
     let is_private = bpffs::is_private(&config.state_dir);
@@ -62,7 +68,7 @@ pub(super) fn start(config: Config, network: &Network, policy: Policy) -> anyhow
             .collect::<Result<_, _>>()
             .context("cannot open /dev/null")?,
     };
-    let (maps, pins_lock) = bring_up(&config, network, &policy, &clock, &mut rollback)?;
+    let (maps, pins_lock) = bring_up(&config, network, &mut policy, &clock, &mut rollback)?;
     if !rollback.is_new {
         match rollback.lost.as_slice() {
             [] => info!("took over what was loaded: its connections go on"),
@@ -127,7 +133,7 @@ impl Drop for Rollback {
 fn bring_up(
     config: &Config,
     network: &Network,
-    policy: &Policy,
+    policy: &mut Policy,
     clock: &Clock,
     rollback: &mut Rollback,
 ) -> anyhow::Result<(Maps, File)> {
@@ -140,6 +146,7 @@ fn bring_up(
     let with_xdp = config.datapath == Datapath::Xdp;
     load::load(gateway, &config.limits, policy.published.len(), with_xdp)?;
     let maps = Maps::open(gateway)?;
+    keep_what_is_used(gateway, &maps, network, policy)?;
     let old = of_other_versions(config, &rollback.pins);
     let known: Vec<_> = iter::once(gateway).chain(&old).collect();
     attach::refuse_foreign_programs(&known, network, &policy.hooks)?;
@@ -162,6 +169,35 @@ fn bring_up(
         warn!("{slow}");
     }
     Ok((maps, pins_lock))
+}
+
+/// Keeps the programs on inside interfaces that the policy does not want, while connections leave by
+/// these: a redirected one without its program would have one half in the stack.
+fn keep_what_is_used(
+    gateway: &Gateway,
+    maps: &Maps,
+    network: &Network,
+    policy: &mut Policy,
+) -> anyhow::Result<()> {
+    let attached = attach::attached(gateway, network)?;
+    let inside = attached
+        .iter()
+        .filter(|it| it.program == Program::LanIngress);
+    let hooks = inside.filter_map(|it| {
+        Some(Hook {
+            link: network.named(&it.interface)?.clone(),
+            program: it.program,
+        })
+    });
+    let old = Policy {
+        hooks: hooks.collect(),
+        ..Policy::default()
+    };
+    if old.has_inside_beside(policy) {
+        let used = interfaces_in_use(maps)?;
+        policy.keep_inside(&old, network, |index| used.contains(&index));
+    }
+    Ok(())
 }
 
 /// The gateways that other versions of ftp-nat have left on our WAN interfaces.

@@ -55,7 +55,7 @@ impl Policy {
     }
 
     /// Keeps those inside hooks of an earlier policy that are on interfaces which are still there
-    /// and `needed`.
+    /// and `needed`, for the connections that leave by them already.
     pub fn keep_inside(&mut self, old: &Self, network: &Network, needed: impl Fn(u32) -> bool) {
         for hook in &old.hooks {
             let index = hook.link.index;
@@ -65,7 +65,13 @@ impl Policy {
                 && let Some(link) = network.numbered(index)
             {
                 self.attach(link, hook.program);
-                self.interface(link, interface_flag::LAN);
+                let is_inside = self.interfaces.contains_key(&index);
+                let leaving = if is_inside {
+                    0
+                } else {
+                    interface_flag::LEAVING
+                };
+                self.interface(link, interface_flag::LAN | leaving);
             }
         }
     }

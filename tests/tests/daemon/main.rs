@@ -4,6 +4,7 @@
 mod asked;
 mod audit;
 mod busy;
+mod change;
 mod check;
 mod ended;
 mod events;
