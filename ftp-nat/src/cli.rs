@@ -77,6 +77,9 @@ pub enum Command {
     /// Ends a trace whose process was killed
     #[command(hide = true)]
     TraceGuard(TraceGuardArgs),
+    /// Show the gateways that share their sessions with this one
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Have a running daemon read its configuration file anew
     ///
     /// Connections that are there go on, whatever changes. A file with mistakes changes nothing:
@@ -119,6 +122,17 @@ pub enum Command {
     /// Write the manual pages into a folder
     #[command(hide = true)]
     ManPages(ManPagesArgs),
+}
+
+/// The cluster's commands.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Show this gateway, its engine and the other gateways
+    Status(ShowArgs),
+    /// Exit with 0 when this gateway has all that the others know, and may take over
+    ///
+    /// For keepalived's vrrp_script. Exit code 1: not yet, and why; 3: no daemon runs.
+    Ready(ShowArgs),
 }
 
 /// Arguments of `ftp-nat check`.

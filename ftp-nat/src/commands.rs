@@ -1,6 +1,7 @@
 //! The commands, but for the large ones: those have rooms of their own.
 
 pub mod check;
+pub mod cluster;
 pub mod completions;
 pub mod end;
 pub mod events;

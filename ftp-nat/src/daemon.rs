@@ -37,6 +37,7 @@ use self::{
     startup::Attached, sweep::lifetime::Lifetimes, systemd::notify,
 };
 use crate::{
+    cluster,
     config::{self, Config, RunArgs},
     datapath::{attach, maps, pins::Gateway},
     ipc::{
@@ -131,7 +132,7 @@ async fn serve(
         pins_lock,
         rollback,
     } = startup::start(config, &network, policy)?;
-    let ring = Ring::new(maps::events(&gateway)?)?;
+    let ring = Ring::new(maps::events(&gateway)?, config.cluster.is_some())?;
     // Before any other thread is started: each has its own.
     privileges::drop_surplus();
     logging::detach()?;
@@ -141,8 +142,19 @@ async fn serve(
         warn!("{warning}");
     }
     let bus = Arc::new(event_bus::EventBus::new(clock, audit, Arc::clone(&losses)));
+    let digest = cluster::node::digest(&policy.shared());
     let reported = policy.warnings.clone();
     let (policies, _) = latest::channel(Arc::new(policy));
+    if let Some(config) = &config.cluster {
+        let maps = Arc::clone(&maps);
+        bus.share(cluster::node::start(
+            config,
+            digest,
+            maps,
+            policies.subscribe(),
+            clock,
+        )?);
+    }
     let (lifetimes, _) = latest::channel(Lifetimes::new(&config.timeouts, &clock));
     let sweeps = sweeper::start(
         Arc::clone(&maps),
@@ -151,7 +163,8 @@ async fn serve(
         clock,
         Arc::clone(&bus),
     );
-    let source = metrics::Source::new(Arc::clone(&maps), sweeps, losses);
+    let source = metrics::Source::new(Arc::clone(&maps), sweeps, losses)
+        .with_cluster(bus.cluster().map(|it| Arc::clone(it.status())));
     let listeners = guards
         .iter()
         .map(Guard::listener)
@@ -263,6 +276,9 @@ async fn run_until_stopped(
             Some(order) = orders.recv() => reconciler.reload(Some(order)),
             drained = changes.drain() => {
                 drained.context("lost sight of the network")?;
+                if let Some(cluster) = bus.cluster() {
+                    cluster.network_changed();
+                }
                 reconciler.network_changed();
             }
             _ = tick.tick() => {

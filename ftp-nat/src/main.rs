@@ -9,8 +9,8 @@ use clap::Parser as _;
 use ftp_nat::{
     cli::{Cli, Command},
     commands::{
-        check, completions, end, events, flows, list, man_pages, mappings, metrics, reload,
-        sessions, status, top, trace, unload,
+        check, cluster, completions, end, events, flows, list, man_pages, mappings, metrics,
+        reload, sessions, status, top, trace, unload,
     },
     daemon, doctor, inspect,
     output::{
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::End(args) => end::run(args),
         Command::Trace(args) => trace::run(args),
         Command::TraceGuard(args) => trace::guard(args),
+        Command::Cluster(command) => cluster::run(command),
         Command::Reload(args) => reload::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Probe(args) => probe::run(args, cli.verbose > 0),

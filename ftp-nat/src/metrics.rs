@@ -1,5 +1,6 @@
 //! What Prometheus is told: the datapath's counters, what is alive, and what the daemon has done.
 
+mod cluster;
 mod daemon;
 mod datapath;
 mod family;

@@ -20,6 +20,7 @@ pub mod client;
 pub mod control;
 pub mod dialogue;
 pub mod firewall;
+pub mod fleet;
 pub mod foreign;
 pub mod gateway;
 pub mod lab;
@@ -37,6 +38,7 @@ pub mod server;
 pub mod terminal;
 pub mod tools;
 pub mod transfers;
+pub mod unpacked;
 
 /// The programs that the lab runs, each with the Debian package that has it. (The servers are
 /// another matter, see [`server`]; and [`medium`] knows some that only `cargo xtask vm` needs.)

@@ -1,4 +1,4 @@
-//! The lab's servers, FTP's and Prometheus, unpacked under target/ and not installed.
+//! The lab's servers, FTP's, Prometheus, Redis and keepalived, unpacked under target/ and not installed.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use ftp_nat_tests::{prometheus, server::Kind};
+use ftp_nat_tests::{fleet, prometheus, server::Kind};
 
 use crate::{
     apt::{self, Installing},
@@ -18,7 +18,11 @@ use crate::{
 /// Unpacks the servers that are not there yet and gives the folder with all of them.
 pub(crate) fn unpack(workspace: &Workspace, installing: Installing) -> anyhow::Result<PathBuf> {
     let servers = workspace.target.join("lab/servers");
-    let others = [(prometheus::NAME, &[prometheus::NAME][..])];
+    let others = [
+        (prometheus::NAME, &[prometheus::NAME][..]),
+        (fleet::REDIS, fleet::REDIS_PACKAGES),
+        (fleet::KEEPALIVED, &[fleet::KEEPALIVED][..]),
+    ];
     let kinds = Kind::ALL.iter().map(|kind| (kind.name(), kind.packages()));
     for (name, packages) in kinds.chain(others) {
         let folder = servers.join(name);

@@ -3,16 +3,16 @@
 
 use super::connection::{Made, create, find_paths};
 use super::handshake::Belongs;
-use super::mapping::{belongs_to, tell_used};
+use super::mapping::{belongs_to, forget_learned, tell_used};
 use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
-use crate::state::scratch::{self, Connection, Draft};
+use crate::state::scratch::{self, Draft};
 use crate::state::{counters, maps};
 use aya_ebpf::bindings::BPF_NOEXIST;
-use ftp_nat_common::abi::{MappingKey, PublishKey, REVERSED, cluster, kind, mapping_flag, side};
+use ftp_nat_common::abi::{MappingKey, PublishKey, REVERSED, cluster, mapping_flag, side};
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::wire::addr::{Addr, Endpoint, Port};
+use ftp_nat_common::wire::addr::{Addr, Port};
 
 /// Whether other gateways share their sessions with this one ([`cluster::SHARED`]).
 #[inline(always)]
@@ -118,33 +118,8 @@ fn use_for(skb: &Skb, hook: Hook, part: *mut Draft) -> bool {
         let _ = maps::MAPPINGS.insert(key, mapping, u64::from(BPF_NOEXIST));
         return false;
     }
-    forget(connection);
+    forget_learned(connection);
     counters::add(Counter::MappingUsed, 0);
     tell_used(connection, mapping.cause);
     true
-}
-
-/// Removes both entries of a connection that was learned: one was used.
-#[inline(never)]
-pub(super) fn forget(connection: &Connection) {
-    let (outside, public) = (&connection.outside, &connection.public);
-    let (inside, alias) = (&connection.inside, &connection.alias);
-    if connection.kind == kind::ACTIVE && connection.server_inside != 0 {
-        remove(inside, alias, alias.port, side::OUTBOUND);
-        remove(outside, public, outside.port, side::INBOUND | REVERSED);
-    } else {
-        remove(outside, public, public.port, side::INBOUND);
-        remove(inside, alias, inside.port, side::OUTBOUND | REVERSED);
-    }
-}
-
-#[inline(always)]
-fn remove(src: &Endpoint, dst: &Endpoint, dport: Port, side: u32) {
-    let _ = maps::MAPPINGS.remove(MappingKey {
-        src: src.addr,
-        dst: dst.addr,
-        dport,
-        pad: 0,
-        side,
-    });
 }

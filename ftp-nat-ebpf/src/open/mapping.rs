@@ -2,7 +2,6 @@
 
 use super::alias;
 use super::connection::{Made, create, find_paths};
-use super::learned;
 use super::port_search::{TRIES, random_port};
 use crate::kernel::helpers::{jiffies, repeat};
 use crate::kernel::hook::Hook;
@@ -10,9 +9,9 @@ use crate::kernel::skb::Skb;
 use crate::state::scratch::{Connection, Draft};
 use crate::state::{counters, maps, ports};
 use aya_ebpf::bindings::BPF_NOEXIST;
-use ftp_nat_common::abi::{Mapping, MappingKey, event, mapping_flag, side};
+use ftp_nat_common::abi::{Mapping, MappingKey, REVERSED, event, kind, mapping_flag, side};
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::wire::addr::Addr;
+use ftp_nat_common::wire::addr::{Addr, Endpoint, Port};
 
 /// What a SYN's mapping has come to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,7 +88,7 @@ pub(super) fn use_for(skb: &Skb, hook: Hook, part: *mut Draft) -> Use {
         return Use::NoRoom;
     }
     if mapping.flags & mapping_flag::LEARNED != 0 {
-        learned::forget(connection);
+        forget_learned(connection);
     }
     counters::add(Counter::MappingUsed, 0);
     tell_used(connection, mapping.cause);
@@ -173,4 +172,29 @@ unsafe extern "C" fn try_port(_index: u64, search: *mut Search) -> i64 {
         }
     }
     0
+}
+
+/// Removes both entries of a connection that was learned: one was used.
+#[inline(never)]
+pub(super) fn forget_learned(connection: &Connection) {
+    let (outside, public) = (&connection.outside, &connection.public);
+    let (inside, alias) = (&connection.inside, &connection.alias);
+    if connection.kind == kind::ACTIVE && connection.server_inside != 0 {
+        remove(inside, alias, alias.port, side::OUTBOUND);
+        remove(outside, public, outside.port, side::INBOUND | REVERSED);
+    } else {
+        remove(outside, public, public.port, side::INBOUND);
+        remove(inside, alias, inside.port, side::OUTBOUND | REVERSED);
+    }
+}
+
+#[inline(always)]
+fn remove(src: &Endpoint, dst: &Endpoint, dport: Port, side: u32) {
+    let _ = maps::MAPPINGS.remove(MappingKey {
+        src: src.addr,
+        dst: dst.addr,
+        dport,
+        pad: 0,
+        side,
+    });
 }

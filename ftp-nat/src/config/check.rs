@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
+use redis::IntoConnectionInfo as _;
+
 use super::{
     options::{Config, ControlNat, Lan, Publish, TowardServer},
     origin::{Origin, Problem, Spanned},
@@ -37,6 +39,57 @@ pub fn check_the_rest(config: &Config) -> Vec<Problem> {
     let mut problems = check(config);
     problems.retain(|problem| !matches!(problem.origin, Origin::Default));
     problems
+}
+
+/// The highest number of a gateway in a cluster.
+pub const NODES: u8 = 63;
+
+/// How the address of a sentinel begins: `sentinel://HOST:PORT/MASTER`.
+pub const SENTINEL: &str = "sentinel://";
+
+/// Where a cluster's engine is.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn engine(address: &str) -> Result<(), String> {
+    if let Some(rest) = address.strip_prefix(SENTINEL) {
+        return match rest.rsplit_once('/') {
+            Some((host, name)) if !host.is_empty() && !name.is_empty() => Ok(()),
+            _ => Err(format!(
+                "{address:?} names no master: sentinel://HOST:26379/MASTER"
+            )),
+        };
+    }
+    address
+        .into_connection_info()
+        .map(drop)
+        .map_err(|error| format!("{address:?} is no address of an engine: {error}; such as redis://10.9.0.1:6379, rediss://USER:PASSWORD@HOST:6379, unix:///run/redis/redis.sock or sentinel://HOST:26379/MASTER"))
+}
+
+/// A cluster's name.
+///
+/// # Errors
+///
+/// When it is none.
+pub fn cluster_name(name: &str) -> Result<(), String> {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if (1..=64).contains(&name.len()) && name.bytes().all(is_word) {
+        return Ok(());
+    }
+    Err("must be 1 to 64 letters, digits, `-`, `_` or `.`".to_owned())
+}
+
+/// A gateway's number in its cluster.
+///
+/// # Errors
+///
+/// When it is none.
+pub fn cluster_node(number: u32) -> Result<u8, String> {
+    u8::try_from(number)
+        .ok()
+        .filter(|number| (1..=NODES).contains(number))
+        .ok_or_else(|| format!("must be 1 to {NODES}, and another one at each gateway"))
 }
 
 /// Everything that contradicts itself.
@@ -254,4 +307,29 @@ fn between(seconds: u32, least: u32, most: u32) -> Result<Duration, String> {
     Err(format!(
         "{seconds} is out of range: {least} to {most} seconds"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_engines_are_known() {
+        for good in [
+            "redis://10.9.0.1:6379",
+            "rediss://user:secret@engine.example:6379",
+            "unix:///run/redis/redis.sock",
+            "sentinel://10.9.0.1:26379/mymaster",
+        ] {
+            assert_eq!(engine(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "10.9.0.1:6379:x",
+            "http://x",
+            "sentinel://10.9.0.1:26379",
+        ] {
+            assert!(engine(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -114,6 +114,10 @@ pub fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
         ));
         new.audit_log.clone_from(&old.audit_log);
     }
+    if old.cluster != new.cluster {
+        kept.push("cluster: changed: restart the daemon".to_owned());
+        new.cluster.clone_from(&old.cluster);
+    }
     new.state_dir.clone_from(&old.state_dir);
     kept
 }

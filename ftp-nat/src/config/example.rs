@@ -43,6 +43,7 @@ mod tests {
             ("masquerade", "[[masquerade]]"),
             ("timeouts", "[timeouts]"),
             ("limits", "[limits]"),
+            ("cluster", "[cluster]"),
         ] {
             let (_, problems) = read("ftp-nat-known", &format!("{header}\n\"?\" = 1\n"));
             let list = problems

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::{
     check,
     options::{
-        Commands, Config, ControlNat, Datapath, Lan, Masquerade, Order, Peer, Publish, TowardServer,
+        Cluster, Commands, Config, ControlNat, Datapath, Lan, Masquerade, Order, Peer, Publish, TowardServer,
     },
     origin::{Origin, Problem, Spanned},
     value::{self, MssClamp, PortRange, Public, Server},
@@ -109,6 +109,11 @@ impl Reader {
             && let Some(table) = self.table(&item)
         {
             self.limits(Section::new("limits", table), config);
+        }
+        if let Some(item) = self.take(&mut root, "cluster")
+            && let Some(table) = self.table(&item)
+        {
+            self.cluster(&item.origin, Section::new("cluster", table), config);
         }
         self.finish(root);
     }
@@ -410,6 +415,41 @@ impl Reader {
             {
                 *limit = checked;
             }
+        }
+        self.finish(section);
+    }
+
+    fn cluster<'t>(&mut self, origin: &Origin, mut section: Section<'t>, config: &mut Config) {
+        let engine = self.take(&mut section, "engine").map(|item| {
+            let addresses = self.list(&item);
+            let addresses = addresses.iter().filter_map(|item| {
+                let address = self.string(item)?.to_owned();
+                self.keep(&item.origin, check::engine(&address))?;
+                Some(address)
+            });
+            addresses.collect::<Vec<_>>()
+        });
+        let name = self.take(&mut section, "name").map(|item| {
+            let name = self.string(&item).unwrap_or_default().to_owned();
+            self.keep(&item.origin, check::cluster_name(&name));
+            name
+        });
+        let node = self.take(&mut section, "node").map(|item| {
+            let node = self.integer(&item).unwrap_or(1);
+            self.keep(&item.origin, check::cluster_node(node))
+                .unwrap_or(1)
+        });
+        for (key, missing) in [
+            ("engine", engine.as_ref().is_none_or(Vec::is_empty)),
+            ("name", name.is_none()),
+            ("node", node.is_none()),
+        ] {
+            if missing {
+                self.problem(origin, format!("`{key}` is missing"));
+            }
+        }
+        if let (Some(engine), Some(name), Some(node)) = (engine, name, node) {
+            config.cluster = Some(Cluster { engine, name, node });
         }
         self.finish(section);
     }

@@ -252,6 +252,17 @@ impl Default for Limits {
     }
 }
 
+/// Several gateways that share their sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Where the engine is, Redis or Valkey: the first one that answers and is a master is used.
+    pub engine: Vec<String>,
+    /// The cluster's name, the same at all its gateways.
+    pub name: String,
+    /// This gateway's number in it, 1 to 63, its own.
+    pub node: u8,
+}
+
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -287,6 +298,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How much can be alive.
     pub limits: Limits,
+    /// The gateways that this one shares its sessions with.
+    pub cluster: Option<Cluster>,
 }
 
 impl Default for Config {
@@ -308,6 +321,7 @@ impl Default for Config {
             masquerade: Vec::new(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            cluster: None,
         }
     }
 }

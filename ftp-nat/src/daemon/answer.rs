@@ -139,6 +139,16 @@ impl Answers {
         };
         match request {
             Request::Reload => self.reload(&mut writer).await,
+            Request::Cluster => {
+                let answer = match self.bus.cluster() {
+                    Some(cluster) => line(&cluster.status().get()),
+                    None => line(&Refused {
+                        error: "this gateway is in no cluster: its configuration has no [cluster]"
+                            .to_owned(),
+                    }),
+                };
+                write(&mut writer, &answer).await;
+            }
             Request::Events { follow } => self.events(reader, &mut writer, follow).await,
             Request::Metrics => self.metrics(&mut writer).await,
         }

@@ -7,7 +7,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
     time::Instant,
 };
 
@@ -20,7 +20,7 @@ use super::{
     flood::Floods,
     occurrence::{Detail, Occurrence},
 };
-use crate::{kernel::clock::Clock, metrics::Losses};
+use crate::{cluster, kernel::clock::Clock, metrics::Losses};
 
 /// How many events are kept for who asks later.
 const KEPT: usize = 2048;
@@ -40,6 +40,7 @@ pub struct EventBus {
     live: broadcast::Sender<Occurrence>,
     audit: Option<Audit>,
     losses: std::sync::Arc<Losses>,
+    cluster: OnceLock<cluster::node::Handle>,
 }
 
 #[derive(Debug, Default)]
@@ -60,12 +61,27 @@ impl EventBus {
             live: broadcast::Sender::new(FOLLOWED),
             audit,
             losses,
+            cluster: OnceLock::new(),
         }
+    }
+
+    /// From now on events go to the other gateways of the cluster too, before anybody else.
+    pub(super) fn share(&self, cluster: cluster::node::Handle) {
+        // Only once; and that is what is meant.
+        let _ = self.cluster.set(cluster);
+    }
+
+    /// The cluster, if this gateway is in one.
+    pub(super) fn cluster(&self) -> Option<&cluster::node::Handle> {
+        self.cluster.get()
     }
 
     /// Passes an event to all subscribers. Of a flood of events that are alike, only the first are
     /// passed on, and a sum of the rest: see [`super::flood`].
     pub fn publish(&self, event: &Event, detail: Detail) {
+        if let Some(cluster) = self.cluster.get() {
+            cluster.tell(event);
+        }
         let mut inner = self.inner();
         let now = Instant::now();
         self.publish_sums(&mut inner, now);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use ftp_nat_common::abi::Flow;
+use ftp_nat_common::abi::{Flow, cluster};
 use jiff::Timestamp;
 use log::{debug, info, warn};
 use tokio::{runtime::Handle, sync::watch::Sender, task::JoinHandle};
@@ -191,10 +191,14 @@ impl Reconciler {
         }
         let slow = attach::mark_fast(&self.gateway, network, &self.maps)?;
         // Only now: flows look their routes up again and find the new interfaces.
-        let epoch = self.maps.settings()?.route_epoch.wrapping_add(1).max(1);
-        debug!("route epoch {epoch}");
-        self.maps
-            .set_settings(&policy::settings(config, &self.clock, epoch))?;
+        self.maps.change_settings(|settings| {
+            let epoch = settings.route_epoch.wrapping_add(1).max(1);
+            debug!("route epoch {epoch}");
+            // Whether this gateway learns, its cluster says.
+            let learning = settings.cluster & cluster::LEARNING;
+            *settings = policy::settings(config, &self.clock, epoch);
+            settings.cluster |= learning;
+        })?;
         Ok(slow)
     }
 

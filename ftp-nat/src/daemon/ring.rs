@@ -25,24 +25,31 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// The ring. There is one reader: the daemon.
 pub struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
+    /// Whether each event wakes us that finds us asleep.
+    is_prompt: bool,
     /// Until when more may come without a wake-up; None: not before the next one.
     until: Option<Instant>,
 }
 
 impl Ring {
-    /// Listens to a ring.
+    /// Listens to a ring. `is_prompt`: the datapath wakes its reader for each event
+    /// (`abi::cluster::SHARED`), not once a tick.
     ///
     /// # Errors
     ///
     /// When the ring cannot be waited for: `ENOMEM`, or `ENOSPC` at the limit of epoll watches.
-    pub fn new(ring: RingBuf<MapData>) -> anyhow::Result<Self> {
+    pub fn new(ring: RingBuf<MapData>, is_prompt: bool) -> anyhow::Result<Self> {
         // SAFETY: the descriptor is that of the map in `ring`, which stays open as long as it.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
             .map_err(|error| error.into_parts().1)
             .context("cannot listen for events")?;
         // What came before we listened has woken nobody, nor will what comes in the same tick.
         let until = Some(Instant::now() + LINGER);
-        Ok(Self { ring, until })
+        Ok(Self {
+            ring,
+            is_prompt,
+            until,
+        })
     }
 
     /// Waits for events and shows some of those that have come.
@@ -63,6 +70,14 @@ impl Ring {
         }
         let shown = self.show(AT_ONCE, &mut show);
         let now = Instant::now();
+        if self.is_prompt {
+            if shown == 0 {
+                self.until = None;
+            } else {
+                tokio::task::yield_now().await;
+            }
+            return Ok(());
+        }
         if shown > 0 {
             self.until = Some(now + LINGER);
         } else if self.until.is_none_or(|until| until <= now) {

@@ -189,6 +189,7 @@ pub struct Maps {
     /// The ports of FTP.
     pub ports: PortBytes,
     settings: Table<u32, Settings>,
+    changing_settings: std::sync::Mutex<()>,
     counters: PerCpuArray<MapData, Count>,
 }
 
@@ -218,6 +219,7 @@ impl Maps {
             inside: Trie::of(open(map::INSIDE)?),
             ports: PortBytes::of(&open(map::PORTS)?)?,
             settings: Table::new(open(map::SETTINGS)?),
+            changing_settings: std::sync::Mutex::default(),
             counters: typed(open(map::COUNTERS)?, map::COUNTERS)?,
         })
     }
@@ -230,6 +232,21 @@ impl Maps {
     pub fn settings(&self) -> anyhow::Result<Settings> {
         let settings = self.settings.get(&0).context("cannot read the settings")?;
         settings.context("there are no settings")
+    }
+
+    /// Changes the settings; who else does so meanwhile waits.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM`: no CAP_BPF.
+    pub fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> anyhow::Result<()> {
+        let _changing = self
+            .changing_settings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut settings = self.settings()?;
+        change(&mut settings);
+        self.set_settings(&settings)
     }
 
     /// Sets the settings.
@@ -278,6 +295,13 @@ impl Prefix {
     /// As people write it.
     pub fn network(&self) -> prefix::Prefix {
         network(self.address, self.bits)
+    }
+
+    /// Whether an address is in it.
+    pub fn contains(&self, addr: &Addr) -> bool {
+        let number = |addr: &Addr| u128::from_be_bytes(bytemuck::cast(addr.0));
+        let differ = number(addr) ^ number(&self.address);
+        differ.leading_zeros() >= self.bits
     }
 }
 
@@ -433,6 +457,7 @@ pub(crate) fn scratch(entries: u32) -> Maps {
         inside: Trie::of(make(map::INSIDE)),
         ports: PortBytes::of(&make(map::PORTS)).unwrap(),
         settings: Table::new(make(map::SETTINGS)),
+        changing_settings: std::sync::Mutex::default(),
         counters: typed(make(map::COUNTERS), map::COUNTERS).unwrap(),
     }
 }

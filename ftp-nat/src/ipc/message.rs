@@ -46,6 +46,8 @@ pub enum Request {
     },
     /// The metrics: one array of [`crate::metrics::Family`] comes back.
     Metrics,
+    /// What is known of the cluster: one [`crate::cluster::status::Status`] comes back.
+    Cluster,
 }
 
 /// A request that cannot be answered.

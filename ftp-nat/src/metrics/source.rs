@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::{
+    cluster,
     daemon::{self, Losses, Reloads, Repairs, Sweeps},
     datapath::families,
     family::Family,
     text::text,
 };
-use crate::datapath::maps::Maps;
+use crate::{cluster::status::Shared, datapath::maps::Maps};
 
 /// Where the daemon's metrics come from.
 #[derive(Clone)]
@@ -18,6 +19,7 @@ pub struct Source {
     losses: Arc<Losses>,
     reloads: Arc<Reloads>,
     repairs: Arc<Repairs>,
+    cluster: Option<Arc<Shared>>,
 }
 
 impl Source {
@@ -29,7 +31,14 @@ impl Source {
             losses,
             reloads: Arc::default(),
             repairs: Arc::default(),
+            cluster: None,
         }
+    }
+
+    /// With what is known of the cluster.
+    pub fn with_cluster(mut self, cluster: Option<Arc<Shared>>) -> Self {
+        self.cluster = cluster;
+        self
     }
 
     /// What became of the configuration's reloads.
@@ -64,6 +73,9 @@ impl Source {
             &self.reloads,
             &self.repairs,
         ));
+        if let Some(cluster) = &self.cluster {
+            all.extend(cluster::families(&cluster.get()));
+        }
         Ok(all)
     }
 }

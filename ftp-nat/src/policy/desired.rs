@@ -36,6 +36,16 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// What must be the same at all gateways of a cluster, in order.
+    pub fn shared(&self) -> Vec<String> {
+        let published = self.published.iter().map(|it| format!("{it:?}"));
+        let routed = self.routed.iter().map(|it| format!("{it:?}"));
+        let inside = self.inside.iter().map(|it| format!("{it:?}"));
+        let mut all: Vec<_> = published.chain(routed).chain(inside).collect();
+        all.sort_unstable();
+        all
+    }
+
     pub(super) fn attach(&mut self, link: &Link, program: Program) {
         self.hooks.push(Hook {
             link: link.clone(),

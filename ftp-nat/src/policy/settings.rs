@@ -1,6 +1,6 @@
 //! The SETTINGS map.
 
-use ftp_nat_common::abi::Settings;
+use ftp_nat_common::abi::{Settings, cluster};
 
 use crate::{config::Config, kernel::clock::Clock};
 
@@ -18,8 +18,12 @@ pub fn settings(config: &Config, clock: &Clock, route_epoch: u32) -> Settings {
         remap_first: config.remap_ports.first,
         remap_last: config.remap_ports.last,
         mss_clamp: config.mss_clamp.number(),
-        cluster: 0,
-        node: 0,
+        cluster: if config.cluster.is_some() {
+            cluster::SHARED
+        } else {
+            0
+        },
+        node: config.cluster.as_ref().map_or(0, |it| u16::from(it.node)),
         pad: 0,
         mapping_timeout: clock.ticks(config.timeouts.mapping),
         hold_timeout: clock.ticks(HOLD),

@@ -1,6 +1,6 @@
 //! The FTP server programs, and where each is unpacked.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command};
 
 use anyhow::bail;
 
@@ -70,21 +70,5 @@ pub(super) fn folder(kind: Kind) -> anyhow::Result<PathBuf> {
 
 /// A command for the program `path` of `kind`'s folder, with the libraries unpacked beside it.
 pub(super) fn unpacked(kind: Kind, host: &Host, path: &str) -> anyhow::Result<Command> {
-    let folder = folder(kind)?;
-    let mut command = host.namespace.command(folder.join(path))?;
-    let mut libraries = Vec::new();
-    for parent in ["usr/lib", "lib"] {
-        for entry in fs::read_dir(folder.join(parent))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            // "x86_64-linux-gnu" on one machine, another triplet on the next.
-            if entry.file_name().to_string_lossy().contains("-linux-") {
-                libraries.push(entry.path());
-            }
-        }
-    }
-    command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
-    Ok(command)
+    crate::unpacked::unpacked_program(&host.namespace, &folder(kind)?, path)
 }

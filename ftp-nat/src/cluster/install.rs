@@ -1,0 +1,643 @@
+//! From records to the tables: what another gateway tells is checked against this one's own
+//! configuration, compared with what is here, and put where packets find it.
+//!
+//! Nothing is believed that the configuration does not allow: a record opens no port that is not
+//! published here, to nobody but its session's own peer.
+
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
+
+use bytemuck::Zeroable as _;
+use ftp_nat_common::{
+    abi::{
+        Direction, Flow, FlowKey as _, FlowKey4, FlowKey6, Mapping, MappingKey, PublishKey,
+        REVERSED, Session, direction_mut, flow_flag, interface_flag, kind, mapping_flag, port,
+        publish_flag, role, session_flag, side,
+    },
+    edit::{edits::REMEMBERED, text::TEXT_MAX},
+    stream::adopt::adopt,
+    wire::{
+        addr::{Addr, Endpoint, Port},
+        seq::distance,
+    },
+};
+
+use super::{
+    describe::key,
+    record::{ConnectionRecord, DirectionRecord, MappingRecord, Record, SessionRecord},
+};
+use crate::{
+    datapath::maps::{Maps, Prefix},
+    kernel::{clock::Clock, table::Table},
+    model::flow::Key,
+};
+
+/// A connection that had a packet so lately lives here, whatever another gateway says of its end.
+const BUSY: Duration = Duration::from_secs(2);
+/// SYN and ACK, as a connection has them that another gateway let in.
+const ESTABLISHED: u8 = 0x12;
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the tables.
+    Installed,
+    /// What is here is at least as new.
+    Stale,
+    /// The configuration here does not allow it.
+    Refused,
+    /// The table is full.
+    NoRoom,
+}
+
+/// What is remembered of a session, so that its connections are checked without a look at the table.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    inside: Endpoint,
+    outside: Endpoint,
+    public: Endpoint,
+    role: u8,
+    flags: u8,
+    passive: [u16; 2],
+}
+
+/// Takes over what others tell.
+pub struct Installer {
+    maps: Arc<Maps>,
+    clock: Clock,
+    /// The masqueraded clients' networks.
+    inside: Vec<Prefix>,
+    sessions: HashMap<u32, Known>,
+    /// Interfaces that packets may be redirected through, inside and outside, with their MTU; none:
+    /// the stack forwards.
+    exits: [Option<(u32, u32)>; 2],
+}
+
+impl Installer {
+    /// Into these tables.
+    pub fn new(maps: Arc<Maps>, clock: Clock) -> Self {
+        Self {
+            maps,
+            clock,
+            inside: Vec::new(),
+            sessions: HashMap::new(),
+            exits: [None; 2],
+        }
+    }
+
+    /// Looks at the interfaces and the configuration anew.
+    ///
+    /// # Errors
+    ///
+    /// When a table cannot be read.
+    pub fn refresh(&mut self) -> io::Result<()> {
+        self.inside = self.maps.inside.all()?.into_iter().map(|it| it.0).collect();
+        self.sessions.clear();
+        let mut exits = [None; 2];
+        self.maps.interfaces.each(|index, interface| {
+            for (place, role) in [interface_flag::LAN, interface_flag::WAN]
+                .into_iter()
+                .enumerate()
+            {
+                let wanted = role | interface_flag::ETHERNET;
+                if interface.flags & wanted == wanted {
+                    exits[place] = Some((*index, interface.mtu));
+                }
+            }
+        })?;
+        self.exits = if exits.iter().all(Option::is_some) {
+            exits
+        } else {
+            [None; 2]
+        };
+        Ok(())
+    }
+
+    /// Takes a record over.
+    ///
+    /// # Errors
+    ///
+    /// When a table cannot be read or written, but for want of room.
+    pub fn install(&mut self, record: &Record) -> io::Result<Outcome> {
+        let installed = match record {
+            Record::Session(record) => self.session(record),
+            Record::Connection(record) => self.connection(record),
+            Record::Mapping(record) => self.mapping(record),
+            Record::SessionEnded { session } => self.session_ended(*session),
+            Record::ConnectionEnded(record) => self.connection_ended(record),
+            Record::MappingEnded(record) => self.mapping_ended(record),
+            Record::Ask { .. } | Record::AllTold => Ok(Outcome::Stale),
+        };
+        match installed {
+            // E2BIG, ENOMEM: full.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::E2BIG | libc::ENOMEM)) => {
+                Ok(Outcome::NoRoom)
+            }
+            other => other,
+        }
+    }
+
+    fn session(&mut self, record: &SessionRecord) -> io::Result<Outcome> {
+        let Some(mut session) = self.allowed(record)? else {
+            return Ok(Outcome::Refused);
+        };
+        let known = Known::of(&session);
+        if let Some(here) = self.maps.sessions.get(&record.session)? {
+            if Known::of(&here).ends() != known.ends() {
+                return Ok(Outcome::Refused);
+            }
+            self.sessions.insert(record.session, Known::of(&here));
+            if !is_behind(&here, record) {
+                return Ok(Outcome::Stale);
+            }
+        }
+        session.born = self.ago(record.age);
+        session.answered.encrypted = record.encrypted;
+        fill(direction_mut(&mut session, 0), &record.commands);
+        fill(direction_mut(&mut session, 1), &record.replies);
+        adopt(&mut session);
+        self.maps.sessions.set(&record.session, &session)?;
+        self.sessions.insert(record.session, known);
+        Ok(Outcome::Installed)
+    }
+
+    /// The session as this gateway's configuration has it; none: it allows no such session.
+    fn allowed(&self, record: &SessionRecord) -> io::Result<Option<Session>> {
+        let mut session = Session::zeroed();
+        session.role = record.role;
+        session.inside = record.inside.into();
+        session.outside = record.outside.into();
+        session.public = record.public.into();
+        match record.role {
+            role::PUBLISH => {
+                let key = PublishKey {
+                    addr: session.public.addr,
+                    port: session.public.port,
+                    pad: 0,
+                };
+                let Some(publish) = self.maps.published.get(&key)? else {
+                    return Ok(None);
+                };
+                if key.port.number() == 0 || publish.server_for(&session.public) != session.inside {
+                    return Ok(None);
+                }
+                for (from, to) in [
+                    (publish_flag::KERNEL_NAT, session_flag::KERNEL_NAT),
+                    (publish_flag::LOCAL, session_flag::LOCAL),
+                    (publish_flag::ANY_PEER, session_flag::ANY_PEER),
+                ] {
+                    if publish.flags & from != 0 {
+                        session.flags |= to;
+                    }
+                }
+                session.advertise = publish.advertise_for(&session.public);
+                session.passive_first = publish.passive_first;
+                session.passive_last = publish.passive_last;
+                session.index = publish.index;
+            }
+            role::MASQUERADE => {
+                let client = &session.inside.addr;
+                if !self.inside.iter().any(|network| network.contains(client)) {
+                    return Ok(None);
+                }
+                session.flags = session_flag::KERNEL_NAT;
+                session.advertise = session.public.addr;
+            }
+            _ => return Ok(None),
+        }
+        Ok(Some(session))
+    }
+
+    /// What is known of a session that is in the table.
+    fn known(&mut self, number: u32) -> io::Result<Option<Known>> {
+        if let Some(known) = self.sessions.get(&number) {
+            return Ok(Some(*known));
+        }
+        let session = self.maps.sessions.get(&number)?;
+        let known = session.as_ref().map(Known::of);
+        if let Some(known) = known {
+            self.sessions.insert(number, known);
+        }
+        Ok(known)
+    }
+
+    fn connection(&mut self, record: &ConnectionRecord) -> io::Result<Outcome> {
+        let Some(known) = self.known(record.session)? else {
+            return Ok(Outcome::Refused);
+        };
+        if !known.allows_connection(record) {
+            return Ok(Outcome::Refused);
+        }
+        let public: Endpoint = record.public.into();
+        let outcome = if public.addr.is_v4() {
+            self.put_connection(&self.maps.flows4, &known, record)
+        } else {
+            self.put_connection(&self.maps.flows6, &known, record)
+        }?;
+        if outcome == Outcome::Installed && record.kind != kind::CONTROL {
+            self.forget_mapping(&known, record)?;
+        }
+        Ok(outcome)
+    }
+
+    fn put_connection<K: Key>(
+        &self,
+        table: &Table<K, Flow>,
+        known: &Known,
+        record: &ConnectionRecord,
+    ) -> io::Result<Outcome> {
+        let (outside, public, inside): (Endpoint, Endpoint, Endpoint) = (
+            record.outside.into(),
+            record.public.into(),
+            record.inside.into(),
+        );
+        let seen: Endpoint = record.seen.map_or(outside, Into::into);
+        let last_seen = self.ago(record.silent);
+        let inbound_key = K::new(&outside, &public);
+        if let Some(mut here) = table.get(&inbound_key)? {
+            if here.session == record.session {
+                // Nothing but its age changes; and that only where no packet keeps it young.
+                if here.last_seen < last_seen && here.packets == 0 {
+                    here.last_seen = last_seen;
+                    table.replace(&inbound_key, &here)?;
+                }
+                return Ok(Outcome::Stale);
+            }
+            if here.born >= self.ago(record.age) {
+                return Ok(Outcome::Stale);
+            }
+            table.delete(&inbound_key.other_way(&here))?;
+        }
+        let mut inbound = Flow::zeroed();
+        let mut outbound = Flow::zeroed();
+        inbound.translate([&outside, &public], [&seen, &inside]);
+        outbound.translate([&inside, &seen], [&public, &outside]);
+        let server_inside = known.role == role::PUBLISH;
+        for (flow, is_outbound, exit) in [
+            (&mut inbound, false, self.exits[0]),
+            (&mut outbound, true, self.exits[1]),
+        ] {
+            flow.kind = record.kind;
+            flow.session = record.session;
+            flow.born = self.ago(record.age);
+            flow.last_seen = last_seen;
+            flow.tcp_flags = ESTABLISHED;
+            if is_outbound {
+                flow.flags |= flow_flag::OUTBOUND;
+            }
+            if record.is_untranslated {
+                flow.flags |= flow_flag::NO_NAT;
+            }
+            if record.kind == kind::CONTROL && is_outbound == server_inside {
+                flow.flags |= flow_flag::REPLIES;
+            }
+            if let Some((ifindex, mtu)) = exit
+                && !record.is_untranslated
+            {
+                // The first packet looks its route up.
+                flow.out_ifindex = ifindex;
+                flow.out_mtu = mtu;
+            }
+        }
+        let outbound_key = inbound_key.other_way(&inbound);
+        table.set(&inbound_key, &inbound)?;
+        if let Err(error) = table.set(&outbound_key, &outbound) {
+            table.delete(&inbound_key)?;
+            return Err(error);
+        }
+        self.mark(&[public.port, inside.port, outside.port], record.kind);
+        Ok(Outcome::Installed)
+    }
+
+    /// Marks the ports of a data connection as in use; those of control connections are by the
+    /// configuration.
+    fn mark(&self, ports: &[Port], of: u8) {
+        if of == kind::CONTROL {
+            return;
+        }
+        let epoch = port::epoch(self.clock.now(), self.clock.hz());
+        for port in ports.iter().filter(|port| port.number() != 0) {
+            let number = port.number();
+            let mut seen = self.maps.ports.get(number);
+            while !self
+                .maps
+                .ports
+                .replace(number, seen, seen & !port::EPOCH | epoch)
+            {
+                seen = self.maps.ports.get(number);
+            }
+        }
+    }
+
+    fn mapping(&mut self, record: &MappingRecord) -> io::Result<Outcome> {
+        let Some(known) = self.known(record.session)? else {
+            return Ok(Outcome::Refused);
+        };
+        if !known.allows_mapping(record) {
+            return Ok(Outcome::Refused);
+        }
+        let now = self.clock.now();
+        let [forward, reversed] = keys(&known, record);
+        let (public, inside): (Endpoint, Endpoint) = (record.public.into(), record.inside.into());
+        let (to, back) = if record.is_outward {
+            (public, inside)
+        } else {
+            (inside, public)
+        };
+        let mut mapping = Mapping {
+            to,
+            session: record.session,
+            kind: record.kind,
+            cause: record.cause,
+            flags: mapping_flag::LEARNED,
+            born: now,
+            expires: now.saturating_add(self.clock.ticks(Duration::from_millis(record.left))),
+            ..Mapping::zeroed()
+        };
+        if let Some(here) = self.maps.mappings.get(&forward)? {
+            // One of another session that still waits was first.
+            if here.session != record.session && here.expires > now {
+                return Ok(Outcome::Stale);
+            }
+            if here.flags & mapping_flag::LEARNED == 0 && here.expires >= mapping.expires {
+                return Ok(Outcome::Stale);
+            }
+        }
+        self.mark(&[forward.dport, inside.port, public.port], record.kind);
+        self.maps.mappings.set(&forward, &mapping)?;
+        mapping.to = back;
+        self.maps.mappings.set(&reversed, &mapping)?;
+        Ok(Outcome::Installed)
+    }
+
+    /// Removes the mapping that a connection has used at the other gateway.
+    fn forget_mapping(&self, known: &Known, record: &ConnectionRecord) -> io::Result<()> {
+        let (outside, public, inside): (Endpoint, Endpoint, Endpoint) = (
+            record.outside.into(),
+            record.public.into(),
+            record.inside.into(),
+        );
+        let is_outward = record.kind == kind::ACTIVE && known.role == role::PUBLISH;
+        let keys = if is_outward {
+            [
+                key(&inside.addr, &outside, side::OUTBOUND),
+                reverse(&outside.addr, &public.addr, outside.port, side::INBOUND),
+            ]
+        } else {
+            [
+                key(&peer(known, &outside), &public, side::INBOUND),
+                reverse(&inside.addr, &outside.addr, inside.port, side::OUTBOUND),
+            ]
+        };
+        for key in keys {
+            let there = self.maps.mappings.get(&key)?;
+            if there.is_some_and(|there| there.session == record.session) {
+                self.maps.mappings.delete(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mapping_ended(&mut self, record: &MappingRecord) -> io::Result<Outcome> {
+        let Some(known) = self.known(record.session)? else {
+            return Ok(Outcome::Stale);
+        };
+        let mut outcome = Outcome::Stale;
+        for key in keys(&known, record) {
+            let there = self.maps.mappings.get(&key)?;
+            let is_learned = there.is_some_and(|there| {
+                there.session == record.session && there.flags & mapping_flag::LEARNED != 0
+            });
+            if is_learned {
+                self.maps.mappings.delete(&key)?;
+                outcome = Outcome::Installed;
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn connection_ended(&self, record: &ConnectionRecord) -> io::Result<Outcome> {
+        let public: Endpoint = record.public.into();
+        if public.addr.is_v4() {
+            self.end_connection(&self.maps.flows4, record)
+        } else {
+            self.end_connection(&self.maps.flows6, record)
+        }
+    }
+
+    fn end_connection<K: Key>(
+        &self,
+        table: &Table<K, Flow>,
+        record: &ConnectionRecord,
+    ) -> io::Result<Outcome> {
+        let (outside, public): (Endpoint, Endpoint) = (record.outside.into(), record.public.into());
+        let key = K::new(&outside, &public);
+        let Some(flow) = table.get(&key)? else {
+            return Ok(Outcome::Stale);
+        };
+        let other_key = key.other_way(&flow);
+        let other = table.get(&other_key)?;
+        let last = flow.last_seen.max(other.map_or(0, |other| other.last_seen));
+        let is_used = flow.packets + other.map_or(0, |other| other.packets) > 0;
+        let busy = self.clock.ticks(BUSY);
+        if flow.session != record.session || is_used && last + busy > self.clock.now() {
+            return Ok(Outcome::Stale);
+        }
+        table.delete(&other_key)?;
+        table.delete(&key)?;
+        Ok(Outcome::Installed)
+    }
+
+    fn session_ended(&mut self, number: u32) -> io::Result<Outcome> {
+        self.sessions.remove(&number);
+        let Some(session) = self.maps.sessions.get(&number)? else {
+            return Ok(Outcome::Stale);
+        };
+        // The one that lives here has its control connection here, which was not ended.
+        let (outside, public) = (&session.outside, &session.public);
+        let is_connected = if public.addr.is_v4() {
+            let key = FlowKey4::new(outside, public);
+            self.maps
+                .flows4
+                .get(&key)?
+                .is_some_and(|it| it.session == number)
+        } else {
+            let key = FlowKey6::new(outside, public);
+            self.maps
+                .flows6
+                .get(&key)?
+                .is_some_and(|it| it.session == number)
+        };
+        if is_connected {
+            return Ok(Outcome::Stale);
+        }
+        self.maps.sessions.delete(&number)?;
+        Ok(Outcome::Installed)
+    }
+
+    /// The tick of so many milliseconds ago.
+    fn ago(&self, millis: u64) -> u64 {
+        let ticks = self.clock.ticks(Duration::from_millis(millis));
+        self.clock.now().saturating_sub(ticks)
+    }
+}
+
+impl Known {
+    fn of(session: &Session) -> Self {
+        Self {
+            inside: session.inside,
+            outside: session.outside,
+            public: session.public,
+            role: session.role,
+            flags: session.flags,
+            passive: [session.passive_first, session.passive_last],
+        }
+    }
+
+    fn ends(&self) -> [Endpoint; 3] {
+        [self.inside, self.outside, self.public]
+    }
+
+    /// Whether a connection may be of this session.
+    fn allows_connection(&self, record: &ConnectionRecord) -> bool {
+        let (outside, public, inside): (Endpoint, Endpoint, Endpoint) = (
+            record.outside.into(),
+            record.public.into(),
+            record.inside.into(),
+        );
+        if public.addr != self.public.addr || inside.addr != self.inside.addr {
+            return false;
+        }
+        match record.kind {
+            kind::CONTROL => {
+                let is_untranslated =
+                    self.flags & (session_flag::KERNEL_NAT | session_flag::LOCAL) != 0;
+                outside == self.outside
+                    && public.port == self.public.port
+                    && inside.port == self.inside.port
+                    && record.is_untranslated == is_untranslated
+            }
+            kind::PASSIVE | kind::ACTIVE => {
+                let may_be_anybody = self.flags & session_flag::ANY_PEER != 0;
+                let is_inward = record.kind == kind::PASSIVE || self.role == role::MASQUERADE;
+                let listens = if is_inward { inside.port } else { outside.port };
+                (outside.addr == self.outside.addr || may_be_anybody)
+                    && !record.is_untranslated
+                    && self.may_listen(listens.number(), is_inward)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether an announcement may be of this session.
+    fn allows_mapping(&self, record: &MappingRecord) -> bool {
+        let (public, inside): (Endpoint, Endpoint) = (record.public.into(), record.inside.into());
+        let is_outward = record.kind == kind::ACTIVE && self.role == role::PUBLISH;
+        let may_be_anybody = self.flags & session_flag::ANY_PEER != 0;
+        let is_own = match record.outside {
+            Some(outside) => Endpoint::from(outside).addr == self.outside.addr,
+            None => may_be_anybody && !record.is_outward,
+        };
+        let listens = if record.is_outward {
+            record.outside.map_or(0, |end| end.port)
+        } else {
+            inside.port.number()
+        };
+        matches!(record.kind, kind::PASSIVE | kind::ACTIVE)
+            && record.is_outward == is_outward
+            && is_own
+            && public.addr == self.public.addr
+            && inside.addr == self.inside.addr
+            && (record.is_outward || public.port.number() >= 1024)
+            && self.may_listen(listens, !record.is_outward)
+    }
+
+    /// Whether a data connection may go to this port: as the datapath judges announcements.
+    fn may_listen(&self, port: u16, is_inward: bool) -> bool {
+        let [first, last] = self.passive;
+        let in_range = first == 0 || (first..=last).contains(&port);
+        port >= 1024 && (self.role != role::PUBLISH || !is_inward || in_range)
+    }
+}
+
+/// Whom a pinhole of this session names.
+fn peer(known: &Known, outside: &Endpoint) -> Addr {
+    if known.flags & session_flag::ANY_PEER != 0 {
+        Addr::default()
+    } else {
+        outside.addr
+    }
+}
+
+/// The two keys of a mapping that was learned: of packets of the end that opens the connection, and of
+/// the other end's.
+fn keys(known: &Known, record: &MappingRecord) -> [MappingKey; 2] {
+    let (public, inside): (Endpoint, Endpoint) = (record.public.into(), record.inside.into());
+    let outside: Endpoint = record.outside.map_or(known.outside, Into::into);
+    if record.is_outward {
+        [
+            key(&inside.addr, &outside, side::OUTBOUND),
+            reverse(&outside.addr, &public.addr, outside.port, side::INBOUND),
+        ]
+    } else {
+        [
+            key(&peer(known, &outside), &public, side::INBOUND),
+            reverse(&inside.addr, &outside.addr, inside.port, side::OUTBOUND),
+        ]
+    }
+}
+
+fn reverse(src: &Addr, dst: &Addr, sport: Port, side: u32) -> MappingKey {
+    key(src, &Endpoint::new(*dst, sport), side | REVERSED)
+}
+
+/// Whether what is here is older than a record, in either direction.
+fn is_behind(here: &Session, record: &SessionRecord) -> bool {
+    let ahead = |direction: &Direction, record: &DirectionRecord| {
+        distance(record.end, direction.end) > 0
+            || distance(record.seen, direction.seen) > 0
+            || record
+                .count
+                .wrapping_sub(direction.edits.count)
+                .cast_signed()
+                > 0
+    };
+    let is_ahead =
+        |direction: &Direction, record: &DirectionRecord| distance(direction.end, record.end) > 0;
+    (ahead(&here.commands, &record.commands) || ahead(&here.replies, &record.replies))
+        && !is_ahead(&here.commands, &record.commands)
+        && !is_ahead(&here.replies, &record.replies)
+        || record
+            .encrypted
+            .wrapping_sub(here.answered.encrypted)
+            .cast_signed()
+            > 0
+}
+
+fn fill(direction: &mut Direction, record: &DirectionRecord) {
+    direction.isn = record.isn;
+    direction.seen = record.seen;
+    direction.acked = record.acked;
+    direction.end = record.end;
+    direction.window = record.window;
+    direction.scale = record.scale & 15;
+    direction.cleared = record.cleared;
+    let edits = &mut direction.edits;
+    edits.count = record.count;
+    edits.adjusted = record.adjusted;
+    edits.growth = record.growth;
+    let told = record.edits.len().min(REMEMBERED);
+    let skipped = record.edits.len() - told;
+    for (place, edit) in record.edits.iter().skip(skipped).enumerate() {
+        let number = (record.count as usize)
+            .wrapping_sub(told)
+            .wrapping_add(place);
+        let latest = &mut edits.latest[number % REMEMBERED];
+        let length = edit.text.len().min(TEXT_MAX);
+        latest.start = edit.start;
+        latest.before = edit.before;
+        latest.old_len = edit.old_len;
+        latest.new_len = length as u16;
+        latest.from = 0;
+        latest.text[..length].copy_from_slice(&edit.text[..length]);
+    }
+}

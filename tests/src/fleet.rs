@@ -1,0 +1,297 @@
+//! Two gateways between a client and a server, Redis between the gateways, and keepalived.
+//!
+//! ```text
+//!                  ┌─ wan a lan ─┐
+//!  client ── wan ──┤   engine    ├── lan ── server
+//!                  └─ wan b lan ─┘
+//! ```
+//!
+//! The shared addresses are 198.51.100.1 and 10.0.0.1, as in the lab of one router; keepalived moves
+//! both together.
+
+use std::{
+    fmt::Write as _,
+    net::{Ipv4Addr, Ipv6Addr},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    gateway::Gateway,
+    lab::{HOST_INTERFACE, Host, LAN, WAN},
+    namespace::Namespace,
+    process::{self, Running},
+    reaper,
+    scratch::Scratch,
+    tools::Tools,
+    unpacked::unpacked_program,
+};
+
+/// The engine's folder beside those of the servers, and its packages.
+pub const REDIS: &str = "redis-server";
+/// Debian's redis-server is a link to a program of redis-tools.
+pub const REDIS_PACKAGES: &[&str] = &["redis-server", "redis-tools"];
+/// The folder and package of keepalived.
+pub const KEEPALIVED: &str = "keepalived";
+
+/// The address that clients dial.
+pub const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+const ENGINE: &str = "10.9.0.1";
+const START_LIMIT: Duration = Duration::from_secs(20);
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// The scene.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The client outside.
+    pub client: Host,
+    /// The server inside.
+    pub server: Host,
+    /// The two routers.
+    pub routers: [Namespace; 2],
+    /// The switches of all three networks, and the engine's host.
+    switch: Namespace,
+    folder: Scratch,
+    engine: Option<Running>,
+}
+
+impl Fleet {
+    /// Sets everything up, with the engine running and nobody having the shared addresses yet.
+    ///
+    /// # Errors
+    ///
+    /// For want of root, of iproute2, or of an unpacked engine.
+    pub fn new() -> anyhow::Result<Self> {
+        let name = reaper::unique_name();
+        let namespace = |role: &str| Namespace::create(&format!("{name}-{role}"));
+        let switch = namespace("switch")?;
+        for bridge in ["outside", "inside", "engine"] {
+            switch.ip(&format!(
+                "link add {bridge} type bridge forward_delay 0\nlink set {bridge} up"
+            ))?;
+        }
+        switch.ip(&format!("addr add {ENGINE}/24 dev engine"))?;
+        let client = host(&switch, namespace("client")?, "outside", CLIENT, None)?;
+        let gateway = Ipv4Addr::new(10, 0, 0, 1);
+        let server = host(
+            &switch,
+            namespace("server")?,
+            "inside",
+            SERVER,
+            Some(gateway),
+        )?;
+        let mut routers = Vec::new();
+        for (place, role) in ["a", "b"].into_iter().enumerate() {
+            let router = namespace(role)?;
+            for (bridge, interface, network) in [
+                ("outside", WAN, "198.51.100"),
+                ("inside", LAN, "10.0.0"),
+                ("engine", "eng", "10.9.0"),
+            ] {
+                plug(&switch, &router, bridge, interface, role)?;
+                let own = place + 2;
+                router.ip(&format!("addr add {network}.{own}/24 dev {interface}"))?;
+            }
+            router.sysctl("net.ipv4.ip_forward", "1")?;
+            routers.push(router);
+        }
+        let routers: [Namespace; 2] = routers.try_into().ok().context("two routers")?;
+        let mut fleet = Self {
+            client,
+            server,
+            routers,
+            switch,
+            folder: Scratch::new()?,
+            engine: None,
+        };
+        fleet.start_engine()?;
+        Ok(fleet)
+    }
+
+    /// Starts the engine, empty.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer; the message has what it said.
+    pub fn start_engine(&mut self) -> anyhow::Result<()> {
+        let folder = Tools::get()?.servers.join(REDIS);
+        let mut command = unpacked_program(&self.switch, &folder, "usr/bin/redis-server")?;
+        command
+            .args(["--bind", ENGINE, "--port", "6379", "--save", ""])
+            .args(["--appendonly", "no", "--protected-mode", "no", "--dir"])
+            .arg(self.folder.path());
+        let mut engine = Running::start(&mut command)?;
+        engine.wait_for("Ready", START_LIMIT)?;
+        self.engine = Some(engine);
+        Ok(())
+    }
+
+    /// Ends the engine.
+    pub fn stop_engine(&mut self) {
+        self.engine = None;
+    }
+
+    /// Runs a command of the engine's own command line.
+    ///
+    /// # Errors
+    ///
+    /// When it fails.
+    pub fn engine(&self, words: &[&str]) -> anyhow::Result<String> {
+        let folder = Tools::get()?.servers.join(REDIS);
+        let mut command = unpacked_program(&self.switch, &folder, "usr/bin/redis-cli")?;
+        command.args(["-h", ENGINE]).args(words);
+        Ok(process::run(&mut command, ANSWER_LIMIT)?
+            .expect_success()?
+            .text())
+    }
+
+    /// Starts ftp-nat on router number `place`, with this in its configuration beside the cluster.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::start`].
+    pub fn gateway(&self, place: usize, more: &str) -> anyhow::Result<Gateway<'_>> {
+        let node = place + 1;
+        let config = self.folder.write(
+            &format!("{node}.toml"),
+            format!(
+                "[gateway]\nwan = [\"{WAN}\"]\nlan = [\"{LAN}\"]\n\n[cluster]\nengine = \
+                 [\"redis://{ENGINE}:6379\"]\nname = \"lab\"\nnode = {node}\n\n[[publish]]\npublic = \
+                 \"{PUBLIC}:21\"\nserver = \"{SERVER}:21\"\n{more}"
+            ),
+        )?;
+        let path = config.to_str().context("a path of UTF-8")?;
+        Gateway::start(&self.routers[place], &["--config", path])
+    }
+
+    /// Starts keepalived on router number `place`: the first one is the master as long as it can be.
+    /// It asks the gateway there whether it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub fn keepalived(&self, place: usize, gateway: &Gateway<'_>) -> anyhow::Result<Running> {
+        let ready = format!(
+            "{} cluster ready --state-dir {}",
+            Tools::get()?.binary.display(),
+            gateway.state_dir().display()
+        );
+        let name = format!("keepalived{place}");
+        let mut text = String::new();
+        let _ = write!(
+            text,
+            "global_defs {{\n  script_user root\n  enable_script_security\n}}\nvrrp_script ready \
+             {{\n  script \"{ready}\"\n  interval 1\n  timeout 2\n  fall 2\n  rise 1\n}}\n\
+             vrrp_instance ftp {{\n  state BACKUP\n  interface eng\n  virtual_router_id 51\n  \
+             priority {}\n  advert_int 0.05\n  nopreempt\n  garp_master_delay 0\n  \
+             virtual_ipaddress {{\n    {PUBLIC}/24 dev {WAN}\n    10.0.0.1/24 dev {LAN}\n  }}\n  \
+             track_script {{\n    ready\n  }}\n  track_interface {{\n    {WAN}\n    {LAN}\n  }}\n}}\n",
+            100 - place
+        );
+        let config = self.folder.write(&format!("{name}.conf"), text)?;
+        let folder = Tools::get()?.servers.join(KEEPALIVED);
+        let mut command = unpacked_program(&self.routers[place], &folder, "usr/sbin/keepalived")?;
+        let file = |suffix: &str| self.folder.path().join(format!("{name}.{suffix}"));
+        command
+            .args([
+                "--dont-fork",
+                "--log-console",
+                "--log-detail",
+                "--vrrp",
+                "-f",
+            ])
+            .arg(config)
+            .arg("-p")
+            .arg(file("pid"))
+            .arg("-r")
+            .arg(file("vrrp"));
+        Running::start(&mut command)
+    }
+
+    /// The router that has the shared addresses; none, or both, is an error after a while.
+    ///
+    /// # Errors
+    ///
+    /// When there is not exactly one within ten seconds.
+    pub fn master(&self) -> anyhow::Result<usize> {
+        let start = Instant::now();
+        loop {
+            let mut holders = Vec::new();
+            for (place, router) in self.routers.iter().enumerate() {
+                let mut command = router.command("ip")?;
+                command.args(["-4", "-o", "addr", "show", "dev", WAN]);
+                let text = process::run(&mut command, ANSWER_LIMIT)?.text();
+                if text.contains(&format!("{PUBLIC}/")) {
+                    holders.push(place);
+                }
+            }
+            if let [master] = holders[..] {
+                return Ok(master);
+            }
+            if start.elapsed() > Duration::from_secs(10) {
+                bail!("the shared address is at {holders:?}");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Pulls all cables of a router at once, or plugs them in again.
+    ///
+    /// # Errors
+    ///
+    /// When ip fails.
+    pub fn cable(&self, place: usize, is_plugged: bool) -> anyhow::Result<()> {
+        let role = ["a", "b"][place];
+        let state = if is_plugged { "up" } else { "down" };
+        let lines: Vec<_> = ["outside", "inside", "engine"]
+            .iter()
+            .map(|bridge| format!("link set {} {state}", port(bridge, role)))
+            .collect();
+        self.switch.ip(&lines.join("\n"))
+    }
+}
+
+/// The name of a switch's port.
+fn port(bridge: &str, role: &str) -> String {
+    format!("{}-{role}", &bridge[..3])
+}
+
+/// Joins an interface of a namespace to a switch.
+fn plug(
+    switch: &Namespace,
+    namespace: &Namespace,
+    bridge: &str,
+    interface: &str,
+    role: &str,
+) -> anyhow::Result<()> {
+    let port = port(bridge, role);
+    switch.ip(&format!(
+        "link add {port} type veth peer name {interface} netns {}\nlink set {port} master {bridge} up",
+        namespace.name()
+    ))?;
+    namespace.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
+    namespace.ip(&format!("link set {interface} up"))
+}
+
+fn host(
+    switch: &Namespace,
+    namespace: Namespace,
+    bridge: &str,
+    address: Ipv4Addr,
+    gateway: Option<Ipv4Addr>,
+) -> anyhow::Result<Host> {
+    plug(switch, &namespace, bridge, HOST_INTERFACE, "host")?;
+    namespace.ip(&format!("addr add {address}/24 dev {HOST_INTERFACE}"))?;
+    if let Some(gateway) = gateway {
+        namespace.ip(&format!("route add default via {gateway}"))?;
+    }
+    Ok(Host {
+        namespace,
+        v4: address,
+        v6: Ipv6Addr::UNSPECIFIED,
+    })
+}
