@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(hear(&mut peers, 1, 12), Heard::default());
         assert_eq!(hear(&mut peers, 1, 15), asks(2));
         peers.all_told(2);
-        assert_eq!(hear(&mut peers, 2, 0).must_ask, false);
+        assert!(!hear(&mut peers, 2, 0).must_ask);
         assert!(!peers.are_caught_up(now));
         peers.all_told(2);
         assert!(peers.are_caught_up(now));
