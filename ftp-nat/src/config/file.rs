@@ -10,7 +10,8 @@ use toml::de::{DeTable, DeValue};
 use super::{
     check,
     options::{
-        Cluster, Commands, Config, ControlNat, Datapath, Lan, Masquerade, Order, Peer, Publish, TowardServer,
+        Cluster, Commands, Config, ControlNat, Datapath, Lan, Masquerade, Order, Peer, Publish,
+        TowardServer,
     },
     origin::{Origin, Problem, Spanned},
     value::{self, MssClamp, PortRange, Public, Server},
