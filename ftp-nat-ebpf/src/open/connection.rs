@@ -167,6 +167,50 @@ extern "C" fn ftp_nat_find_paths(context: Context, hook: u32, part: *mut Draft) 
     0
 }
 
+/// A SYN of a data connection is repeated that went by the stack for want of a way, and perhaps died
+/// there: it and its answer go straight if there is a way now. `flow` is the SYN's.
+#[inline(never)]
+pub(super) fn choose_anew(skb: &Skb, hook: Hook, part: *mut Draft, flow: *mut Flow) {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive; the entry
+    // stays in its place while the program runs.
+    let (head, connection, flow) = unsafe { (&(*part).head, &mut (*part).connection, &mut *flow) };
+    if flow.out_ifindex != 0 || flow.flags & flow_flag::NO_NAT != 0 {
+        return;
+    }
+    let (source, destination) = (flow.source(), flow.destination());
+    if flow.is_outbound() {
+        connection.inside = head.source;
+        connection.alias = head.destination;
+        connection.public = source;
+        connection.outside = destination;
+    } else {
+        connection.outside = head.source;
+        connection.public = head.destination;
+        connection.alias = source;
+        connection.inside = destination;
+    }
+    connection.session = flow.session;
+    connection.kind = flow.kind;
+    connection.flags = flow.flags & (flow_flag::HAIRPIN | flow_flag::NO_STACK);
+    if ftp_nat_find_paths(skb.context(), hook as u32, part) == 0 {
+        return;
+    }
+    let Some(other) = flows::find_any(&destination, &source) else {
+        return;
+    };
+    // SAFETY: as above. Another packet that does this at once writes the same.
+    unsafe {
+        let other = &mut *other;
+        if flow.is_outbound() {
+            (*part).outward.give(flow);
+            (*part).inward.give(other);
+        } else {
+            (*part).inward.give(flow);
+            (*part).outward.give(other);
+        }
+    }
+}
+
 /// What has become of a try to make a connection's flows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]

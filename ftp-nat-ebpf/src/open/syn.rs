@@ -51,6 +51,7 @@ fn unannounced(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
     if let Some(flow) = existing {
         // SAFETY: the entry stays in its place while the program runs.
         if is_repeated(unsafe { &*flow }) {
+            connection::choose_anew(skb, hook, part, flow);
             return Belongs::Finished;
         }
     }

@@ -62,14 +62,20 @@ pub fn find(src: &Endpoint, dst: &Endpoint, side: u32) -> Option<*mut Flow> {
     }
 }
 
+/// The flow of packets from `src` to `dst`, whichever side they come by.
+#[inline(always)]
+pub fn find_any(src: &Endpoint, dst: &Endpoint) -> Option<*mut Flow> {
+    if src.addr.is_v4() {
+        FlowKey4::new(src, dst).look_up()
+    } else {
+        FlowKey6::new(src, dst).look_up()
+    }
+}
+
 /// Whether there is a flow of packets from `src` to `dst`.
 #[inline(never)]
 pub fn is_there(src: &Endpoint, dst: &Endpoint) -> bool {
-    if src.addr.is_v4() {
-        FlowKey4::new(src, dst).look_up().is_some()
-    } else {
-        FlowKey6::new(src, dst).look_up().is_some()
-    }
+    find_any(src, dst).is_some()
 }
 
 /// Makes the flow of packets from `src` to `dst`; false: see [`Table::insert`].

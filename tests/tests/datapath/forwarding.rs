@@ -9,7 +9,7 @@ use ftp_nat_common::{
 use crate::{
     fixture::Fixture,
     loaded::{Datapath, Hook, MARK, on_router},
-    packet::{ACK, ETHERNET, FIN, PSH, Packet, RST},
+    packet::{ACK, ETHERNET, FIN, PSH, Packet, RST, SYN},
     scene::{Ends, control_v4, control_v6, hop},
 };
 
@@ -122,6 +122,34 @@ fn the_stack_gets_them_translated_with_a_mark_and_all_their_time_to_live() {
                     .translated(&data.outwards(&packet))
                     .check(datapath);
             }
+        }
+    });
+}
+
+#[test]
+fn a_repeated_syn_goes_straight_once_there_is_a_way() {
+    on_router(|datapath| {
+        for data in connections() {
+            datapath.forget_connections();
+            datapath.redirect_nothing();
+            data.announce_passive(datapath);
+            let syn = data.inbound().syn();
+            Fixture::wan("without a way", &syn)
+                .translated(&data.inwards(&syn))
+                .counting(&[Counter::MappingUsed, Counter::PassedNoRoute])
+                .check(datapath);
+            Fixture::wan("still without", &syn)
+                .translated(&data.inwards(&syn))
+                .counting(&[Counter::PassedNoRoute])
+                .check(datapath);
+            datapath.redirect_everything();
+            Fixture::wan("with one", &syn)
+                .redirected(&hop(data.inwards(&syn)))
+                .check(datapath);
+            let answer = data.outbound().flags(SYN | ACK);
+            Fixture::lan("its answer", &answer)
+                .redirected(&hop(data.outwards(&answer)))
+                .check(datapath);
         }
     });
 }
