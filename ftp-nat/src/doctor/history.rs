@@ -11,6 +11,8 @@ use super::{
 /// all in percent.
 const NEVER_LEAST: u64 = 3;
 const NEVER_SHARE: u64 = 5;
+/// Answers inside TLS, above which somebody should have made a data connection.
+const TLS_ANSWERS_LEAST: u64 = 20;
 
 pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     if let Err(error) = look(subject, findings) {
@@ -101,16 +103,58 @@ fn look(subject: &Subject, findings: &mut Findings) -> anyhow::Result<()> {
              must use passive mode",
         );
     }
-    if of(Counter::SessionEncrypted) > 0 && subject.services.iter().any(|it| it.passive.is_none()) {
-        findings.note(
-            "encrypted",
-            Some(Cause::Nat),
+    encrypted(subject, of, findings);
+    Ok(())
+}
+
+/// Sessions by TLS, whose replies no gateway can read.
+fn encrypted(subject: &Subject, of: impl Fn(Counter) -> u64, findings: &mut Findings) {
+    let sessions = of(Counter::SessionEncrypted);
+    let without = subject.services.iter().find(|it| it.passive.is_none());
+    let why = if sessions > 0 {
+        format!("{sessions} sessions went over to TLS")
+    } else {
+        "require_tls is set".to_owned()
+    };
+    if let Some(service) = without
+        && !service.local
+        && (sessions > 0 || service.requires_tls)
+    {
+        findings.warning(
+            "tls-without-passive-ports",
+            Some(Cause::Ports),
             format!(
-                "{} sessions went over to TLS, whose replies no gateway can read",
-                of(Counter::SessionEncrypted)
+                "{why}, and passive_ports is not set for {}: no gateway can read the ports that are \
+                 announced inside TLS, so that no data connection of such a session is let in",
+                service.title()
             ),
-            "see docs/troubleshooting.md for what FTPS needs",
+            "give the server a range of passive ports and name it as passive_ports in its [[publish]]; \
+             the server must announce the public address itself: docs/ftps.md",
         );
     }
-    Ok(())
+    if of(Counter::DeniedOutsideRange) > 0 {
+        findings.warning(
+            "tls-outside-passive-ports",
+            Some(Cause::Ports),
+            format!(
+                "{} times a client with a TLS session came to a port outside passive_ports",
+                of(Counter::DeniedOutsideRange)
+            ),
+            "let passive_ports be the server's own range (vsftpd pasv_min_port and pasv_max_port, \
+             ProFTPD PassivePorts, Pure-FTPd PassivePortRange); `ftp-nat events` names the ports",
+        );
+    }
+    let (let_in, permitted) = (of(Counter::PermitUsed), of(Counter::PermitGranted));
+    if permitted >= TLS_ANSWERS_LEAST && let_in == 0 {
+        findings.note(
+            "tls-nobody-came",
+            Some(Cause::Address),
+            format!(
+                "servers answered {permitted} times inside TLS, and no client has made a data connection \
+                 to passive_ports"
+            ),
+            "the server announces another address there, perhaps, which no gateway can change: `ftp-nat \
+             probe --tls --user NAME HOST` from outside shows it",
+        );
+    }
 }

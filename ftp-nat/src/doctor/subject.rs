@@ -33,6 +33,8 @@ pub struct Service {
     pub advertise: IpAddr,
     /// The server's own passive ports, where a range is configured.
     pub passive: Option<(u16, u16)>,
+    /// Whether clients must speak TLS.
+    pub requires_tls: bool,
     /// The way to the server.
     pub route: Route,
     /// Whether its packets leave straight to the other interface, past the stack.
@@ -67,6 +69,7 @@ impl Service {
             advertise: entry.advertise.to_ip(),
             passive: (entry.passive_first != 0)
                 .then_some((entry.passive_first, entry.passive_last)),
+            requires_tls: has(publish_flag::REQUIRE_TLS),
             route,
             redirects: redirects(route, policy),
             routed: policy::is_routed(key, entry),

@@ -1,11 +1,16 @@
 //! What only shows once clients have come.
 
-use std::{thread, time::Duration};
+use std::{
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
 
 use ftp_nat_tests::{
+    client::TlsSession,
     control::{self, Control},
     gateway::Gateway,
-    lab::{Lab, Plan},
+    lab::{Lab, Plan, WAN_ADDRESS},
     scratch::Scratch,
     server::{FtpServer, Kind, Settings},
 };
@@ -80,21 +85,57 @@ fn ports_outside_the_servers_range_are_found() {
 #[test]
 fn what_is_no_fault_is_noted() {
     let lab = Lab::new().unwrap();
-    let settings = Settings {
-        tls: true,
-        ..Settings::default()
-    };
-    let server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
+    let server = vsftpd(&lab);
     let gateway = Gateway::start(&lab.router, &RUN).unwrap();
     let mut client = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
     // Somebody else's address.
     client.command("PORT 198,51,100,77,200,1").unwrap();
+    let examined = examine(&gateway, &RUN);
+    examined.expect("bounce-denied", "note", 0);
+    examined.expect_only(&["bounce-denied"]);
+}
+
+#[test]
+fn sessions_by_tls_without_a_range_are_found() {
+    let lab = Lab::new().unwrap();
+    let settings = Settings {
+        tls: true,
+        ..Settings::default()
+    };
+    let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
+    let gateway = Gateway::start(&lab.router, &RUN).unwrap();
     let mut encrypted = Control::connect(lab.client(), PUBLIC).unwrap();
     assert!(encrypted.command("AUTH TLS").unwrap().starts_with("234"));
     let examined = examine(&gateway, &RUN);
-    examined.expect("bounce-denied", "note", 0);
-    examined.expect("encrypted", "note", 1);
-    examined.expect_only(&["bounce-denied", "encrypted"]);
+    let said = examined.expect("tls-without-passive-ports", "warning", 4);
+    assert!(said.contains("1 sessions went over to TLS"), "{said}");
+    examined.expect_only(&["tls-without-passive-ports"]);
+}
+
+#[test]
+fn a_range_that_is_not_the_servers_is_found_by_clients_with_tls() {
+    let lab = Lab::new().unwrap();
+    let settings = Settings {
+        tls: true,
+        passive_ports: Some(40_000..=40_099),
+        announce: Some(WAN_ADDRESS),
+        ..Settings::default()
+    };
+    let server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
+    let scratch = Scratch::new().unwrap();
+    let file = config(&scratch, "passive_ports = \"50000-50099\"", "");
+    let arguments = ["--config", &*file];
+    let gateway = Gateway::start(&lab.router, &arguments).unwrap();
+    let mut session = TlsSession::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+    let port = session.passive_port().unwrap();
+    let address = SocketAddr::new(WAN_ADDRESS.into(), port);
+    let attempt = lab
+        .client()
+        .namespace
+        .run(|| Ok(TcpStream::connect(address)));
+    assert!(attempt.unwrap().is_err());
+    let said = examine(&gateway, &arguments).expect("tls-outside-passive-ports", "warning", 4);
+    assert!(said.contains("1 times"), "{said}");
 }
 
 #[test]
