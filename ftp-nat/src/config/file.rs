@@ -436,7 +436,7 @@ impl Reader {
             name
         });
         let node = self.take(&mut section, "node").map(|item| {
-            let node = self.integer(&item).unwrap_or(1);
+            let node = self.integer(&item, "1 to 63").unwrap_or(1);
             self.keep(&item.origin, check::cluster_node(node))
                 .unwrap_or(1)
         });
