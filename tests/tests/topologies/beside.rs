@@ -76,3 +76,17 @@ fn beside_a_program_that_ends_the_chain() {
     let _played = before.start(&lab.router);
     fetches(lab.client(), &server, PUBLIC, Mode::Epsv, true).unwrap();
 }
+
+#[test]
+fn a_container_that_docker_publishes() {
+    let scene = Scene::named("A container that Docker publishes, through the stack");
+    let lab = Lab::new().unwrap();
+    let server = FtpServer::start(Kind::Vsftpd, lab.server(), &Settings::default()).unwrap();
+    let played = scene.play(&Stage {
+        router: &lab.router,
+        clients: vec![(None, lab.client(), PUBLIC)],
+        server: &server,
+    });
+    scene.rules(&lab.router, "nft");
+    played.is_found("firewall-drops-data");
+}
