@@ -97,7 +97,9 @@ fn of_a_command(command: &Command, date: &str) -> Vec<u8> {
     let mut page = Vec::new();
     man(command, date).render(&mut page).expect(MEMORY);
     let mut more = Roff::new();
+    files(&mut more);
     exit_status(&mut more);
+    examples(&mut more, command.get_name());
     see_also(&mut more, ["ftp-nat"]);
     more.to_writer(&mut page).expect(MEMORY);
     page
@@ -158,6 +160,100 @@ fn files(roff: &mut Roff) {
     );
 }
 
+/// What is typed, and what for.
+const EXAMPLES: [(&str, &str, &str); 16] = [
+    (
+        "run",
+        "ftp-nat run --wan eth0 --publish 203.0.113.10:21=10.0.0.5:21",
+        "Publishes a server, without a configuration file.",
+    ),
+    (
+        "check",
+        "ftp-nat check",
+        "Before a reload: names every mistake.",
+    ),
+    (
+        "reload",
+        "ftp-nat check && ftp-nat reload",
+        "Puts a changed file into effect.",
+    ),
+    (
+        "status",
+        "ftp-nat status --json",
+        "What is attached and alive, for a program.",
+    ),
+    (
+        "sessions",
+        "ftp-nat sessions --peer 198.51.100.0/24",
+        "The sessions of one network's clients.",
+    ),
+    (
+        "flows",
+        "ftp-nat flows --kind passive --count",
+        "How many passive transfers there are.",
+    ),
+    (
+        "mappings",
+        "ftp-nat mappings --since 1m",
+        "What was announced within the last minute.",
+    ),
+    (
+        "events",
+        "ftp-nat events --follow --event denied",
+        "What is denied from now on, and why.",
+    ),
+    (
+        "top",
+        "ftp-nat top --sort peer",
+        "A live screen, by clients.",
+    ),
+    (
+        "trace",
+        "ftp-nat trace --peer 198.51.100.20",
+        "Each packet of one client, with its verdict and the reasons.",
+    ),
+    (
+        "end",
+        "ftp-nat end 0000ab12",
+        "Ends a session with all its transfers.",
+    ),
+    (
+        "metrics",
+        "ftp-nat metrics | grep denied",
+        "What was denied so far.",
+    ),
+    (
+        "doctor",
+        "ftp-nat doctor",
+        "What keeps FTP from working here, and what to do.",
+    ),
+    (
+        "probe",
+        "ftp-nat probe ftp.example.net",
+        "What a client meets, from anywhere.",
+    ),
+    (
+        "inspect",
+        "ftp-nat inspect capture.pcap",
+        "What the gateway would do with a capture.",
+    ),
+    (
+        "unload",
+        "ftp-nat unload --gone",
+        "Frees what dead network namespaces have left.",
+    ),
+];
+
+fn examples(roff: &mut Roff, command: &str) {
+    let mut of_it = EXAMPLES.iter().filter(|(of, ..)| *of == command).peekable();
+    if of_it.peek().is_some() {
+        roff.control("SH", ["EXAMPLES"]);
+    }
+    for (_, typed, meaning) in of_it {
+        entry(roff, typed, meaning);
+    }
+}
+
 fn exit_status(roff: &mut Roff) {
     roff.control("SH", ["EXIT STATUS"]);
     for (code, meaning) in [
@@ -202,6 +298,24 @@ mod tests {
                 let written = option.replace('-', "\\-");
                 assert!(page.contains(&written), "{file} lacks --{option}");
             }
+        }
+    }
+
+    #[test]
+    fn pages_have_files_exit_status_examples_and_see_also() {
+        for (name, page) in pages(" ") {
+            let page = String::from_utf8(page).unwrap();
+            let has = |section: &str| page.contains(section);
+            assert!(has("SEE ALSO") && has("FILES"), "{name}");
+            let command = name.trim_start_matches("ftp-nat-").trim_end_matches(".8");
+            let is_typed = EXAMPLES.iter().any(|(of, ..)| *of == command);
+            assert_eq!(is_typed, has("EXAMPLES"), "{name}");
+            assert!(name.ends_with(".5") || has("EXIT STATUS"), "{name}");
+        }
+        let root = Cli::command();
+        for (command, typed, _) in EXAMPLES {
+            assert!(root.find_subcommand(command).is_some(), "{typed}");
+            assert!(typed.contains(command), "{typed}");
         }
     }
 
