@@ -27,7 +27,7 @@ impl Trace {
         let mut command = lab.router.command("sh").unwrap();
         command
             .args(["-c", "exec \"$0\" \"$@\" >\"$OUT\""])
-            .arg(trace.get_program().to_owned())
+            .arg(trace.get_program())
             .env("OUT", out.path().join("out"));
         // Behind the program that enters the namespace, if there is one.
         command.args(trace.get_args());

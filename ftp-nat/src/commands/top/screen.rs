@@ -565,11 +565,9 @@ mod tests {
             terminal.backend().to_string()
         };
         let picture = draw(&state);
-        for words in
-            ["denied 222 222 221 (0.0/s)  no room 98 765 432  lost 1 234 567  fullest 81 %: se"]
-        {
-            assert!(picture.contains(words), "{words:?} is not in\n{picture}");
-        }
+        let words =
+            "denied 222 222 221 (0.0/s)  no room 98 765 432  lost 1 234 567  fullest 81 %: se";
+        assert!(picture.contains(words), "{words:?} is not in\n{picture}");
         // Counters in full, and all that they mean.
         state.page = Page::Counters;
         let picture = draw(&state);
