@@ -43,6 +43,10 @@ impl Inspection {
         if session.role != role::PUBLISH {
             return false;
         }
+        // Nothing has come behind that answer before the next command: it has ended.
+        if is_settled(session) {
+            session.asked.doubtful = 0;
+        }
         let holds = answer_of(self.name());
         let takes_bare = session.answered.line_ends & line_end::COMMANDS != 0;
         if takes_bare && session.asked.flags & asked_flag::BARE_DOUBT != 0 {
@@ -133,9 +137,15 @@ fn is_in_doubt(session: &Session) -> bool {
     if answered.multiline != 0 || answered.line_ends & line_end::BARE != 0 {
         return true;
     }
-    let is_settled =
-        answered.settled == asked.doubtful && answered.settled_end == session.replies.seen;
-    asked.doubtful != 0 && !is_settled
+    asked.doubtful != 0 && !is_settled(session)
+}
+
+/// Whether the answer of the command in doubt was a single line, alone in its segment, and nothing has
+/// come behind it.
+#[inline(always)]
+fn is_settled(session: &Session) -> bool {
+    session.answered.settled == session.asked.doubtful
+        && session.answered.settled_end == session.replies.seen
 }
 
 /// Whether a PASV waits whose line ended with a bare line feed: to a server that wants CR LF, the next

@@ -7,7 +7,9 @@ use crate::kernel::route::route;
 use crate::kernel::skb::{Context, Skb};
 use crate::state::scratch::{self, Connection, Draft, Path};
 use crate::state::{counters, flows, maps};
-use ftp_nat_common::abi::{Flow, event, flow_flag, interface_flag, kind, session_flag, side};
+use ftp_nat_common::abi::{
+    Event, Flow, event, flow_flag, interface_flag, kind, session_flag, side,
+};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::Endpoint;
 
@@ -350,6 +352,7 @@ fn make(part: &mut Draft, fresh: bool) -> Made {
                 Made::NoRoom
             };
         }
+        note_replaced(&mut part.replaced, outside, public, part.flow.flags);
         if !replace_old(outside, public, &part.flow) {
             return Made::NoRoom;
         }
@@ -412,7 +415,6 @@ fn replace_old(outside: &Endpoint, public: &Endpoint, flow: &Flow) -> bool {
     };
     // SAFETY: the entry stays in its place while the program runs.
     let old = unsafe { &*old };
-    tell_replaced(outside, public, old);
     if old.flags & flow_flag::NO_NAT == 0 {
         flows::remove(&old.destination(), &old.source());
     } else {
@@ -421,28 +423,55 @@ fn replace_old(outside: &Endpoint, public: &Endpoint, flow: &Flow) -> bool {
     flows::replace(outside, public, flow)
 }
 
-/// Tells the end of a connection in whose place another one begins, by its ends and inbound flow.
+/// Notes the end of the connection in whose place another one with these [`flow_flag`] begins: it is
+/// told by [`tell_replaced`], because a chain of calls has 512 bytes of stack.
 #[inline(never)]
-fn tell_replaced(outside: &Endpoint, public: &Endpoint, inbound: &Flow) {
+fn note_replaced(told: &mut Event, outside: &Endpoint, public: &Endpoint, flags: u8) {
+    let Some(inbound) = flows::find(outside, public, side_of_client(flags)) else {
+        return;
+    };
+    // SAFETY: the entry stays in its place while the program runs.
+    let inbound = unsafe { &*inbound };
     counters::add(Counter::Replaced, 0);
-    let inside = inbound.destination();
     let outbound = if inbound.flags & flow_flag::NO_NAT != 0 {
         flows::find(public, outside, side::OUTBOUND)
     } else {
-        flows::find(&inside, &inbound.source(), side::OUTBOUND)
+        flows::find(&inbound.destination(), &inbound.source(), side::OUTBOUND)
     };
+    told.what = event::ENDED;
+    told.kind = inbound.kind;
+    told.session = inbound.session;
+    told.peer = *outside;
+    told.inside = inbound.destination();
+    told.public = *public;
+    told.born = inbound.born;
+    told.inbound = inbound.bytes;
     // SAFETY: the entry stays in its place while the program runs.
-    let outbound = outbound.map_or(0, |outbound| unsafe { (*outbound).bytes });
+    told.outbound = outbound.map_or(0, |outbound| unsafe { (*outbound).bytes });
+}
+
+/// Tells the end of the connection whose place was taken, if one was.
+#[inline(never)]
+pub fn tell_replaced() {
+    let Some(part) = scratch::opening() else {
+        return;
+    };
+    // SAFETY: see `scratch`; no other reference to it is alive.
+    let replaced = unsafe { &mut (*part).replaced };
+    if replaced.what == 0 {
+        return;
+    }
     counters::tell(|told| {
         told.what = event::ENDED;
-        told.kind = inbound.kind;
+        told.kind = replaced.kind;
         told.reason = Counter::Replaced as u16;
-        told.session = inbound.session;
-        told.peer = *outside;
-        told.inside = inside;
-        told.public = *public;
-        told.born = inbound.born;
-        told.inbound = inbound.bytes;
-        told.outbound = outbound;
+        told.session = replaced.session;
+        told.peer = replaced.peer;
+        told.inside = replaced.inside;
+        told.public = replaced.public;
+        told.born = replaced.born;
+        told.inbound = replaced.inbound;
+        told.outbound = replaced.outbound;
     });
+    replaced.what = 0;
 }

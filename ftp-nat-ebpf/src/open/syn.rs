@@ -30,6 +30,11 @@ pub fn open(skb: &Skb, hook: Hook) -> Belongs {
         // Its client tries again.
         Use::NoRoom => return Belongs::Refused,
     }
+    if let Some(flow) = repeated(hook, part) {
+        // Beside what follows and not within: a chain of calls has 512 bytes of stack.
+        connection::choose_anew(skb, hook, part, flow);
+        return Belongs::Finished;
+    }
     let belongs = unannounced(skb, hook, part);
     if belongs != Belongs::Nowhere || hook != Hook::WanIngress {
         return belongs;
@@ -42,19 +47,21 @@ pub fn open(skb: &Skb, hook: Hook) -> Belongs {
     }
 }
 
+/// The flow of a data connection whose SYN is repeated; None: it is the first one.
+#[inline(never)]
+fn repeated(hook: Hook, part: *mut Draft) -> Option<*mut Flow> {
+    // SAFETY: see `scratch`; no other reference to the headers is alive.
+    let head = unsafe { &(*part).head };
+    let flow = flows::find(&head.source, &head.destination, hook.side())?;
+    // SAFETY: the entry stays in its place while the program runs.
+    is_repeated(unsafe { &*flow }).then_some(flow)
+}
+
 /// A SYN that no mapping lets through.
 #[inline(never)]
 fn unannounced(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
     // SAFETY: see `scratch`; no other reference to the headers is alive.
     let head = unsafe { &(*part).head };
-    let existing = flows::find(&head.source, &head.destination, hook.side());
-    if let Some(flow) = existing {
-        // SAFETY: the entry stays in its place while the program runs.
-        if is_repeated(unsafe { &*flow }) {
-            connection::choose_anew(skb, hook, part, flow);
-            return Belongs::Finished;
-        }
-    }
     if hook == Hook::LanIngress {
         if ports::marks(head.destination.port) & port::MASQUERADED != 0 {
             session::note_client(skb, head);

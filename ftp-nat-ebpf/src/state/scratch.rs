@@ -7,7 +7,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use ftp_nat_common::abi::{
-    Flow, HalfOpen, HalfOpenKey, HandshakeSegment, LINE_MAX, Lines, Mapping, MappingKey, Session,
+    Event, Flow, HalfOpen, HalfOpenKey, HandshakeSegment, LINE_MAX, Lines, Mapping, MappingKey,
+    Session,
 };
 use ftp_nat_common::edit::text::TEXT_MAX;
 use ftp_nat_common::ftp::parser::Inspection;
@@ -47,6 +48,8 @@ pub struct Draft {
     pub hop: Hop,
     /// The mapping that is being used.
     pub mapping: Mapping,
+    /// The end of the connection whose place was taken, until it is told; [`Event::what`] 0: none.
+    pub replaced: Event,
 }
 
 /// The headers of a packet that may open something. Places are in bytes from the Ethernet header on.

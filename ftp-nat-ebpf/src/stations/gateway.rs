@@ -7,6 +7,7 @@ use crate::forward::translate;
 use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::{DROP, Hook, NEXT};
 use crate::kernel::skb::{Context, Skb};
+use crate::open::connection;
 use crate::open::handshake::{self, Belongs};
 use crate::open::learned;
 use crate::open::syn;
@@ -116,6 +117,9 @@ pub fn enter(skb: &Skb) -> i32 {
 /// Looks at the packet again, by what was found.
 #[inline(always)]
 fn go_on(skb: &Skb, hook: Hook, belongs: Belongs) -> i32 {
+    if belongs == Belongs::Finished {
+        connection::tell_replaced();
+    }
     let next = match belongs {
         Belongs::Nowhere => Look::Outside,
         Belongs::Unfinished => Look::Unfinished,
