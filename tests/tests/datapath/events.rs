@@ -74,7 +74,7 @@ fn the_end_of_a_connection_is_told_when_its_ends_begin_a_new_one() {
             control.connect(datapath, [0x7000_0001, 0x7000_0002]);
             let replaced = datapath.counted_since(&before);
             assert!(replaced.iter().any(|(it, _)| *it == Counter::Replaced));
-            let [mut ended, began] = datapath.events()[..] else {
+            let [began, mut ended] = datapath.events()[..] else {
                 panic!("not two events");
             };
             assert_eq!(began.what, event::SESSION);
