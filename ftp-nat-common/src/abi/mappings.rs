@@ -60,7 +60,7 @@ impl Mapping {
     /// Whether the connection goes inwards, to the inside end: the server's own goes outwards.
     #[inline(always)]
     pub const fn is_inward(&self, key: &MappingKey) -> bool {
-        self.kind == super::kind::PASSIVE || key.side == super::side::INBOUND
+        self.kind == super::flows::kind::PASSIVE || key.side == super::flows::side::INBOUND
     }
 }
 

@@ -1,5 +1,9 @@
 //! Handshakes that are not finished: they live in a table of their own, from which the least recently
 //! used one gives way.
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, a key would be copied to the stack, which has 512 bytes for a chain of calls"
+)]
 
 use super::connection::{describe, describe_for_stack};
 use super::{alias, session, source};

@@ -1,4 +1,8 @@
 //! Opening what a control connection announces.
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, a key would be copied to the stack, which has 512 bytes for a chain of calls"
+)]
 
 use super::alias;
 use super::permit;

@@ -62,10 +62,8 @@ fn repeated(hook: Hook, part: *mut Draft) -> Option<*mut Flow> {
 fn unannounced(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
     // SAFETY: see `scratch`; no other reference to the headers is alive.
     let head = unsafe { &(*part).head };
-    if hook == Hook::LanIngress {
-        if ports::marks(head.destination.port) & port::MASQUERADED != 0 {
-            session::note_client(skb, head);
-        }
+    if hook == Hook::LanIngress && ports::marks(head.destination.port) & port::MASQUERADED != 0 {
+        session::note_client(skb, head);
     }
     // For a live control connection this changes nothing: the server answers a SYN by what it thinks
     // of the connection (RFC 5961 section 4), and only a handshake that it finishes takes its place.
