@@ -47,9 +47,9 @@ pub mod publish_flag {
     /// live TLS session may connect to. [`Publish::passive_first`](super::Publish::passive_first) to
     /// [`Publish::passive_last`](super::Publish::passive_last) hold those of all of them.
     pub const RANGE: u16 = 8;
-    /// [`session_flag::HIDE_GREETING`](super::session_flag::HIDE_GREETING) for its sessions.
+    /// `session_flag::HIDE_GREETING` for its sessions.
     pub const HIDE_GREETING: u16 = 16;
-    /// [`session_flag::REQUIRE_TLS`](super::session_flag::REQUIRE_TLS) for its sessions.
+    /// `session_flag::REQUIRE_TLS` for its sessions.
     pub const REQUIRE_TLS: u16 = 32;
     /// The server sees this machine as its client (`toward_server = "gateway"`): its answers need no
     /// route to the real one.

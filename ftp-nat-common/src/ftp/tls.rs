@@ -6,7 +6,7 @@
 //! the first plain text behind whole TLS records (CCC, RFC 4217 section 12.3), and notes how many
 //! changes to TLS it left behind.
 //!
-//! Records are counted through from the first one on, however segments cut them ([`Step`]): then the
+//! Records are counted through from the first one on, however segments cut them (`Step`): then the
 //! first byte behind one says whether another follows. Where some segment was missed, only text that
 //! fills the end of a segment, whole lines of it, is taken for clear text.
 
