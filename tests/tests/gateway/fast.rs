@@ -87,7 +87,8 @@ fn data_goes_by_xdp_and_its_daemon_may_come_and_go() {
 
     gateway.stop().unwrap();
     let objects = kernel::Objects::pinned_below(gateway.state_dir());
-    assert_eq!(objects.programs.len(), 5, "{objects:?}");
+    // Those of TC, and two of XDP.
+    assert_eq!(objects.programs.len(), 10, "{objects:?}");
     gateway.ask(&["unload"]).unwrap().expect_success().unwrap();
     objects.wait_until_gone();
     assert_eq!(kernel::attached(&lab), [""; 0]);

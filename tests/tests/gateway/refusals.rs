@@ -107,7 +107,7 @@ fn wrong_arguments_are_named_and_nothing_is_attached() {
         ),
         (
             &["--wan", "wan", "--publish", "198.51.100.1:21"],
-            &["198.51.100.1:21: has no `=`", "PUBLIC=SERVER"],
+            &["--publish 198.51.100.1:21", "a server here is `local`"],
         ),
         (
             &["--wan", "wan", "--publish", "wna:21=10.0.0.5:21"],

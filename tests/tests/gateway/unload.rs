@@ -21,7 +21,8 @@ fn leaves_nothing(attach: &str) {
     let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
     assert_eq!(control.fetch(lab.client(), "PASV", SMALL).unwrap(), CONTENT);
     let objects = Objects::pinned_below(gateway.state_dir());
-    assert_eq!(objects.programs.len(), 3, "{objects:?}");
+    // Three hooks, with and without an Ethernet header, and two traced stations.
+    assert_eq!(objects.programs.len(), 8, "{objects:?}");
     assert!(objects.maps.len() > 5, "{objects:?}");
     let hooks = kernel::attached(&lab);
     for program in ["wan_ingress", "wan_egress", "lan_ingress"] {
