@@ -1,5 +1,6 @@
 //! SESSIONS: the state of control connections.
 
+use super::published::{Publish, publish_flag};
 use crate::edit::edits::Edits;
 use crate::wire::addr::{Addr, Endpoint, Port};
 use bytemuck::{Pod, Zeroable};
@@ -97,6 +98,37 @@ pub struct Session {
     pub commands: Direction,
     /// The server's direction.
     pub replies: Direction,
+}
+
+impl Session {
+    /// Takes what holds for sessions of a published server; [`Session::public`] is set already.
+    #[inline(always)]
+    pub fn go_by(&mut self, found: &Publish) {
+        let public = self.public;
+        let mut flags = 0;
+        if found.flags & publish_flag::KERNEL_NAT != 0 {
+            flags |= session_flag::KERNEL_NAT;
+        }
+        if found.flags & publish_flag::LOCAL != 0 {
+            flags |= session_flag::LOCAL;
+        }
+        if found.flags & publish_flag::ANY_PEER != 0 {
+            flags |= session_flag::ANY_PEER;
+        }
+        if found.flags & publish_flag::HIDE_GREETING != 0 {
+            flags |= session_flag::HIDE_GREETING;
+        }
+        if found.flags & publish_flag::REQUIRE_TLS != 0 {
+            flags |= session_flag::REQUIRE_TLS;
+        }
+        self.inside = found.server_for(&public);
+        self.advertise = found.advertise_for(&public);
+        self.flags = flags;
+        self.deny = found.deny;
+        self.passive_first = found.passive_first;
+        self.passive_last = found.passive_last;
+        self.index = found.index;
+    }
 }
 
 /// What the client asked for; written by its own packets only.

@@ -158,7 +158,7 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> bool {
         let Some(found) = published(&connection.public) else {
             return false;
         };
-        publish(session, found);
+        session.go_by(found);
         if half_open.flow_flags & flow_flag::HAIRPIN != 0 {
             session.flags |= session_flag::HAIRPIN;
             // A client behind the gateway reaches it at the address that it has dialled.
@@ -212,35 +212,6 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> bool {
         counters::about(told, session, number);
     });
     true
-}
-
-/// What a published server's session goes by.
-#[inline(always)]
-fn publish(session: &mut Session, found: &Publish) {
-    let public = session.public;
-    let mut flags = 0;
-    if found.flags & publish_flag::KERNEL_NAT != 0 {
-        flags |= session_flag::KERNEL_NAT;
-    }
-    if found.flags & publish_flag::LOCAL != 0 {
-        flags |= session_flag::LOCAL;
-    }
-    if found.flags & publish_flag::ANY_PEER != 0 {
-        flags |= session_flag::ANY_PEER;
-    }
-    if found.flags & publish_flag::HIDE_GREETING != 0 {
-        flags |= session_flag::HIDE_GREETING;
-    }
-    if found.flags & publish_flag::REQUIRE_TLS != 0 {
-        flags |= session_flag::REQUIRE_TLS;
-    }
-    session.inside = found.server_for(&public);
-    session.advertise = found.advertise_for(&public);
-    session.flags = flags;
-    session.deny = found.deny;
-    session.passive_first = found.passive_first;
-    session.passive_last = found.passive_last;
-    session.index = found.index;
 }
 
 /// What a masqueraded client's session goes by. Its control connection is translated by the

@@ -5,7 +5,7 @@ use std::io;
 use ftp_nat_common::{
     abi::{
         Direction, Event, Flow, FlowKey as _, FlowKey4, FlowKey6, Mapping, MappingKey, REVERSED,
-        Session, event, flow_flag, kind, side,
+        Session, event, flow_flag, kind, session_flag, side,
     },
     edit::{edits::REMEMBERED, text::TEXT_MAX},
     wire::addr::{Addr, Endpoint},
@@ -61,8 +61,11 @@ pub fn event(maps: &Maps, clock: &Clock, event: &Event) -> io::Result<Vec<Record
 /// Those of [`Table::each`].
 pub fn everything(maps: &Maps, clock: &Clock, show: &mut dyn FnMut(Record)) -> io::Result<()> {
     let now = clock.now();
-    maps.sessions
-        .each(|number, session| show(describe_session(clock, now, *number, session)))?;
+    maps.sessions.each(|number, session| {
+        if is_told(session) {
+            show(describe_session(clock, now, *number, session));
+        }
+    })?;
     maps.mappings.each(|key, mapping| {
         if key.side & REVERSED == 0 {
             show(describe_mapping(clock, now, key, mapping));
@@ -89,8 +92,14 @@ fn connections<K: Key>(
 }
 
 fn session(maps: &Maps, clock: &Clock, number: u32) -> io::Result<Option<Record>> {
-    let session = maps.sessions.get(&number)?;
+    let session = maps.sessions.get(&number)?.filter(is_told);
     Ok(session.map(|session| describe_session(clock, clock.now(), number, &session)))
+}
+
+/// Whether others could go on with a session: where its client is not hidden from the server, nor behind
+/// this gateway too.
+fn is_told(session: &Session) -> bool {
+    session.alias == session.outside && session.flags & session_flag::HAIRPIN == 0
 }
 
 fn describe_session(clock: &Clock, now: u64, number: u32, session: &Session) -> Record {

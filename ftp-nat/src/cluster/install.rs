@@ -9,9 +9,9 @@ use std::{collections::HashMap, io, sync::Arc, time::Duration};
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
     abi::{
-        Direction, Flow, FlowKey as _, FlowKey4, FlowKey6, Mapping, MappingKey, PublishKey,
-        REVERSED, Session, direction_mut, flow_flag, interface_flag, kind, mapping_flag, port,
-        publish_flag, role, session_flag, side,
+        Direction, Flow, FlowKey as _, FlowKey4, FlowKey6, InsideNetwork, Mapping, MappingKey,
+        PublishKey, REVERSED, Session, direction_mut, flow_flag, interface_flag, kind,
+        mapping_flag, port, role, session_flag, side,
     },
     edit::{edits::REMEMBERED, text::TEXT_MAX},
     stream::adopt::adopt,
@@ -65,7 +65,7 @@ pub struct Installer {
     maps: Arc<Maps>,
     clock: Clock,
     /// The masqueraded clients' networks.
-    inside: Vec<Prefix>,
+    inside: Vec<(Prefix, InsideNetwork)>,
     sessions: HashMap<u32, Known>,
     /// Interfaces that packets may be redirected through, inside and outside, with their MTU; none:
     /// the stack forwards.
@@ -90,7 +90,7 @@ impl Installer {
     ///
     /// When a table cannot be read.
     pub fn refresh(&mut self) -> io::Result<()> {
-        self.inside = self.maps.inside.all()?.into_iter().map(|it| it.0).collect();
+        self.inside = self.maps.inside.all()?;
         self.sessions.clear();
         let mut exits = [None; 2];
         self.maps.interfaces.each(|index, interface| {
@@ -167,6 +167,7 @@ impl Installer {
         session.inside = record.inside.into();
         session.outside = record.outside.into();
         session.public = record.public.into();
+        session.alias = session.outside;
         match record.role {
             role::PUBLISH => {
                 let key = PublishKey {
@@ -180,26 +181,21 @@ impl Installer {
                 if key.port.number() == 0 || publish.server_for(&session.public) != session.inside {
                     return Ok(None);
                 }
-                for (from, to) in [
-                    (publish_flag::KERNEL_NAT, session_flag::KERNEL_NAT),
-                    (publish_flag::LOCAL, session_flag::LOCAL),
-                    (publish_flag::ANY_PEER, session_flag::ANY_PEER),
-                ] {
-                    if publish.flags & from != 0 {
-                        session.flags |= to;
-                    }
-                }
-                session.advertise = publish.advertise_for(&session.public);
-                session.passive_first = publish.passive_first;
-                session.passive_last = publish.passive_last;
-                session.index = publish.index;
+                session.go_by(&publish);
             }
             role::MASQUERADE => {
                 let client = &session.inside.addr;
-                if !self.inside.iter().any(|network| network.contains(client)) {
+                // The smallest network counts.
+                let network = self
+                    .inside
+                    .iter()
+                    .filter(|(network, _)| network.contains(client))
+                    .max_by_key(|(network, _)| network.bits);
+                let Some((_, network)) = network else {
                     return Ok(None);
-                }
-                session.flags = session_flag::KERNEL_NAT;
+                };
+                session.flags = session_flag::KERNEL_NAT | network.flags as u8;
+                session.deny = network.deny;
                 session.advertise = session.public.addr;
             }
             _ => return Ok(None),
@@ -504,7 +500,10 @@ impl Known {
             record.public.into(),
             record.inside.into(),
         );
-        if public.addr != self.public.addr || inside.addr != self.inside.addr {
+        if public.addr != self.public.addr
+            || inside.addr != self.inside.addr
+            || record.seen.is_some()
+        {
             return false;
         }
         match record.kind {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ftp_nat_common::{
     abi::{InsideNetwork, Interface, Publish, PublishKey, interface_flag, publish_flag},
-    wire::addr::{Endpoint, Port},
+    wire::addr::{Addr, Endpoint, Port},
 };
 
 use crate::{
@@ -38,8 +38,15 @@ pub struct Policy {
 impl Policy {
     /// What must be the same at all gateways of a cluster, in order.
     pub fn shared(&self) -> Vec<String> {
-        let published = self.published.iter().map(|it| format!("{it:?}"));
-        let routed = self.routed.iter().map(|it| format!("{it:?}"));
+        // The gateway's own address toward the server is its own.
+        let common = |entry: &Publish| Publish {
+            near: Addr::default(),
+            ..*entry
+        };
+        let published = self.published.iter();
+        let published = published.map(|(key, entry)| format!("{key:?} {:?}", common(entry)));
+        let routed = self.routed.iter();
+        let routed = routed.map(|(key, entry)| format!("{key:?} {:?}", common(entry)));
         let inside = self.inside.iter().map(|it| format!("{it:?}"));
         let mut all: Vec<_> = published.chain(routed).chain(inside).collect();
         all.sort_unstable();
