@@ -1,4 +1,5 @@
-"""Fetches small files in one session without pause; argument: a JSON object. Prints one as well."""
+"""Fetches small files in one session, with one rest in seconds if any; argument: a JSON object. Prints
+one as well."""
 
 import ftplib
 import hashlib
@@ -14,7 +15,11 @@ ftp.login(job["user"], job["password"])
 files, failures, longest = 0, [], 0.0
 print("started", flush=True)
 end = time.monotonic() + job["seconds"]
+rest_at = time.monotonic() + 1.5
 while time.monotonic() < end:
+    if job["rest"] and time.monotonic() > rest_at:
+        time.sleep(job["rest"])
+        job["rest"] = 0
     start = time.monotonic()
     digest = hashlib.md5()
     try:
