@@ -373,17 +373,7 @@ impl Installer {
             record.inside.into(),
         );
         let is_outward = record.kind == kind::ACTIVE && known.role == role::PUBLISH;
-        let keys = if is_outward {
-            [
-                key(&inside.addr, &outside, side::OUTBOUND),
-                reverse(&outside.addr, &public.addr, outside.port, side::INBOUND),
-            ]
-        } else {
-            [
-                key(&peer(known, &outside), &public, side::INBOUND),
-                reverse(&inside.addr, &outside.addr, inside.port, side::OUTBOUND),
-            ]
-        };
+        let keys = keys_of(known, is_outward, &outside, &public, &inside);
         for key in keys {
             let there = self.maps.mappings.get(&key)?;
             if there.is_some_and(|there| there.session == record.session) {
@@ -570,16 +560,27 @@ fn peer(known: &Known, outside: &Endpoint) -> Addr {
 /// The two keys of a mapping that was learned: of packets of the end that opens the connection, and of
 /// the other end's.
 fn keys(known: &Known, record: &MappingRecord) -> [MappingKey; 2] {
-    let (public, inside): (Endpoint, Endpoint) = (record.public.into(), record.inside.into());
-    let outside: Endpoint = record.outside.map_or(known.outside, Into::into);
-    if record.is_outward {
+    let outside = record.outside.map_or(known.outside, Into::into);
+    let (public, inside) = (record.public.into(), record.inside.into());
+    keys_of(known, record.is_outward, &outside, &public, &inside)
+}
+
+/// The same for a connection between these ends. `is_outward`: the server behind the gateway opens it.
+fn keys_of(
+    known: &Known,
+    is_outward: bool,
+    outside: &Endpoint,
+    public: &Endpoint,
+    inside: &Endpoint,
+) -> [MappingKey; 2] {
+    if is_outward {
         [
-            key(&inside.addr, &outside, side::OUTBOUND),
+            key(&inside.addr, outside, side::OUTBOUND),
             reverse(&outside.addr, &public.addr, outside.port, side::INBOUND),
         ]
     } else {
         [
-            key(&peer(known, &outside), &public, side::INBOUND),
+            key(&peer(known, outside), public, side::INBOUND),
             reverse(&inside.addr, &outside.addr, inside.port, side::OUTBOUND),
         ]
     }

@@ -123,6 +123,7 @@ pub fn start(
         learning_until: Some(Instant::now() + LEARNING),
         alive: 0,
         overflowed: 0,
+        is_ready: false,
     };
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -170,6 +171,8 @@ struct Node {
     learning_until: Option<Instant>,
     alive: usize,
     overflowed: u64,
+    /// [`super::status::Status::is_ready`].
+    is_ready: bool,
 }
 
 impl Node {
@@ -267,7 +270,7 @@ impl Node {
                 _ = heartbeat.tick() => self.tell(&[])?,
                 _ = look.tick() => self.look(),
             }
-            if !self.status.get().is_ready {
+            if !self.is_ready {
                 self.judge_readiness(Some(connected));
             }
         }
@@ -415,7 +418,7 @@ impl Node {
             it.peers = peers;
             it.overflowed = overflowed;
         });
-        if self.learning_until.is_some_and(|until| until <= now) && self.status.get().is_ready {
+        if self.learning_until.is_some_and(|until| until <= now) && self.is_ready {
             self.learning_until = None;
             self.set_learning(false);
         }
@@ -430,14 +433,11 @@ impl Node {
                 self.peers.are_caught_up(now)
                     && (self.peers.alive(now) > 0 || now - connected > ALONE)
             }
-            None => {
-                let status = self.status.get();
-                status.is_ready || !status.is_connected && now - self.started > WITHOUT_ENGINE
-            }
+            None => now - self.started > WITHOUT_ENGINE && !self.status.get().is_connected,
         };
-        let was = self.status.get().is_ready;
-        if is_ready && !was {
+        if is_ready && !self.is_ready {
             info!("cluster {}: ready", self.config.name);
+            self.is_ready = true;
             self.status.change(|it| it.is_ready = true);
         }
     }
