@@ -21,6 +21,7 @@ mod ports;
 mod published;
 mod sessions;
 mod settings;
+mod shares;
 mod tls_clients;
 
 pub use self::clients::*;
@@ -36,6 +37,7 @@ pub use self::ports::*;
 pub use self::published::*;
 pub use self::sessions::*;
 pub use self::settings::*;
+pub use self::shares::*;
 pub use self::tls_clients::*;
 
 /// aya wants its own marker before user space may read or write a type through a map.
@@ -71,6 +73,8 @@ mod user {
         Interface,
         Ports,
         Settings,
+        Share,
+        HalfOpenLevel,
         Count,
         Session,
         LinesKey,

@@ -65,6 +65,8 @@ counters! {
 
     HandshakeStarted = "handshakes_started" "" "" false,
         "SYNs to control ports: handshakes that wait for their end in the half-open table";
+    HandshakeBeyond = "handshakes_beyond_share" "" "" false,
+        "SYNs to control ports of addresses that had their share of the half-open table: they wait in a table of their own";
     SessionOpened = "sessions_opened" "" "" false,
         "Control connections taken on";
     Replaced = "connections_replaced" "" "" false,
@@ -203,9 +205,17 @@ counters! {
         "Dropped: SYNs from outside with a source that nobody there can have: martian, this machine's own, or routed inside";
     DeniedNoRoom = "denied" "reason" "no_room" true,
         "Dropped: connections for which there is no room; their sender tries again";
+    DeniedClientSessions = "denied" "reason" "client_sessions" true,
+        "Dropped: SYNs of clients that have their share of sessions; they try again";
+    DeniedClientConnections = "denied" "reason" "client_connections" true,
+        "Dropped: SYNs of announced connections of clients that have their share of those; they try again";
+    DeniedRate = "denied" "reason" "rate" false,
+        "Announcements beyond what a client, or a session, may make in a second";
     DeniedExpired = "denied" "reason" "expired" true,
         "Not translated: announced connections that came too late";
 
+    EventsWithheld = "events_withheld" "" "" false,
+        "Events about what was denied that were not told, because there were too many at once";
     EventsLost = "events_lost" "" "" false,
         "Events that found the ring full";
 }

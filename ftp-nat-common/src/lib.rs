@@ -22,6 +22,7 @@
 extern crate std;
 
 pub mod abi;
+pub mod bucket;
 pub mod counter;
 pub mod edit;
 pub mod ftp;

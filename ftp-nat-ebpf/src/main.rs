@@ -9,6 +9,11 @@
 //! [`kernel`].
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![expect(
+    internal_features,
+    reason = "the target has no atomic types of core, but an instruction for atomic addition"
+)]
 
 mod control;
 mod forward;

@@ -2,6 +2,7 @@
 
 mod alias;
 pub mod connection;
+mod half_open;
 pub mod handshake;
 pub mod learned;
 pub mod mapping;
@@ -9,6 +10,7 @@ mod permit;
 pub mod pinhole;
 pub mod port_search;
 mod range;
+mod refusal;
 mod reserved;
 pub mod session;
 mod source;

@@ -5,3 +5,4 @@ pub mod flows;
 pub mod maps;
 pub mod ports;
 pub mod scratch;
+pub mod shares;

@@ -21,14 +21,14 @@ mod systemd;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use ftp_nat_common::abi::Event;
+use ftp_nat_common::{abi::Event, counter::Counter};
 use jiff::Timestamp;
 use log::{info, warn};
 use sd_notify::NotifyState;
 use tokio::{
     runtime::{Builder, Handle},
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot, watch as latest},
+    sync::{Notify, mpsc, oneshot, watch as latest},
     time::interval,
 };
 
@@ -156,12 +156,14 @@ async fn serve(
         )?);
     }
     let (lifetimes, _) = latest::channel(Lifetimes::new(&config.timeouts, &clock));
+    let need = Arc::<Notify>::default();
     let sweeps = sweeper::start(
         Arc::clone(&maps),
         policies.subscribe(),
         lifetimes.subscribe(),
         clock,
         Arc::clone(&bus),
+        Arc::clone(&need),
     );
     let source = metrics::Source::new(Arc::clone(&maps), sweeps, losses)
         .with_cluster(bus.cluster().map(|it| Arc::clone(it.status())));
@@ -175,7 +177,7 @@ async fn serve(
     let wans = config.wan.iter().map(|wan| wan.value.clone()).collect();
     let reserved = reserved::Reserved::start(Arc::clone(&maps), wans)?;
     let clients = clients::Clients::start(Arc::clone(&maps))?;
-    let publishing = tokio::spawn(publish_events(ring, Arc::clone(&bus), clients, ended));
+    let publishing = tokio::spawn(publish_events(ring, Arc::clone(&bus), clients, need, ended));
     for guard in &mut guards {
         guard.set_ready().context("cannot write the lock file")?;
     }
@@ -224,15 +226,27 @@ async fn serve(
     Ok(())
 }
 
+/// Why something was refused that may be let in once what has ended is gone.
+const LACKS_ROOM: [Counter; 4] = [
+    Counter::DeniedNoRoom,
+    Counter::DeniedClientSessions,
+    Counter::DeniedClientConnections,
+    Counter::PassedMapFull,
+];
+
 /// Publishes the datapath's events until `ended` is dropped, and then those that the ring still holds.
 async fn publish_events(
     mut ring: Ring,
     bus: Arc<event_bus::EventBus>,
     clients: clients::Clients,
+    need: Arc<Notify>,
     mut ended: oneshot::Receiver<()>,
 ) {
     let publish = |event: &Event| {
         clients.see(event);
+        if LACKS_ROOM.iter().any(|it| *it as u16 == event.reason) {
+            need.notify_one();
+        }
         bus.publish_of_datapath(event);
     };
     loop {

@@ -9,5 +9,6 @@ pub mod object;
 pub mod pins;
 pub mod ports;
 pub mod program;
+pub mod shares;
 pub mod stations;
 pub mod trace;

@@ -3,7 +3,8 @@
 //! The one table in which the least recently used entry gives way: nothing in it is lost for ever,
 //! because a client repeats its SYN. Sessions and flows are made when the handshake is finished.
 
-use crate::wire::addr::Endpoint;
+use super::shares::share_of;
+use crate::wire::addr::{Addr, Endpoint};
 use bytemuck::{Pod, Zeroable};
 
 /// A handshake's key: the two ends as the inside sees them.
@@ -92,6 +93,17 @@ pub struct HandshakeSegment {
 }
 
 impl HalfOpen {
+    /// The key of the share that the handshake counts for, its end outside being `outside`: see
+    /// [`super::share_of_session`].
+    #[inline(always)]
+    pub const fn share(&self, outside: &Endpoint) -> Addr {
+        if self.client.addr.is_none() {
+            share_of(&outside.addr)
+        } else {
+            share_of(&self.client.addr)
+        }
+    }
+
     /// What a segment is to the handshake (RFC 9293 section 3.10.7.3 and .4, RFC 5961):
     /// established only by an acknowledgement of the server's own number, whoever sends it.
     #[inline(always)]

@@ -37,6 +37,12 @@ pub mod map {
     pub const TLS_CLIENTS: &str = "TLS_CLIENTS";
     /// Session number (`u32`) to [`crate::abi::Permit`].
     pub const PERMITS: &str = "PERMITS";
+    /// As HALF_OPEN, for clients beyond their share of that.
+    pub const HALF_OPEN_BEYOND: &str = "HALF_OPEN_BEYOND";
+    /// [`crate::abi::share_of`] an address to [`crate::abi::HalfOpenLevel`].
+    pub const HALF_OPEN_LEVELS: &str = "HALF_OPEN_LEVELS";
+    /// [`crate::abi::share_of`] a client to [`crate::abi::Share`].
+    pub const SHARES: &str = "SHARES";
     /// Interface index (`u32`) to [`crate::abi::Interface`].
     pub const INTERFACES: &str = "INTERFACES";
     /// One [`crate::abi::Settings`].

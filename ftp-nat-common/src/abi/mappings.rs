@@ -50,6 +50,12 @@ pub struct Mapping {
     pub flags: u8,
     /// [`flow_flag`](super::flow_flag) of both flows.
     pub flow_flags: u8,
+    /// How many data connections its client may have at once; 0: no bound.
+    pub most_connections: u32,
+    /// Zero.
+    pub pad: u32,
+    /// The key of its client's share: [`share_of`](super::share_of).
+    pub client: Addr,
     /// When it was opened, in jiffies.
     pub born: u64,
     /// When it ends, in jiffies.
@@ -82,4 +88,4 @@ pub mod cause {
 }
 
 const _: () = assert!(size_of::<MappingKey>() == 40);
-const _: () = assert!(size_of::<Mapping>() == 64);
+const _: () = assert!(size_of::<Mapping>() == 88);

@@ -79,6 +79,10 @@ pub struct Publish {
     pub index: u32,
     /// The commands that its sessions refuse: bits of [`crate::ftp::policy::bit`].
     pub deny: u64,
+    /// How many sessions a client may have at once, with all servers together; 0: no bound.
+    pub client_sessions: u32,
+    /// How many data connections a client may have at once, with all servers together; 0: no bound.
+    pub client_connections: u32,
 }
 
 impl Publish {

@@ -82,6 +82,12 @@ pub struct Session {
     /// The ports of the keys in MAPPINGS that were opened last, 0: none; the passive one, which the
     /// server's packets write, and the active one, which the client's do.
     pub waiting: [Port; 2],
+    /// How many data connections its client may have at once; 0: no bound.
+    pub most_connections: u32,
+    /// Zero.
+    pub pad2: u32,
+    /// When its allowance of announcements will be whole again ([`crate::bucket`]).
+    pub announced: u64,
     /// When the first SYN came, in jiffies.
     pub born: u64,
     /// 0, unless it was learned from another gateway: then [`ADOPTED`] until its first packet comes
@@ -128,6 +134,7 @@ impl Session {
         self.passive_first = found.passive_first;
         self.passive_last = found.passive_last;
         self.index = found.index;
+        self.most_connections = found.client_connections;
     }
 }
 

@@ -20,6 +20,10 @@ pub mod cluster {
     pub const LEARNING: u16 = 2;
 }
 
+/// How long a handshake that is not finished counts, in seconds: the repetitions of a SYN that an
+/// end far away answers come within it.
+pub const HALF_OPEN_SECONDS: u64 = 10;
+
 /// What the daemon tells the datapath.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -48,4 +52,16 @@ pub struct Settings {
     pub hold_timeout: u64,
     /// The version of ftp-nat that loaded the programs: ASCII, zeros behind it. For people.
     pub version: [u8; 16],
+    /// [`super::Publish::client_sessions`] of masqueraded clients.
+    pub client_sessions: u32,
+    /// [`super::Publish::client_connections`] of masqueraded clients.
+    pub client_connections: u32,
+    /// The interval between a client's announcements ([`crate::bucket`]), its allowance being that
+    /// of a second; 0: no bound.
+    pub client_interval: u64,
+    /// The same of a session.
+    pub session_interval: u64,
+    /// The interval between a client's unfinished handshakes, its allowance being that of
+    /// [`HALF_OPEN_SECONDS`]; 0: no bound.
+    pub half_open_interval: u64,
 }

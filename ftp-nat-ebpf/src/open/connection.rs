@@ -344,7 +344,8 @@ fn fill(part: &mut Draft, outbound: bool) {
 fn make(part: &mut Draft, fresh: bool) -> Made {
     fill(part, false);
     let (outside, public) = (&part.connection.outside, &part.connection.public);
-    if !flows::insert_new(outside, public, &part.flow) {
+    let is_new = flows::insert_new(outside, public, &part.flow);
+    if !is_new {
         if fresh && !is_of(outside, public, &part.connection) {
             return if flows::is_there(outside, public) {
                 Made::Taken

@@ -1,19 +1,14 @@
 //! Handshakes that are not finished: they live in a table of their own, from which the least recently
 //! used one gives way.
-#![expect(
-    clippy::needless_borrows_for_generic_args,
-    reason = "by value, a key would be copied to the stack, which has 512 bytes for a chain of calls"
-)]
 
 use super::connection::{describe, describe_for_stack};
-use super::{alias, session, source};
+use super::{alias, half_open as table, refusal, session, source};
 use crate::kernel::hook::Hook;
 use crate::kernel::route::{Hop, route};
 use crate::kernel::skb::Skb;
 use crate::packet::options::{self, window_scale};
 use crate::state::scratch::{self, Connection, Draft, Head};
-use crate::state::{counters, maps, ports};
-use aya_ebpf::bindings::BPF_ANY;
+use crate::state::{counters, maps, ports, shares};
 use ftp_nat_common::abi::{
     Flow, HalfOpen, HalfOpenKey, Handshake, flow_flag, half_open_flag, kind, port, publish_flag,
     role, side,
@@ -57,6 +52,10 @@ pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
     // the SYN without.
     if head.len != 0 {
         counters::add(Counter::DeniedSynText, head.total);
+        return Belongs::Refused;
+    }
+    if let Err(reason) = may_begin(part) {
+        refusal::deny(head, reason as u32);
         return Belongs::Refused;
     }
     if is_translated && !alias::choose() {
@@ -160,7 +159,7 @@ fn note(skb: &Skb, part: *mut Draft) -> Belongs {
     }
     let key = key_of(half_open, connection);
     // A repetition must not forget the server's answer to the first one.
-    if let Some(there) = maps::HALF_OPEN.get_ptr(key) {
+    if let Some(there) = table::find(&key) {
         // SAFETY: the entry may be reused while it is read: then the numbers differ.
         let there = unsafe { &*there };
         if there.client_isn == half_open.client_isn && there.public == half_open.public {
@@ -168,15 +167,16 @@ fn note(skb: &Skb, part: *mut Draft) -> Belongs {
             return Belongs::Unfinished;
         }
     }
-    if !insert(&key, half_open) {
-        counters::add(Counter::DeniedNoRoom, head.total);
+    let is_beyond = table::begin(&half_open.share(&connection.outside));
+    if !table::add(&key, half_open, is_beyond) {
+        refusal::deny(head, Counter::DeniedNoRoom as u32);
         return Belongs::Refused;
     }
     if connection.alias != connection.outside {
         let flags = half_open.flags;
         half_open.other = connection.alias;
         half_open.flags = half_open_flag::ALIAS;
-        insert(&alias_key(connection), half_open);
+        table::add(&alias_key(connection), half_open, is_beyond);
         half_open.other = connection.outside;
         half_open.flags = flags;
     }
@@ -184,12 +184,29 @@ fn note(skb: &Skb, part: *mut Draft) -> Belongs {
     Belongs::Unfinished
 }
 
-/// Makes an entry; false: there is no memory for it.
+/// Whether the client of the handshake in the memory may begin another session: there is room, and it
+/// has not its share yet. This is asked of the SYN, because a client whose SYN is dropped tries again.
 #[inline(never)]
-fn insert(key: &HalfOpenKey, half_open: &HalfOpen) -> bool {
-    maps::HALF_OPEN
-        .insert(key, half_open, u64::from(BPF_ANY))
-        .is_ok()
+fn may_begin(part: *mut Draft) -> Result<(), Counter> {
+    if shares::is_no_room() {
+        return Err(Counter::DeniedNoRoom);
+    }
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (half_open, connection) = unsafe { (&(*part).half_open, &(*part).connection) };
+    let Some(share) = shares::find(&half_open.share(&connection.outside)) else {
+        return Ok(());
+    };
+    let most = if half_open.role == role::PUBLISH {
+        session::published(&half_open.public).map_or(0, |it| it.client_sessions)
+    } else {
+        maps::SETTINGS.get(0).map_or(0, |it| it.client_sessions)
+    };
+    // SAFETY: see `shares::find`.
+    if shares::is_full(unsafe { (*share).sessions }, most) {
+        shares::note_refusal(share);
+        return Err(Counter::DeniedClientSessions);
+    }
+    Ok(())
 }
 
 /// Whether packets from `from` to `to` leave by the interface that this one came by.
@@ -286,10 +303,10 @@ fn finish(skb: &Skb, hook: Hook) -> Belongs {
     let Some(part) = scratch::opening() else {
         return Belongs::Nowhere;
     };
-    if !session::begin(skb, hook, part) {
+    if let Err(reason) = session::begin(skb, hook, part) {
         // The handshake waits on: the server repeats its answer, or the client its data.
         // SAFETY: see `scratch`; no other reference to the headers is alive.
-        counters::add(Counter::DeniedNoRoom, unsafe { (*part).head.total });
+        refusal::deny(unsafe { &(*part).head }, reason as u32);
         return Belongs::Refused;
     }
     end(part);
@@ -314,7 +331,7 @@ fn find(part: *mut Draft, from_inside: bool, is_outbound: &mut bool) -> *mut Hal
     if from_inside {
         key.inside = head.source;
         key.outside = head.destination;
-        found = maps::HALF_OPEN.get_ptr_mut(&*key);
+        found = table::find(key);
         *is_outbound = found.is_some();
     }
     if found.is_none() {
@@ -351,14 +368,14 @@ fn of_client(head: &Head, key: &mut HalfOpenKey) -> Option<*mut HalfOpen> {
         let found = unsafe { &*found };
         found.public == head.destination && found.other == head.source
     };
-    if let Some(found) = maps::HALF_OPEN.get_ptr_mut(&*key)
+    if let Some(found) = table::find(key)
         && is_here(found)
     {
         return Some(found);
     }
     let server = key.inside;
     key.inside = head.destination;
-    let there = maps::HALF_OPEN.get_ptr(&*key)?;
+    let there = table::find(key)?;
     // SAFETY: as in `find`.
     let there = unsafe { &*there };
     if there.flags & half_open_flag::ALIAS == 0 {
@@ -366,7 +383,7 @@ fn of_client(head: &Head, key: &mut HalfOpenKey) -> Option<*mut HalfOpen> {
     }
     key.inside = server;
     key.outside = there.other;
-    let found = maps::HALF_OPEN.get_ptr_mut(&*key)?;
+    let found = table::find(key)?;
     is_here(found).then_some(found)
 }
 
@@ -374,11 +391,14 @@ fn of_client(head: &Head, key: &mut HalfOpenKey) -> Option<*mut HalfOpen> {
 #[inline(never)]
 fn end(part: *mut Draft) {
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
-    let (key, connection) = unsafe { (&mut (*part).key, &(*part).connection) };
-    let _ = maps::HALF_OPEN.remove(&*key);
+    let (key, half_open, connection) =
+        unsafe { (&mut (*part).key, &(*part).half_open, &(*part).connection) };
+    if table::remove(key) {
+        shares::finish_handshake(&half_open.share(&connection.outside));
+    }
     if connection.alias != connection.outside {
         *key = alias_key(connection);
-        let _ = maps::HALF_OPEN.remove(&*key);
+        table::remove(key);
     }
 }
 
@@ -413,7 +433,7 @@ fn find_from_inside(part: *mut Draft, source: &Endpoint, destination: &Endpoint)
     };
     key.inside = *source;
     key.outside = *destination;
-    let Some(found) = maps::HALF_OPEN.get_ptr(&*key) else {
+    let Some(found) = table::find(key) else {
         return false;
     };
     // SAFETY: the entry may be reused while it is read, for another handshake.

@@ -3,11 +3,12 @@
 use super::alias;
 use super::connection::{Made, create, find_paths};
 use super::port_search::{TRIES, random_port};
+use super::refusal;
 use crate::kernel::helpers::{jiffies, repeat};
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
 use crate::state::scratch::{Connection, Draft};
-use crate::state::{counters, maps, ports};
+use crate::state::{counters, maps, ports, shares};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ftp_nat_common::abi::{Mapping, MappingKey, REVERSED, event, kind, mapping_flag, side};
 use ftp_nat_common::counter::Counter;
@@ -22,7 +23,7 @@ pub(super) enum Use {
     Opened,
     /// It has expired.
     Expired,
-    /// There is no room for flows; the mapping waits on.
+    /// There is no room for flows, or its client has its share of them; the mapping waits on.
     NoRoom,
 }
 
@@ -50,12 +51,21 @@ pub(super) fn use_for(skb: &Skb, hook: Hook, part: *mut Draft) -> Use {
     let Some(found) = found else { return Use::No };
     // SAFETY: the entry stays in its place while the program runs.
     *mapping = unsafe { *found };
+    let share = shares::find(&mapping.client);
+    if let Some(share) = share {
+        // SAFETY: see `shares::find`.
+        if shares::is_full(unsafe { (*share).connections }, mapping.most_connections) {
+            shares::note_refusal(share);
+            refusal::deny(head, Counter::DeniedClientConnections as u32);
+            return Use::NoRoom;
+        }
+    }
     // Whoever removes it uses it: a SYN and its twin on another CPU do not both.
     if maps::MAPPINGS.remove(wanted).is_err() {
         return Use::No;
     }
     if jiffies() > mapping.expires {
-        counters::add(Counter::DeniedExpired, head.total);
+        refusal::deny(head, Counter::DeniedExpired as u32);
         return Use::Expired;
     }
     belongs_to(connection, mapping);
@@ -83,9 +93,13 @@ pub(super) fn use_for(skb: &Skb, hook: Hook, part: *mut Draft) -> Use {
     }
     let made = find_port(skb, hook, part, inward);
     if !made {
-        counters::add(Counter::DeniedNoRoom, head.total);
+        refusal::deny(head, Counter::DeniedNoRoom as u32);
         let _ = maps::MAPPINGS.insert(wanted, mapping, u64::from(BPF_NOEXIST));
         return Use::NoRoom;
+    }
+    // SAFETY: see `scratch`; no other reference to it is alive.
+    if let (Some(share), 0) = (share, unsafe { (*part).replaced.what }) {
+        shares::add_connection(share);
     }
     if mapping.flags & mapping_flag::LEARNED != 0 {
         forget_learned(connection);

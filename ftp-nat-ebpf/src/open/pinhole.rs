@@ -11,11 +11,11 @@ use super::reserved;
 use super::session::{apply_policy, found_client};
 use crate::kernel::helpers::{jiffies, repeat};
 use crate::state::scratch::{self, Pinhole};
-use crate::state::{counters, maps, ports};
+use crate::state::{counters, maps, ports, shares};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use ftp_nat_common::abi::{
-    Mapping, MappingKey, PublishKey, Session, event, flow_flag, kind, port, role, session_flag,
-    side,
+    Mapping, MappingKey, PublishKey, Session, Settings, event, flow_flag, kind, port, role,
+    session_flag, share_of_session, side,
 };
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::gate::{Gate, Opening};
@@ -199,6 +199,9 @@ impl Pinholes {
         mapping.kind = opening.kind;
         mapping.cause = opening.cause;
         mapping.flags = 0;
+        mapping.most_connections = session.most_connections;
+        mapping.pad = 0;
+        mapping.client = share_of_session(session);
         mapping.born = jiffies();
         let timeout = maps::SETTINGS.get(0).map_or(0, |it| it.mapping_timeout);
         mapping.expires = mapping.born.wrapping_add(timeout);
@@ -244,6 +247,10 @@ impl Pinholes {
     fn event(&self, session: &Session, happening: u32, opening: &Opening, public: Port) {
         let counter = happening & 0xffff;
         counters::add_number(counter, 0);
+        let is_denial = happening >> 16 == u32::from(event::DENIED);
+        if is_denial && !counters::may_tell_denied() {
+            return;
+        }
         counters::tell(|told| {
             told.what = (happening >> 16) as u8;
             told.kind = opening.kind;
@@ -268,6 +275,23 @@ impl Pinholes {
     }
 }
 
+/// Whether a session, and its client with all sessions together, may announce another connection.
+#[inline(never)]
+fn may_announce(session: &mut Session, settings: &Settings) -> bool {
+    let share = shares::find(&share_of_session(session));
+    let own = &raw mut session.announced;
+    let mut may = shares::allow_announcement(own, settings.session_interval, settings);
+    if let Some(share) = share {
+        // SAFETY: see `shares::find`.
+        let all = unsafe { &raw mut (*share).announced };
+        may = may && shares::allow_announcement(all, settings.client_interval, settings);
+        if !may {
+            shares::note_refusal(share);
+        }
+    }
+    may
+}
+
 /// Two small numbers as one: a function has five arguments at most.
 #[inline(always)]
 fn happening(what: u8, counter: Counter) -> u32 {
@@ -285,6 +309,9 @@ impl Gate for Pinholes {
         let (Some(part), Some(settings)) = (scratch::pinhole(), maps::SETTINGS.get(0)) else {
             return Err(Counter::PassedMapFull);
         };
+        if !may_announce(session, settings) {
+            return Err(Counter::DeniedRate);
+        }
         let outward = !passive && session.role == role::PUBLISH;
         let wanted = if opening.public.0 != 0 {
             opening.public

@@ -1,16 +1,16 @@
 //! The passive range of a server whose replies are encrypted: a client may connect to it while it has a
 //! live TLS session there, one connection for each answer of the server.
 
-use super::{alias, mapping};
+use super::{alias, mapping, refusal};
 use crate::kernel::helpers::{jiffies, repeat};
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
 use crate::state::scratch::{Connection, Draft, Head};
-use crate::state::{counters, flows, maps, ports};
+use crate::state::{counters, flows, maps, ports, shares};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ftp_nat_common::abi::{
     Permit, PublishKey, Session, TLS_SESSIONS, TlsClient, TlsClientKey, cause, event, flow_flag,
-    kind, session_flag, side,
+    kind, session_flag, share_of_session, side,
 };
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::ftp::records;
@@ -79,13 +79,26 @@ pub(super) fn enter(skb: &Skb, hook: Hook, part: *mut Draft) -> Entry {
     if search.number == 0 {
         return refuse(&search, &head.destination);
     }
+    let Some(session) = maps::SESSIONS.get_ptr(search.number) else {
+        return Entry::NoRoom;
+    };
+    // SAFETY: the entry stays in its place while the program runs.
+    let (share, most) = unsafe {
+        let client = share_of_session(&*session);
+        (shares::find(&client), (*session).most_connections)
+    };
+    if let Some(share) = share {
+        // SAFETY: see `shares::find`.
+        if shares::is_full(unsafe { (*share).connections }, most) {
+            shares::note_refusal(share);
+            refusal::deny(head, Counter::DeniedClientConnections as u32);
+            return Entry::NoRoom;
+        }
+    }
     // Whoever removes it uses it: a SYN and its twin on another CPU do not both.
     if maps::PERMITS.remove(search.number).is_err() {
         return Entry::NoRoom;
     }
-    let Some(session) = maps::SESSIONS.get_ptr(search.number) else {
-        return Entry::NoRoom;
-    };
     connection.session = search.number;
     connection.kind = kind::PASSIVE;
     connection.flags = 0;
@@ -101,12 +114,16 @@ pub(super) fn enter(skb: &Skb, hook: Hook, part: *mut Draft) -> Entry {
         connection.flags = flow_flag::NO_STACK;
     }
     if !mapping::find_port(skb, hook, part, true) {
-        counters::add(Counter::DeniedNoRoom, head.total);
+        refusal::deny(head, Counter::DeniedNoRoom as u32);
         let permit = Permit {
             granted: search.granted,
         };
         let _ = maps::PERMITS.insert(search.number, permit, u64::from(BPF_NOEXIST));
         return Entry::NoRoom;
+    }
+    // SAFETY: see `scratch`; no other reference to it is alive.
+    if let (Some(share), 0) = (share, unsafe { (*part).replaced.what }) {
+        shares::add_connection(share);
     }
     ports::mark(head.destination.port, settings.hz);
     tell_used(connection);

@@ -5,12 +5,12 @@ use crate::kernel::helpers::{jiffies, random};
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
 use crate::state::scratch::{Draft, Head};
-use crate::state::{counters, maps};
+use crate::state::{counters, maps, shares};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::maps::lpm_trie::Key;
 use ftp_nat_common::abi::{
     Answered, Asked, ClientKey, Publish, PublishKey, RoutedKey, Session, event, flow_flag,
-    half_open_flag, kind, publish_flag, role, session_flag, session_number,
+    half_open_flag, kind, publish_flag, role, session_flag, session_number, share_of_session,
 };
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::stream::{segment, window};
@@ -138,10 +138,10 @@ fn is_inside(addr: &Addr) -> bool {
     maps::INSIDE.get(Key::new(128, *addr)).is_some()
 }
 
-/// Makes the session of the handshake in the memory, and the flows of its control connection; false:
-/// there is no room, or its server is published no more.
+/// Makes the session of the handshake in the memory, and the flows of its control connection; gives
+/// why it may not be.
 #[inline(never)]
-pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> bool {
+pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> Result<(), Counter> {
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
     let (half_open, connection, session) = unsafe {
         (
@@ -154,9 +154,9 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> bool {
     session.public = connection.public;
     session.alias = connection.alias;
     session.role = half_open.role;
-    if half_open.role == role::PUBLISH {
+    let most = if half_open.role == role::PUBLISH {
         let Some(found) = published(&connection.public) else {
-            return false;
+            return Err(Counter::DeniedUnannounced);
         };
         session.go_by(found);
         if half_open.flow_flags & flow_flag::HAIRPIN != 0 {
@@ -164,10 +164,13 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> bool {
             // A client behind the gateway reaches it at the address that it has dialled.
             session.advertise = connection.public.addr;
         }
+        found.client_sessions
     } else {
-        masquerade(session, &half_open.client);
-    }
+        masquerade(session, &half_open.client)
+    };
     session.pad = 0;
+    session.pad2 = 0;
+    session.announced = 0;
     session.waiting = [Port(0); 2];
     session.born = jiffies();
     session.adopted = 0;
@@ -194,15 +197,31 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> bool {
     );
     // Complete, and too large to be passed by value.
     let session = &*session;
-    let Some(number) = insert(session) else {
-        return false;
-    };
+    let share = shares::find_or_make(&share_of_session(session));
+    if let Some(share) = share {
+        // Several handshakes may have passed by their SYNs before the first one was finished.
+        // SAFETY: see `shares::find`.
+        if shares::is_full(unsafe { (*share).sessions }, most) {
+            shares::note_refusal(share);
+            return Err(Counter::DeniedClientSessions);
+        }
+        shares::add_session(share);
+    }
+    let number = insert(session).unwrap_or_default();
     connection.session = number;
     connection.inside = session.inside;
-    find_paths(skb, hook, part);
-    if create(false) != Made::Both {
+    let mut is_made = number != 0;
+    if is_made {
+        find_paths(skb, hook, part);
+        is_made = create(false) == Made::Both;
+    }
+    if !is_made {
         let _ = maps::SESSIONS.remove(number);
-        return false;
+        if let Some(share) = share {
+            shares::take_session(share);
+        }
+        shares::note_no_room();
+        return Err(Counter::DeniedNoRoom);
     }
     counters::add(Counter::SessionOpened, 0);
     counters::tell(|told| {
@@ -211,13 +230,14 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> bool {
         told.reason = Counter::SessionOpened as u16;
         counters::about(told, session, number);
     });
-    true
+    Ok(())
 }
 
 /// What a masqueraded client's session goes by. Its control connection is translated by the
-/// kernel's own NAT; where `client` is none, its own end is not known.
+/// kernel's own NAT; where `client` is none, its own end is not known. Gives how many sessions its
+/// client may have.
 #[inline(always)]
-fn masquerade(session: &mut Session, client: &Endpoint) {
+fn masquerade(session: &mut Session, client: &Endpoint) -> u32 {
     session.inside = *client;
     session.advertise = session.public.addr;
     session.flags = session_flag::KERNEL_NAT;
@@ -226,6 +246,9 @@ fn masquerade(session: &mut Session, client: &Endpoint) {
     session.passive_first = 0;
     session.passive_last = 0;
     session.index = 0;
+    let settings = maps::SETTINGS.get(0);
+    session.most_connections = settings.map_or(0, |it| it.client_connections);
+    settings.map_or(0, |it| it.client_sessions)
 }
 
 /// Copies what holds for a masqueraded client's network into its session.

@@ -5,12 +5,12 @@ use super::handshake::{self, Belongs};
 use super::learned;
 use super::mapping::{self, Use};
 use super::range::{self, Entry};
-use super::session;
+use super::{refusal, session};
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
 use crate::state::scratch::{self, Draft};
 use crate::state::{counters, flows, ports};
-use ftp_nat_common::abi::{Flow, event, kind, port};
+use ftp_nat_common::abi::{Flow, kind, port};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::tcp::flag;
 
@@ -91,12 +91,6 @@ fn deny(part: *mut Draft, reason: Counter) -> Belongs {
         counters::add(Counter::DroppedLearning, head.total);
         return Belongs::Refused;
     }
-    counters::add(reason, head.total);
-    counters::tell(|told| {
-        told.what = event::DENIED;
-        told.reason = reason as u16;
-        told.peer = head.source;
-        told.public = head.destination;
-    });
+    refusal::deny(head, reason as u32);
     Belongs::Denied
 }

@@ -4,7 +4,7 @@ use super::maps;
 use crate::kernel::helpers::jiffies;
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use bytemuck::Zeroable;
-use ftp_nat_common::abi::{Event, Session};
+use ftp_nat_common::abi::{Event, Session, event};
 use ftp_nat_common::counter::Counter;
 
 /// One more packet, or happening (`bytes` 0).
@@ -44,6 +44,43 @@ pub fn tell(fill: impl FnOnce(&mut Event)) {
     entry.submit(wakeup(now));
 }
 
+/// How many events of a jiffy may be about what was denied, on each CPU: that leaves most of the ring
+/// to what was let in, however fast packets come that nobody asked for.
+const DENIED_AT_ONCE: u64 = 16;
+
+/// The same about something that was denied: what packets can bring about that nobody asked for.
+#[inline(always)]
+pub fn tell_denied(fill: impl FnOnce(&mut Event)) {
+    if may_tell_denied() {
+        tell(|told| {
+            told.what = event::DENIED;
+            fill(told);
+        });
+    }
+}
+
+/// Whether this jiffy has room for another event about what was denied; one that has not is counted.
+#[inline(always)]
+pub fn may_tell_denied() -> bool {
+    let Some(telling) = maps::TELLING.get_ptr_mut(0) else {
+        return false;
+    };
+    let now = jiffies();
+    // SAFETY: this CPU's own slot: see `scratch`.
+    let has_room = unsafe {
+        if (*telling).denied_at != now {
+            (*telling).denied_at = now;
+            (*telling).denied = 0;
+        }
+        (*telling).denied += 1;
+        (*telling).denied <= DENIED_AT_ONCE
+    };
+    if !has_room {
+        add(Counter::EventsWithheld, 0);
+    }
+    has_room
+}
+
 /// Whether the daemon is woken for an event: once a tick on each CPU. To wake it means to interrupt
 /// this CPU, which in a virtual machine costs more than all that led to the event; and once awake,
 /// the daemon looks again until the tick is over.
@@ -53,15 +90,15 @@ fn wakeup(now: u64) -> u64 {
         // Other gateways must know at once. The ring wakes its reader if that sleeps.
         return 0;
     }
-    let Some(woken) = maps::WOKEN.get_ptr_mut(0) else {
+    let Some(telling) = maps::TELLING.get_ptr_mut(0) else {
         return BPF_RB_FORCE_WAKEUP.into();
     };
     // SAFETY: this CPU's own slot: see `scratch`.
     unsafe {
-        if *woken == now {
+        if (*telling).woken == now {
             return BPF_RB_NO_WAKEUP.into();
         }
-        *woken = now;
+        (*telling).woken = now;
     }
     BPF_RB_FORCE_WAKEUP.into()
 }

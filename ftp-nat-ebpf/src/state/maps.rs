@@ -10,9 +10,9 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use ftp_nat_common::abi::{
-    ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, InsideNetwork, Interface,
-    Lines, LinesKey, Mapping, MappingKey, Permit, Ports, Publish, PublishKey, RoutedKey, Session,
-    Settings, TlsClient, TlsClientKey, station,
+    ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, HalfOpenLevel,
+    InsideNetwork, Interface, Lines, LinesKey, Mapping, MappingKey, Permit, Ports, Publish,
+    PublishKey, RoutedKey, Session, Settings, Share, TlsClient, TlsClientKey, station,
 };
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
@@ -79,6 +79,28 @@ pub(crate) static CLIENTS: LruHashMap<ClientKey, Endpoint> =
 pub(crate) static HALF_OPEN: LruHashMap<HalfOpenKey, HalfOpen> =
     LruHashMap::with_max_entries(1 << 16, 0);
 
+/// The same for addresses that have their share of [`HALF_OPEN`] already: their handshakes are each
+/// other's rivals for room and nobody else's.
+#[map]
+pub(crate) static HALF_OPEN_BEYOND: LruHashMap<HalfOpenKey, HalfOpen> =
+    LruHashMap::with_max_entries(1 << 15, 0);
+
+/// How many unfinished handshakes each address has caused lately. Addresses that are invented push
+/// each other out; one that goes on is used, and stays.
+#[map]
+pub(crate) static HALF_OPEN_LEVELS: LruHashMap<Addr, HalfOpenLevel> =
+    LruHashMap::with_max_entries(1 << 14, 0);
+
+/// What each client has that has finished a handshake.
+#[map]
+pub(crate) static SHARES: HashMap<Addr, Share> =
+    HashMap::with_max_entries(1 << 17, BPF_F_NO_PREALLOC);
+
+/// Until when there is no room for control connections, in jiffies: see
+/// [`super::shares::note_no_room`].
+#[map]
+pub(crate) static FULL_UNTIL: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Clients with sessions that speak TLS. One that is thrown out is entered again with the next answer
 /// of its server.
 #[map]
@@ -113,9 +135,21 @@ pub(crate) static COUNTERS: PerCpuArray<Count> =
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 19, 0);
 
-/// When this CPU woke the daemon last for an event, in jiffies.
+/// What this CPU has told the daemon lately.
 #[map]
-pub(crate) static WOKEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static TELLING: PerCpuArray<Telling> = PerCpuArray::with_max_entries(1, 0);
+
+/// What a CPU has told the daemon lately. Times are in jiffies.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Telling {
+    /// When it woke the daemon last.
+    pub(crate) woken: u64,
+    /// When it told last of something that was denied.
+    pub(crate) denied_at: u64,
+    /// How often in that jiffy.
+    pub(crate) denied: u64,
+}
 
 /// The programs behind the entrances.
 #[map]

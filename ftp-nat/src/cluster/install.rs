@@ -11,7 +11,7 @@ use ftp_nat_common::{
     abi::{
         Direction, Flow, FlowKey as _, FlowKey4, FlowKey6, InsideNetwork, Mapping, MappingKey,
         PublishKey, REVERSED, Session, direction_mut, flow_flag, interface_flag, kind,
-        mapping_flag, port, role, session_flag, side,
+        mapping_flag, port, role, session_flag, share_of_session, side,
     },
     edit::{edits::REMEMBERED, text::TEXT_MAX},
     stream::adopt::adopt,
@@ -58,6 +58,9 @@ struct Known {
     role: u8,
     flags: u8,
     passive: [u16; 2],
+    /// The key of its client's share, and how many data connections that may have.
+    client: Addr,
+    most_connections: u32,
 }
 
 /// Takes over what others tell.
@@ -197,6 +200,8 @@ impl Installer {
                 session.flags = session_flag::KERNEL_NAT | network.flags as u8;
                 session.deny = network.deny;
                 session.advertise = session.public.addr;
+                let settings = self.maps.settings();
+                session.most_connections = settings.map_or(0, |it| it.client_connections);
             }
             _ => return Ok(None),
         }
@@ -345,6 +350,8 @@ impl Installer {
             kind: record.kind,
             cause: record.cause,
             flags: mapping_flag::LEARNED,
+            client: known.client,
+            most_connections: known.most_connections,
             born: now,
             expires: now.saturating_add(self.clock.ticks(Duration::from_millis(record.left))),
             ..Mapping::zeroed()
@@ -476,6 +483,8 @@ impl Known {
             role: session.role,
             flags: session.flags,
             passive: [session.passive_first, session.passive_last],
+            client: share_of_session(session),
+            most_connections: session.most_connections,
         }
     }
 

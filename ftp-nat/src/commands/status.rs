@@ -15,6 +15,7 @@ use crate::{
     config::value::MssClamp,
     datapath::{
         attach::{self, Attachment, Kind},
+        shares::most_refused,
         stations,
     },
     ipc::{connection::Answer, message::LastReload},
@@ -58,6 +59,8 @@ struct GatewayStatus {
     session_states: BTreeMap<&'static str, u64>,
     mappings: Fill,
     connections: Connections,
+    /// Those that were refused most because they had their share, the first ones first.
+    refused_clients: Vec<ClientStatus>,
     settings: SettingsStatus,
     counters: Vec<Counted>,
 }
@@ -162,6 +165,17 @@ struct Connections {
     ipv4: Fill,
     ipv6: Fill,
 }
+
+#[derive(Debug, Serialize)]
+struct ClientStatus {
+    client: String,
+    sessions: u32,
+    connections: u32,
+    refused: u64,
+}
+
+/// Clients that are named.
+const NAMED: usize = 5;
 
 #[derive(Debug, Serialize)]
 struct SettingsStatus {
@@ -289,6 +303,15 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
             ipv4: connections(maps.flows4.count()?, maps.flows4.room()?),
             ipv6: connections(maps.flows6.count()?, maps.flows6.room()?),
         },
+        refused_clients: most_refused(maps, NAMED)?
+            .iter()
+            .map(|it| ClientStatus {
+                client: it.name(),
+                sessions: it.share.sessions,
+                connections: it.share.connections,
+                refused: it.share.refused,
+            })
+            .collect(),
         settings: SettingsStatus {
             mark: settings.mark,
             remap_ports: format!("{}-{}", settings.remap_first, settings.remap_last),
@@ -441,7 +464,29 @@ impl GatewayStatus {
                 let _ = writeln!(text, "{:<18} {}", "", states.join(", "));
             }
         }
+        self.write_refused(text);
         self.write_counters(text);
+    }
+
+    fn write_refused(&self, text: &mut String) {
+        if self.refused_clients.is_empty() {
+            return;
+        }
+        let mut columns = Columns::new(&[
+            ("CLIENT AT ITS SHARE", Side::Left),
+            ("REFUSED", Side::Right),
+            ("SESSIONS", Side::Right),
+            ("CONNECTIONS", Side::Right),
+        ]);
+        for it in &self.refused_clients {
+            columns.row(vec![
+                it.client.clone(),
+                human::count(it.refused),
+                human::count(it.sessions.into()),
+                human::count(it.connections.into()),
+            ]);
+        }
+        let _ = write!(text, "\n{}", columns.text());
     }
 
     fn write_programs(&self, text: &mut String) {

@@ -92,6 +92,23 @@ pub fn cluster_node(number: u32) -> Result<u8, String> {
         .ok_or_else(|| format!("must be 1 to {NODES}, and another one at each gateway"))
 }
 
+/// How much a client or a session may have of something; 0: no bound.
+///
+/// # Errors
+///
+/// When there is no table that large.
+pub fn bound(most: u32) -> Result<u32, String> {
+    if most <= LIMIT_MAX {
+        return Ok(most);
+    }
+    Err(format!("must be {}", bound_range()))
+}
+
+/// What [`bound`] takes.
+pub fn bound_range() -> String {
+    format!("0 (no bound) to {LIMIT_MAX}")
+}
+
 /// Everything that contradicts itself.
 pub fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();

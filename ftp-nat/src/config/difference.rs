@@ -4,7 +4,7 @@
 use std::{collections::HashMap, fmt::Display};
 
 use super::{
-    options::{Commands, Config, Lan, Masquerade, Publish},
+    options::{Commands, Config, Lan, Limits, Masquerade, Publish},
     value::Public,
 };
 
@@ -54,6 +54,35 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
             format!("{} s", new.as_secs()),
         );
     }
+    for (key, old, new) in [
+        (
+            "limits.client_sessions",
+            old.limits.client_sessions(),
+            new.limits.client_sessions(),
+        ),
+        (
+            "limits.client_connections",
+            old.limits.client_connections(),
+            new.limits.client_connections(),
+        ),
+        (
+            "limits.client_half_open",
+            old.limits.client_half_open,
+            new.limits.client_half_open,
+        ),
+        (
+            "limits.client_announcements",
+            old.limits.client_announcements,
+            new.limits.client_announcements,
+        ),
+        (
+            "limits.session_announcements",
+            old.limits.session_announcements,
+            new.limits.session_announcements,
+        ),
+    ] {
+        note(key, old.to_string(), new.to_string());
+    }
     if old.standby != new.standby {
         changes.push(format!(
             "gateway.standby: {} -> {}",
@@ -96,7 +125,12 @@ pub fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
             ));
         }
     }
-    new.limits.clone_from(&old.limits);
+    new.limits = Limits {
+        connections: old.limits.connections,
+        sessions: old.limits.sessions,
+        mappings: old.limits.mappings,
+        ..new.limits
+    };
     if old.order != new.order {
         kept.push(format!(
             "gateway.order: {} -> {}: stop the daemon, `ftp-nat unload` (which ends its connections) and \
@@ -144,6 +178,11 @@ fn word(choice: &impl serde::Serialize) -> String {
 
 fn hex(mark: u32) -> String {
     format!("{mark:#x}")
+}
+
+/// A publish entry's own bound.
+fn bound(of: Option<u32>) -> String {
+    of.map_or_else(|| "as in limits".into(), |bound| bound.to_string())
 }
 
 fn optional(value: Option<impl Display>) -> String {
@@ -226,6 +265,16 @@ fn differences(old: &Publish, new: &Publish) -> Vec<String> {
             "toward_server",
             word(&old.toward_server.value),
             word(&new.toward_server.value),
+        ),
+        (
+            "client_sessions",
+            bound(old.client_sessions),
+            bound(new.client_sessions),
+        ),
+        (
+            "client_connections",
+            bound(old.client_connections),
+            bound(new.client_connections),
         ),
     ]
     .into_iter()
@@ -320,6 +369,7 @@ server = "10.0.0.7:21"
 peer = "any"
 deny_commands = ["site", "DELE"]
 read_only = true
+client_sessions = 0
 [[publish]]
 public = "203.0.113.10:990"
 server = "local"
@@ -328,6 +378,8 @@ clients = ["192.168.0.0/16"]
 require_tls = true
 [timeouts]
 mapping = 30
+[limits]
+client_half_open = 1000
 "#;
         assert_eq!(
             changes(&config(OLD), &config(new)),
@@ -335,9 +387,11 @@ mapping = 30
                 "gateway.lan: found by route -> none",
                 "gateway.metrics_listen: none -> 127.0.0.1:9810",
                 "timeouts.mapping: 60 s -> 30 s",
+                "limits.client_half_open: 256 -> 1000",
                 "no longer published: 203.0.113.10:21 (sessions that are there go on)",
                 "changed for new sessions: 203.0.113.10:2121: server 10.0.0.6:21 -> 10.0.0.7:21, \
-                 peer same -> any, deny_commands none -> SITE, DELE, read_only false -> true",
+                 peer same -> any, deny_commands none -> SITE, DELE, read_only false -> true, \
+                 client_sessions as in limits -> 0",
                 "published: 203.0.113.10:990 = local",
                 "masqueraded: 192.168.0.0/16 to port 21; TLS required",
             ]

@@ -100,7 +100,7 @@ mod tests {
         let (config, _) = read("ftp-nat-defaults", &in_force());
         let defaults = Config::default();
         assert_eq!(config.timeouts, defaults.timeouts);
-        assert_eq!(config.limits, defaults.limits);
+        assert_eq!(config.limits, defaults.limits.resolved());
         assert_eq!(config.mark, defaults.mark);
         assert_eq!(config.remap_ports, defaults.remap_ports);
         assert_eq!(config.datapath, defaults.datapath);

@@ -290,6 +290,8 @@ impl Reader {
                 value: self.choice(&item, &choices).unwrap_or_default(),
                 origin: item.origin,
             });
+        let client_sessions = self.bound(&mut section, "client_sessions");
+        let client_connections = self.bound(&mut section, "client_connections");
         self.finish(section);
         // Whatever else is wrong: its two ends can be held against each other, and against others.
         Some(Publish {
@@ -304,6 +306,8 @@ impl Reader {
                 value: TowardServer::default(),
                 origin: Origin::Default,
             }),
+            client_sessions,
+            client_connections,
         })
     }
 
@@ -417,6 +421,17 @@ impl Reader {
                 *limit = checked;
             }
         }
+        for (key, bound) in [
+            ("client_half_open", &mut limits.client_half_open),
+            ("client_announcements", &mut limits.client_announcements),
+            ("session_announcements", &mut limits.session_announcements),
+        ] {
+            if let Some(given) = self.bound(&mut section, key) {
+                *bound = given;
+            }
+        }
+        limits.client_sessions = self.bound(&mut section, "client_sessions");
+        limits.client_connections = self.bound(&mut section, "client_connections");
         self.finish(section);
     }
 
@@ -453,6 +468,13 @@ impl Reader {
             config.cluster = Some(Cluster { engine, name, node });
         }
         self.finish(section);
+    }
+
+    /// How much a client or a session may have of something; 0: no bound.
+    fn bound<'t>(&mut self, section: &mut Section<'t>, key: &'static str) -> Option<u32> {
+        let item = self.take(section, key)?;
+        let bound = self.integer(&item, &check::bound_range())?;
+        self.keep(&item.origin, check::bound(bound))
     }
 
     fn interfaces<'t>(&mut self, item: &Item<'t>) -> Vec<Spanned<String>> {

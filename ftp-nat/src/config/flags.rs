@@ -175,6 +175,8 @@ fn publish(text: &str) -> Result<Publish, String> {
             value: TowardServer::default(),
             origin: Origin::Default,
         },
+        client_sessions: None,
+        client_connections: None,
     })
 }
 

@@ -182,6 +182,11 @@ pub struct Publish {
     pub commands: Commands,
     /// Whom the server sees as its client.
     pub toward_server: Spanned<TowardServer>,
+    /// Control connections that a client of this server may have, with all servers together; 0: no
+    /// bound. None: what [`Limits`] says.
+    pub client_sessions: Option<u32>,
+    /// The same of data connections.
+    pub client_connections: Option<u32>,
 }
 
 impl Publish {
@@ -231,7 +236,8 @@ impl Default for Timeouts {
     }
 }
 
-/// How much can be alive at once: the sizes of the kernel's tables.
+/// How much can be alive at once: the sizes of the kernel's tables, and what one client may have of
+/// them. A client is an IPv4 address or the first 64 bits of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections, control and data together, for each of IPv4 and IPv6.
@@ -240,6 +246,48 @@ pub struct Limits {
     pub sessions: u32,
     /// Announced connections that have not come yet.
     pub mappings: u32,
+    /// Control connections of one client; 0: no bound. None: a part of [`Limits::sessions`].
+    pub client_sessions: Option<u32>,
+    /// Data connections of one client, those that have just ended included; 0: no bound. None: a part
+    /// of [`Limits::connections`].
+    pub client_connections: Option<u32>,
+    /// Unfinished handshakes of one client that wait in the common table; 0: no bound.
+    pub client_half_open: u32,
+    /// Announcements of one client in a second; 0: no bound.
+    pub client_announcements: u32,
+    /// Announcements of one session in a second; 0: no bound.
+    pub session_announcements: u32,
+}
+
+/// The part of the tables that one client may have, where nothing else is said.
+const CLIENTS_PART: [u32; 2] = [16, 8];
+
+/// And so many at least.
+const CLIENTS_LEAST: u32 = 16;
+
+impl Limits {
+    /// Control connections of one client; 0: no bound.
+    pub fn client_sessions(&self) -> u32 {
+        let [part, _] = CLIENTS_PART;
+        self.client_sessions
+            .unwrap_or_else(|| (self.sessions / part).max(CLIENTS_LEAST))
+    }
+
+    /// Data connections of one client; 0: no bound.
+    pub fn client_connections(&self) -> u32 {
+        let [_, part] = CLIENTS_PART;
+        self.client_connections
+            .unwrap_or_else(|| (self.connections / part).max(CLIENTS_LEAST))
+    }
+
+    /// The same with every part as a number.
+    pub fn resolved(&self) -> Self {
+        Self {
+            client_sessions: Some(self.client_sessions()),
+            client_connections: Some(self.client_connections()),
+            ..*self
+        }
+    }
 }
 
 impl Default for Limits {
@@ -248,6 +296,11 @@ impl Default for Limits {
             connections: 131_072,
             sessions: 32_768,
             mappings: 65_536,
+            client_sessions: None,
+            client_connections: None,
+            client_half_open: 256,
+            client_announcements: 20_000,
+            session_announcements: 5_000,
         }
     }
 }

@@ -19,6 +19,7 @@ pub(super) mod lifetime;
 mod mappings;
 mod pass;
 mod sessions;
+mod shares;
 
 pub use self::pass::{Publish, Report};
 
@@ -48,12 +49,15 @@ pub fn sweep<'p>(
         report: Report::default(),
         publish,
     };
+    let before = shares::read(maps).context("cannot read the clients' shares")?;
     let sessions = maps.sessions.all().context("cannot read the sessions")?;
     mappings::end_expired(&mut pass).context("cannot sweep the mappings")?;
     flows::end_old(&mut pass, &maps.flows4)
         .and_then(|()| flows::end_old(&mut pass, &maps.flows6))
         .context("cannot sweep the flows")?;
     let ended = sessions::end_orphans(&mut pass, &sessions).context("cannot delete a session")?;
+    pass.report.is_tight = shares::settle(&pass, &before, &sessions, &ended)
+        .context("cannot set the clients' shares right")?;
     mappings::end_of_sessions(&mut pass, &ended).context("cannot delete a session's mappings")?;
     for (number, byte) in marked {
         if lifetimes.is_old_port(byte, pass.now)

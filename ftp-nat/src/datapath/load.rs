@@ -133,11 +133,13 @@ fn named<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut aya::prog
 }
 
 /// Entries of the maps that can be sized.
-fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 7] {
+fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 8] {
     // A connection has two entries, one a direction.
     let flows = limits.connections.saturating_mul(2);
     // And so has what is kept of a session's lines.
     let lines = limits.sessions.saturating_mul(2);
+    // Each session may be of another client, and so may those that ended since the last sweep.
+    let shares = limits.sessions.saturating_mul(4);
     // Room for a reload with more of them, and for each to be there twice while addresses change.
     let published = u32::try_from(publishes)
         .unwrap_or(u32::MAX)
@@ -151,6 +153,7 @@ fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 7] {
         (map::SESSIONS, limits.sessions),
         (map::LINES, lines),
         (map::PERMITS, limits.sessions),
+        (map::SHARES, shares),
         (map::PUBLISHED, published),
     ]
 }
@@ -208,6 +211,7 @@ mod tests {
             connections: 10,
             sessions: 5,
             mappings: 7,
+            ..Limits::default()
         };
         let sizes = sizes(&limits, 20_000);
         assert!(sizes.contains(&(map::FLOWS4, 20)));

@@ -8,9 +8,9 @@ use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::{
     abi::{
-        ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, InsideNetwork,
-        Interface, Lines, LinesKey, Mapping, MappingKey, Permit, Ports, Publish, PublishKey,
-        RoutedKey, Session, Settings, TlsClient, TlsClientKey, map, station,
+        ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, HalfOpenLevel,
+        InsideNetwork, Interface, Lines, LinesKey, Mapping, MappingKey, Permit, Ports, Publish,
+        PublishKey, RoutedKey, Session, Settings, Share, TlsClient, TlsClientKey, map, station,
     },
     counter::COUNTERS,
     wire::addr::{Addr, Endpoint},
@@ -60,7 +60,7 @@ const fn preallocated(spec: Spec) -> Spec {
 }
 
 /// All maps that are pinned.
-const SPECS: [Spec; 19] = [
+const SPECS: [Spec; 22] = [
     preallocated(table::<FlowKey4, Flow>(map::FLOWS4)),
     table::<FlowKey6, Flow>(map::FLOWS6),
     preallocated(table::<MappingKey, Mapping>(map::MAPPINGS)),
@@ -92,6 +92,17 @@ const SPECS: [Spec; 19] = [
         ..table::<TlsClientKey, TlsClient>(map::TLS_CLIENTS)
     },
     table::<u32, Permit>(map::PERMITS),
+    Spec {
+        kind: MapType::LruHash,
+        flags: 0,
+        ..table::<HalfOpenKey, HalfOpen>(map::HALF_OPEN_BEYOND)
+    },
+    Spec {
+        kind: MapType::LruHash,
+        flags: 0,
+        ..table::<Addr, HalfOpenLevel>(map::HALF_OPEN_LEVELS)
+    },
+    table::<Addr, Share>(map::SHARES),
     table::<u32, Interface>(map::INTERFACES),
     array::<Settings>(map::SETTINGS, MapType::Array, 0, 1),
     array::<Ports>(map::PORTS, MapType::Array, BPF_F_MMAPABLE, 1),
@@ -176,6 +187,8 @@ pub struct Maps {
     pub clients: Table<ClientKey, Endpoint>,
     /// The sessions' permits for data connections, where they speak TLS.
     pub permits: Table<u32, Permit>,
+    /// What each client has.
+    pub shares: Table<Addr, Share>,
     /// Published servers.
     pub published: Table<PublishKey, Publish>,
     /// Ports that belong to somebody else.
@@ -212,6 +225,7 @@ impl Maps {
             lines: Table::new(open(map::LINES)?),
             clients: Table::new(open(map::CLIENTS)?),
             permits: Table::new(open(map::PERMITS)?),
+            shares: Table::new(open(map::SHARES)?),
             published: Table::new(open(map::PUBLISHED)?),
             reserved: Table::new(open(map::RESERVED)?),
             interfaces: Table::new(open(map::INTERFACES)?),
@@ -450,6 +464,7 @@ pub(crate) fn scratch(entries: u32) -> Maps {
         lines: Table::new(make(map::LINES)),
         clients: Table::new(make(map::CLIENTS)),
         permits: Table::new(make(map::PERMITS)),
+        shares: Table::new(make(map::SHARES)),
         published: Table::new(make(map::PUBLISHED)),
         reserved: Table::new(make(map::RESERVED)),
         interfaces: Table::new(make(map::INTERFACES)),

@@ -8,7 +8,7 @@ use ftp_nat_common::{
 
 use super::family::{Family, Kind};
 use crate::{
-    datapath::maps::Maps,
+    datapath::{maps::Maps, shares::most_refused},
     kernel::table::Table,
     model::flow::{Key, State, kind_name, signs},
 };
@@ -65,6 +65,7 @@ pub fn families(maps: &Maps) -> anyhow::Result<Vec<Family>> {
     ];
     families.extend(counters(maps)?);
     families.extend(alive(maps)?);
+    families.extend(refusals(maps)?);
     Ok(families)
 }
 
@@ -275,6 +276,22 @@ fn alive(maps: &Maps) -> anyhow::Result<Vec<Family>> {
         entries,
         room,
     ])
+}
+
+/// Clients that are named: a label for every one would be as many as there are addresses.
+const NAMED: usize = 10;
+
+/// None while nobody was refused anything: a family has at least one number.
+fn refusals(maps: &Maps) -> anyhow::Result<Option<Family>> {
+    let mut refused = Family::new(
+        "client_refusals",
+        Kind::Gauge,
+        "SYNs and announcements refused to a client that had its share, of the clients refused most",
+    );
+    for client in most_refused(maps, NAMED).context("cannot read the clients' shares")? {
+        refused.add(&[("client", &client.name())], client.share.refused as f64);
+    }
+    Ok((!refused.samples.is_empty()).then_some(refused))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     config::{
-        self, Config, ControlNat, Datapath, Peer, TowardServer,
+        self, Config, ControlNat, Datapath, Limits, Peer, TowardServer,
         value::{Public, Server},
     },
     datapath::{
@@ -51,7 +51,7 @@ impl Policy {
             policy.interface(link, interface_flag::LAN);
         }
         for (index, publish) in config.publish.iter().enumerate() {
-            policy.publish(index, publish, network, &mut obstacles);
+            policy.publish(index, publish, &config.limits, network, &mut obstacles);
         }
         for masquerade in &config.masquerade {
             policy.masquerade(masquerade);
@@ -103,10 +103,11 @@ impl Policy {
         &mut self,
         index: usize,
         publish: &config::Publish,
+        limits: &Limits,
         network: &Network,
         obstacles: &mut Vec<Obstacle>,
     ) {
-        let mut template = template(index, publish);
+        let mut template = template(index, publish, limits);
         if let Public::Network { network, port } = publish.public.value {
             self.routed.insert(routed_prefix(network, port), template);
             *self.ports.entry(port).or_default() |= port::PUBLISHED;
@@ -243,7 +244,7 @@ pub(super) fn unowned_addresses(config: &Config, network: &Network) -> Option<St
 }
 
 /// What an entry of PUBLISHED or ROUTED has, whatever address it is for.
-fn template(index: usize, publish: &config::Publish) -> Publish {
+fn template(index: usize, publish: &config::Publish, limits: &Limits) -> Publish {
     let range = publish.passive_ports;
     let mut flags = 0;
     if publish.control_nat == ControlNat::Kernel {
@@ -267,6 +268,12 @@ fn template(index: usize, publish: &config::Publish) -> Publish {
         passive_first: range.map_or(0, |range| range.first),
         passive_last: range.map_or(0, |range| range.last),
         index: u32::try_from(index).unwrap_or(u32::MAX),
+        client_sessions: publish
+            .client_sessions
+            .unwrap_or_else(|| limits.client_sessions()),
+        client_connections: publish
+            .client_connections
+            .unwrap_or_else(|| limits.client_connections()),
         ..Publish::default()
     }
 }

@@ -1,6 +1,9 @@
 //! The SETTINGS map.
 
-use ftp_nat_common::abi::{Settings, cluster};
+use ftp_nat_common::{
+    abi::{HALF_OPEN_SECONDS, Settings, cluster},
+    bucket::{self, interval},
+};
 
 use crate::{config::Config, kernel::clock::Clock};
 
@@ -11,6 +14,7 @@ const HOLD: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The settings for the datapath.
 pub fn settings(config: &Config, clock: &Clock, route_epoch: u32) -> Settings {
+    let second = bucket::ticks(clock.hz().into());
     Settings {
         hz: clock.hz(),
         mark: config.mark,
@@ -28,6 +32,11 @@ pub fn settings(config: &Config, clock: &Clock, route_epoch: u32) -> Settings {
         mapping_timeout: clock.ticks(config.timeouts.mapping),
         hold_timeout: clock.ticks(HOLD),
         version: version(),
+        client_sessions: config.limits.client_sessions(),
+        client_connections: config.limits.client_connections(),
+        client_interval: interval(second, config.limits.client_announcements),
+        session_interval: interval(second, config.limits.session_announcements),
+        half_open_interval: interval(second * HALF_OPEN_SECONDS, config.limits.client_half_open),
     }
 }
 

@@ -50,7 +50,6 @@ fn a_hundred_thousand_openings_a_minute_by_one_client_leave_all_others_unharmed(
 }
 
 #[test]
-#[ignore = "one client may fill the table of flows with closed connections"]
 fn as_many_openings_as_one_client_can_make_leave_all_others_unharmed() {
     assert_others_are_unharmed(None);
 }
@@ -124,7 +123,6 @@ fn assert_others_are_unharmed(a_minute: Option<f64>) {
 /// More sessions than there is room for, all finished, from one client: from one address, or from
 /// as many of one network as it has by itself (an IPv6 /64).
 #[test]
-#[ignore = "a client has no share of the sessions"]
 fn one_client_that_opens_more_sessions_than_there_is_room_for_keeps_nobody_out() {
     const ROOM: usize = 1024;
     for v6 in [false, true] {
@@ -177,7 +175,7 @@ fn one_client_that_opens_more_sessions_than_there_is_room_for_keeps_nobody_out()
             // What is refused was beyond its share.
             taken.extend(attempt);
             // An attacker that is refused again and again has found its bound.
-            if number > ROOM && taken.len() + 100 < number {
+            if taken.len() + 20 < number {
                 break;
             }
         }

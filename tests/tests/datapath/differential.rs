@@ -37,7 +37,8 @@ const SEGMENTS: usize = 4_000;
 const GROUPS: usize = 30;
 
 /// Counters of what the model does not do: choosing a packet's way, telling.
-const NOT_MODELLED: [Counter; 7] = [
+const NOT_MODELLED: [Counter; 8] = [
+    Counter::EventsWithheld,
     Counter::InboundRedirected,
     Counter::OutboundRedirected,
     Counter::InboundStack,

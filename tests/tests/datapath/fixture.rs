@@ -143,6 +143,8 @@ impl Fixture {
         self.compare(&outcome);
         let mut found: Vec<_> = counted
             .iter()
+            // How many events there were in this jiffy is the business of one test alone.
+            .filter(|(counter, _)| *counter != Counter::EventsWithheld)
             .flat_map(|(counter, by)| (0..by.packets).map(|_| *counter))
             .collect();
         self.counted.sort_by_key(|counter| *counter as u16);

@@ -22,7 +22,7 @@ use ftp_nat_common::{
     abi::{
         ClientKey, Count, Event, Flow, FlowKey4, FlowKey6, InsideNetwork, Interface, Lines,
         LinesKey, Mapping, MappingKey, Permit, Ports, Publish, PublishKey, Session, Settings,
-        TlsClient, TlsClientKey, interface_flag, map, mss, port, station,
+        Share, TlsClient, TlsClientKey, interface_flag, map, mss, port, station,
     },
     counter::{COUNTERS, Counter},
     wire::addr::{Addr, Endpoint, Port},
@@ -107,6 +107,9 @@ pub(crate) struct Datapath {
     pub(crate) lines: Table<LinesKey, Lines>,
     pub(crate) permits: Table<u32, Permit>,
     pub(crate) tls_clients: Table<TlsClientKey, TlsClient>,
+    pub(crate) shares: Table<Addr, Share>,
+    /// Not pinned: nobody else needs it.
+    full_until: Array<MapData, u64>,
     pub(crate) published: Table<PublishKey, Publish>,
     pub(crate) reserved: Table<PublishKey, Endpoint>,
     pub(crate) clients: Table<ClientKey, Endpoint>,
@@ -186,6 +189,8 @@ impl Datapath {
             lines: Table::take(&mut ebpf, map::LINES),
             permits: Table::take(&mut ebpf, map::PERMITS),
             tls_clients: Table::take(&mut ebpf, map::TLS_CLIENTS),
+            shares: Table::take(&mut ebpf, map::SHARES),
+            full_until: table::take(&mut ebpf, "FULL_UNTIL"),
             published: Table::take(&mut ebpf, map::PUBLISHED),
             inside: table::take(&mut ebpf, map::INSIDE),
             network: InsideNetwork::default(),
@@ -235,7 +240,8 @@ impl Datapath {
             pad: 0,
             mapping_timeout: NEVER,
             hold_timeout: NEVER,
-            version: [0; 16],
+            // Bounds are the business of those tests that set them.
+            ..Settings::zeroed()
         });
     }
 
@@ -419,6 +425,8 @@ impl Datapath {
         self.clients.clear();
         self.permits.clear();
         self.tls_clients.clear();
+        self.shares.clear();
+        self.full_until.set(0, 0, 0).unwrap();
         self.events();
     }
 }

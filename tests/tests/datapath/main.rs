@@ -23,6 +23,7 @@ mod packet;
 mod passing;
 mod policy;
 mod scene;
+mod shares;
 mod shortcut;
 mod skb;
 mod table;

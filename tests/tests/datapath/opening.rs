@@ -1,7 +1,7 @@
 //! SYNs: which of them make a connection known, and what is known of it then.
 
 use ftp_nat_common::{
-    abi::{Mapping, direction_flag, flow_flag, kind, publish_flag, role, session_flag},
+    abi::{Mapping, direction_flag, event, flow_flag, kind, publish_flag, role, session_flag},
     counter::Counter,
 };
 
@@ -388,6 +388,20 @@ fn nothing_is_translated_when_there_is_no_room_for_flows() {
             .check(datapath);
         assert_eq!(datapath.sessions.len(), 0);
         assert_eq!(datapath.flows4.len(), ROOM as usize);
+        // Whoever comes just then is not let in so far.
+        let mut next = control;
+        next.outside.set_port(41_000);
+        Fixture::wan("the next client's SYN", &next.inbound().syn())
+            .dropped()
+            .counting(&[Counter::DeniedNoRoom])
+            .check(datapath);
+        let told: Vec<_> = datapath
+            .events()
+            .iter()
+            .map(|it| (it.what, it.reason))
+            .collect();
+        let denied = (event::DENIED, Counter::DeniedNoRoom as u16);
+        assert_eq!(told, [denied; 3], "each has one reason, and it is told");
     });
 }
 

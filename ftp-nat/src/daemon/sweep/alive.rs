@@ -1,8 +1,11 @@
 //! What a sweep finds alive: sessions with a control connection, ports in use.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use ftp_nat_common::abi::{Flow, kind};
+use ftp_nat_common::{
+    abi::{Event, Flow, kind, share_of},
+    wire::addr::Addr,
+};
 
 use crate::model::flow::{self, Key};
 
@@ -34,9 +37,42 @@ pub(super) struct Alive {
     pub(super) sessions: HashSet<u32>,
     /// Sessions that have a data connection.
     pub(super) transfers: HashSet<u32>,
+    /// Data connections, by their session and by the share that they count for if that is gone: the
+    /// one of the end outside.
+    pub(super) connections: HashMap<(u32, Addr), Both>,
+    /// Entries that are left.
+    pub(super) entries: Entries,
+}
+
+/// Data connections that are alive, and those that this pass has ended.
+#[derive(Default)]
+pub(super) struct Both {
+    pub(super) found: u32,
+    pub(super) ended: u32,
+}
+
+/// Entries of tables.
+#[derive(Default)]
+pub(super) struct Entries {
+    pub(super) flows4: u64,
+    pub(super) flows6: u64,
+    pub(super) mappings: u64,
 }
 
 impl Alive {
+    /// The data connections of a session with an end outside.
+    fn connections(&mut self, session: u32, outside: &Addr) -> &mut Both {
+        let of = (session, share_of(outside));
+        self.connections.entry(of).or_default()
+    }
+
+    /// Notes a connection that has ended.
+    pub(super) fn end(&mut self, event: &Event) {
+        if event.kind != kind::CONTROL {
+            self.connections(event.session, &event.peer.addr).ended += 1;
+        }
+    }
+
     /// Notes what one direction of a live connection needs.
     pub(super) fn keep<K: Key>(&mut self, key: &K, flow: &Flow) {
         if flow.kind == kind::CONTROL {
@@ -45,6 +81,14 @@ impl Alive {
             self.transfers.insert(flow.session);
         }
         let (outside, public) = flow::ends(key, flow);
+        if flow.kind != kind::CONTROL && !flow.is_outbound() {
+            self.connections(flow.session, &outside.addr).found += 1;
+        }
+        if outside.addr.is_v4() {
+            self.entries.flows4 += 1;
+        } else {
+            self.entries.flows6 += 1;
+        }
         self.ports.add(public.port.number());
         let inside = if !flow.is_outbound() {
             flow.ports.destination()

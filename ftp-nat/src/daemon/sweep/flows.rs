@@ -52,6 +52,7 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
             if let End::Swept(state) = ended.end {
                 pass.report.ended[state as usize] += 1;
             }
+            pass.alive.end(&event);
             (pass.publish)(&event, Detail::Ended(ended));
         } else {
             pass.alive.keep(&key, &flow);

@@ -46,6 +46,17 @@ impl Lifetimes {
         }
     }
 
+    /// Those for when room is short: what has ended gives way at once.
+    pub const fn in_need(self) -> Self {
+        let second = self.hz as u64;
+        Self {
+            closed: second,
+            expired: 0,
+            orphan: second,
+            ..self
+        }
+    }
+
     /// How long a connection may be silent.
     pub const fn of(&self, kind_of: u8, state: State) -> u64 {
         match state {
@@ -173,6 +184,29 @@ mod tests {
         assert!(!lifetimes.is_forgotten(&mapping(NOW + 1), NOW));
         assert!(!lifetimes.is_forgotten(&mapping(ago(29)), NOW));
         assert!(lifetimes.is_forgotten(&mapping(ago(31)), NOW));
+    }
+
+    #[test]
+    fn in_need_only_what_has_ended_goes_sooner() {
+        let (lifetimes, clock) = lifetimes();
+        let lifetimes = lifetimes.in_need();
+        let ago = |seconds| NOW - clock.ticks(Duration::from_secs(seconds));
+        for (state, seconds) in [
+            (State::Opening, 60),
+            (State::Established, 3600),
+            (State::HalfClosed, 240),
+            (State::Closed, 1),
+            (State::Reset, 1),
+        ] {
+            assert!(!lifetimes.is_over(kind::PASSIVE, state, ago(seconds), NOW));
+            assert!(lifetimes.is_over(kind::PASSIVE, state, ago(seconds + 1), NOW));
+        }
+        let mapping = Mapping {
+            expires: NOW - 1,
+            ..Mapping::default()
+        };
+        assert!(lifetimes.is_forgotten(&mapping, NOW));
+        assert!(lifetimes.is_orphan(ago(2), NOW) && !lifetimes.is_orphan(ago(1), NOW));
     }
 
     #[test]

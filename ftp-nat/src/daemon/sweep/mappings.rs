@@ -18,6 +18,7 @@ pub(super) fn end_expired(pass: &mut Pass<'_>) -> io::Result<()> {
         if pass.lifetimes.is_forgotten(mapping, pass.now) {
             expired_keys.push(*key);
         } else {
+            pass.alive.entries.mappings += 1;
             pass.alive.ports.add(key.dport.number());
             pass.alive.ports.add(mapping.to.port.number());
             pass.alive.ports.add(mapping.other.port.number());

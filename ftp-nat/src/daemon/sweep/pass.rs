@@ -22,6 +22,8 @@ pub struct Report {
     pub sessions: u64,
     /// Ports that are of no interest any more.
     pub ports: u64,
+    /// Whether room is getting short: in a table, or in a client's share of one.
+    pub is_tight: bool,
     /// How long it took.
     pub took: Duration,
 }
