@@ -169,6 +169,9 @@ counters! {
     DroppedNoWay = "dropped" "reason" "no_way" true,
         "Dropped: packets with this machine's own address in place of their client's that could not be sent straight on: too big for the next interface, too old, or without a way";
 
+    DroppedUnattached = "dropped" "reason" "unattached" false,
+        "Dropped: packets of a connection that came in by an interface which has no programs yet, or none any more; without that, this machine would have reset the connection";
+
     DeniedUnannounced = "denied" "reason" "unannounced" true,
         "Not translated: connections to a port that was not announced to that peer";
     DeniedNoTls = "denied" "reason" "no_tls_session" true,

@@ -3,5 +3,6 @@
 pub mod frame;
 pub mod helpers;
 pub mod hook;
+pub mod lookup;
 pub mod route;
 pub mod skb;

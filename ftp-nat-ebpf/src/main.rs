@@ -26,8 +26,8 @@ mod stations;
 mod trace;
 
 use aya_ebpf::{
-    macros::{classifier, xdp},
-    programs::{TcContext, XdpContext},
+    macros::{classifier, sk_lookup, xdp},
+    programs::{SkLookupContext, TcContext, XdpContext},
 };
 use kernel::hook::Hook;
 use kernel::skb::Skb;
@@ -93,6 +93,12 @@ fn wan_xdp(ctx: XdpContext) -> u32 {
 #[xdp]
 fn lan_xdp(ctx: XdpContext) -> u32 {
     hooks::xdp::enter(&ctx, Hook::LanIngress)
+}
+
+/// Guard: packets that come to this machine's own sockets.
+#[sk_lookup]
+fn guard(ctx: SkLookupContext) -> u32 {
+    hooks::lookup::enter(&ctx)
 }
 
 #[cfg(not(test))]

@@ -129,7 +129,7 @@ async fn serve(
         policy,
         clock,
         is_private,
-        pins_lock,
+        held,
         rollback,
     } = startup::start(config, &network, policy)?;
     let ring = Ring::new(maps::events(&gateway)?, config.cluster.is_some())?;
@@ -144,6 +144,7 @@ async fn serve(
     let bus = Arc::new(event_bus::EventBus::new(clock, audit, Arc::clone(&losses)));
     let digest = cluster::node::digest(&policy.shared());
     let reported = policy.warnings.clone();
+    let insides = policy.insides().map(ToOwned::to_owned).collect();
     let (policies, _) = latest::channel(Arc::new(policy));
     if let Some(config) = &config.cluster {
         let maps = Arc::clone(&maps);
@@ -184,7 +185,7 @@ async fn serve(
     ready(&config, &gateway, &network)?;
     rollback.keep();
     trim();
-    let repairer = Repairer::new(&gateway, pins_lock)?;
+    let repairer = Repairer::new(&gateway, held)?;
     let reconciler = Reconciler {
         args,
         config,
@@ -199,6 +200,7 @@ async fn serve(
         last_duration: Duration::ZERO,
         // What is kept of another configuration is looked for soon.
         has_leftovers: true,
+        insides,
         repairer,
         unrepaired: None,
     };
@@ -289,11 +291,11 @@ async fn run_until_stopped(
             },
             Some(order) = orders.recv() => reconciler.reload(Some(order)),
             drained = changes.drain() => {
-                drained.context("lost sight of the network")?;
+                let has_links = drained.context("lost sight of the network")?;
                 if let Some(cluster) = bus.cluster() {
                     cluster.network_changed();
                 }
-                reconciler.network_changed();
+                reconciler.network_changed(has_links);
             }
             _ = tick.tick() => {
                 reconciler.check()?;

@@ -2,6 +2,7 @@
 //! attached.
 
 pub mod attach;
+pub mod guard;
 pub mod handles;
 pub mod load;
 pub mod maps;

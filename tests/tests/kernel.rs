@@ -61,7 +61,8 @@ fn load(name: &str, program: &mut Program) -> Result<Duration, String> {
     match program {
         Program::SchedClassifier(program) => program.load(),
         Program::Xdp(program) => program.load(),
-        _ => panic!("{name} is neither TC's nor XDP's"),
+        Program::SkLookup(program) => program.load(),
+        _ => panic!("{name} is of no type that is known"),
     }
     .map_err(|error| refusal(name, error))?;
     Ok(start.elapsed())
@@ -156,6 +157,13 @@ fn every_program_attaches() {
                     let by = [TcAttachType::Ingress, TcAttachType::Egress]
                         .map(|direction| attach(name, program, direction));
                     tell(&format!("attached {name} by {}", by[0]));
+                }
+                Program::SkLookup(program) => {
+                    let namespace = fs::File::open("/proc/thread-self/ns/net").unwrap();
+                    let link = program.attach(namespace);
+                    let link = link.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+                    program.detach(link).unwrap();
+                    tell(&format!("attached {name} to the network namespace"));
                 }
                 _ => unreachable!("it was loaded"),
             }

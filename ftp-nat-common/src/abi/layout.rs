@@ -57,6 +57,20 @@ pub mod map {
     pub const STATIONS: &str = "STATIONS";
 }
 
+/// The sockets of the guard: places in the GUARD map.
+pub mod guard {
+    /// The name of the map and of the program.
+    pub const MAP: &str = "GUARD";
+    /// See [`MAP`].
+    pub const PROGRAM: &str = "guard";
+    /// That for IPv4.
+    pub const V4: u32 = 0;
+    /// That for IPv6.
+    pub const V6: u32 = 1;
+    /// How many there are.
+    pub const SOCKETS: u32 = 2;
+}
+
 /// The programs that the entrances hand packets on to: places in the STATIONS map.
 pub mod station {
     /// TCP on a port of FTP.

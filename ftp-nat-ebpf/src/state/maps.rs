@@ -8,11 +8,13 @@
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::maps::{
+    Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SockMap,
+};
 use ftp_nat_common::abi::{
     ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, HalfOpenLevel,
     InsideNetwork, Interface, Lines, LinesKey, Mapping, MappingKey, Permit, Ports, Publish,
-    PublishKey, RoutedKey, Session, Settings, Share, TlsClient, TlsClientKey, station,
+    PublishKey, RoutedKey, Session, Settings, Share, TlsClient, TlsClientKey, guard, station,
 };
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
@@ -150,6 +152,10 @@ pub(crate) struct Telling {
     /// How often in that jiffy.
     pub(crate) denied: u64,
 }
+
+/// The sockets that drop what is given to them, by [`guard`]; the daemon's, and not pinned.
+#[map]
+pub(crate) static GUARD: SockMap = SockMap::with_max_entries(guard::SOCKETS, 0);
 
 /// The programs behind the entrances.
 #[map]

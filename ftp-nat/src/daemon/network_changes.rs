@@ -19,12 +19,13 @@ impl NetworkChanges {
             .context("cannot wait for the network's changes")
     }
 
-    /// Waits for changes and takes all that came. Cancelled while it waits, it misses nothing.
-    pub(super) async fn drain(&mut self) -> anyhow::Result<()> {
+    /// Waits for changes and takes all that came; gives whether interfaces are among them. Cancelled
+    /// while it waits, it misses nothing.
+    pub(super) async fn drain(&mut self) -> anyhow::Result<bool> {
         let tried = "cannot hear of the network's changes";
         let mut ready = self.0.readable_mut().await.context(tried)?;
-        ready.get_inner_mut().drain().context(tried)?;
+        let has_links = ready.get_inner_mut().drain().context(tried)?;
         ready.clear_ready();
-        Ok(())
+        Ok(has_links)
     }
 }

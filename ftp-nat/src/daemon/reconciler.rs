@@ -55,6 +55,9 @@ pub(super) struct Reconciler {
     pub(super) last_duration: Duration,
     /// Whether programs stay on interfaces only for the connections that still use them.
     pub(super) has_leftovers: bool,
+    /// The inside interfaces that the gateway was attached to since the configuration was read, by
+    /// name.
+    pub(super) insides: BTreeSet<String>,
     pub(super) repairer: Repairer,
     /// Why the last repair failed, which is said once.
     pub(super) unrepaired: Option<String>,
@@ -135,6 +138,7 @@ impl Reconciler {
             });
         match followed {
             Ok((policy, complaints, changed)) => {
+                self.insides.extend(policy.insides().map(ToOwned::to_owned));
                 for complaint in complaints.difference(&self.reported) {
                     warn!("{complaint}");
                 }
@@ -151,12 +155,53 @@ impl Reconciler {
         self.last_duration = started.elapsed();
     }
 
+    /// Attaches to interfaces that have come back, at once: all else about them can wait until the
+    /// network is quiet. An interface by the name of one that the gateway was attached to is taken
+    /// for that one.
+    pub(super) fn attach_returned(&mut self) {
+        let old = Arc::clone(&self.policies.borrow());
+        let attached = Network::read([], &[]).and_then(|network| {
+            let mut policy = (*old).clone();
+            let wans = self.config.wan.iter().map(|wan| wan.value.as_str());
+            let inside = if self.config.redirects() {
+                &self.insides
+            } else {
+                &BTreeSet::new()
+            };
+            if !policy.add_returned(&network, &wans.collect(), inside) {
+                return Ok(None);
+            }
+            attach::follow_names(&self.gateway, &network, &old.hooks)?;
+            let mut there = policy.hooks.clone();
+            there.retain(|hook| network.numbered(hook.link.index).is_some());
+            let changes = &mut Changes::default();
+            attach::add(&self.gateway, &there, self.config.placing(), changes)?;
+            for (index, interface) in &policy.interfaces {
+                let tried = "cannot write the interfaces";
+                self.maps.interfaces.set(index, interface).context(tried)?;
+            }
+            Ok(Some(policy))
+        });
+        match attached {
+            Ok(Some(policy)) => {
+                info!("an interface has come back: the programs are attached to it");
+                self.policies.send_replace(Arc::new(policy));
+            }
+            Ok(None) => {}
+            // It is tried again soon, with all that belongs to it.
+            Err(error) => debug!("cannot attach to an interface that came back: {error:#}"),
+        }
+        // One that was made anew with its old name and number looks like the old one.
+        self.repair();
+    }
+
     /// Looks at the network and derives what the configuration means there now. Programs that are
     /// wanted no more stay where connections still depend on them.
     fn derive_policy(&self, config: &Config) -> anyhow::Result<(Network, Policy, Vec<Obstacle>)> {
         let network = Network::read(policy::destinations(config), &policy::networks(config))?;
         let (mut policy, obstacles) = Policy::derive(config, &network);
         let old = self.policies.borrow();
+        policy.keep_renamed(&old, &network);
         // A route that is away for a moment takes no program off its interface.
         if obstacles
             .iter()
@@ -181,6 +226,7 @@ impl Reconciler {
     ) -> anyhow::Result<BTreeSet<String>> {
         if changed {
             policy.apply(&self.maps, &self.clock)?;
+            attach::follow_names(&self.gateway, network, &self.policies.borrow().hooks)?;
             attach::reconcile(
                 &self.gateway,
                 network,
@@ -315,6 +361,7 @@ impl Reconciler {
             .send_replace(Lifetimes::new(&config.timeouts, &self.clock));
         self.policies.send_replace(Arc::new(policy));
         self.config = config;
+        self.insides = self.policies.borrow().insides().map(Into::into).collect();
         self.has_leftovers = self.leftovers_remain();
         Ok(())
     }

@@ -32,6 +32,8 @@ const LAST_WORK: Duration = Duration::from_millis(300);
 /// A piece of work.
 enum Job {
     NetworkChanged,
+    /// Interfaces among them.
+    LinksChanged,
     /// Whoever waits for the result may have gone, or there may be nobody.
     Reload(Option<oneshot::Sender<Reloaded>>),
 }
@@ -41,6 +43,7 @@ pub(super) struct ReconcilerThread {
     jobs: Sender<Job>,
     /// Whether a job of this kind waits already: one serves all changes before it.
     change_waits: Arc<AtomicBool>,
+    links_wait: Arc<AtomicBool>,
     busy_since: Arc<Mutex<Option<Instant>>>,
     thread: JoinHandle<()>,
 }
@@ -57,9 +60,11 @@ impl ReconcilerThread {
             reconciler,
             bus,
             change_waits: Arc::default(),
+            links_wait: Arc::default(),
             busy_since: Arc::default(),
         };
         let change_waits = Arc::clone(&worker.change_waits);
+        let links_wait = Arc::clone(&worker.links_wait);
         let busy_since = Arc::clone(&worker.busy_since);
         let thread = thread::Builder::new()
             .name("reconciler".into())
@@ -68,13 +73,18 @@ impl ReconcilerThread {
         Ok(Self {
             jobs,
             change_waits,
+            links_wait,
             busy_since,
             thread,
         })
     }
 
-    /// Has the datapath brought up to a network that has changed.
-    pub(super) fn network_changed(&self) {
+    /// Has the datapath brought up to a network that has changed: where there are new interfaces, it
+    /// is attached to these at once.
+    pub(super) fn network_changed(&self, has_links: bool) {
+        if has_links && !self.links_wait.swap(true, Ordering::Relaxed) {
+            drop(self.jobs.send(Job::LinksChanged));
+        }
         if !self.change_waits.swap(true, Ordering::Relaxed) {
             drop(self.jobs.send(Job::NetworkChanged));
         }
@@ -121,6 +131,7 @@ struct Worker {
     reconciler: Reconciler,
     bus: Arc<EventBus>,
     change_waits: Arc<AtomicBool>,
+    links_wait: Arc<AtomicBool>,
     busy_since: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -132,6 +143,10 @@ impl Worker {
         loop {
             let wake = reconcile_at.map_or(prune_at, |at| at.min(prune_at));
             match jobs.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+                Ok(Job::LinksChanged) => {
+                    self.links_wait.store(false, Ordering::Relaxed);
+                    self.busy(|it| it.reconciler.attach_returned());
+                }
                 Ok(Job::NetworkChanged) => {
                     self.change_waits.store(false, Ordering::Relaxed);
                     reconcile_at.get_or_insert_with(|| Instant::now() + self.reconciler.debounce());

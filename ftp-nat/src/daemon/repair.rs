@@ -14,6 +14,7 @@ use crate::{
     config::{Config, Datapath},
     datapath::{
         attach::{self, Attachment, Changes, Hook},
+        guard::Guard,
         handles::Handles,
         load,
         maps::Maps,
@@ -26,11 +27,18 @@ use crate::{
     policy::Policy,
 };
 
+/// What of a gateway lasts as long as its daemon.
+pub(super) struct Held {
+    /// The lock on the folder of the pins.
+    pub(super) pins_lock: File,
+    /// None: this kernel has not what it needs.
+    pub(super) guard: Option<Guard>,
+}
+
 /// What is needed for repairs.
 pub(super) struct Repairer {
     handles: Handles,
-    /// The lock on the folder of the pins.
-    pins_lock: File,
+    held: Held,
     /// What was attached at the last look: an XDP program that never was is not missing.
     last: Vec<Attachment>,
 }
@@ -41,10 +49,10 @@ impl Repairer {
     /// # Errors
     ///
     /// As [`Handles::open`].
-    pub(super) fn new(gateway: &Gateway, pins_lock: File) -> anyhow::Result<Self> {
+    pub(super) fn new(gateway: &Gateway, held: Held) -> anyhow::Result<Self> {
         Ok(Self {
             handles: Handles::open(gateway)?,
-            pins_lock,
+            held,
             last: Vec::new(),
         })
     }
@@ -73,7 +81,7 @@ impl Repairer {
         }
         if !gateway.is_whole() {
             gateway.create()?;
-            self.pins_lock = gateway.lock()?;
+            self.held.pins_lock = gateway.lock()?;
         }
         let pinned = self.handles.pin_again(gateway)?;
         if !pinned.is_empty() {
@@ -93,7 +101,8 @@ impl Repairer {
             .count()
             + stations::unpinned(gateway);
         if unpinned > 0 {
-            load::load(gateway, &config.limits, policy.published.len(), with_xdp)
+            let publishes = policy.published.len();
+            self.held.guard = load::load(gateway, &config.limits, publishes, with_xdp)
                 .context("cannot load the programs again")?;
             repairs
                 .programs

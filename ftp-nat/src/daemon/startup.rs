@@ -5,7 +5,7 @@ use std::{fs::File, iter, sync::Arc};
 use anyhow::{Context as _, bail};
 use log::{info, warn};
 
-use super::reconciler::interfaces_in_use;
+use super::{reconciler::interfaces_in_use, repair::Held};
 use crate::{
     config::{Config, Datapath},
     datapath::{
@@ -28,8 +28,7 @@ pub(super) struct Attached {
     pub(super) clock: Clock,
     /// Whether its pins end with this process.
     pub(super) is_private: bool,
-    /// The lock on the folder of its pins.
-    pub(super) pins_lock: File,
+    pub(super) held: Held,
     pub(super) rollback: Rollback,
 }
 
@@ -68,7 +67,7 @@ pub(super) fn start(
             .collect::<Result<_, _>>()
             .context("cannot open /dev/null")?,
     };
-    let (maps, pins_lock) = bring_up(&config, network, &mut policy, &clock, &mut rollback)?;
+    let (maps, held) = bring_up(&config, network, &mut policy, &clock, &mut rollback)?;
     if !rollback.is_new {
         match rollback.lost.as_slice() {
             [] => info!("took over what was loaded: its connections go on"),
@@ -86,7 +85,7 @@ pub(super) fn start(
         policy,
         clock,
         is_private,
-        pins_lock,
+        held,
         rollback,
     })
 }
@@ -136,7 +135,7 @@ fn bring_up(
     policy: &mut Policy,
     clock: &Clock,
     rollback: &mut Rollback,
-) -> anyhow::Result<(Maps, File)> {
+) -> anyhow::Result<(Maps, Held)> {
     let gateway = &rollback.gateway;
     gateway.create()?;
     let pins_lock = gateway.lock()?;
@@ -144,7 +143,7 @@ fn bring_up(
         .filter(|name| !gateway.map(name).exists())
         .collect();
     let with_xdp = config.datapath == Datapath::Xdp;
-    load::load(gateway, &config.limits, policy.published.len(), with_xdp)?;
+    let guard = load::load(gateway, &config.limits, policy.published.len(), with_xdp)?;
     let maps = Maps::open(gateway)?;
     keep_what_is_used(gateway, &maps, network, policy)?;
     let old = of_other_versions(config, &rollback.pins);
@@ -168,7 +167,7 @@ fn bring_up(
     for slow in attach::mark_fast(gateway, network, &maps)? {
         warn!("{slow}");
     }
-    Ok((maps, pins_lock))
+    Ok((maps, Held { pins_lock, guard }))
 }
 
 /// Keeps the programs on inside interfaces that the policy does not want, while connections leave by

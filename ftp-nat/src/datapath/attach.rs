@@ -7,7 +7,7 @@ mod hook;
 mod tcx;
 mod xdp;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context as _, bail};
 use aya::programs::SchedClassifier;
@@ -171,18 +171,7 @@ pub fn reconcile(
     placing: Placing<'_>,
     changes: &mut Changes,
 ) -> anyhow::Result<()> {
-    for hook in wanted {
-        if hook.program.is_xdp() {
-            if xdp::attach(gateway, hook) {
-                changes.made.push((Kind::Xdp, hook.clone()));
-            }
-            continue;
-        }
-        attach(gateway, hook, placing, changes).with_context(|| {
-            let why = requirements::why_refused();
-            format!("cannot attach {}{why}", describe(hook))
-        })?;
-    }
+    add(gateway, wanted, placing, changes)?;
     for folder in [Folder::Links, Folder::Filters] {
         for (interface, program) in gateway.hooks(folder) {
             let kind = Kind::in_folder(folder, program);
@@ -197,6 +186,64 @@ pub fn reconcile(
             }
             detach(gateway, kind, &interface, program)?;
         }
+    }
+    Ok(())
+}
+
+/// Attaches what is missing of what is wanted, and puts the newest programs in place of older ones.
+///
+/// # Errors
+///
+/// As [`reconcile`].
+pub fn add(
+    gateway: &Gateway,
+    wanted: &[Hook],
+    placing: Placing<'_>,
+    changes: &mut Changes,
+) -> anyhow::Result<()> {
+    for hook in wanted {
+        if hook.program.is_xdp() {
+            if xdp::attach(gateway, hook) {
+                changes.made.push((Kind::Xdp, hook.clone()));
+            }
+            continue;
+        }
+        attach(gateway, hook, placing, changes).with_context(|| {
+            let why = requirements::why_refused();
+            format!("cannot attach {}{why}", describe(hook))
+        })?;
+    }
+    Ok(())
+}
+
+/// Renames the pins of programs whose interface has another name now: what is attached follows the
+/// interface, and pins are found by its name.
+///
+/// # Errors
+///
+/// `EACCES`: the folder belongs to another user.
+pub fn follow_names(gateway: &Gateway, network: &Network, known: &[Hook]) -> anyhow::Result<()> {
+    for Hook { link: old, program } in known {
+        let Some(link) = network.numbered(old.index) else {
+            continue;
+        };
+        if link.name == old.name || network.named(&old.name).is_some() {
+            continue;
+        }
+        let renamed = [Folder::Links, Folder::Filters]
+            .map(|folder| [&old.name, &link.name].map(|name| gateway.hook(folder, name, *program)))
+            .into_iter()
+            .chain([[&old.name, &link.name].map(|name| gateway.qdisc(name))]);
+        for [from, to] in renamed.filter(|[from, _]| from.exists()) {
+            fs::rename(&from, &to)
+                .with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))?;
+        }
+        info!(
+            "{} is called {} now: {} stays attached to it",
+            old.name,
+            link.name,
+            program.name()
+        );
     }
     Ok(())
 }

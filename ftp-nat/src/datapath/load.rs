@@ -10,7 +10,7 @@ use aya::{
 use ftp_nat_common::abi::map;
 use log::{debug, warn};
 
-use super::{maps, object, pins::Gateway, program::Program, stations};
+use super::{guard::Guard, maps, object, pins::Gateway, program::Program, stations};
 use crate::{config::Limits, kernel::requirements};
 
 /// The smallest ring that any kernel makes: a page of the largest size.
@@ -22,6 +22,8 @@ const LOG_TAIL: usize = 25;
 /// Loads the datapath and pins its maps and programs. Maps that are pinned already are taken over
 /// with all that is in them.
 ///
+/// Gives the guard, where this kernel can have one; it lasts as long as that value.
+///
 /// # Errors
 ///
 /// What was refused and why. What was made by then stays: the caller removes a gateway that was
@@ -31,7 +33,7 @@ pub fn load(
     limits: &Limits,
     publishes: usize,
     with_xdp: bool,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Guard>> {
     let sizes = sizes(limits, publishes);
     for name in maps::names() {
         if !gateway.map(name).exists() {
@@ -74,7 +76,13 @@ pub fn load(
             pin(named(&mut ebpf, name)?, name, &gateway.program(program))?;
         }
     }
-    Ok(())
+    let guard = Guard::set_up(&mut ebpf).inspect_err(|error| {
+        warn!(
+            "connections will break where an interface is deleted and made anew, as the guard \
+             against that cannot be set up: {error:#}"
+        );
+    });
+    Ok(guard.ok())
 }
 
 /// Loads all programs at once: each keeps a CPU busy with its verification.

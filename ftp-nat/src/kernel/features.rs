@@ -32,7 +32,7 @@ enum Probe {
 
 /// What the datapath cannot do without, the latest first. Functions older than Linux 5.1 are not
 /// among them: every kernel that has the others has those.
-pub const NEEDED: [Feature; 9] = [
+pub const NEEDED: [Feature; 11] = [
     Feature::helper(bpf_func_id::BPF_FUNC_loop, "bpf_loop", "5.17"),
     Feature::helper(
         bpf_func_id::BPF_FUNC_redirect_neigh,
@@ -56,7 +56,9 @@ pub const NEEDED: [Feature; 9] = [
     ),
     Feature::helper(bpf_func_id::BPF_FUNC_csum_level, "bpf_csum_level", "5.8"),
     Feature::map(MapType::RingBuf, "ring buffers", "5.8"),
+    Feature::helper(bpf_func_id::BPF_FUNC_sk_assign, "bpf_sk_assign", "5.7"),
     Feature::helper(bpf_func_id::BPF_FUNC_jiffies64, "bpf_jiffies64", "5.5"),
+    Feature::map(MapType::SockMap, "socket maps", "4.14"),
     Feature::map(MapType::LpmTrie, "longest-prefix maps", "4.11"),
 ];
 

@@ -230,12 +230,18 @@ impl Changes {
     }
 
     /// Takes all that came. What it was does not matter: whoever hears of a change looks at the
-    /// state, so that a lost message (`ENOBUFS`) is only one more.
-    pub(crate) fn drain(&mut self) -> io::Result<()> {
+    /// state, so that a lost message (`ENOBUFS`) is only one more. Gives whether an interface may be
+    /// new, or have a new name.
+    pub(crate) fn drain(&mut self) -> io::Result<bool> {
+        let mut has_links = false;
         loop {
             match recv(&self.socket, &mut self.buffer, RecvFlags::empty()) {
-                Ok(_) | Err(rustix::io::Errno::NOBUFS) => {}
-                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Ok((length, _)) => {
+                    let mut came = messages(&self.buffer[..length]);
+                    has_links |= came.any(|it| it.kind == message::NEW_LINK);
+                }
+                Err(rustix::io::Errno::NOBUFS) => has_links = true,
+                Err(rustix::io::Errno::AGAIN) => return Ok(has_links),
                 Err(error) => return Err(error.into()),
             }
         }

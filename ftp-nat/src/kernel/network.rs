@@ -97,6 +97,11 @@ impl Network {
         self.links.iter().find(|link| link.index == index)
     }
 
+    /// All interfaces.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.iter()
+    }
+
     /// The names of all interfaces.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.links.iter().map(|link| link.name.as_str())

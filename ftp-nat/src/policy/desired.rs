@@ -93,6 +93,70 @@ impl Policy {
         }
     }
 
+    /// Keeps those outside hooks of an earlier policy whose interface is still there, under another
+    /// name: its connections go on.
+    pub fn keep_renamed(&mut self, old: &Self, network: &Network) {
+        for hook in &old.hooks {
+            let index = hook.link.index;
+            if !hook.program.is_inside()
+                && !self.has(hook.program, index)
+                && let Some(link) = network.numbered(index)
+            {
+                self.attach(link, hook.program);
+                self.interface(link, interface_flag::WAN);
+                self.warnings.insert(format!(
+                    "{} is no WAN interface of the configuration any more, or has another name: \
+                     the gateway stays there until it is started again",
+                    link.name
+                ));
+            }
+        }
+    }
+
+    /// Adds interfaces that have come back, before anything else is known of them: a gateway's
+    /// outside ones by `wans`, those of the inside by `insides`. False: there are none, or they are
+    /// those that it has.
+    pub fn add_returned(
+        &mut self,
+        network: &Network,
+        wans: &BTreeSet<&str>,
+        insides: &BTreeSet<String>,
+    ) -> bool {
+        let mut is_changed = false;
+        for link in network.links() {
+            let programs = if wans.contains(link.name.as_str()) {
+                Program::outside(link.ethernet).to_vec()
+            } else if insides.contains(&link.name) {
+                vec![Program::inside(link.ethernet)]
+            } else {
+                continue;
+            };
+            for program in programs {
+                if self.has(program, link.index) {
+                    continue;
+                }
+                is_changed = true;
+                // That of an interface which was there before it.
+                self.hooks
+                    .retain(|it| it.program != program || it.link.name != link.name);
+                self.attach(link, program);
+                let flag = if program.is_inside() {
+                    interface_flag::LAN
+                } else {
+                    interface_flag::WAN
+                };
+                self.interface(link, flag);
+            }
+        }
+        is_changed
+    }
+
+    /// The names of the inside interfaces that it has programs on.
+    pub fn insides(&self) -> impl Iterator<Item = &str> {
+        let inside = self.hooks.iter().filter(|it| it.program.is_inside());
+        inside.map(|it| it.link.name.as_str())
+    }
+
     /// Whether it has inside hooks that another policy has not.
     pub fn has_inside_beside(&self, other: &Self) -> bool {
         self.hooks

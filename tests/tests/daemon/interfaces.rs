@@ -1,14 +1,17 @@
 //! Interfaces, addresses and routes that come, go and change: followed without a restart.
 
-use std::net::SocketAddr;
+use std::{io::Read as _, net::SocketAddr, thread, time::Duration};
 
 use ftp_nat_tests::{
-    control::Control,
+    control::{Control, connect},
     gateway::Gateway,
     lab::{Lab, Plan},
+    namespace::Namespace,
+    process,
 };
+use rustix::process::Signal;
 
-use crate::{CONTENT, ConfigFile, ONE_SERVER, SMALL, fetch, vsftpd, wait_for};
+use crate::{CONTENT, ConfigFile, ONE_SERVER, PUBLIC, SMALL, fetch, vsftpd, wait_for};
 
 /// The server at the WAN's address, whatever that is.
 const BY_INTERFACE: &str = r#"
@@ -122,7 +125,7 @@ fn an_address_that_changes_is_followed_and_announced() {
     });
     let address = control.announce("PASV").unwrap();
     assert_eq!(address.ip(), public.ip());
-    let data = ftp_nat_tests::control::connect(lab.client(), address).unwrap();
+    let data = connect(lab.client(), address).unwrap();
     assert_eq!(control.fetch_over(&data, SMALL).unwrap(), CONTENT);
     let status = gateway.json(&["status"]).unwrap();
     let published = status["gateways"][0]["published"].as_array().unwrap();
@@ -154,7 +157,7 @@ fn a_route_that_moves_takes_the_server_and_its_connections_along() {
         .unwrap();
     let text = ONE_SERVER.replace("10.0.0.5:21", "10.1.0.5:21");
     let gateway = ConfigFile::new(&text).run(&lab);
-    let mut control = Control::log_in(lab.client(), &server.target_at(crate::PUBLIC)).unwrap();
+    let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
     assert_eq!(control.fetch(lab.client(), "PASV", SMALL).unwrap(), CONTENT);
     // The way by the second host ends; the straight one takes its place.
     lab.router
@@ -169,4 +172,103 @@ fn a_route_that_moves_takes_the_server_and_its_connections_along() {
     }
     assert_eq!(fetch(&lab, &server, "PASV").unwrap(), CONTENT);
     drop(gateway);
+}
+
+/// The resets that a host's own stack has sent.
+fn resets(host: &Namespace) -> u64 {
+    let mut cat = host.command("cat").unwrap();
+    cat.arg("/proc/net/snmp");
+    let text = process::run(&mut cat, Duration::from_secs(10))
+        .unwrap()
+        .text();
+    let mut tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let names = tcp.next().unwrap().split(' ');
+    let mut both = names.zip(tcp.next().unwrap().split(' '));
+    let (_, count) = both.find(|(name, _)| *name == "OutRsts").unwrap();
+    count.parse().unwrap()
+}
+
+fn rename_and_back(lab: &Lab, interface: &str) {
+    for (old, new) in [(interface, "other"), ("other", interface)] {
+        lab.router
+            .ip(&format!("link set {old} down\nlink set {old} name {new}"))
+            .unwrap();
+        // A daemon that is awake follows.
+        thread::sleep(Duration::from_millis(400));
+        lab.router.ip(&format!("link set {new} up")).unwrap();
+        thread::sleep(Duration::from_millis(400));
+    }
+}
+
+/// What befalls an interface, how the programs are attached to it, and what is done.
+type Mishap = (&'static str, &'static str, fn(&Lab));
+
+const MISHAPS: [Mishap; 5] = [
+    ("the WAN made anew", "auto", |lab| {
+        lab.router.ip("link delete wan").unwrap();
+        plug_in_wan(lab);
+    }),
+    ("the LAN made anew", "auto", |lab| {
+        lab.router.ip("link delete lan").unwrap();
+        plug_in_lan(lab);
+    }),
+    ("the WAN renamed and back", "auto", |lab| {
+        rename_and_back(lab, "wan")
+    }),
+    ("the LAN renamed and back", "auto", |lab| {
+        rename_and_back(lab, "lan")
+    }),
+    ("the WAN renamed and back", "clsact", |lab| {
+        rename_and_back(lab, "wan")
+    }),
+];
+
+#[test]
+fn connections_outlive_an_interface_that_is_made_anew_or_renamed() {
+    const MEBIBYTE: usize = 1 << 20;
+    for (what, how, befall) in MISHAPS {
+        let lab = Lab::new().unwrap();
+        let content: Vec<u8> = (0..8 * MEBIBYTE).map(|at| (at % 251) as u8).collect();
+        let server = vsftpd(lab.server(), &content);
+        let gateway = ConfigFile::new(ONE_SERVER).run_with(&lab, &["--attach", how]);
+        let hosts = [
+            &lab.router,
+            &lab.client().namespace,
+            &lab.server().namespace,
+        ];
+        let before = hosts.map(resets);
+        let mut resting = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+        let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+        let data = control.announce("PASV").unwrap();
+        let mut data = connect(lab.client(), data).unwrap();
+        control.send(format!("RETR {SMALL}\r\n")).unwrap();
+        control.expect("150").unwrap();
+        // The download goes on, slowly, while it happens and for a while after.
+        let mut fetched = vec![0; MEBIBYTE];
+        data.read_exact(&mut fetched).unwrap();
+        // While the daemon sleeps, what comes meets an interface without its programs.
+        gateway.signal(Signal::STOP).unwrap();
+        befall(&lab);
+        resting.send("NOOP\r\n").unwrap();
+        thread::sleep(Duration::from_millis(700));
+        gateway.signal(Signal::CONT).unwrap();
+        data.set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        data.read_to_end(&mut fetched).unwrap();
+        control.expect("226").unwrap();
+        assert!(fetched == content, "{what}");
+        resting.expect("200").unwrap();
+        assert_eq!(hosts.map(resets), before, "{what}");
+        if what == "the WAN made anew" {
+            let dropped = gateway.metric("dropped_packets_total", "reason=\"unattached\"");
+            assert!(dropped.unwrap() > 0);
+        }
+        // And as fast as it happens where the daemon is awake.
+        befall(&lab);
+        resting.send("NOOP\r\n").unwrap();
+        resting.expect("200").unwrap();
+        let content = resting.fetch(lab.client(), "EPSV", SMALL).unwrap();
+        assert!(content == fetched, "{what}");
+        assert_eq!(hosts.map(resets), before, "{what}");
+    }
 }

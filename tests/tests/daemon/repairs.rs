@@ -1,7 +1,12 @@
 //! What others remove from under the daemon, it puts back.
 
 use std::{
+    ffi::CString,
     fs,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -65,7 +70,49 @@ fn remove_all(folder: &Path) {
     }
 }
 
-const FAULTS: [Fault; 7] = [
+/// bpf(2) with an attribute of two words.
+fn bpf(command: libc::c_int, attribute: [u64; 2]) -> i32 {
+    // SAFETY: the kernel reads the attribute, which has as many bytes as it is told; what it points at
+    // is the caller's and lives as long.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            &raw const attribute,
+            size_of_val(&attribute),
+        )
+    };
+    assert!(result >= 0, "{}", std::io::Error::last_os_error());
+    i32::try_from(result).unwrap()
+}
+
+/// Detaches a link, whose pin stays: what `bpftool link detach pinned PIN` does.
+fn detach(pin: &Path) {
+    /// `BPF_OBJ_GET` and `BPF_LINK_DETACH` of linux/bpf.h.
+    const OBJ_GET: libc::c_int = 7;
+    const LINK_DETACH: libc::c_int = 34;
+    let pin = CString::new(pin.as_os_str().as_bytes()).unwrap();
+    let descriptor = bpf(OBJ_GET, [pin.as_ptr().expose_provenance() as u64, 0]);
+    // SAFETY: the kernel has just given it, and nobody else knows it.
+    let link = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    // The descriptor is a field of 32 bits.
+    let first = u64::from_ne_bytes(concat(link.as_raw_fd().to_ne_bytes()));
+    bpf(LINK_DETACH, [first, 0]);
+}
+
+/// Four bytes, and four zeros behind them.
+fn concat(bytes: [u8; 4]) -> [u8; 8] {
+    let mut all = [0; 8];
+    all[..4].copy_from_slice(&bytes);
+    all
+}
+
+const FAULTS: [Fault; 8] = [
+    (
+        "a link, whose pin stays",
+        |_, folder| detach(&folder.join("links/wan:wan_egress")),
+        [1, 0, 0],
+    ),
     (
         "a link's pin, and with it the link",
         |_, folder| fs::remove_file(folder.join("links/wan:wan_ingress")).unwrap(),
