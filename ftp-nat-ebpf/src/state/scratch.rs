@@ -129,7 +129,7 @@ pub struct Control {
     pub inspection: Inspection,
     /// Judges whether an encrypted direction is plain text again.
     pub judge: PlainText,
-    /// Where the walk through TCP's options is.
+    /// Where the walk through SACK blocks is.
     pub options: Options,
     /// A piece of the payload that is patched.
     pub piece: Piece,
@@ -159,11 +159,11 @@ pub struct Place {
     pub v4: u32,
 }
 
-/// Where the walk through TCP's options is.
+/// Where the walk through SACK blocks is. Places are in bytes from the Ethernet header on.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Options {
-    /// Where the next option starts.
+    /// Where the next edge of a block stands, or where the options behind the last one start.
     pub at: u32,
     /// The number of the SACK block's edge that comes next; even ones are left edges.
     pub edge: u32,
@@ -205,20 +205,6 @@ pub struct Route {
     pub ends: [Addr; 2],
 }
 
-/// Where the walk through a SYN's options is. Taken in `forward::clamp`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Clamping {
-    /// Where the next option starts, in bytes from the Ethernet header on.
-    pub at: u32,
-    /// Where the options end.
-    pub end: u32,
-    /// The largest segment to allow, in bytes.
-    pub most: u32,
-    /// Where the segment size stands; 0: not found.
-    pub found: u32,
-}
-
 macro_rules! parts {
     ($($map:ident $take:ident $type:ty, $doc:literal;)*) => {
         $(
@@ -245,6 +231,5 @@ parts! {
     CONTROL control Control, "This CPU's memory for a control segment.";
     PINHOLE pinhole Pinhole, "This CPU's memory for a pinhole.";
     ROUTE route Route, "This CPU's memory for a route.";
-    CLAMPING clamping Clamping, "This CPU's memory for a SYN's options.";
     SUMMED summed Words, "This CPU's memory for words that are summed.";
 }

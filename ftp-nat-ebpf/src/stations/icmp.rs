@@ -58,24 +58,23 @@ pub fn enter(skb: &Skb) -> i32 {
 #[inline(always)]
 fn quote4(skb: &Skb) -> Option<Quote> {
     let outer = skb.load::<Ipv4>(IP)?;
-    let icmp = IP + u32::from(outer.version_length & 0x0f) * 4;
+    let icmp = IP + outer.len();
     let ip = icmp + HEADER;
     let inner = skb.load::<Ipv4>(ip)?;
-    // Not the first fragment: no ports.
-    if inner.protocol != TCP || inner.fragment & 0x1fff_u16.to_be() != 0 {
+    if inner.protocol() != TCP || inner.is_later_fragment() {
         return None;
     }
-    let tcp = ip + u32::from(inner.version_length & 0x0f) * 4;
+    let tcp = ip + inner.len();
     let [source, destination] = skb.load::<[u16; 2]>(tcp)?;
     Some(Quote {
-        from: Addr::from_v4(outer.src),
-        to: Addr::from_v4(outer.dst),
-        ttl: outer.ttl,
+        from: Addr::from_v4(outer.src()),
+        to: Addr::from_v4(outer.dst()),
+        ttl: outer.ttl(),
         icmp,
         ip,
         tcp,
-        source: Endpoint::new(Addr::from_v4(inner.src), Port(source)),
-        destination: Endpoint::new(Addr::from_v4(inner.dst), Port(destination)),
+        source: Endpoint::new(Addr::from_v4(inner.src()), Port(source)),
+        destination: Endpoint::new(Addr::from_v4(inner.dst()), Port(destination)),
     })
 }
 
@@ -85,20 +84,20 @@ fn quote6(skb: &Skb) -> Option<Quote> {
     let icmp = IP + size_of::<Ipv6>() as u32;
     let ip = icmp + HEADER;
     let inner = skb.load::<Ipv6>(ip)?;
-    if inner.next != TCP {
+    if inner.next_header() != TCP {
         return None;
     }
     let tcp = ip + size_of::<Ipv6>() as u32;
     let [source, destination] = skb.load::<[u16; 2]>(tcp)?;
     Some(Quote {
-        from: Addr(outer.src),
-        to: Addr(outer.dst),
-        ttl: outer.hop_limit,
+        from: outer.src(),
+        to: outer.dst(),
+        ttl: outer.hop_limit(),
         icmp,
         ip,
         tcp,
-        source: Endpoint::new(Addr(inner.src), Port(source)),
-        destination: Endpoint::new(Addr(inner.dst), Port(destination)),
+        source: Endpoint::new(inner.src(), Port(source)),
+        destination: Endpoint::new(inner.dst(), Port(destination)),
     })
 }
 
