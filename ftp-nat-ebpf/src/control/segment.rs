@@ -120,7 +120,7 @@ pub fn will_be_taken<N: Headers>(skb: &Skb, hook: Hook, packet: &Packet<N>, flow
     let Some(words) = scratch::summed() else {
         return true;
     };
-    let ends = (packet.key.source().addr, packet.key.destination().addr);
+    let ends = [packet.key.source().addr, packet.key.destination().addr];
     checksum::is_right(skb, &ends, packet.tcp, packet.total, words)
 }
 

@@ -10,6 +10,7 @@ use ftp_nat_common::abi::{
     Event, Flow, HalfOpen, HalfOpenKey, HandshakeSegment, LINE_MAX, Lines, Mapping, MappingKey,
     Session,
 };
+use ftp_nat_common::counter::Counter;
 use ftp_nat_common::edit::text::TEXT_MAX;
 use ftp_nat_common::ftp::parser::Inspection;
 use ftp_nat_common::ftp::tls::PlainText;
@@ -193,6 +194,8 @@ pub struct Pinhole {
     pub key: MappingKey,
     /// How the last try ended: `open::pinhole::Try`.
     pub tried: u32,
+    /// Why there is no pinhole, where there is none.
+    pub reason: Counter,
 }
 
 /// The route that is being looked up again. Taken in `forward::send`.
