@@ -42,20 +42,19 @@ struct Quote {
 #[inline(always)]
 pub fn enter(skb: &Skb) -> i32 {
     let hook = Hook::of(skb.hook());
-    if skb.protocol() == IPV4 {
-        match quote4(skb) {
-            Some(quote) => about::<true>(skb, hook, &quote),
-            None => NEXT,
-        }
+    let v4 = skb.protocol() == IPV4;
+    // In functions of their own: their copies of headers would lie under a deep chain of calls.
+    let Some(quote) = (if v4 { quote4(skb) } else { quote6(skb) }) else {
+        return NEXT;
+    };
+    if v4 {
+        about::<true>(skb, hook, &quote)
     } else {
-        match quote6(skb) {
-            Some(quote) => about::<false>(skb, hook, &quote),
-            None => NEXT,
-        }
+        about::<false>(skb, hook, &quote)
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn quote4(skb: &Skb) -> Option<Quote> {
     let outer = skb.load::<Ipv4>(IP)?;
     let icmp = IP + outer.len();
@@ -78,7 +77,7 @@ fn quote4(skb: &Skb) -> Option<Quote> {
     })
 }
 
-#[inline(always)]
+#[inline(never)]
 fn quote6(skb: &Skb) -> Option<Quote> {
     let outer = skb.load::<Ipv6>(IP)?;
     let icmp = IP + size_of::<Ipv6>() as u32;
