@@ -70,6 +70,18 @@ pub mod flow_flag {
     pub const CUT: u8 = 0x80;
 }
 
+/// The way back to where a connection's packets come from. Answers leave by it, whatever the routing
+/// tables say: with several uplinks, those know only where packets of a new connection would go.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ReturnPath {
+    /// The interface that the packets come in by; 0: not known.
+    pub ifindex: u32,
+    /// The Ethernet header's addresses of an answer, destination first, as they lie in the packet:
+    /// those of a packet that came, exchanged. Meaningless where packets have no Ethernet header.
+    pub macs: [u16; 6],
+}
+
 /// One direction of one connection, with all that its packets need.
 ///
 /// A translated packet gets both of its ends written, the one that changes and the one that may not:
@@ -100,8 +112,9 @@ pub struct Flow {
     pub flags: u8,
     /// All TCP flags seen so far; FIN and RST only where their number can be right.
     pub tcp_flags: u8,
-    /// Zero.
-    pub pad: u8,
+    /// Of the direction that leaves by a [`Flow::return_path`]: how many times in a row its next hop
+    /// was looked up without a packet of the other direction in between; saturates.
+    pub unanswered: u8,
     /// When [`Flow::macs`] must be looked up again: the low half of jiffies.
     pub fresh_until: u32,
     /// [`super::Settings::route_epoch`] when they were looked up; 0: never.
@@ -119,6 +132,10 @@ pub struct Flow {
     pub packets: u64,
     /// Bytes so far, from the IP header on.
     pub bytes: u64,
+    /// Of packets that come from outside: the way back; written by packets that TCP believes. Of
+    /// packets that leave, and only where the stack forwards them: by which way they leave instead
+    /// of that which the stack has chosen; interface 0: the stack's.
+    pub return_path: ReturnPath,
 }
 
 impl Flow {
@@ -173,7 +190,7 @@ impl Flow {
 
 const _: () = assert!(size_of::<FlowKey4>() == 12);
 const _: () = assert!(size_of::<FlowKey6>() == 36);
-const _: () = assert!(size_of::<Flow>() == 112);
+const _: () = assert!(size_of::<Flow>() == 128);
 
 /// A flow's key, of either family.
 pub trait FlowKey: Copy {

@@ -3,6 +3,7 @@
 //! The one table in which the least recently used entry gives way: nothing in it is lost for ever,
 //! because a client repeats its SYN. Sessions and flows are made when the handshake is finished.
 
+use super::flows::ReturnPath;
 use super::shares::share_of;
 use crate::wire::addr::{Addr, Endpoint};
 use bytemuck::{Pod, Zeroable};
@@ -46,6 +47,8 @@ pub struct HalfOpen {
     pub client: Endpoint,
     /// The end outside as it sees itself; of an [`half_open_flag::ALIAS`], as the inside sees it.
     pub other: Endpoint,
+    /// The way back to a published server's client, as its SYN came.
+    pub return_path: ReturnPath,
     /// The client's initial sequence number.
     pub client_isn: u32,
     /// The server's, once it has answered.
@@ -143,7 +146,7 @@ impl HalfOpen {
 }
 
 const _: () = assert!(size_of::<HalfOpenKey>() == 40);
-const _: () = assert!(size_of::<HalfOpen>() == 100);
+const _: () = assert!(size_of::<HalfOpen>() == 116);
 
 #[cfg(test)]
 mod tests {

@@ -235,19 +235,27 @@ impl Text {
         self.zeros = if len == 1 {
             0
         } else {
-            // The number of the lowest bit that is set, without a branch.
+            // The lowest bit's number.
             let lowest = starts & starts.wrapping_neg();
-            let start = lowest.wrapping_sub(1).count_ones();
+            let mut start = 0_u32;
+            let mut bit = 1_u32;
+            while bit < 8 {
+                start = start.wrapping_add(u32::from(lowest >> bit != 0));
+                bit = bit.wrapping_add(1);
+            }
             start | start.wrapping_add(len) << 8
         };
     }
 }
 
-/// The digit of the lowest four bits. From a table: a branch for each digit would double the ways that
-/// the verifier follows through what comes after.
 #[inline(always)]
-const fn hex_digit(number: u16) -> u8 {
-    *masked::at(b"0123456789abcdef", number as usize)
+fn hex_digit(number: u16) -> u8 {
+    let nibble = (number & 0xf) as u8;
+    if nibble < 10 {
+        b'0'.wrapping_add(nibble)
+    } else {
+        b'a'.wrapping_add(nibble).wrapping_sub(10)
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! Sending a translated packet on.
 
-use crate::kernel::helpers::jiffies;
+use super::exit::{is_bare, is_fresh, keep, redirectable};
+use super::return_path;
 use crate::kernel::hook::{DROP, Hook, NEXT, WAN_EGRESS_BARE};
-use crate::kernel::route::{redirect, redirect_by_route, redirect_to, route};
+use crate::kernel::route::{Hop, redirect, redirect_by_route, redirect_to, route};
 use crate::kernel::skb::{Skb, TRANSLATED};
 use crate::packet::headers::{IP, IPV4, Ipv4, Ipv6};
 use crate::packet::segment::{Headers, Packet};
+use crate::state::flows::Table;
 use crate::state::{counters, maps, scratch};
-use ftp_nat_common::abi::{Flow, Interface, flow_flag, interface_flag};
+use ftp_nat_common::abi::{Flow, flow_flag, interface_flag};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::Addr;
 
@@ -64,14 +66,17 @@ pub fn way<N: Headers>(
     Way::Redirect
 }
 
-/// Sends it; gives TC's verdict.
+/// Sends it; gives TC's verdict. `is_believed`: a segment of a control connection that TCP believes, or
+/// one of a data connection.
 #[inline(always)]
-pub fn forward<N: Headers>(
+pub fn forward<N: Table>(
     skb: &Skb,
     hook: Hook,
     packet: &Packet<N>,
+    key: &N,
     entry: *mut Flow,
     way: Way,
+    is_believed: bool,
 ) -> i32 {
     // SAFETY: the entry stays in its place while the program runs.
     let flow = unsafe { &*entry };
@@ -90,11 +95,10 @@ pub fn forward<N: Headers>(
             skb.set_note(TRANSLATED);
         }
         if is_fresh(flow) {
-            return if skb.change::<[u16; 6]>(0, |macs| *macs = flow.macs) {
-                redirect(flow.out_ifindex)
-            } else {
-                DROP
-            };
+            return straight(skb, flow);
+        }
+        if inbound && is_believed {
+            return_path::learn(skb, key, packet.seq, entry);
         }
         return refresh(skb, entry);
     }
@@ -107,7 +111,58 @@ pub fn forward<N: Headers>(
         packet.total,
     );
     mark(skb);
+    through_stack(skb, hook, packet, key, entry, is_believed)
+}
+
+/// Keeps a connection's return path where the stack forwards it: gives the verdict on its packet, which is
+/// at one of the WAN's hooks.
+#[inline(always)]
+pub fn through_stack<N: Table>(
+    skb: &Skb,
+    hook: Hook,
+    packet: &Packet<N>,
+    key: &N,
+    entry: *mut Flow,
+    is_believed: bool,
+) -> i32 {
+    if hook != Hook::WanIngress {
+        return return_path::leave(skb, entry);
+    }
+    // SAFETY: the entry stays in its place while the program runs.
+    let flow = unsafe { &mut *entry };
+    // Of a redirected flow this would mean that it has a next hop.
+    if is_believed && flow.out_ifindex == 0 && !is_fresh(flow) {
+        return_path::learn(skb, key, packet.seq, entry);
+        if let Some(settings) = maps::SETTINGS.get(0) {
+            keep(flow, settings);
+        }
+    }
     NEXT
+}
+
+/// Sends the packet to the next hop that its flow has; gives TC's verdict.
+#[inline(always)]
+fn straight(skb: &Skb, flow: &Flow) -> i32 {
+    if skb.change::<[u16; 6]>(0, |macs| *macs = flow.macs) {
+        redirect(flow.out_ifindex)
+    } else {
+        DROP
+    }
+}
+
+/// Sends another packet the way of a redirected flow's: an ICMP error about it. Gives TC's verdict.
+#[inline(always)]
+pub fn along(skb: &Skb, entry: *mut Flow) -> i32 {
+    // SAFETY: the entry stays in its place while the program runs.
+    let flow = unsafe { &*entry };
+    if leaves_by_wan(flow) {
+        skb.set_note(TRANSLATED);
+    }
+    if is_fresh(flow) {
+        straight(skb, flow)
+    } else {
+        refresh(skb, entry)
+    }
 }
 
 /// Marks a packet that was let in, for a rule of the firewall. The mark's other bits stay.
@@ -122,21 +177,6 @@ pub fn mark(skb: &Skb) {
 #[inline(always)]
 pub fn leaves_by_wan(flow: &Flow) -> bool {
     flow.flags & (flow_flag::OUTBOUND | flow_flag::HAIRPIN) == flow_flag::OUTBOUND
-}
-
-/// An interface that flows may be redirected through in this role ([`interface_flag`]); None: they
-/// may not.
-#[inline(always)]
-pub fn redirectable(ifindex: u32, role: u32) -> Option<&'static Interface> {
-    // SAFETY: a map's entry stays in its place while a program runs.
-    let interface = unsafe { maps::INTERFACES.get(ifindex) }?;
-    (interface.flags & role == role).then_some(interface)
-}
-
-/// Whether packets of an interface have no Ethernet header, so that it has no neighbours to be found.
-#[inline(always)]
-fn is_bare(interface: &Interface) -> bool {
-    interface.flags & interface_flag::ETHERNET == 0
 }
 
 /// Sends the packet out of an interface by the stack's own routes and neighbours, where it has those;
@@ -163,14 +203,6 @@ pub fn leave(skb: &Skb, verdict: i32) -> i32 {
     verdict
 }
 
-/// Whether the flow's next hop was looked up within the last second, and by today's routes.
-#[inline(always)]
-pub fn is_fresh(flow: &Flow) -> bool {
-    let epoch = maps::SETTINGS.get(0).map_or(0, |it| it.route_epoch);
-    let left = flow.fresh_until.wrapping_sub(jiffies() as u32);
-    flow.route_epoch == epoch && (left as i32) > 0
-}
-
 /// Looks the way of the translated packet up again, for it and for those of the next second. The
 /// packet itself goes by the stack's neighbour, which so learns that it is in use, and asks for it
 /// when it must.
@@ -185,7 +217,7 @@ fn refresh(skb: &Skb, flow: *mut Flow) -> i32 {
         return by_route(out_ifindex);
     };
     // SAFETY: see `scratch`.
-    let scratch::Route { hop, ends } = unsafe { &mut *part };
+    let scratch::Route { hop, ends, back } = unsafe { &mut *part };
     if !addresses(skb, ends) {
         return by_route(out_ifindex);
     }
@@ -193,7 +225,9 @@ fn refresh(skb: &Skb, flow: *mut Flow) -> i32 {
     let found = if inbound {
         route(skb, &ends[0], &ends[1], 0, hop)
     } else {
-        route(skb, &ends[0], &ends[1], out_ifindex, hop) || route(skb, &ends[0], &ends[1], 0, hop)
+        by_wan && return_path::next_hop(skb, flow, ends, back, hop)
+            || route(skb, &ends[0], &ends[1], out_ifindex, hop)
+            || route(skb, &ends[0], &ends[1], 0, hop)
     };
     let role = if by_wan {
         interface_flag::WAN
@@ -221,15 +255,13 @@ fn refresh(skb: &Skb, flow: *mut Flow) -> i32 {
         }
         if hop.is_resolved != 0 || is_bare(exit) {
             (*flow).macs = hop.macs;
-            (*flow).route_epoch = settings.route_epoch;
-            (*flow).fresh_until = (jiffies() as u32).wrapping_add(settings.hz);
+            keep(&mut *flow, settings);
+        }
+        if is_bare(exit) || hop.is_resolved == Hop::GIVEN {
+            return straight(skb, &*flow);
         }
     }
-    if is_bare(exit) {
-        redirect(hop.ifindex)
-    } else {
-        redirect_to(hop)
-    }
+    redirect_to(hop)
 }
 
 /// The packet's addresses, source first.
@@ -239,12 +271,12 @@ fn addresses(skb: &Skb, ends: &mut [Addr; 2]) -> bool {
         let Some(ip) = skb.view::<Ipv4>(IP as usize) else {
             return false;
         };
-        *ends = [Addr::from_v4(ip.src()), Addr::from_v4(ip.dst())];
+        *ends = [Addr::from_v4(ip.src), Addr::from_v4(ip.dst)];
     } else {
         let Some(ip) = skb.view::<Ipv6>(IP as usize) else {
             return false;
         };
-        *ends = [ip.src(), ip.dst()];
+        *ends = [Addr(ip.src), Addr(ip.dst)];
     }
     true
 }

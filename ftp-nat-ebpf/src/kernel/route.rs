@@ -21,11 +21,14 @@ pub struct Hop {
     /// The Ethernet addresses to write, destination first; meaningless unless
     /// [`Hop::is_resolved`].
     pub macs: [u16; 6],
-    /// 1: its Ethernet address is known.
+    /// 1: its Ethernet address is known; [`Hop::GIVEN`]: and not by the stack.
     pub is_resolved: u32,
 }
 
 impl Hop {
+    /// [`Hop::is_resolved`]: its Ethernet address is that of a packet which came from there. The stack
+    /// has perhaps no such neighbour.
+    pub const GIVEN: u32 = 2;
     /// None yet.
     pub const NONE: Self = Self {
         addr: Addr([0; 4]),
@@ -107,8 +110,9 @@ pub fn redirect_by_route(ifindex: u32) -> i32 {
 }
 
 /// Sends the packet out of an interface, to a next hop whose address the stack resolves and keeps
-/// an eye on; gives the verdict to return.
-#[inline(always)]
+/// an eye on; gives the verdict to return. A function of its own: the parameters lie on the stack, of
+/// which a chain of calls has 512 bytes.
+#[inline(never)]
 pub fn redirect_to(hop: &Hop) -> i32 {
     // SAFETY: plain data, for which zeros are right.
     let mut params: bpf_redir_neigh = unsafe { core::mem::zeroed() };

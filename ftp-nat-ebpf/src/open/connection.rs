@@ -1,6 +1,7 @@
 //! The two flows of a connection: where they leave, and their entries.
 
-use crate::forward::send::{is_fresh, redirectable};
+use crate::forward::exit::{is_fresh, keep, redirectable};
+use crate::forward::return_path;
 use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::Hook;
 use crate::kernel::route::route;
@@ -8,7 +9,8 @@ use crate::kernel::skb::{Context, Skb};
 use crate::state::scratch::{self, Connection, Draft, Path};
 use crate::state::{counters, flows, maps};
 use ftp_nat_common::abi::{
-    Event, Flow, event, flow_flag, interface_flag, kind, session_flag, side,
+    Event, Flow, Interface, ReturnPath, Settings, event, flow_flag, interface_flag, kind,
+    session_flag, side,
 };
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::Endpoint;
@@ -17,7 +19,7 @@ impl Path {
     /// By the stack.
     const STACK: Self = Self::through(0, 0);
 
-    /// Through this interface; the first packet asks for its neighbour.
+    /// Through this interface; the first packet looks its next hop up.
     #[inline(always)]
     const fn through(ifindex: u32, mtu: u32) -> Self {
         Self {
@@ -27,6 +29,23 @@ impl Path {
             fresh_until: 0,
             route_epoch: 0,
             flags: 0,
+        }
+    }
+
+    /// Back to where packets have come from, without looking it up for a second.
+    #[inline(always)]
+    fn back(path: &ReturnPath, wan: &Interface, settings: &Settings) -> Self {
+        let flags = if wan.flags & interface_flag::XDP != 0 {
+            u32::from(flow_flag::XDP)
+        } else {
+            0
+        };
+        Self {
+            macs: path.macs,
+            fresh_until: (jiffies() as u32).wrapping_add(settings.hz),
+            route_epoch: settings.route_epoch,
+            flags,
+            ..Self::through(path.ifindex, wan.mtu)
         }
     }
 
@@ -89,6 +108,13 @@ fn route_both(skb: &Skb, hook: Hook, part: &mut Draft) -> bool {
         return false;
     }
     part.inward = Path::through(hop.ifindex, exit.mtu);
+    let path = &connection.return_path;
+    if let Some(wan) = redirectable(path.ifindex, interface_flag::WAN)
+        && let Some(settings) = maps::SETTINGS.get(0)
+    {
+        part.outward = Path::back(path, wan, settings);
+        return true;
+    }
     if !route(
         skb,
         &connection.public.addr,
@@ -106,12 +132,16 @@ fn route_both(skb: &Skb, hook: Hook, part: &mut Draft) -> bool {
 }
 
 /// The same from the control connection, if that goes between the same hosts and has been found its
-/// way within the last second: most data connections follow a reply at once.
+/// way within the last second: most data connections follow a reply at once. Whom the server calls is
+/// reached by the control connection's return path in any case.
 #[inline(never)]
-fn follow_control(part: &mut Draft) -> bool {
-    let connection = &part.connection;
+fn follow_control(hook: Hook, part: &mut Draft) -> bool {
+    let connection = &mut part.connection;
     if connection.kind == kind::CONTROL {
         return false;
+    }
+    if hook != Hook::WanIngress {
+        connection.return_path = ReturnPath::default();
     }
     let Some(session) = maps::SESSIONS.get_ptr(connection.session) else {
         return false;
@@ -132,12 +162,21 @@ fn follow_control(part: &mut Draft) -> bool {
     let Some(inbound) = flows::find(&session.outside, &session.public, from) else {
         return false;
     };
+    // SAFETY: as above.
+    let inbound = unsafe { &*inbound };
+    if hook != Hook::WanIngress {
+        connection.return_path = inbound.return_path;
+    }
     let Some(outbound) = flows::find(&session.inside, &session.alias, side::OUTBOUND) else {
         return false;
     };
     // SAFETY: as above.
-    let (inbound, outbound) = unsafe { (&*inbound, &*outbound) };
-    if inbound.out_ifindex == 0 || !is_fresh(inbound) || !is_fresh(outbound) {
+    let outbound = unsafe { &*outbound };
+    if connection.return_path != inbound.return_path
+        || inbound.out_ifindex == 0
+        || !is_fresh(inbound)
+        || !is_fresh(outbound)
+    {
         return false;
     }
     part.inward = Path::of(inbound);
@@ -156,9 +195,14 @@ extern "C" fn ftp_nat_find_paths(context: Context, hook: u32, part: *mut Draft) 
     let Some(part) = (unsafe { part.as_mut() }) else {
         return 0;
     };
-    let no_nat = part.connection.flags & flow_flag::NO_NAT != 0;
-    let may_be_redirected = !no_nat && hook != Hook::WanEgress;
-    if may_be_redirected && (follow_control(part) || route_both(&Skb::of(context), hook, part)) {
+    let skb = Skb::of(context);
+    let flags = part.connection.flags;
+    if hook == Hook::WanIngress && flags & flow_flag::HAIRPIN == 0 {
+        return_path::of_packet(&skb, &mut part.connection.return_path);
+    }
+    let follows = follow_control(hook, part);
+    let may_be_redirected = flags & flow_flag::NO_NAT == 0 && hook != Hook::WanEgress;
+    if may_be_redirected && (follows || route_both(&skb, hook, part)) {
         return 1;
     }
     part.inward = Path::STACK;
@@ -176,6 +220,8 @@ pub(super) fn choose_anew(skb: &Skb, hook: Hook, part: *mut Draft, flow: *mut Fl
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive; the entry
     // stays in its place while the program runs.
     let (head, connection, flow) = unsafe { (&(*part).head, &mut (*part).connection, &mut *flow) };
+    // Its way is looked up again, and so is that of the answer.
+    flow.route_epoch = 0;
     if flow.out_ifindex != 0 || flow.flags & flow_flag::NO_NAT != 0 {
         return;
     }
@@ -322,7 +368,8 @@ fn fill(part: &mut Draft, outbound: bool) {
     flow.session = connection.session;
     flow.tcp_flags = 0;
     flow.acked = 0;
-    flow.pad = 0;
+    flow.unanswered = 0;
+    flow.return_path = connection.return_path;
     flow.born = now;
     flow.last_seen = now;
     flow.packets = 0;
@@ -333,10 +380,16 @@ fn fill(part: &mut Draft, outbound: bool) {
     if connection.kind == kind::CONTROL && outbound == (connection.server_inside != 0) {
         flow.flags |= flow_flag::REPLIES;
     }
-    if outbound {
-        outward.give(flow);
-    } else {
+    if !outbound {
         inward.give(flow);
+        return;
+    }
+    outward.give(flow);
+    if flow.out_ifindex == 0
+        && let Some(settings) = maps::SETTINGS.get(0)
+    {
+        // The stack's choice is compared with it after a second.
+        keep(flow, settings);
     }
 }
 

@@ -3,15 +3,16 @@
 
 use super::connection::{describe, describe_for_stack};
 use super::{alias, half_open as table, refusal, session, source};
+use crate::forward::return_path;
 use crate::kernel::hook::Hook;
 use crate::kernel::route::{Hop, route};
 use crate::kernel::skb::Skb;
-use crate::packet::options::window_scale;
+use crate::packet::options::{self, window_scale};
 use crate::state::scratch::{self, Connection, Draft, Head};
 use crate::state::{counters, maps, ports, shares};
 use ftp_nat_common::abi::{
-    Flow, HalfOpen, HalfOpenKey, Handshake, flow_flag, half_open_flag, kind, port, publish_flag,
-    role, side,
+    Flow, HalfOpen, HalfOpenKey, Handshake, ReturnPath, flow_flag, half_open_flag, kind, port,
+    publish_flag, role, side,
 };
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
@@ -62,8 +63,7 @@ pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
         counters::add(Counter::DeniedNoPort, head.total);
         return Belongs::Refused;
     }
-    read_offer(skb, part);
-    note(part)
+    note(skb, part)
 }
 
 /// Fills in whose connection a masqueraded client's SYN begins.
@@ -86,6 +86,7 @@ fn masqueraded(skb: &Skb, part: *mut Draft) -> Belongs {
     half_open.client = session::client(skb, head);
     half_open.other = head.destination;
     half_open.flow_flags = flow_flag::NO_NAT;
+    half_open.return_path = ReturnPath::default();
     connection.alias = head.destination;
     connect(half_open, connection);
     Belongs::Unfinished
@@ -109,6 +110,7 @@ fn published(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
     half_open.to = found.server_for(&head.destination);
     let mut is_hidden = found.flags & publish_flag::TOWARD_GATEWAY != 0;
     half_open.flow_flags = session::flow_flags(found);
+    half_open.return_path = ReturnPath::default();
     if hook == Hook::LanIngress {
         // The kernel's own rules and routes have a way for those, or there is none.
         let is_translated =
@@ -122,6 +124,8 @@ fn published(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
     } else if !source::may_come_from_outside(skb, source, here) {
         counters::add(Counter::DeniedSource, head.total);
         return Belongs::Refused;
+    } else {
+        return_path::of_packet(skb, &mut half_open.return_path);
     }
     half_open.role = role::PUBLISH;
     half_open.public = head.destination;
@@ -139,12 +143,12 @@ fn published(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
     Belongs::Unfinished
 }
 
-/// Fills in what the SYN in the memory says of its sender. A function beside [`note`], as the search
-/// for its options and the entries' keys are too much for one chain of calls.
+/// Notes the handshake in the memory.
 #[inline(never)]
-fn read_offer(skb: &Skb, part: *mut Draft) {
+fn note(skb: &Skb, part: *mut Draft) -> Belongs {
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
-    let (head, half_open) = unsafe { (&(*part).head, &mut (*part).half_open) };
+    let (head, half_open, connection) =
+        unsafe { (&(*part).head, &mut (*part).half_open, &(*part).connection) };
     half_open.client_isn = head.segment.seq;
     half_open.server_isn = 0;
     half_open.server_window = 0;
@@ -152,25 +156,21 @@ fn read_offer(skb: &Skb, part: *mut Draft) {
     half_open.server_scale = 0;
     half_open.pad = [0; 5];
     let scale = window_scale(skb, head.tcp + offset::OPTIONS, head.payload);
-    half_open.client_scale = scale.unwrap_or(0);
-    if scale.is_some() {
+    if scale == options::NONE {
+        half_open.client_scale = 0;
+    } else {
+        half_open.client_scale = scale;
         half_open.flags = half_open_flag::CLIENT_SCALES;
     }
-}
-
-/// Notes the handshake in the memory, whose offer was read.
-#[inline(never)]
-fn note(part: *mut Draft) -> Belongs {
-    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
-    let (head, half_open, connection) =
-        unsafe { (&(*part).head, &mut (*part).half_open, &(*part).connection) };
     let key = key_of(half_open, connection);
     // A repetition must not forget the server's answer to the first one.
     if let Some(there) = table::find(&key) {
         // SAFETY: the entry may be reused while it is read: then the numbers differ.
-        let there = unsafe { &*there };
-        if there.client_isn == half_open.client_isn && there.public == half_open.public {
-            *half_open = *there;
+        let is_same = unsafe {
+            (*there).client_isn == half_open.client_isn && (*there).public == half_open.public
+        };
+        if is_same {
+            read(there, half_open);
             return Belongs::Unfinished;
         }
     }
@@ -189,6 +189,14 @@ fn note(part: *mut Draft) -> Belongs {
     }
     counters::add(Counter::HandshakeStarted, 0);
     Belongs::Unfinished
+}
+
+/// Copies an entry, straight: a copy on the stack between them would take too much of it.
+#[inline(always)]
+fn read(entry: *const HalfOpen, to: &mut HalfOpen) {
+    // SAFETY: the entry stays in its place while the program runs (see its callers for what it may
+    // become), and the memory is another map's.
+    unsafe { core::ptr::copy_nonoverlapping(entry, to, 1) }
 }
 
 /// Whether the client of the handshake in the memory may begin another session: there is room, and it
@@ -251,6 +259,7 @@ fn connect(half_open: &HalfOpen, connection: &mut Connection) {
     connection.outside = half_open.other;
     connection.public = half_open.public;
     connection.inside = half_open.to;
+    connection.return_path = half_open.return_path;
     connection.session = 0;
     connection.kind = kind::CONTROL;
     connection.flags = half_open.flow_flags;
@@ -347,9 +356,9 @@ fn find(part: *mut Draft, from_inside: bool, is_outbound: &mut bool) -> *mut Hal
     let Some(found) = found else {
         return core::ptr::null_mut();
     };
-    // SAFETY: the entry may be reused while it is read, for another handshake: then its numbers are
+    // The entry may be reused while it is read, for another handshake: then its numbers are
     // not those of this packet.
-    *half_open = unsafe { *found };
+    read(found, half_open);
     connection.alias = key.outside;
     connect(half_open, connection);
     // One that comes by the other side is of another connection.
@@ -443,8 +452,8 @@ fn find_from_inside(part: *mut Draft, source: &Endpoint, destination: &Endpoint)
     let Some(found) = table::find(key) else {
         return false;
     };
-    // SAFETY: the entry may be reused while it is read, for another handshake.
-    *half_open = unsafe { *found };
+    // The entry may be reused while it is read, for another handshake.
+    read(found, half_open);
     connection.alias = key.outside;
     connect(half_open, connection);
     true
@@ -461,9 +470,7 @@ fn answer(skb: &Skb, part: *mut Draft, found: *mut HalfOpen) {
     half_open.flags |= half_open_flag::ANSWERED;
     half_open.flags &= !half_open_flag::SCALES;
     half_open.server_scale = 0;
-    if let Some(scale) = scale
-        && half_open.flags & half_open_flag::CLIENT_SCALES != 0
-    {
+    if scale != options::NONE && half_open.flags & half_open_flag::CLIENT_SCALES != 0 {
         half_open.server_scale = scale;
         half_open.flags |= half_open_flag::SCALES;
     }

@@ -110,6 +110,20 @@ pub fn remove(src: &Endpoint, dst: &Endpoint) {
     }
 }
 
+/// How far before what the other end waits for a segment may begin, in bytes: something that is
+/// repeated.
+const BEHIND: u32 = 1 << 16;
+/// How far beyond: what is on its way and not acknowledged yet.
+const AHEAD: u32 = 1 << 22;
+
+/// Whether a segment of a data connection can be its sender's, by its sequence number. `other`: the
+/// other direction, which acknowledges; none of its packets has come: it can.
+#[inline(always)]
+pub fn is_near(other: &Flow, seq: u32) -> bool {
+    let beyond = seq.wrapping_sub(other.acked);
+    other.packets == 0 || beyond.wrapping_add(BEHIND) <= AHEAD + BEHIND
+}
+
 /// Notes a packet in its flow: its TCP flags, its acknowledgement number and its length in bytes
 /// from the IP header on.
 ///

@@ -260,8 +260,9 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         }
         flows::note(entry, flags, packet.ack, packet.total);
     }
+    let is_believed = !matches!(look, Look::Unfinished | Look::Outside);
     if flow.flags & (flow_flag::NO_NAT | flow_flag::CUT) != 0 {
-        return unchanged(skb, hook, flow, &packet);
+        return unchanged(skb, hook, &packet, &key, entry, is_believed);
     }
     // What cannot be translated whole goes nowhere: half of it is translated already, perhaps.
     if !translate::translate(skb, &packet, flow, way.is_redirect()) {
@@ -272,13 +273,22 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         counters::add(Counter::DroppedUnwritable, packet.total);
         return DROP;
     }
-    send::forward(skb, hook, &packet, entry, way)
+    send::forward(skb, hook, &packet, &key, entry, way, is_believed)
 }
 
 /// The verdict on a packet that is not translated. The first one of an announced connection to a
 /// server on this machine gets the mark that the firewall's input chain accepts.
 #[inline(always)]
-fn unchanged<N: Headers>(skb: &Skb, hook: Hook, flow: &Flow, packet: &Packet<N>) -> i32 {
+fn unchanged<N: Table>(
+    skb: &Skb,
+    hook: Hook,
+    packet: &Packet<N>,
+    key: &N,
+    entry: *mut Flow,
+    is_believed: bool,
+) -> i32 {
+    // SAFETY: the entry stays in its place while the program runs.
+    let flow = unsafe { &*entry };
     // The resets with which a command ends a connection that the kernel's own NAT translates pass here.
     let is_reset = flow.flags & flow_flag::NO_NAT != 0 && packet.flags & flag::RST != 0;
     if flow.flags & flow_flag::CUT == 0 || is_reset {
@@ -286,7 +296,7 @@ fn unchanged<N: Headers>(skb: &Skb, hook: Hook, flow: &Flow, packet: &Packet<N>)
         if is_syn && hook == Hook::WanIngress && flow.kind == kind::PASSIVE {
             send::mark(skb);
         }
-        return NEXT;
+        return send::through_stack(skb, hook, packet, key, entry, is_believed);
     }
     counters::add(Counter::DroppedCut, packet.total);
     DROP
@@ -327,12 +337,6 @@ fn unfinished() -> Option<*mut Flow> {
     Some(unsafe { &raw mut (*part).flow })
 }
 
-/// How far before what the other end waits for an end of the connection may stand, in bytes:
-/// something that is repeated.
-const BEHIND: u32 = 1 << 16;
-/// How far beyond: what is on its way and not acknowledged yet.
-const AHEAD: u32 = 1 << 22;
-
 /// Whether a FIN or RST of a data connection can be its sender's: it has the number that the other
 /// end waits for, or one near it while the sender is sending (RFC 5961 section 3.2). Somebody who
 /// cannot see the connection has to guess that number, and what its sender sends next takes the mark
@@ -344,8 +348,7 @@ fn is_in_window<N: Headers + Table>(key: &N, seq: u32, flow: &Flow) -> bool {
     };
     // SAFETY: the entry stays in its place while the program runs.
     let other = unsafe { &*other };
-    let beyond = seq.wrapping_sub(other.acked);
     let hz = maps::SETTINGS.get(0).map_or(0, |it| it.hz);
     let is_sending = jiffies().wrapping_sub(flow.last_seen) <= u64::from(hz);
-    other.packets == 0 || beyond == 0 || is_sending && beyond.wrapping_add(BEHIND) <= AHEAD + BEHIND
+    other.packets == 0 || seq == other.acked || is_sending && flows::is_near(other, seq)
 }

@@ -4,14 +4,14 @@
 //! An error quotes the start of the packet that it is about, as its sender saw that: so the quoted
 //! addresses, port and checksums are translated as well (RFC 5508 section 4.2).
 
-use crate::forward::send::{by_route, leaves_by_wan};
 use crate::forward::translate::{ONE_HOP, ONE_HOP_V6};
+use crate::forward::{return_path, send};
 use crate::kernel::hook::{DROP, Hook, NEXT};
-use crate::kernel::skb::{Skb, TRANSLATED};
+use crate::kernel::skb::Skb;
 use crate::open::handshake;
 use crate::packet::headers::{IP, IPV4, Ipv4, Ipv6, TCP};
 use crate::packet::icmp::HEADER;
-use crate::state::{counters, flows, maps};
+use crate::state::{counters, flows};
 use ftp_nat_common::abi::{Flow, flow_flag};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::{Addr, Endpoint, Port, PortPair};
@@ -42,61 +42,63 @@ struct Quote {
 #[inline(always)]
 pub fn enter(skb: &Skb) -> i32 {
     let hook = Hook::of(skb.hook());
-    let v4 = skb.protocol() == IPV4;
-    // In functions of their own: their copies of headers would lie under a deep chain of calls.
-    let Some(quote) = (if v4 { quote4(skb) } else { quote6(skb) }) else {
-        return NEXT;
-    };
-    if v4 {
-        about::<true>(skb, hook, &quote)
+    if skb.protocol() == IPV4 {
+        match quote4(skb) {
+            Some(quote) => about::<true>(skb, hook, &quote),
+            None => NEXT,
+        }
     } else {
-        about::<false>(skb, hook, &quote)
+        match quote6(skb) {
+            Some(quote) => about::<false>(skb, hook, &quote),
+            None => NEXT,
+        }
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn quote4(skb: &Skb) -> Option<Quote> {
     let outer = skb.load::<Ipv4>(IP)?;
-    let icmp = IP + outer.len();
+    let icmp = IP + u32::from(outer.version_length & 0x0f) * 4;
     let ip = icmp + HEADER;
     let inner = skb.load::<Ipv4>(ip)?;
-    if inner.protocol() != TCP || inner.is_later_fragment() {
+    // Not the first fragment: no ports.
+    if inner.protocol != TCP || inner.fragment & 0x1fff_u16.to_be() != 0 {
         return None;
     }
-    let tcp = ip + inner.len();
+    let tcp = ip + u32::from(inner.version_length & 0x0f) * 4;
     let [source, destination] = skb.load::<[u16; 2]>(tcp)?;
     Some(Quote {
-        from: Addr::from_v4(outer.src()),
-        to: Addr::from_v4(outer.dst()),
-        ttl: outer.ttl(),
+        from: Addr::from_v4(outer.src),
+        to: Addr::from_v4(outer.dst),
+        ttl: outer.ttl,
         icmp,
         ip,
         tcp,
-        source: Endpoint::new(Addr::from_v4(inner.src()), Port(source)),
-        destination: Endpoint::new(Addr::from_v4(inner.dst()), Port(destination)),
+        source: Endpoint::new(Addr::from_v4(inner.src), Port(source)),
+        destination: Endpoint::new(Addr::from_v4(inner.dst), Port(destination)),
     })
 }
 
-#[inline(never)]
+#[inline(always)]
 fn quote6(skb: &Skb) -> Option<Quote> {
     let outer = skb.load::<Ipv6>(IP)?;
     let icmp = IP + size_of::<Ipv6>() as u32;
     let ip = icmp + HEADER;
     let inner = skb.load::<Ipv6>(ip)?;
-    if inner.next_header() != TCP {
+    if inner.next != TCP {
         return None;
     }
     let tcp = ip + size_of::<Ipv6>() as u32;
     let [source, destination] = skb.load::<[u16; 2]>(tcp)?;
     Some(Quote {
-        from: outer.src(),
-        to: outer.dst(),
-        ttl: outer.hop_limit(),
+        from: Addr(outer.src),
+        to: Addr(outer.dst),
+        ttl: outer.hop_limit,
         icmp,
         ip,
         tcp,
-        source: Endpoint::new(inner.src(), Port(source)),
-        destination: Endpoint::new(inner.dst(), Port(destination)),
+        source: Endpoint::new(Addr(inner.src), Port(source)),
+        destination: Endpoint::new(Addr(inner.dst), Port(destination)),
     })
 }
 
@@ -105,12 +107,12 @@ fn quote6(skb: &Skb) -> Option<Quote> {
 fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
     // The quoted packet went the other way: its destination is where this direction's come from.
     let found = flows::find(&quote.destination, &quote.source, hook.side());
-    let Some(flow) = found.or_else(|| handshake::quoted(hook, &quote.destination, &quote.source))
+    let Some(entry) = found.or_else(|| handshake::quoted(hook, &quote.destination, &quote.source))
     else {
         return NEXT;
     };
     // SAFETY: a map's entry stays in its place while a program runs.
-    let flow = unsafe { &*flow };
+    let flow = unsafe { &*entry };
     if flow.flags & flow_flag::NO_NAT != 0 || quote.to != quote.source.addr {
         return NEXT;
     }
@@ -134,15 +136,14 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
         0,
     );
     if redirected {
-        if leaves_by_wan(flow) {
-            skb.set_note(TRANSLATED);
-        }
-        return by_route(flow.out_ifindex);
+        return send::along(skb, entry);
     }
-    if let Some(settings) = maps::SETTINGS.get(0) {
-        skb.add_mark(settings.mark);
+    send::mark(skb);
+    if inbound {
+        NEXT
+    } else {
+        return_path::leave(skb, entry)
     }
-    NEXT
 }
 
 /// Writes the quoted packet's ends: what they were before the gateway translated that packet, which

@@ -278,6 +278,11 @@ impl Datapath {
         self.interfaces.clear();
     }
 
+    /// One more interface that the datapath is attached to.
+    pub(crate) fn add_interface(&mut self, number: u32, interface: Interface) {
+        self.interfaces.set(number, interface);
+    }
+
     pub(crate) fn mark_port(&mut self, number: u16, mark: u8) {
         let mut ports = Box::new(self.ports.get(&0, 0).unwrap());
         ports.0[Port::new(number).place()] |= mark;

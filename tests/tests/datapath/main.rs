@@ -22,6 +22,7 @@ mod opening;
 mod packet;
 mod passing;
 mod policy;
+mod return_path;
 mod scene;
 mod shares;
 mod shortcut;
