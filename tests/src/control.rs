@@ -36,7 +36,16 @@ impl Control {
     ///
     /// When it does not come, or is not 220.
     pub fn over(stream: TcpStream) -> anyhow::Result<Self> {
-        stream.set_read_timeout(Some(PATIENCE))?;
+        Self::over_within(stream, PATIENCE)
+    }
+
+    /// The same, where a reply may take so long.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::over`].
+    pub fn over_within(stream: TcpStream, patience: Duration) -> anyhow::Result<Self> {
+        stream.set_read_timeout(Some(patience))?;
         let mut control = Self {
             stream: BufReader::new(stream),
         };

@@ -135,6 +135,14 @@ impl<'lab> Gateway<'lab> {
         daemon.signal(signal)
     }
 
+    /// Its configuration file, if it was given one.
+    #[must_use]
+    pub fn configuration(&self) -> Option<PathBuf> {
+        let mut words = self.arguments.iter();
+        words.find(|word| *word == "--config")?;
+        words.next().map(PathBuf::from)
+    }
+
     /// Where its pins are.
     #[must_use]
     pub fn state_dir(&self) -> &std::path::Path {

@@ -62,6 +62,16 @@ pub fn list() -> Vec<String> {
 /// Ends every process in the namespace and removes it. A guard's last resort: it cannot fail, it
 /// can only leave something behind.
 pub fn remove(name: &str) {
+    end_processes(name);
+    if Path::new(NAMES).join(name).exists()
+        && let Err(error) = ip(&["netns", "delete", name])
+    {
+        eprintln!("lab: the namespace {name} is left behind: {error:#}");
+    }
+}
+
+/// Ends every process in the namespace.
+pub fn end_processes(name: &str) {
     const PATIENCE: Duration = Duration::from_secs(3);
     let start = Instant::now();
     loop {
@@ -74,11 +84,6 @@ pub fn remove(name: &str) {
             let _ = kill_process(pid, Signal::KILL);
         }
         thread::sleep(Duration::from_millis(5));
-    }
-    if Path::new(NAMES).join(name).exists()
-        && let Err(error) = ip(&["netns", "delete", name])
-    {
-        eprintln!("lab: the namespace {name} is left behind: {error:#}");
     }
 }
 

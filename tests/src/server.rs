@@ -136,6 +136,16 @@ impl FtpServer {
         fs::read(&path).with_context(|| format!("nobody stored {}", path.display()))
     }
 
+    /// Removes `/upload/NAME`.
+    ///
+    /// # Errors
+    ///
+    /// When nobody has stored it.
+    pub fn remove_stored(&self, name: &str) -> anyhow::Result<()> {
+        let path = self.site.uploads().join(name);
+        fs::remove_file(&path).with_context(|| format!("nobody stored {}", path.display()))
+    }
+
     /// The replies with this code that left the server, oldest first. Only vsftpd logs them.
     #[must_use]
     pub fn replies(&self, code: &str) -> Vec<String> {

@@ -19,6 +19,11 @@ use crate::{
 /// Tells the build script of `ftp-nat` which object to include.
 pub(crate) const OBJECT_VARIABLE: &str = "FTP_NAT_EBPF_OBJECT";
 
+/// Where [`release`] leaves the binary, whether it is there or not.
+pub(crate) fn binary(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("release/ftp-nat")
+}
+
 /// Builds `target/release/ftp-nat` and gives its path.
 pub(crate) fn release(workspace: &Workspace, installing: Installing) -> anyhow::Result<PathBuf> {
     compile(workspace, installing, &workspace.target, |_| ())

@@ -16,6 +16,7 @@ mod lint;
 mod picture;
 mod progress;
 mod servers;
+mod soak;
 mod test;
 mod tools;
 mod vm;
@@ -24,6 +25,7 @@ mod workspace;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ftp_nat_tests::tools::Tools;
 
 use crate::{apt::Installing, workspace::Workspace};
 
@@ -80,6 +82,9 @@ enum Task {
     /// Boot Debian's own kernels under qemu and run the tests there (as root)
     #[command(after_help = vm::HELP)]
     Vm(vm::Arguments),
+    /// Load, faults and attacks at random, for as long as is wanted, and what must hold all the while
+    /// (as root). FTP_NAT_BINARY names another binary than the one of this source
+    Soak(soak::Arguments),
     /// Count the lines of ftp-nat-common that its own tests run; fails below 95 in 100
     Coverage,
     /// Check formatting, rooms (xtask/rooms.toml), links and dependencies, run clippy on every crate
@@ -112,6 +117,9 @@ fn main() -> ExitCode {
             .and_then(|tools| picture::take(&workspace, tools)),
         Task::Dist { check, arch } => dist::run_all(&workspace, installing, check, arch),
         Task::Vm(arguments) => vm::run(&workspace, installing, &arguments),
+        Task::Soak(arguments) => Tools::get()
+            .or_else(|_| tools::prepare(&workspace, installing))
+            .and_then(|tools| soak::run(tools, &arguments)),
         Task::Coverage => coverage::run_all(&workspace, installing),
         Task::Lint => lint::run_all(&workspace, installing),
     });

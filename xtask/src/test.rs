@@ -5,7 +5,7 @@ use crate::{
     bench,
     build::OBJECT_VARIABLE,
     command::{cargo, run},
-    ebpf,
+    ebpf, lab,
     progress::step,
     tools,
     workspace::Workspace,
@@ -51,6 +51,7 @@ pub(crate) fn run_all(
     if !arguments.is_empty() {
         return Ok(());
     }
+    step("the lab by hand", || lab::smoke(workspace, &tools))?;
     // Not for its figures: so that it still works when somebody needs them.
     step("a smoke run of the benchmark", || {
         bench::smoke(workspace, installing, tools.clone())
