@@ -348,19 +348,19 @@ impl Inspection {
 
     /// Does what the last byte asks for.
     ///
-    /// The kernel runs the four steps one by one: each is a function of its own to the verifier.
+    /// The kernel runs the five steps one by one: each is a function of its own to the verifier.
     pub fn act(&mut self, session: &mut Session, gate: &mut impl Gate) {
         self.announce(session, gate);
         self.write(session, gate);
         self.insert(session, gate);
+        self.judge(session, gate);
         self.conclude(session, gate);
     }
 
-    /// The last step: what ends a line, or becomes of it.
+    /// The step before the last: what is refused, as an announcement, a reply or a command.
     #[inline(always)]
-    pub fn conclude(&mut self, session: &mut Session, gate: &mut impl Gate) {
+    pub fn judge(&mut self, session: &mut Session, gate: &mut impl Gate) {
         let todo = self.todo;
-        self.todo = 0;
         if todo & todo::REFUSE != 0 {
             self.refuse_reply(session, gate);
         }
@@ -381,10 +381,14 @@ impl Inspection {
             || (todo & todo::LINE_END != 0 && self.is_short_and_judged(session))
         {
             self.judge_verb(session, gate);
-            if self.withheld == withheld::END {
-                return;
-            }
         }
+    }
+
+    /// The last step: what ends a line, or becomes of it.
+    #[inline(always)]
+    pub fn conclude(&mut self, session: &mut Session, gate: &mut impl Gate) {
+        let todo = self.todo;
+        self.todo = 0;
         if todo & todo::LINE_END != 0 {
             if self.is_hidden(session) {
                 self.hide_greeting(session, gate);

@@ -186,6 +186,7 @@ impl Medium for Work<'_> {
                 }
             }
         }
+        ftp_nat_judge(self.session, self.part);
         ftp_nat_conclude(self.session, self.part);
     }
 }
@@ -239,4 +240,5 @@ act!(
     insert,
     "Notes the edit that puts it in its place."
 );
+act!(ftp_nat_judge, judge, "Refuses what is refused.");
 act!(ftp_nat_conclude, conclude, "Ends a line.");

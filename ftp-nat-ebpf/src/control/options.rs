@@ -3,17 +3,15 @@
 use super::rewrite::change;
 use super::work::Work;
 use crate::kernel::skb::{Context, Skb};
+use crate::packet::options::{find, kind};
 use crate::state::scratch::{Control, Options};
 use ftp_nat_common::abi::{Session, direction};
 use ftp_nat_common::stream::driver::{Medium, Turn};
 use ftp_nat_common::wire::tcp::offset;
 
-/// The longest options, in bytes; each option but one has two bytes or more.
-const LONGEST: u32 = 40;
-/// "No operation" (RFC 9293 section 3.2).
-const NOP: u8 = 1;
-/// Selective acknowledgements (RFC 2018 section 3).
-const SACK: u8 = 5;
+/// As many turns as options of 40 bytes may need: an edge for each four bytes, and the SACK options
+/// that hold them, of ten bytes or more.
+const TURNS: u32 = 16;
 
 /// Moves the edges of SACK blocks; 0: they could not be written.
 ///
@@ -37,11 +35,11 @@ pub(super) extern "C" fn ftp_nat_move_blocks(
         blocks_end: 0,
         failed: 0,
     };
-    work.repeat::<WalkOption>(LONGEST);
+    work.repeat::<WalkOption>(TURNS);
     u32::from(work.part().options.failed == 0)
 }
 
-/// One option, or one edge of a block.
+/// One edge of a block, or the next SACK option.
 struct WalkOption;
 
 impl Turn<Work<'_>> for WalkOption {
@@ -72,18 +70,12 @@ impl Turn<Work<'_>> for WalkOption {
             walk.at = walk.at.wrapping_add(4);
             return false;
         }
-        let Some([kind, len]) = skb.load::<[u8; 2]>(walk.at) else {
+        let Some(blocks) = find(skb, walk.at, place.payload, kind::SACK) else {
             return true;
         };
-        if kind == NOP {
-            walk.at = walk.at.wrapping_add(1);
-        } else if kind == SACK {
-            walk.edge = 0;
-            walk.blocks_end = walk.at.wrapping_add(u32::from(len)).min(place.payload);
-            walk.at = walk.at.wrapping_add(2);
-        } else {
-            walk.at = walk.at.wrapping_add(u32::from(len.max(2)));
-        }
-        kind == 0 || walk.at >= place.payload
+        walk.edge = 0;
+        walk.at = blocks.at;
+        walk.blocks_end = blocks.at.wrapping_add(blocks.len);
+        false
     }
 }

@@ -4,7 +4,7 @@ use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
 use crate::packet::checksum;
 use crate::packet::headers::IP;
-use crate::packet::options::is_signed;
+use crate::packet::options::{find, kind};
 use crate::packet::segment::{Headers, Packet};
 use crate::state::maps;
 use crate::state::scratch::{self, Place};
@@ -113,14 +113,14 @@ pub fn will_be_taken<N: Headers>(skb: &Skb, hook: Hook, packet: &Packet<N>, flow
     let options = packet.tcp.wrapping_add(offset::OPTIONS);
     if packet.payload > options
         && skb.load::<[u8; 4]>(options) != Some(USUAL_OPTIONS)
-        && is_signed(skb, options, packet.payload)
+        && find(skb, options, packet.payload, kind::SIGNATURE).is_some()
     {
         return false;
     }
     let Some(words) = scratch::summed() else {
         return true;
     };
-    let ends = (packet.key.source().addr, packet.key.destination().addr);
+    let ends = [packet.key.source().addr, packet.key.destination().addr];
     checksum::is_right(skb, &ends, packet.tcp, packet.total, words)
 }
 

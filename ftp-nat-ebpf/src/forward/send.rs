@@ -271,12 +271,12 @@ fn addresses(skb: &Skb, ends: &mut [Addr; 2]) -> bool {
         let Some(ip) = skb.view::<Ipv4>(IP as usize) else {
             return false;
         };
-        *ends = [Addr::from_v4(ip.src), Addr::from_v4(ip.dst)];
+        *ends = [Addr::from_v4(ip.src()), Addr::from_v4(ip.dst())];
     } else {
         let Some(ip) = skb.view::<Ipv6>(IP as usize) else {
             return false;
         };
-        *ends = [Addr(ip.src), Addr(ip.dst)];
+        *ends = [ip.src(), ip.dst()];
     }
     true
 }

@@ -58,13 +58,12 @@ fn ipv4(skb: &Skb, flow: &Flow, forwarded: bool) -> bool {
 #[inline(always)]
 pub fn header4(ip: &mut Ipv4, flow: &Flow, forwarded: bool) {
     let mut change = flow.addr_diff;
-    ip.src = flow.src.v4();
-    ip.dst = flow.dst.v4();
+    ip.set_addresses(flow.src.v4(), flow.dst.v4());
     if forwarded {
-        ip.ttl = ip.ttl.wrapping_sub(1);
+        ip.count_hop();
         change = fold(u64::from(change) + u64::from(ONE_HOP));
     }
-    ip.checksum = apply(ip.checksum, change);
+    ip.set_checksum(apply(ip.checksum(), change));
 }
 
 /// No checksum of the header's own makes up for its changes in a sum that the hardware took.
@@ -81,9 +80,8 @@ fn ipv6(skb: &Skb, flow: &Flow, forwarded: bool) -> bool {
 /// Addresses and hop limit.
 #[inline(always)]
 pub fn header6(ip: &mut Ipv6, flow: &Flow, forwarded: bool) {
-    ip.src = flow.src.0;
-    ip.dst = flow.dst.0;
+    ip.set_addresses(flow.src, flow.dst);
     if forwarded {
-        ip.hop_limit = ip.hop_limit.wrapping_sub(1);
+        ip.count_hop();
     }
 }

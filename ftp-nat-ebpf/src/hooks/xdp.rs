@@ -9,7 +9,7 @@ use crate::forward::translate::{header4, header6};
 use crate::kernel::frame::Frame;
 use crate::kernel::hook::Hook;
 use crate::kernel::route::redirect;
-use crate::packet::headers::{IP, Ipv4, Ipv6, TCP, Tcp};
+use crate::packet::headers::{Ethernet, IP, IPV4, IPV6, Ipv4, Ipv6, TCP, Tcp};
 use crate::state::flows::{self, Table};
 use crate::state::{counters, ports};
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
@@ -17,21 +17,8 @@ use aya_ebpf::programs::XdpContext;
 use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::abi::{Flow, FlowKey4, FlowKey6, flow_flag, kind};
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::wire::addr::Addr;
 use ftp_nat_common::wire::checksum::{apply, fold, of_addr};
 use ftp_nat_common::wire::tcp::flag;
-
-/// EtherTypes, as they lie in the frame.
-const IPV4: u16 = 0x0800_u16.to_be();
-const IPV6: u16 = 0x86dd_u16.to_be();
-
-/// An Ethernet header, untagged.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Ethernet {
-    macs: [u16; 6],
-    carries: u16,
-}
 
 /// The headers of TCP over IPv4 without options.
 #[repr(C, packed(2))]
@@ -58,9 +45,9 @@ pub fn enter(ctx: &XdpContext, hook: Hook) -> u32 {
     let Some(ethernet) = frame.view::<Ethernet>() else {
         return XDP_PASS;
     };
-    let sent = if ethernet.carries == IPV4 {
+    let sent = if ethernet.ether_type() == IPV4 {
         ipv4(&frame, hook)
-    } else if ethernet.carries == IPV6 {
+    } else if ethernet.ether_type() == IPV6 {
         ipv6(&frame, hook)
     } else {
         None
@@ -71,23 +58,23 @@ pub fn enter(ctx: &XdpContext, hook: Hook) -> u32 {
 #[inline(always)]
 fn ipv4(frame: &Frame, hook: Hook) -> Option<u32> {
     let Headers4 { ip, tcp, .. } = *frame.view::<Headers4>()?;
-    if ip.protocol != TCP || ports::marks_of_pair(tcp.ports) == 0 {
+    if ip.protocol() != TCP || ports::marks_of_pair(tcp.ports()) == 0 {
         return None;
     }
     // Options and fragments are TC's.
-    if ip.version_length != 0x45 || ip.fragment & 0x3fff_u16.to_be() != 0 {
+    if !ip.is_plain() || ip.is_fragment() {
         return None;
     }
     let key = FlowKey4 {
-        src: ip.src,
-        dst: ip.dst,
-        ports: tcp.ports,
+        src: ip.src(),
+        dst: ip.dst(),
+        ports: tcp.ports(),
     };
-    let total = u32::from(u16::from_be(ip.total));
-    let entry = take(frame, hook, &key, total, ip.ttl, tcp.flags)?;
+    let total = ip.total();
+    let entry = take(frame, hook, &key, total, ip.ttl(), tcp.flags())?;
     // SAFETY: the entry stays in its place while the program runs.
     let flow = unsafe { &*entry };
-    let addresses = u64::from(ip.src) + u64::from(ip.dst);
+    let addresses = u64::from(ip.src()) + u64::from(ip.dst());
     if is_unfinished(
         &tcp,
         addresses,
@@ -96,7 +83,7 @@ fn ipv4(frame: &Frame, hook: Hook) -> Option<u32> {
         return None;
     }
     let changed = frame.change::<Headers4>(|headers| {
-        headers.ethernet.macs = flow.macs;
+        headers.ethernet.set_addresses(flow.macs);
         let (mut ip, mut tcp) = (headers.ip, headers.tcp);
         header4(&mut ip, flow, true);
         segment(&mut tcp, flow);
@@ -109,25 +96,25 @@ fn ipv4(frame: &Frame, hook: Hook) -> Option<u32> {
 #[inline(always)]
 fn ipv6(frame: &Frame, hook: Hook) -> Option<u32> {
     let Headers6 { ip, tcp, .. } = *frame.view::<Headers6>()?;
-    if ip.next != TCP || ports::marks_of_pair(tcp.ports) == 0 {
+    if ip.next_header() != TCP || ports::marks_of_pair(tcp.ports()) == 0 {
         return None;
     }
     let key = FlowKey6 {
-        src: Addr(ip.src),
-        dst: Addr(ip.dst),
-        ports: tcp.ports,
+        src: ip.src(),
+        dst: ip.dst(),
+        ports: tcp.ports(),
     };
-    let len = u32::from(u16::from_be(ip.len));
+    let len = ip.payload_len();
     let total = len + size_of::<Ipv6>() as u32;
-    let entry = take(frame, hook, &key, total, ip.hop_limit, tcp.flags)?;
+    let entry = take(frame, hook, &key, total, ip.hop_limit(), tcp.flags())?;
     // SAFETY: the entry stays in its place while the program runs.
     let flow = unsafe { &*entry };
-    let addresses = of_addr(&ip.src, false) + of_addr(&ip.dst, false);
+    let addresses = of_addr(&ip.src().0, false) + of_addr(&ip.dst().0, false);
     if is_unfinished(&tcp, addresses, len) {
         return None;
     }
     let changed = frame.change::<Headers6>(|headers| {
-        headers.ethernet.macs = flow.macs;
+        headers.ethernet.set_addresses(flow.macs);
         let (mut ip, mut tcp) = (headers.ip, headers.tcp);
         header6(&mut ip, flow, true);
         segment(&mut tcp, flow);
@@ -164,20 +151,20 @@ fn take<N: Table>(
 fn is_unfinished(tcp: &Tcp, addresses: u64, len: u32) -> bool {
     let length = u64::from((len as u16).to_be());
     let protocol = u64::from(u16::from(TCP).to_be());
-    fold(addresses + length + protocol) == tcp.checksum
+    fold(addresses + length + protocol) == tcp.checksum()
 }
 
 /// Ports and checksum.
 #[inline(always)]
 fn segment(tcp: &mut Tcp, flow: &Flow) {
-    tcp.ports = flow.ports;
+    tcp.set_ports(flow.ports);
     let change = u64::from(flow.addr_diff) + u64::from(flow.port_diff);
-    tcp.checksum = apply(tcp.checksum, fold(change));
+    tcp.set_checksum(apply(tcp.checksum(), fold(change)));
 }
 
 #[inline(always)]
 fn send(flow: *mut Flow, hook: Hook, tcp: &Tcp, total: u32) -> u32 {
-    flows::note(flow, tcp.flags, u32::from_be(tcp.ack), total);
+    flows::note(flow, tcp.flags(), tcp.ack(), total);
     counters::add(
         if hook == Hook::WanIngress {
             Counter::InboundXdp

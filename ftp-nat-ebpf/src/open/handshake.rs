@@ -7,7 +7,7 @@ use crate::forward::return_path;
 use crate::kernel::hook::Hook;
 use crate::kernel::route::{Hop, route};
 use crate::kernel::skb::Skb;
-use crate::packet::options::{self, window_scale};
+use crate::packet::options::window_scale;
 use crate::state::scratch::{self, Connection, Draft, Head};
 use crate::state::{counters, maps, ports, shares};
 use ftp_nat_common::abi::{
@@ -63,7 +63,8 @@ pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
         counters::add(Counter::DeniedNoPort, head.total);
         return Belongs::Refused;
     }
-    note(skb, part)
+    read_offer(skb, part);
+    note(part)
 }
 
 /// Fills in whose connection a masqueraded client's SYN begins.
@@ -143,12 +144,12 @@ fn published(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
     Belongs::Unfinished
 }
 
-/// Notes the handshake in the memory.
+/// Fills in what the SYN in the memory says of its sender. A function beside [`note`], as the search
+/// for its options and the entries' keys are too much for one chain of calls.
 #[inline(never)]
-fn note(skb: &Skb, part: *mut Draft) -> Belongs {
+fn read_offer(skb: &Skb, part: *mut Draft) {
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
-    let (head, half_open, connection) =
-        unsafe { (&(*part).head, &mut (*part).half_open, &(*part).connection) };
+    let (head, half_open) = unsafe { (&(*part).head, &mut (*part).half_open) };
     half_open.client_isn = head.segment.seq;
     half_open.server_isn = 0;
     half_open.server_window = 0;
@@ -156,12 +157,18 @@ fn note(skb: &Skb, part: *mut Draft) -> Belongs {
     half_open.server_scale = 0;
     half_open.pad = [0; 5];
     let scale = window_scale(skb, head.tcp + offset::OPTIONS, head.payload);
-    if scale == options::NONE {
-        half_open.client_scale = 0;
-    } else {
-        half_open.client_scale = scale;
+    half_open.client_scale = scale.unwrap_or(0);
+    if scale.is_some() {
         half_open.flags = half_open_flag::CLIENT_SCALES;
     }
+}
+
+/// Notes the handshake in the memory, whose offer was read.
+#[inline(never)]
+fn note(part: *mut Draft) -> Belongs {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (head, half_open, connection) =
+        unsafe { (&(*part).head, &mut (*part).half_open, &(*part).connection) };
     let key = key_of(half_open, connection);
     // A repetition must not forget the server's answer to the first one.
     if let Some(there) = table::find(&key) {
@@ -470,7 +477,9 @@ fn answer(skb: &Skb, part: *mut Draft, found: *mut HalfOpen) {
     half_open.flags |= half_open_flag::ANSWERED;
     half_open.flags &= !half_open_flag::SCALES;
     half_open.server_scale = 0;
-    if scale != options::NONE && half_open.flags & half_open_flag::CLIENT_SCALES != 0 {
+    if let Some(scale) = scale
+        && half_open.flags & half_open_flag::CLIENT_SCALES != 0
+    {
         half_open.server_scale = scale;
         half_open.flags |= half_open_flag::SCALES;
     }

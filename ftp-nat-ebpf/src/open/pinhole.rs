@@ -13,6 +13,7 @@ use crate::kernel::helpers::{jiffies, repeat};
 use crate::state::scratch::{self, Pinhole};
 use crate::state::{counters, maps, ports, shares};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use core::ptr;
 use ftp_nat_common::abi::{
     Mapping, MappingKey, PublishKey, Session, Settings, event, flow_flag, kind, port, role,
     session_flag, share_of_session, side,
@@ -242,65 +243,9 @@ impl Pinholes {
         Ok(wanted)
     }
 
-    /// Counts and tells; `happening`: [`event`] in the high half, the counter in the low one.
-    #[inline(never)]
-    fn event(&self, session: &Session, happening: u32, opening: &Opening, public: Port) {
-        let counter = happening & 0xffff;
-        counters::add_number(counter, 0);
-        let is_denial = happening >> 16 == u32::from(event::DENIED);
-        if is_denial && !counters::may_tell_denied() {
-            return;
-        }
-        counters::tell(|told| {
-            told.what = (happening >> 16) as u8;
-            told.kind = opening.kind;
-            told.reason = counter as u16;
-            counters::about(told, session, self.session);
-            told.announced = opening.addr;
-            told.cause = opening.cause;
-            if opening.cause == 0 {
-                // About the control connection itself.
-                return;
-            }
-            told.public.port = public;
-            if opening.kind == kind::ACTIVE && session.role == role::PUBLISH {
-                // The client listens; from which port the server comes is not known yet.
-                told.peer.port = opening.port;
-                told.inside.port = Port(0);
-            } else {
-                told.peer.port = Port(0);
-                told.inside.port = opening.port;
-            }
-        });
-    }
-}
-
-/// Whether a session, and its client with all sessions together, may announce another connection.
-#[inline(never)]
-fn may_announce(session: &mut Session, settings: &Settings) -> bool {
-    let share = shares::find(&share_of_session(session));
-    let own = &raw mut session.announced;
-    let mut may = shares::allow_announcement(own, settings.session_interval, settings);
-    if let Some(share) = share {
-        // SAFETY: see `shares::find`.
-        let all = unsafe { &raw mut (*share).announced };
-        may = may && shares::allow_announcement(all, settings.client_interval, settings);
-        if !may {
-            shares::note_refusal(share);
-        }
-    }
-    may
-}
-
-/// Two small numbers as one: a function has five arguments at most.
-#[inline(always)]
-fn happening(what: u8, counter: Counter) -> u32 {
-    u32::from(what) << 16 | counter as u32
-}
-
-impl Gate for Pinholes {
-    #[inline(never)]
-    fn open(&mut self, session: &mut Session, opening: &Opening) -> Result<Port, Counter> {
+    /// [`Gate::open`].
+    #[inline(always)]
+    fn make(&self, session: &mut Session, opening: &Opening) -> Result<Port, Counter> {
         let passive = opening.kind == kind::PASSIVE;
         if session.flags & session_flag::LOCAL != 0 && !passive {
             // This machine's own server connects, by its own address.
@@ -350,16 +295,129 @@ impl Gate for Pinholes {
         } else {
             Counter::ActiveOpened
         };
-        self.event(session, happening(event::OPENED, counter), opening, shown);
+        self.event(session, event::OPENED, counter, opening, shown);
         if public != opening.port && opening.public.0 == 0 && !is_hidden {
-            self.event(
-                session,
-                happening(event::REMAPPED, Counter::Remapped),
-                opening,
-                public,
-            );
+            let (what, counter) = (event::REMAPPED, Counter::Remapped);
+            self.event(session, what, counter, opening, public);
         }
         result
+    }
+
+    /// Counts and tells. `public`: the port outside, 0 if there is none or none is known yet.
+    #[inline(always)]
+    fn event(
+        &self,
+        session: &Session,
+        what: u8,
+        counter: Counter,
+        opening: &Opening,
+        public: Port,
+    ) {
+        let happening = u32::from(what) << 16 | counter as u32;
+        let (session, opening) = (ptr::from_ref(session), ptr::from_ref(opening));
+        ftp_nat_tell(session, self.session, happening, opening, public.0.into());
+    }
+}
+
+/// Counts and tells what happened in a session; `happening`: [`event`] in the high half, the counter
+/// in the low one; `public`: a port, in network order.
+///
+/// A global function: the verifier checks it once and by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_tell(
+    session: *const Session,
+    number: u32,
+    happening: u32,
+    opening: *const Opening,
+    public: u32,
+) -> u32 {
+    // SAFETY: references, as `Pinholes::event` hands them over.
+    let (Some(session), Some(opening)) = (unsafe { (session.as_ref(), opening.as_ref()) }) else {
+        return 0;
+    };
+    let counter = happening & 0xffff;
+    counters::add_number(counter, 0);
+    let is_denial = happening >> 16 == u32::from(event::DENIED);
+    if is_denial && !counters::may_tell_denied() {
+        return 0;
+    }
+    counters::tell(|told| {
+        told.what = (happening >> 16) as u8;
+        told.kind = opening.kind;
+        told.reason = counter as u16;
+        counters::about(told, session, number);
+        told.announced = opening.addr;
+        told.cause = opening.cause;
+        if opening.cause == 0 {
+            // About the control connection itself.
+            return;
+        }
+        told.public.port = Port(public as u16);
+        if opening.kind == kind::ACTIVE && session.role == role::PUBLISH {
+            // The client listens; from which port the server comes is not known yet.
+            told.peer.port = opening.port;
+            told.inside.port = Port(0);
+        } else {
+            told.peer.port = Port(0);
+            told.inside.port = opening.port;
+        }
+    });
+    0
+}
+
+/// Opens a pinhole; gives the port that it got, in network order, or [`FAILED`]: then the memory's
+/// [`Pinhole::reason`] says why.
+///
+/// A global function: the verifier checks it once and by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_open(session: *mut Session, number: u32, opening: *const Opening) -> u32 {
+    // SAFETY: references, as `Gate::open` hands them over.
+    let (Some(session), Some(opening)) = (unsafe { (session.as_mut(), opening.as_ref()) }) else {
+        return FAILED;
+    };
+    match (Pinholes { session: number }).make(session, opening) {
+        Ok(port) => port.0.into(),
+        Err(reason) => {
+            if let Some(part) = scratch::pinhole() {
+                // SAFETY: see `scratch`; no reference to it is alive.
+                unsafe { (*part).reason = reason };
+            }
+            FAILED
+        }
+    }
+}
+
+/// [`ftp_nat_open`]'s answer where there is no port.
+const FAILED: u32 = 1 << 16;
+/// Whether a session, and its client with all sessions together, may announce another connection.
+#[inline(never)]
+fn may_announce(session: &mut Session, settings: &Settings) -> bool {
+    let share = shares::find(&share_of_session(session));
+    let own = &raw mut session.announced;
+    let mut may = shares::allow_announcement(own, settings.session_interval, settings);
+    if let Some(share) = share {
+        // SAFETY: see `shares::find`.
+        let all = unsafe { &raw mut (*share).announced };
+        may = may && shares::allow_announcement(all, settings.client_interval, settings);
+        if !may {
+            shares::note_refusal(share);
+        }
+    }
+    may
+}
+
+impl Gate for Pinholes {
+    #[inline(always)]
+    fn open(&mut self, session: &mut Session, opening: &Opening) -> Result<Port, Counter> {
+        let answer = ftp_nat_open(session, self.session, opening);
+        if answer & FAILED == 0 {
+            return Ok(Port(answer as u16));
+        }
+        // SAFETY: see `scratch`; `ftp_nat_open` has written it.
+        let reason = scratch::pinhole().map(|part| unsafe { (*part).reason });
+        Err(reason.unwrap_or(Counter::PassedMapFull))
     }
 
     #[inline(always)]
@@ -400,6 +458,6 @@ impl Gate for Pinholes {
 
     #[inline(always)]
     fn tell(&mut self, session: &Session, what: u8, counter: Counter, opening: &Opening) {
-        self.event(session, happening(what, counter), opening, opening.public);
+        self.event(session, what, counter, opening, opening.public);
     }
 }

@@ -55,8 +55,8 @@ pub fn reach4<const IP: u32>(skb: &Skb) -> Reach {
     let Some(ip) = skb.view::<Ipv4>(IP as usize) else {
         return Reach::new(Carries::Other, 0);
     };
-    let at = IP + (ip.version_length & 0x0f) as u32 * 4;
-    match ip.protocol {
+    let at = IP + ip.len();
+    match ip.protocol() {
         TCP => tcp_at(skb, at),
         ICMP => Reach::new(Carries::Icmp, at),
         _ => Reach::new(Carries::Other, 0),
@@ -76,7 +76,7 @@ pub fn reach6<const IP: u32>(skb: &Skb) -> Reach {
         return Reach::new(Carries::Other, 0);
     };
     let at = IP + size_of::<Ipv6>() as u32;
-    match ip.next {
+    match ip.next_header() {
         TCP => tcp_at(skb, at),
         ICMP6 => Reach::new(Carries::Icmp, at),
         _ => Reach::new(Carries::Other, 0),
@@ -98,8 +98,8 @@ fn tcp_at(skb: &Skb, at: u32) -> Reach {
         }
     }
     if let Some(tcp) = skb.view::<Tcp>(at as usize) {
-        reach.ports = tcp.ports;
-        reach.flags = tcp.flags;
+        reach.ports = tcp.ports();
+        reach.flags = tcp.flags();
     }
     reach
 }

@@ -3,7 +3,7 @@
 use super::headers::{IP, Ipv4, Ipv6, Tcp};
 use crate::kernel::skb::Skb;
 use ftp_nat_common::abi::{FlowKey, FlowKey4, FlowKey6};
-use ftp_nat_common::wire::addr::{Addr, PortPair};
+use ftp_nat_common::wire::addr::PortPair;
 
 /// A TCP packet's headers.
 #[derive(Clone, Copy)]
@@ -50,22 +50,21 @@ fn read4(skb: &Skb) -> Reading<FlowKey4> {
     let Some(ip) = skb.view::<Ipv4>(IP as usize) else {
         return Reading::Truncated;
     };
-    let header = (ip.version_length & 0x0f) as u32 * 4;
-    if ip.version_length >> 4 != 4 || header < 20 {
+    let header = ip.len();
+    if ip.version() != 4 || header < size_of::<Ipv4>() as u32 {
         return Reading::Truncated;
     }
-    // More fragments, or not the first one.
-    if ip.fragment & 0x3fff_u16.to_be() != 0 {
-        let is_first = ip.fragment & 0x1fff_u16.to_be() == 0;
-        let ports = skb.load::<PortPair>(IP + header).filter(|_| is_first);
+    if ip.is_fragment() {
+        let has_ports = !ip.is_later_fragment();
+        let ports = skb.load::<PortPair>(IP + header).filter(|_| has_ports);
         return Reading::Fragment(ports);
     }
     let key = FlowKey4 {
-        src: ip.src,
-        dst: ip.dst,
+        src: ip.src(),
+        dst: ip.dst(),
         ports: PortPair::default(),
     };
-    let mut reading = read_tcp(skb, key, u16::from_be(ip.total) as u32, IP + header, ip.ttl);
+    let mut reading = read_tcp(skb, key, ip.total(), IP + header, ip.ttl());
     if let Reading::Tcp(packet) = &mut reading {
         packet.key.ports = packet.ports;
     }
@@ -79,17 +78,18 @@ fn read6(skb: &Skb) -> Reading<FlowKey6> {
         return Reading::Truncated;
     };
     let key = FlowKey6 {
-        src: Addr(ip.src),
-        dst: Addr(ip.dst),
+        src: ip.src(),
+        dst: ip.dst(),
         ports: PortPair::default(),
     };
     // Here these bytes mean the IPv4 address; no packet may carry them (RFC 4291 section 2.5.5.2).
     if key.src.is_v4() || key.dst.is_v4() {
         return Reading::Mapped;
     }
-    let len = u16::from_be(ip.len) as u32;
-    let total = if len == 0 { 0 } else { len + 40 };
-    let mut reading = read_tcp(skb, key, total, IP + 40, ip.hop_limit);
+    let header = size_of::<Ipv6>() as u32;
+    let len = ip.payload_len();
+    let total = if len == 0 { 0 } else { len + header };
+    let mut reading = read_tcp(skb, key, total, IP + header, ip.hop_limit());
     if let Reading::Tcp(packet) = &mut reading {
         packet.key.ports = packet.ports;
     }
@@ -108,22 +108,22 @@ fn read_tcp<N>(skb: &Skb, key: N, total: u32, at: u32, ttl: u8) -> Reading<N> {
     } else {
         total
     };
-    let header = (tcp.offset >> 4) as u32 * 4;
+    let header = tcp.len();
     let payload = at + header;
-    if total > there || header < 20 || payload > total + IP {
+    if total > there || header < size_of::<Tcp>() as u32 || payload > total + IP {
         return Reading::Truncated;
     }
     Reading::Tcp(Packet {
         key,
-        ports: tcp.ports,
+        ports: tcp.ports(),
         tcp: at,
         payload,
         len: total + IP - payload,
         total,
-        seq: u32::from_be(tcp.seq),
-        ack: u32::from_be(tcp.ack),
-        window: u16::from_be(tcp.window),
-        flags: tcp.flags,
+        seq: tcp.seq(),
+        ack: tcp.ack(),
+        window: tcp.window(),
+        flags: tcp.flags(),
         ttl,
     })
 }

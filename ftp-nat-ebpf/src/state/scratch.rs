@@ -10,6 +10,7 @@ use ftp_nat_common::abi::{
     Event, Flow, HalfOpen, HalfOpenKey, HandshakeSegment, LINE_MAX, Lines, Mapping, MappingKey,
     ReturnPath, Session,
 };
+use ftp_nat_common::counter::Counter;
 use ftp_nat_common::edit::text::TEXT_MAX;
 use ftp_nat_common::ftp::parser::Inspection;
 use ftp_nat_common::ftp::tls::PlainText;
@@ -131,7 +132,7 @@ pub struct Control {
     pub inspection: Inspection,
     /// Judges whether an encrypted direction is plain text again.
     pub judge: PlainText,
-    /// Where the walk through TCP's options is.
+    /// Where the walk through SACK blocks is.
     pub options: Options,
     /// A piece of the payload that is patched.
     pub piece: Piece,
@@ -161,11 +162,11 @@ pub struct Place {
     pub v4: u32,
 }
 
-/// Where the walk through TCP's options is.
+/// Where the walk through SACK blocks is. Places are in bytes from the Ethernet header on.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Options {
-    /// Where the next option starts.
+    /// Where the next edge of a block stands, or where the options behind the last one start.
     pub at: u32,
     /// The number of the SACK block's edge that comes next; even ones are left edges.
     pub edge: u32,
@@ -195,6 +196,8 @@ pub struct Pinhole {
     pub key: MappingKey,
     /// How the last try ended: `open::pinhole::Try`.
     pub tried: u32,
+    /// Why there is no pinhole, where there is none.
+    pub reason: Counter,
 }
 
 /// The route that is being looked up again. Taken in `forward::send`.
@@ -207,20 +210,6 @@ pub struct Route {
     pub ends: [Addr; 2],
     /// The connection's return path.
     pub back: ReturnPath,
-}
-
-/// Where the walk through a SYN's options is. Taken in `forward::clamp`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Clamping {
-    /// Where the next option starts, in bytes from the Ethernet header on.
-    pub at: u32,
-    /// Where the options end.
-    pub end: u32,
-    /// The largest segment to allow, in bytes.
-    pub most: u32,
-    /// Where the segment size stands; 0: not found.
-    pub found: u32,
 }
 
 macro_rules! parts {
@@ -249,6 +238,5 @@ parts! {
     CONTROL control Control, "This CPU's memory for a control segment.";
     PINHOLE pinhole Pinhole, "This CPU's memory for a pinhole.";
     ROUTE route Route, "This CPU's memory for a route.";
-    CLAMPING clamping Clamping, "This CPU's memory for a SYN's options.";
     SUMMED summed Words, "This CPU's memory for words that are summed.";
 }

@@ -42,63 +42,61 @@ struct Quote {
 #[inline(always)]
 pub fn enter(skb: &Skb) -> i32 {
     let hook = Hook::of(skb.hook());
-    if skb.protocol() == IPV4 {
-        match quote4(skb) {
-            Some(quote) => about::<true>(skb, hook, &quote),
-            None => NEXT,
-        }
+    let v4 = skb.protocol() == IPV4;
+    // In functions of their own: their copies of headers would lie under a deep chain of calls.
+    let Some(quote) = (if v4 { quote4(skb) } else { quote6(skb) }) else {
+        return NEXT;
+    };
+    if v4 {
+        about::<true>(skb, hook, &quote)
     } else {
-        match quote6(skb) {
-            Some(quote) => about::<false>(skb, hook, &quote),
-            None => NEXT,
-        }
+        about::<false>(skb, hook, &quote)
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn quote4(skb: &Skb) -> Option<Quote> {
     let outer = skb.load::<Ipv4>(IP)?;
-    let icmp = IP + u32::from(outer.version_length & 0x0f) * 4;
+    let icmp = IP + outer.len();
     let ip = icmp + HEADER;
     let inner = skb.load::<Ipv4>(ip)?;
-    // Not the first fragment: no ports.
-    if inner.protocol != TCP || inner.fragment & 0x1fff_u16.to_be() != 0 {
+    if inner.protocol() != TCP || inner.is_later_fragment() {
         return None;
     }
-    let tcp = ip + u32::from(inner.version_length & 0x0f) * 4;
+    let tcp = ip + inner.len();
     let [source, destination] = skb.load::<[u16; 2]>(tcp)?;
     Some(Quote {
-        from: Addr::from_v4(outer.src),
-        to: Addr::from_v4(outer.dst),
-        ttl: outer.ttl,
+        from: Addr::from_v4(outer.src()),
+        to: Addr::from_v4(outer.dst()),
+        ttl: outer.ttl(),
         icmp,
         ip,
         tcp,
-        source: Endpoint::new(Addr::from_v4(inner.src), Port(source)),
-        destination: Endpoint::new(Addr::from_v4(inner.dst), Port(destination)),
+        source: Endpoint::new(Addr::from_v4(inner.src()), Port(source)),
+        destination: Endpoint::new(Addr::from_v4(inner.dst()), Port(destination)),
     })
 }
 
-#[inline(always)]
+#[inline(never)]
 fn quote6(skb: &Skb) -> Option<Quote> {
     let outer = skb.load::<Ipv6>(IP)?;
     let icmp = IP + size_of::<Ipv6>() as u32;
     let ip = icmp + HEADER;
     let inner = skb.load::<Ipv6>(ip)?;
-    if inner.next != TCP {
+    if inner.next_header() != TCP {
         return None;
     }
     let tcp = ip + size_of::<Ipv6>() as u32;
     let [source, destination] = skb.load::<[u16; 2]>(tcp)?;
     Some(Quote {
-        from: Addr(outer.src),
-        to: Addr(outer.dst),
-        ttl: outer.hop_limit,
+        from: outer.src(),
+        to: outer.dst(),
+        ttl: outer.hop_limit(),
         icmp,
         ip,
         tcp,
-        source: Endpoint::new(Addr(inner.src), Port(source)),
-        destination: Endpoint::new(Addr(inner.dst), Port(destination)),
+        source: Endpoint::new(inner.src(), Port(source)),
+        destination: Endpoint::new(inner.dst(), Port(destination)),
     })
 }
 

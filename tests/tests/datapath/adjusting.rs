@@ -238,14 +238,14 @@ fn other_options_around_a_sack_stay() {
             [&[1, 1], &timestamps[..], &sack(2, &edges)[..]].concat()
         };
         let lies = |shift: u32| {
-            // An option whose length says more than there is.
+            // An option whose length says more than there is: no receiver reads it.
             let mut options = options(shift);
             options[15] = 200;
             options
         };
         for (name, packet_options, out_options) in [
             ("timestamps", options(GROWTH), options(0)),
-            ("a length that lies", lies(GROWTH), lies(0)),
+            ("a length that lies", lies(GROWTH), lies(GROWTH)),
             ("no options", Vec::new(), Vec::new()),
             ("length 0", vec![8, 0, 1, 1], vec![8, 0, 1, 1]),
             ("the list's end", vec![0, 5, 10, 0], vec![0, 5, 10, 0]),
