@@ -16,6 +16,7 @@ mod half_open;
 mod interfaces;
 mod layout;
 mod lines;
+mod lists;
 mod mappings;
 mod ports;
 mod published;
@@ -32,6 +33,7 @@ pub use self::half_open::*;
 pub use self::interfaces::*;
 pub use self::layout::*;
 pub use self::lines::*;
+pub use self::lists::*;
 pub use self::mappings::*;
 pub use self::ports::*;
 pub use self::published::*;
@@ -82,6 +84,8 @@ mod user {
         TlsClientKey,
         TlsClient,
         Permit,
+        ListKey,
+        Listed,
         Event
     );
 }

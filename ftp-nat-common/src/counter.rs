@@ -206,6 +206,10 @@ counters! {
         "Dropped: SYNs to control ports with text in them, which the gateway would not read; their client repeats them without";
     DeniedSource = "denied" "reason" "source" true,
         "Dropped: SYNs from outside with a source that nobody there can have: martian, this machine's own, or routed inside";
+    DeniedBanned = "denied" "reason" "banned" true,
+        "Dropped: first packets of sessions and announced connections of peers on the deny list";
+    DeniedNotAllowed = "denied" "reason" "not_allowed" true,
+        "Dropped: first packets of sessions of clients that an allow list does not have";
     DeniedNoRoom = "denied" "reason" "no_room" true,
         "Dropped: connections for which there is no room; their sender tries again";
     DeniedClientSessions = "denied" "reason" "client_sessions" true,

@@ -5,6 +5,7 @@ pub mod connection;
 mod half_open;
 pub mod handshake;
 pub mod learned;
+mod lists;
 pub mod mapping;
 mod permit;
 pub mod pinhole;

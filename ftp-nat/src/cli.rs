@@ -1,7 +1,9 @@
 //! The command line, as clap sees it: help texts, manual pages and completions come from here.
 
 pub mod filter;
+mod networks;
 mod probe;
+mod selection;
 mod top;
 
 use std::path::PathBuf;
@@ -11,7 +13,14 @@ use clap::{Args, Parser, Subcommand};
 use self::filter::{EndsFilter, KindFilter, SessionFilter, SinceFilter, StateFilter};
 use crate::config::{DEFAULT_FILE, DEFAULT_STATE_DIR, RunArgs};
 
-pub use self::{probe::ProbeArgs, top::Sort};
+pub use self::{
+    networks::{
+        AddNetworksArgs, ListNetworksArgs, NetworksArgs, NetworksCommand, RemoveNetworksArgs, Time,
+    },
+    probe::ProbeArgs,
+    selection::Selection,
+    top::Sort,
+};
 
 /// FTP through NAT and firewalls, translated in the kernel.
 ///
@@ -77,6 +86,15 @@ pub enum Command {
     /// Ends a trace whose process was killed
     #[command(hide = true)]
     TraceGuard(TraceGuardArgs),
+    /// Keep networks out: they begin no sessions any more, and those that they have end
+    ///
+    /// Holds until it is removed or its time is over, over restarts of the daemon and of the machine.
+    /// A running daemon keeps the list; what is in it holds without one as well.
+    Deny(NetworksArgs),
+    /// Let nobody else in: once a list has a network, only its networks begin sessions
+    ///
+    /// Sessions that are there go on. Who is denied as well stays out.
+    Allow(NetworksArgs),
     /// Show the gateways that share their sessions with this one
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -181,18 +199,6 @@ pub struct DoctorArgs {
     /// What the gateway is, or would be, started with.
     #[command(flatten)]
     pub run: RunArgs,
-}
-
-/// Which gateway a command is about.
-#[derive(Debug, Args)]
-pub struct Selection {
-    /// Only the gateway on this WAN interface (repeatable) [default: all in this network
-    /// namespace]
-    #[arg(long, value_name = "IF")]
-    pub wan: Vec<String>,
-    /// Where kernel objects are pinned
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
-    pub state_dir: PathBuf,
 }
 
 /// Arguments of the commands that only show.

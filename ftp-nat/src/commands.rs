@@ -11,6 +11,7 @@ mod listing;
 pub mod man_pages;
 pub mod mappings;
 pub mod metrics;
+pub mod networks;
 pub mod reload;
 pub mod sessions;
 pub mod status;

@@ -6,6 +6,7 @@ mod clients;
 mod event_bus;
 mod event_log;
 mod flood;
+mod lists;
 mod network_changes;
 mod occurrence;
 mod reconciler;
@@ -29,6 +30,7 @@ use tokio::{
     runtime::{Builder, Handle},
     signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc, oneshot, watch as latest},
+    task::spawn_blocking,
     time::interval,
 };
 
@@ -173,7 +175,14 @@ async fn serve(
         .map(Guard::listener)
         .collect::<Result<_, _>>()
         .context("cannot copy the descriptor of the daemon's socket")?;
-    let mut orders = answer::start(listeners, hello(&config, &gateway), source.clone(), &bus)?;
+    let lists = lists::Lists::start(&config, Arc::clone(&maps), clock)?;
+    let mut orders = answer::start(
+        listeners,
+        hello(&config, &gateway),
+        source.clone(),
+        &bus,
+        lists.clone(),
+    )?;
     let (end, ended) = oneshot::channel::<()>();
     let wans = config.wan.iter().map(|wan| wan.value.clone()).collect();
     let reserved = reserved::Reserved::start(Arc::clone(&maps), wans)?;
@@ -195,6 +204,7 @@ async fn serve(
         policies,
         lifetimes,
         reserved,
+        lists: lists.clone(),
         metrics: reconciler::Scraped::start(source, Handle::current(), listener),
         reported,
         last_duration: Duration::ZERO,
@@ -205,8 +215,15 @@ async fn serve(
         unrepaired: None,
     };
     let reconciler = ReconcilerThread::start(reconciler, Arc::clone(&bus))?;
-    let stopped =
-        run_until_stopped(&reconciler, &mut changes, &mut signals, &mut orders, &bus).await;
+    let stopped = run_until_stopped(
+        &reconciler,
+        &mut changes,
+        &mut signals,
+        &mut orders,
+        &bus,
+        &lists,
+    )
+    .await;
     notify(&[NotifyState::Stopping]);
     reconciler.stop();
     drop(end);
@@ -275,6 +292,7 @@ async fn run_until_stopped(
     signals: &mut Signals,
     orders: &mut mpsc::Receiver<answer::ReloadOrder>,
     bus: &event_bus::EventBus,
+    lists: &lists::Lists,
 ) -> anyhow::Result<()> {
     // Twice as often as systemd wants to hear of us.
     let watchdog = sd_notify::watchdog_enabled();
@@ -300,6 +318,9 @@ async fn run_until_stopped(
             _ = tick.tick() => {
                 reconciler.check()?;
                 bus.flush_summaries();
+                let lists = lists.clone();
+                // It may write a file; nothing waits for that.
+                drop(spawn_blocking(move || lists.expire()));
             }
             _ = alive.tick() => {
                 if watchdog.is_some() && !reconciler.is_stuck() {

@@ -2,6 +2,7 @@
 //! attached.
 
 pub mod attach;
+pub mod cut;
 pub mod guard;
 pub mod handles;
 pub mod load;

@@ -10,9 +10,10 @@ use ftp_nat::{
     cli::{Cli, Command},
     commands::{
         check, cluster, completions, end, events, flows, list, man_pages, mappings, metrics,
-        reload, sessions, status, top, trace, unload,
+        networks, reload, sessions, status, top, trace, unload,
     },
     daemon, doctor, inspect,
+    model::list::List,
     output::{
         failure::Failure,
         logging::{self, LogFormat},
@@ -41,6 +42,8 @@ fn main() -> ExitCode {
         Command::Trace(args) => trace::run(args),
         Command::TraceGuard(args) => trace::guard(args),
         Command::Cluster(command) => cluster::run(command),
+        Command::Deny(args) => networks::run(List::Deny, args),
+        Command::Allow(args) => networks::run(List::Allow, args),
         Command::Reload(args) => reload::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Probe(args) => probe::run(args, cli.verbose > 0),

@@ -5,6 +5,7 @@ pub mod cause;
 pub mod connection;
 pub mod event;
 pub mod flow;
+pub mod list;
 pub mod mapping;
 pub mod prefix;
 pub mod sentence;

@@ -45,6 +45,7 @@ pub mod unpacked;
 pub const PROGRAMS: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("ethtool", "ethtool"),
+    ("fail2ban-client", "fail2ban"),
     ("ip", "iproute2"),
     ("iptables-restore", "iptables"),
     ("lftp", "lftp"),

@@ -28,6 +28,8 @@ pub mod map {
     /// Prefixes ([`crate::wire::addr::Addr`], IPv4 from bit 96 on) of the masqueraded clients, to
     /// [`crate::abi::InsideNetwork`].
     pub const INSIDE: &str = "INSIDE";
+    /// Prefixes of [`crate::abi::ListKey`] to [`crate::abi::Listed`].
+    pub const LISTS: &str = "LISTS";
     /// [`crate::abi::ClientKey`] to the client's own [`crate::wire::addr::Endpoint`], none where two
     /// clients have claimed the same key.
     pub const CLIENTS: &str = "CLIENTS";

@@ -2,7 +2,7 @@
 //! used one gives way.
 
 use super::connection::{describe, describe_for_stack};
-use super::{alias, half_open as table, refusal, session, source};
+use super::{alias, half_open as table, lists, refusal, session, source};
 use crate::forward::return_path;
 use crate::kernel::hook::Hook;
 use crate::kernel::route::{Hop, route};
@@ -53,6 +53,9 @@ pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
     // the SYN without.
     if head.len != 0 {
         counters::add(Counter::DeniedSynText, head.total);
+        return Belongs::Refused;
+    }
+    if is_listed(part) {
         return Belongs::Refused;
     }
     if let Err(reason) = may_begin(part) {
@@ -206,6 +209,32 @@ fn read(entry: *const HalfOpen, to: &mut HalfOpen) {
     unsafe { core::ptr::copy_nonoverlapping(entry, to, 1) }
 }
 
+/// Whether the lists keep the peer of the handshake in the memory from beginning a session; counts and
+/// tells if so.
+#[inline(never)]
+fn is_listed(part: *mut Draft) -> bool {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (head, half_open, peer) = unsafe {
+        (
+            &(*part).head,
+            &(*part).half_open,
+            &(*part).connection.outside,
+        )
+    };
+    let found = if half_open.role == role::PUBLISH {
+        session::published(&half_open.public)
+    } else {
+        None
+    };
+    let reason = match found {
+        Some(found) => lists::refuse_session(&peer.addr, session::scope(found)),
+        None => lists::refuse_peer(&peer.addr),
+    };
+    let Some(reason) = reason else { return false };
+    refusal::deny_peer(head.total, reason as u32, peer, &half_open.public);
+    true
+}
+
 /// Whether the client of the handshake in the memory may begin another session: there is room, and it
 /// has not its share yet. This is asked of the SYN, because a client whose SYN is dropped tries again.
 #[inline(never)]
@@ -326,6 +355,10 @@ fn finish(skb: &Skb, hook: Hook) -> Belongs {
     let Some(part) = scratch::opening() else {
         return Belongs::Nowhere;
     };
+    // Who was put on a list since its SYN came.
+    if is_listed(part) {
+        return Belongs::Refused;
+    }
     if let Err(reason) = session::begin(skb, hook, part) {
         // The handshake waits on: the server repeats its answer, or the client its data.
         // SAFETY: see `scratch`; no other reference to the headers is alive.

@@ -2,6 +2,7 @@
 
 use super::alias;
 use super::connection::{Made, create, find_paths};
+use super::lists;
 use super::port_search::{TRIES, random_port};
 use super::refusal;
 use crate::kernel::helpers::{jiffies, repeat};
@@ -24,6 +25,9 @@ pub(super) enum Use {
     /// It has expired.
     Expired,
     /// There is no room for flows, or its client has its share of them; the mapping waits on.
+    /// Its peer may not come; the mapping waits for its end.
+    Banned,
+    /// There is no room for flows; the mapping waits on.
     NoRoom,
 }
 
@@ -49,6 +53,15 @@ pub(super) fn use_for(skb: &Skb, hook: Hook, part: *mut Draft) -> Use {
         found = maps::MAPPINGS.get_ptr(wanted);
     }
     let Some(found) = found else { return Use::No };
+    let (peer, public) = if side == side::INBOUND {
+        (source, destination)
+    } else {
+        (destination, source)
+    };
+    if let Some(reason) = lists::refuse_peer(&peer.addr) {
+        refusal::deny_peer(head.total, reason as u32, peer, public);
+        return Use::Banned;
+    }
     // SAFETY: the entry stays in its place while the program runs.
     *mapping = unsafe { *found };
     let share = shares::find(&mapping.client);

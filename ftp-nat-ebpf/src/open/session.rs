@@ -50,6 +50,12 @@ fn look_up(public: &Endpoint) -> *const Publish {
     }
 }
 
+/// The [`scope`](mod@ftp_nat_common::abi::scope) of a published server's own lists.
+#[inline(always)]
+pub(super) fn scope(published: &Publish) -> u32 {
+    published.index.wrapping_add(1)
+}
+
 /// The bits of [`flow_flag`] that a published server's flows have.
 #[inline(always)]
 pub(super) fn flow_flags(published: &Publish) -> u8 {

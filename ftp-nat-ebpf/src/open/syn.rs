@@ -3,6 +3,7 @@
 use super::connection;
 use super::handshake::{self, Belongs};
 use super::learned;
+use super::lists;
 use super::mapping::{self, Use};
 use super::range::{self, Entry};
 use super::{refusal, session};
@@ -27,8 +28,8 @@ pub fn open(skb: &Skb, hook: Hook) -> Belongs {
         Use::No => {}
         Use::Opened => return Belongs::Finished,
         Use::Expired => return Belongs::Denied,
-        // Its client tries again.
-        Use::NoRoom => return Belongs::Refused,
+        // Of the second one the client tries again.
+        Use::Banned | Use::NoRoom => return Belongs::Refused,
     }
     if let Some(flow) = repeated(hook, part) {
         // Beside what follows and not within: a chain of calls has 512 bytes of stack.
@@ -39,12 +40,27 @@ pub fn open(skb: &Skb, hook: Hook) -> Belongs {
     if belongs != Belongs::Nowhere || hook != Hook::WanIngress {
         return belongs;
     }
+    if is_banned(part) {
+        return Belongs::Refused;
+    }
     match range::enter(skb, hook, part) {
         Entry::Opened => Belongs::Finished,
         Entry::NoRoom => Belongs::Refused,
         Entry::Elsewhere => Belongs::Denied,
         Entry::Denied(reason) => deny(part, reason),
     }
+}
+
+/// Whether the sender of a SYN from outside is one whom nobody here talks to.
+#[inline(always)]
+fn is_banned(part: *mut Draft) -> bool {
+    // SAFETY: see `scratch`; no other reference to the headers is alive.
+    let head = unsafe { &(*part).head };
+    let Some(reason) = lists::refuse_peer(&head.source.addr) else {
+        return false;
+    };
+    refusal::deny(head, reason as u32);
+    true
 }
 
 /// The flow of a data connection whose SYN is repeated; None: it is the first one.

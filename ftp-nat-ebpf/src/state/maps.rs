@@ -13,8 +13,9 @@ use aya_ebpf::maps::{
 };
 use ftp_nat_common::abi::{
     ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, HalfOpenLevel,
-    InsideNetwork, Interface, Lines, LinesKey, Mapping, MappingKey, Permit, Ports, Publish,
-    PublishKey, RoutedKey, Session, Settings, Share, TlsClient, TlsClientKey, guard, station,
+    InsideNetwork, Interface, Lines, LinesKey, ListKey, Listed, Mapping, MappingKey, Permit, Ports,
+    Publish, PublishKey, RoutedKey, Session, Settings, Share, TlsClient, TlsClientKey, guard,
+    station,
 };
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
@@ -67,6 +68,11 @@ pub(crate) static RESERVED: HashMap<PublishKey, Endpoint> =
 #[map]
 pub(crate) static INSIDE: LpmTrie<Addr, InsideNetwork> =
     LpmTrie::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+/// Networks that may not begin sessions, or that alone may.
+#[map]
+pub(crate) static LISTS: LpmTrie<ListKey, Listed> =
+    LpmTrie::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
 /// Clients whose first SYN passed the inside's hook just now, and those that the daemon has found
 /// out. What is thrown out of it is a client that is not known: nothing is opened for it until the

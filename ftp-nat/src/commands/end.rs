@@ -9,10 +9,7 @@
 use std::{fmt::Write as _, io, net::SocketAddr, thread, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use ftp_nat_common::{
-    abi::{Flow, FlowKey4, FlowKey6, flow_flag},
-    wire::{addr::Endpoint, tcp::flag},
-};
+use ftp_nat_common::wire::{addr::Endpoint, tcp::flag};
 use serde::Serialize;
 
 use crate::{
@@ -21,11 +18,14 @@ use crate::{
         connections,
         view::{Loaded, View},
     },
-    datapath::maps::Maps,
-    kernel::{reset::Reset, table::Table},
+    datapath::{
+        cut::{self, Directions},
+        maps::Maps,
+    },
+    kernel::reset::Reset,
     model::{
         connection::Connection,
-        flow::{Key, State, kind_name},
+        flow::{State, kind_name},
     },
     output::{
         failure::Failure,
@@ -93,13 +93,10 @@ fn end(loaded: &Loaded, args: &EndArgs) -> anyhow::Result<Vec<Row>> {
     let maps = &loaded.maps;
     let connections = chosen(maps, args.what)?;
     if let Ending::Session(number) = args.what {
-        forget_mappings(maps, number)?;
+        cut::forget_mappings(maps, |session| session == number)?;
     }
     for it in &connections {
-        change(maps, it, |flow| {
-            flow.flags = flow.flags & !flow_flag::XDP | flow_flag::CUT;
-        })
-        .context("cannot end a connection")?;
+        cut::cut(maps, it).context("cannot end a connection")?;
     }
     let silent = if args.silently {
         vec![false; connections.len()]
@@ -150,16 +147,11 @@ fn chosen(maps: &Maps, what: Ending) -> anyhow::Result<Vec<Connection>> {
     Ok(all)
 }
 
-fn forget_mappings(maps: &Maps, session: u32) -> anyhow::Result<()> {
-    let mappings = maps.mappings.all().context("cannot read the mappings")?;
-    for (key, mapping) in mappings {
-        if mapping.session == session {
-            maps.mappings
-                .delete(&key)
-                .context("cannot delete a mapping")?;
-        }
-    }
-    Ok(())
+/// Sends resets to both ends of all connections of these sessions, whose packets pass no more already.
+pub(super) fn reset_sessions(maps: &Maps, sessions: &[u32]) -> anyhow::Result<()> {
+    let mut connections = connections::of(maps)?;
+    connections.retain(|it| sessions.contains(&it.common().session));
+    reset(maps, &connections).map(drop)
 }
 
 /// Sends resets to both ends of each connection until they have fallen silent. Gives which have.
@@ -171,7 +163,7 @@ fn reset(maps: &Maps, connections: &[Connection]) -> anyhow::Result<Vec<bool>> {
     for _ in 0..ROUNDS {
         let pending = connections.iter().zip(&mut rounds_silent).zip(&mut last);
         for ((it, silent), last) in pending.filter(|((_, silent), _)| **silent < SILENT_ROUNDS) {
-            let now = directions(maps, it).context("cannot read a connection")?;
+            let now = cut::directions(maps, it).context("cannot read a connection")?;
             let packets = now.map(|flow| flow.map_or(0, |flow| flow.packets));
             *silent = if *last == Some(packets) {
                 *silent + 1
@@ -199,13 +191,11 @@ fn reset(maps: &Maps, connections: &[Connection]) -> anyhow::Result<Vec<bool>> {
         .filter(|(_, silent)| **silent)
     {
         // So that the sweep takes it out soon.
-        change(maps, it, |flow| flow.tcp_flags |= flag::RST).context("cannot end a connection")?;
+        cut::change(maps, it, |flow| flow.tcp_flags |= flag::RST)
+            .context("cannot end a connection")?;
     }
     Ok(silent)
 }
-
-/// A connection's flows: from outside and from inside, as far as they are there.
-type Directions = [Option<Flow>; 2];
 
 fn send(it: &Connection, [inbound, outbound]: &Directions) -> io::Result<()> {
     // As the inside end sees the connection; by the kernel's own NAT, where only that knows this end.
@@ -226,54 +216,6 @@ fn send(it: &Connection, [inbound, outbound]: &Directions) -> io::Result<()> {
         reset.send()?;
     }
     Ok(())
-}
-
-fn directions(maps: &Maps, it: &Connection) -> io::Result<Directions> {
-    fn of<K: Key>(table: &Table<K, Flow>, it: &Connection) -> io::Result<Directions> {
-        let mut directions = [None; 2];
-        for (flow, key) in directions.iter_mut().zip(keys::<K>(it)) {
-            *flow = table.get(&key)?;
-        }
-        Ok(directions)
-    }
-    if it.outside.addr.is_v4() {
-        of::<FlowKey4>(&maps.flows4, it)
-    } else {
-        of::<FlowKey6>(&maps.flows6, it)
-    }
-}
-
-/// Changes both flows of a connection, those that are still there.
-fn change(maps: &Maps, it: &Connection, change: impl Fn(&mut Flow)) -> io::Result<()> {
-    fn of<K: Key>(
-        table: &Table<K, Flow>,
-        it: &Connection,
-        change: impl Fn(&mut Flow),
-    ) -> io::Result<()> {
-        for key in keys::<K>(it) {
-            if let Some(mut flow) = table.get(&key)? {
-                change(&mut flow);
-                table.replace(&key, &flow)?;
-            }
-        }
-        Ok(())
-    }
-    if it.outside.addr.is_v4() {
-        of::<FlowKey4>(&maps.flows4, it, change)
-    } else {
-        of::<FlowKey6>(&maps.flows6, it, change)
-    }
-}
-
-/// The keys of a connection's flows: from outside and from inside.
-fn keys<K: Key>(it: &Connection) -> [K; 2] {
-    let inbound = K::new(&it.outside, &it.public);
-    let outbound = if it.inbound.kind == 0 {
-        K::new(&it.inside, &it.outside)
-    } else {
-        inbound.other_way(&it.inbound)
-    };
-    [inbound, outbound]
 }
 
 fn socket(end: &Endpoint) -> SocketAddr {

@@ -73,6 +73,10 @@ pub struct RunArgs {
     /// Append who was let in, and who was not, to a file: one JSON object a line
     #[arg(long, value_name = "FILE")]
     pub audit_log: Option<PathBuf>,
+    /// Keep what is added to the deny and allow lists in a file [default:
+    /// /var/lib/ftp-nat/lists-WAN.json]
+    #[arg(long, value_name = "FILE")]
+    pub lists_file: Option<PathBuf>,
     /// How log lines look
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,

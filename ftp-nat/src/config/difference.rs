@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, fmt::Display};
 
+use crate::model::prefix::Prefix;
+
 use super::{
     options::{Commands, Config, Lan, Limits, Masquerade, Publish},
     value::Public,
@@ -31,6 +33,12 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
     );
     let address = |config: &Config| optional(config.metrics_listen.as_ref().map(|it| it.value));
     note("gateway.metrics_listen", address(old), address(new));
+    for (key, old, new) in [
+        ("gateway.deny", &old.lists.deny, &new.lists.deny),
+        ("gateway.allow", &old.lists.allow, &new.lists.allow),
+    ] {
+        note(key, networks(old), networks(new));
+    }
     for (key, old, new) in [
         (
             "timeouts.mapping",
@@ -151,6 +159,14 @@ pub fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
     if old.cluster != new.cluster {
         kept.push("cluster: changed: restart the daemon".to_owned());
         new.cluster.clone_from(&old.cluster);
+    }
+    if old.lists_file() != new.lists_file() {
+        kept.push(format!(
+            "gateway.lists_file: {} -> {}: restart the daemon",
+            old.lists_file().display(),
+            new.lists_file().display()
+        ));
+        new.lists_file.clone_from(&old.lists_file);
     }
     new.state_dir.clone_from(&old.state_dir);
     kept
@@ -276,6 +292,12 @@ fn differences(old: &Publish, new: &Publish) -> Vec<String> {
             bound(old.client_connections),
             bound(new.client_connections),
         ),
+        ("deny", networks(&old.lists.deny), networks(&new.lists.deny)),
+        (
+            "allow",
+            networks(&old.lists.allow),
+            networks(&new.lists.allow),
+        ),
     ]
     .into_iter()
     .filter(|(_, old, new)| old != new)
@@ -288,6 +310,14 @@ fn denied(commands: &Commands) -> String {
         return "none".into();
     }
     commands.deny.join(", ")
+}
+
+fn networks(networks: &[Prefix]) -> String {
+    if networks.is_empty() {
+        return "nobody".into();
+    }
+    let names: Vec<_> = networks.iter().map(ToString::to_string).collect();
+    names.join(" ")
 }
 
 fn masquerades(old: &Config, new: &Config, changes: &mut Vec<String>) {

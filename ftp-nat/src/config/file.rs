@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 use super::{
     check,
     options::{
-        Cluster, Commands, Config, ControlNat, Datapath, Lan, Masquerade, Order, Peer, Publish,
-        TowardServer,
+        Cluster, Commands, Config, ControlNat, Datapath, Lan, Masquerade, Networks, Order, Peer,
+        Publish, TowardServer,
     },
     origin::{Origin, Problem, Spanned},
     value::{self, MssClamp, PortRange, Public, Server},
@@ -199,6 +199,17 @@ impl Reader {
                 self.problem(&item.origin, what);
             }
         }
+        config.lists = self.networks(&mut section);
+        if let Some(item) = self.take(&mut section, "lists_file")
+            && let Some(text) = self.string(&item)
+        {
+            if text.starts_with('/') {
+                config.lists_file = Some(text.into());
+            } else {
+                let what = format!("{text:?} is no absolute path, such as /var/lib/ftp-nat/{text}");
+                self.problem(&item.origin, what);
+            }
+        }
         self.finish(section);
     }
 
@@ -242,6 +253,20 @@ impl Reader {
         } else {
             Order::After(name)
         })
+    }
+
+    /// The keys `deny` and `allow`.
+    fn networks<'t>(&mut self, section: &mut Section<'t>) -> Networks {
+        let [deny, allow] = ["deny", "allow"].map(|key| {
+            let Some(item) = self.take(section, key) else {
+                return Vec::new();
+            };
+            let list = self.list(&item);
+            list.iter()
+                .filter_map(|item| self.parsed::<Prefix>(item))
+                .collect()
+        });
+        Networks { deny, allow }
     }
 
     fn publish<'t>(&mut self, origin: Origin, mut section: Section<'t>) -> Option<Publish> {
@@ -292,6 +317,7 @@ impl Reader {
             });
         let client_sessions = self.bound(&mut section, "client_sessions");
         let client_connections = self.bound(&mut section, "client_connections");
+        let lists = self.networks(&mut section);
         self.finish(section);
         // Whatever else is wrong: its two ends can be held against each other, and against others.
         Some(Publish {
@@ -308,6 +334,7 @@ impl Reader {
             }),
             client_sessions,
             client_connections,
+            lists,
         })
     }
 

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use super::{
     arguments::RunArgs,
     options::{
-        Commands, Config, ControlNat, Datapath, Lan, Masquerade, Peer, Publish, TowardServer,
+        Commands, Config, ControlNat, Datapath, Lan, Masquerade, Networks, Peer, Publish,
+        TowardServer,
     },
     origin::{Origin, Problem, Spanned},
     value::{self, MssClamp, PortRange, Public, Server},
@@ -83,6 +84,9 @@ pub fn apply(args: &RunArgs, config: &mut Config) -> Vec<Problem> {
     }
     if let Some(file) = &args.audit_log {
         config.audit_log = Some(file.clone());
+    }
+    if let Some(file) = &args.lists_file {
+        config.lists_file = Some(file.clone());
     }
     if let Some(attach) = args.attach {
         config.attach = attach;
@@ -177,6 +181,7 @@ fn publish(text: &str) -> Result<Publish, String> {
         },
         client_sessions: None,
         client_connections: None,
+        lists: Networks::default(),
     })
 }
 

@@ -105,6 +105,9 @@ pub struct Placing<'c> {
     pub order: &'c Order,
 }
 
+/// The folder of what is added to the lists while running.
+pub const DEFAULT_LISTS_FOLDER: &str = "/var/lib/ftp-nat";
+
 /// Who translates the control connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -163,6 +166,15 @@ pub enum TowardServer {
     Gateway,
 }
 
+/// Networks outside that may not begin sessions, and those that alone may.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Networks {
+    /// Those that may not.
+    pub deny: Vec<Prefix>,
+    /// Those that alone may; empty: everybody.
+    pub allow: Vec<Prefix>,
+}
+
 /// A server that clients outside reach through this gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publish {
@@ -178,6 +190,8 @@ pub struct Publish {
     pub passive_ports: Option<PortRange>,
     /// Who may use a pinhole.
     pub peer: Peer,
+    /// Who may begin sessions, besides what holds for all servers.
+    pub lists: Networks,
     /// What is refused and hidden.
     pub commands: Commands,
     /// Whom the server sees as its client.
@@ -343,6 +357,11 @@ pub struct Config {
     pub metrics_listen: Option<Spanned<SocketAddr>>,
     /// The file that the audit trail is written to.
     pub audit_log: Option<PathBuf>,
+    /// Who may begin sessions.
+    pub lists: Networks,
+    /// The file that keeps what is added to the lists while running; none: one by the name of the
+    /// first WAN.
+    pub lists_file: Option<PathBuf>,
     /// The servers published.
     pub publish: Vec<Publish>,
     /// The clients masqueraded.
@@ -370,6 +389,8 @@ impl Default for Config {
             mss_clamp: MssClamp::default(),
             metrics_listen: None,
             audit_log: None,
+            lists: Networks::default(),
+            lists_file: None,
             publish: Vec::new(),
             masquerade: Vec::new(),
             timeouts: Timeouts::default(),
@@ -386,6 +407,14 @@ impl Config {
             attach: self.attach,
             order: &self.order,
         }
+    }
+
+    /// The file that keeps what is added to the lists while running.
+    pub fn lists_file(&self) -> PathBuf {
+        self.lists_file.clone().unwrap_or_else(|| {
+            let wan = self.wan.first().map_or("", |wan| wan.value.as_str());
+            PathBuf::from(DEFAULT_LISTS_FOLDER).join(format!("lists-{wan}.json"))
+        })
     }
 
     /// Whether packets may leave by redirect, which needs a program on the inside interface.

@@ -19,14 +19,17 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{event_bus::EventBus, occurrence::Occurrence};
+use super::{event_bus::EventBus, lists::Lists, occurrence::Occurrence};
 use crate::{
     ipc::{
-        message::{Hello, LastReload, REQUEST_MAX, Refused, Reloaded, Request},
+        message::{Hello, LastReload, NetworkChange, REQUEST_MAX, Refused, Reloaded, Request},
         trust::may_command,
     },
     metrics::Source,
-    model::event::{Record, time_text},
+    model::{
+        event::{Record, time_text},
+        list::List,
+    },
 };
 
 /// Requests that are answered at a time; more wait.
@@ -49,6 +52,7 @@ struct Answers {
     metrics: Source,
     bus: Arc<EventBus>,
     reloads: mpsc::Sender<ReloadOrder>,
+    lists: Lists,
     conversations: Arc<Semaphore>,
     connections: Arc<Semaphore>,
 }
@@ -59,6 +63,7 @@ pub(super) fn start(
     hello: Hello,
     metrics: Source,
     bus: &Arc<EventBus>,
+    lists: Lists,
 ) -> anyhow::Result<mpsc::Receiver<ReloadOrder>> {
     let (reloads, orders) = mpsc::channel(1);
     let answers = Answers {
@@ -66,6 +71,7 @@ pub(super) fn start(
         metrics,
         bus: Arc::clone(bus),
         reloads,
+        lists,
         conversations: Arc::new(Semaphore::new(CONVERSATIONS)),
         connections: Arc::new(Semaphore::new(CONNECTIONS)),
     };
@@ -138,6 +144,8 @@ impl Answers {
             }
         };
         match request {
+            Request::ChangeList(change) => self.change_list(&mut writer, change).await,
+            Request::ShowList { list } => self.show_list(&mut writer, list).await,
             Request::Reload => self.reload(&mut writer).await,
             Request::Cluster => {
                 let answer = match self.bus.cluster() {
@@ -152,6 +160,28 @@ impl Answers {
             Request::Events { follow } => self.events(reader, &mut writer, follow).await,
             Request::Metrics => self.metrics(&mut writer).await,
         }
+    }
+
+    async fn change_list(&self, writer: &mut OwnedWriteHalf, change: NetworkChange) {
+        let lists = self.lists.clone();
+        // It writes a file.
+        let changed = spawn_blocking(move || lists.change(change)).await;
+        let text = match changed {
+            Ok(Ok(listing)) => line(&listing),
+            Ok(Err(error)) => refused(&error),
+            Err(error) => refused(&error.into()),
+        };
+        write(writer, &text).await;
+    }
+
+    async fn show_list(&self, writer: &mut OwnedWriteHalf, list: List) {
+        let lists = self.lists.clone();
+        let text = match spawn_blocking(move || lists.shown(list)).await {
+            Ok(Ok(shown)) => shown.iter().map(line).collect(),
+            Ok(Err(error)) => refused(&error),
+            Err(error) => refused(&error.into()),
+        };
+        write(writer, &text).await;
     }
 
     async fn reload(&self, writer: &mut OwnedWriteHalf) {
@@ -243,6 +273,12 @@ async fn request(reader: &mut BufReader<OwnedReadHalf>) -> Result<Option<Request
 async fn write(writer: &mut OwnedWriteHalf, text: &str) -> bool {
     let written = timeout(READ_PATIENCE, writer.write_all(text.as_bytes())).await;
     matches!(written, Ok(Ok(())))
+}
+
+fn refused(error: &anyhow::Error) -> String {
+    line(&Refused {
+        error: format!("{error:#}"),
+    })
 }
 
 fn line<T: serde::Serialize>(of: &T) -> String {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use log::{debug, info, warn};
 use tokio::{runtime::Handle, sync::watch::Sender, task::JoinHandle};
 
-use super::{repair::Repairer, reserved::Reserved, sweep::lifetime::Lifetimes};
+use super::{lists::Lists, repair::Repairer, reserved::Reserved, sweep::lifetime::Lifetimes};
 use crate::{
     config::{self, Config, Datapath, RunArgs, difference},
     datapath::{
@@ -48,6 +48,7 @@ pub(super) struct Reconciler {
     pub(super) policies: Sender<Arc<Policy>>,
     pub(super) lifetimes: Sender<Lifetimes>,
     pub(super) reserved: Reserved,
+    pub(super) lists: Lists,
     pub(super) metrics: Scraped,
     /// The warnings of the last reconciliation, so that each is logged once.
     pub(super) reported: BTreeSet<String>,
@@ -347,6 +348,7 @@ impl Reconciler {
             }
         }
         let slow = slow.context("the old configuration stays in effect")?;
+        self.lists.configure(&config)?;
         if self.metrics.address() != wanted {
             self.metrics.move_to(listener);
         }

@@ -9,8 +9,9 @@ use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::{
     abi::{
         ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, HalfOpenLevel,
-        InsideNetwork, Interface, Lines, LinesKey, Mapping, MappingKey, Permit, Ports, Publish,
-        PublishKey, RoutedKey, Session, Settings, Share, TlsClient, TlsClientKey, map, station,
+        InsideNetwork, Interface, Lines, LinesKey, ListKey, Listed, Mapping, MappingKey, Permit,
+        Ports, Publish, PublishKey, RoutedKey, Session, Settings, Share, TlsClient, TlsClientKey,
+        map, station,
     },
     counter::COUNTERS,
     wire::addr::{Addr, Endpoint},
@@ -60,7 +61,7 @@ const fn preallocated(spec: Spec) -> Spec {
 }
 
 /// All maps that are pinned.
-const SPECS: [Spec; 22] = [
+const SPECS: [Spec; 23] = [
     preallocated(table::<FlowKey4, Flow>(map::FLOWS4)),
     table::<FlowKey6, Flow>(map::FLOWS6),
     preallocated(table::<MappingKey, Mapping>(map::MAPPINGS)),
@@ -68,6 +69,10 @@ const SPECS: [Spec; 22] = [
     table::<LinesKey, Lines>(map::LINES),
     table::<PublishKey, Publish>(map::PUBLISHED),
     table::<PublishKey, Endpoint>(map::RESERVED),
+    Spec {
+        kind: MapType::LpmTrie,
+        ..table::<ListPrefix, Listed>(map::LISTS)
+    },
     Spec {
         kind: MapType::LpmTrie,
         ..table::<Prefix, InsideNetwork>(map::INSIDE)
@@ -193,6 +198,8 @@ pub struct Maps {
     pub published: Table<PublishKey, Publish>,
     /// Ports that belong to somebody else.
     pub reserved: Table<PublishKey, Endpoint>,
+    /// Networks outside that may not begin sessions, or that alone may.
+    pub lists: Trie<ListPrefix, Listed>,
     /// Interfaces that the datapath is attached to.
     pub interfaces: Table<u32, Interface>,
     /// Networks of servers that keep their addresses.
@@ -228,6 +235,7 @@ impl Maps {
             shares: Table::new(open(map::SHARES)?),
             published: Table::new(open(map::PUBLISHED)?),
             reserved: Table::new(open(map::RESERVED)?),
+            lists: Trie::of(open(map::LISTS)?),
             interfaces: Table::new(open(map::INTERFACES)?),
             routed: Trie::of(open(map::ROUTED)?),
             inside: Trie::of(open(map::INSIDE)?),
@@ -355,6 +363,25 @@ impl RoutedPrefix {
     }
 }
 
+/// A network of a list, as the LISTS map has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct ListPrefix {
+    /// How many of the key's bits count: all of those in front of the address, and in it IPv4 starts
+    /// at bit 96.
+    pub bits: u32,
+    /// The list, whose sessions, and the network's first address.
+    pub key: ListKey,
+}
+
+impl ListPrefix {
+    /// The network, as people write it.
+    pub fn network(&self) -> prefix::Prefix {
+        let bits = self.bits.saturating_sub(ListKey::BEFORE_ADDRESS);
+        network(self.key.addr, bits)
+    }
+}
+
 /// A map of networks: a trie, which the kernel does not read in batches.
 #[derive(Debug)]
 pub struct Trie<K, V>(MapData, PhantomData<(K, V)>);
@@ -467,6 +494,7 @@ pub(crate) fn scratch(entries: u32) -> Maps {
         shares: Table::new(make(map::SHARES)),
         published: Table::new(make(map::PUBLISHED)),
         reserved: Table::new(make(map::RESERVED)),
+        lists: Trie::of(make(map::LISTS)),
         interfaces: Table::new(make(map::INTERFACES)),
         routed: Trie::of(make(map::ROUTED)),
         inside: Trie::of(make(map::INSIDE)),

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Origin, Problem};
+use crate::{
+    config::{Origin, Problem},
+    model::{list::List, prefix::Prefix},
+};
 
 /// What a daemon tells whoever connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +37,7 @@ pub struct LastReload {
 pub const REQUEST_MAX: usize = 4096;
 
 /// A request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Read the configuration anew and put it into effect: one [`Reloaded`] comes back.
@@ -44,10 +47,47 @@ pub enum Request {
         /// Whether to go on.
         follow: bool,
     },
+    /// Add a network to a list or take it out: one [`Listing`] comes back.
+    ChangeList(NetworkChange),
+    /// The networks of a list: one [`crate::model::list::Shown`] a line.
+    ShowList {
+        /// Which list.
+        list: List,
+    },
     /// The metrics: one array of [`crate::metrics::Family`] comes back.
     Metrics,
     /// What is known of the cluster: one [`crate::cluster::status::Status`] comes back.
     Cluster,
+}
+
+/// A network that is added to a list, or taken out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkChange {
+    /// Which list.
+    pub list: List,
+    /// The network.
+    pub network: Prefix,
+    /// Whether it is taken out.
+    #[serde(default)]
+    pub removes: bool,
+    /// The published server, by what clients dial; none: all.
+    #[serde(default)]
+    pub publish: Option<String>,
+    /// For how long, in seconds; none: until it is taken out.
+    #[serde(default)]
+    pub seconds: Option<u64>,
+    /// Why.
+    #[serde(default)]
+    pub why: Option<String>,
+}
+
+/// What a change of a list has done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// Whether anything is other than before.
+    pub changed: bool,
+    /// The sessions that were ended.
+    pub ended: Vec<u32>,
 }
 
 /// A request that cannot be answered.

@@ -21,8 +21,8 @@ use bytemuck::Zeroable;
 use ftp_nat_common::{
     abi::{
         ClientKey, Count, Event, Flow, FlowKey4, FlowKey6, InsideNetwork, Interface, Lines,
-        LinesKey, Mapping, MappingKey, Permit, Ports, Publish, PublishKey, Session, Settings,
-        Share, TlsClient, TlsClientKey, interface_flag, map, mss, port, station,
+        LinesKey, ListKey, Listed, Mapping, MappingKey, Permit, Ports, Publish, PublishKey,
+        Session, Settings, Share, TlsClient, TlsClientKey, interface_flag, map, mss, port, station,
     },
     counter::{COUNTERS, Counter},
     wire::addr::{Addr, Endpoint, Port},
@@ -113,6 +113,7 @@ pub(crate) struct Datapath {
     pub(crate) published: Table<PublishKey, Publish>,
     pub(crate) reserved: Table<PublishKey, Endpoint>,
     pub(crate) clients: Table<ClientKey, Endpoint>,
+    lists: LpmTrie<MapData, ListKey, Listed>,
     inside: LpmTrie<MapData, Addr, InsideNetwork>,
     /// What holds for the inside networks.
     network: InsideNetwork,
@@ -205,6 +206,7 @@ impl Datapath {
                 Summed::No
             },
             reserved: Table::take(&mut ebpf, map::RESERVED),
+            lists: table::take(&mut ebpf, map::LISTS),
             clients: Table::take(&mut ebpf, map::CLIENTS),
             wan: 0,
             lan: 0,
@@ -243,6 +245,26 @@ impl Datapath {
             // Bounds are the business of those tests that set them.
             ..Settings::zeroed()
         });
+    }
+
+    /// Puts an address into a list ([`ftp_nat_common::abi::list`]) of a scope; gives what takes it out.
+    pub(crate) fn list(
+        &mut self,
+        list: u32,
+        scope: u32,
+        addr: Addr,
+        listed: Listed,
+    ) -> Key<ListKey> {
+        let key = ListKey { list, scope, addr };
+        let key = Key::new(ListKey::ALL, key);
+        self.lists.insert(&key, listed, 0).unwrap();
+        key
+    }
+
+    pub(crate) fn unlist(&mut self, key: &Key<ListKey>) -> Listed {
+        let listed = self.lists.get(key, 0).unwrap();
+        self.lists.remove(key).unwrap();
+        listed
     }
 
     /// Runs `test` while no program is behind the hooks.

@@ -1,13 +1,16 @@
 //! SYNs: which of them make a connection known, and what is known of it then.
 
 use ftp_nat_common::{
-    abi::{Mapping, direction_flag, event, flow_flag, kind, publish_flag, role, session_flag},
+    abi::{
+        Listed, Mapping, direction_flag, event, flow_flag, kind, list, listed_flag, publish_flag,
+        role, scope, session_flag,
+    },
     counter::Counter,
 };
 
 use crate::{
     fixture::Fixture,
-    loaded::{Hook, REMAP, ROOM, on_router},
+    loaded::{DROP, Hook, REMAP, ROOM, on_router},
     packet::{ACK, RST, SYN},
     scene::{SESSION, addr, control_v4, control_v6, endpoint, hop},
 };
@@ -459,6 +462,90 @@ fn a_syn_with_text_is_dropped_and_comes_again_without() {
                 .check(datapath);
             control.connect(datapath, [1, 2]);
             assert_eq!(datapath.sessions.len(), 1);
+        }
+    });
+}
+
+#[test]
+fn who_is_denied_or_left_out_of_an_allow_list_begins_nothing() {
+    const OVER: u64 = 1;
+    let there = Listed::default();
+    let nobody = Listed {
+        flags: listed_flag::NOBODY,
+        ..there
+    };
+    let over = Listed {
+        expires: OVER,
+        ..there
+    };
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            control.publish(datapath, 0);
+            let client = addr(control.outside);
+            for (list, of, listed, counter) in [
+                (list::DENY, scope::ALL, there, Some(Counter::DeniedBanned)),
+                (list::DENY, 1, there, Some(Counter::DeniedBanned)),
+                // Its time is over; of another server.
+                (list::DENY, scope::ALL, over, None),
+                (list::DENY, 2, there, None),
+                (list::ALLOW, scope::ALL, there, None),
+                (list::ALLOW, 1, nobody, Some(Counter::DeniedNotAllowed)),
+                (
+                    list::ALLOW,
+                    scope::ALL,
+                    over,
+                    Some(Counter::DeniedNotAllowed),
+                ),
+                (list::ALLOW, 2, nobody, None),
+            ] {
+                datapath.forget_connections();
+                let key = datapath.list(list, of, client, listed);
+                let syn = control.inbound().syn();
+                let before = datapath.counts();
+                let outcome = datapath.run(Hook::WanIngress, &syn.bytes());
+                let counted = datapath.counted_since(&before);
+                let counted = counted.iter().map(|(counter, _)| *counter);
+                let hits = datapath.unlist(&key).hits;
+                let case = format!("{client}: {list} {of} {listed:?}");
+                match counter {
+                    Some(counter) => {
+                        assert_eq!(outcome.verdict, DROP, "{case}");
+                        assert_eq!(counted.collect::<Vec<_>>(), [counter], "{case}");
+                        assert_eq!(hits, 1, "{case}");
+                    }
+                    None => {
+                        assert_ne!(outcome.verdict, DROP, "{case}");
+                        assert_eq!(hits, 0, "{case}");
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn who_was_denied_since_its_syn_finishes_no_handshake_and_opens_no_announced_connection() {
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            datapath.forget_connections();
+            control.publish(datapath, 0);
+            let client = addr(control.outside);
+            let [syn, answer, ack] = control.handshake([7, 9]);
+            datapath.run(Hook::WanIngress, &syn.bytes());
+            datapath.run(Hook::LanIngress, &answer.bytes());
+            let key = datapath.list(list::DENY, scope::ALL, client, Listed::default());
+            Fixture::wan("the handshake's end", &ack)
+                .dropped()
+                .counting(&[Counter::DeniedBanned])
+                .check(datapath);
+            assert_eq!(datapath.sessions.len(), 0);
+            let data = control.data(50_111, 50_000, 50_000);
+            data.announce_passive(datapath);
+            Fixture::wan("the announced connection", &data.inbound().syn())
+                .dropped()
+                .counting(&[Counter::DeniedBanned])
+                .check(datapath);
+            datapath.unlist(&key);
         }
     });
 }

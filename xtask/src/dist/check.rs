@@ -182,6 +182,8 @@ fn in_an_image(root: &Root) -> anyhow::Result<()> {
             "644",
         ),
         ("usr/share/doc/ftp-nat/examples/ftp-nat.toml", "0:0", "644"),
+        ("etc/fail2ban/action.d/ftp-nat.conf", "0:0", "644"),
+        ("etc/fail2ban/filter.d/ftp-nat.conf", "0:0", "644"),
         ("usr/share/doc/ftp-nat/copyright", "0:0", "644"),
     ] {
         let wanted = format!("{file} {owner} {mode} ");

@@ -70,6 +70,15 @@ impl Layout {
             let name = dashboard.file_name().context("a file has a name")?;
             layout.copy(&dashboard, Path::new("examples/grafana").join(name))?;
         }
+        for part in ["action.d", "filter.d", "jail.d"] {
+            let file = Path::new("fail2ban").join(part).join("ftp-nat.conf");
+            let to = if part == "jail.d" {
+                Path::new("examples/fail2ban/jail.conf").to_owned()
+            } else {
+                file.clone()
+            };
+            layout.copy(&packaging.join(&file), to)?;
+        }
         for document in files(&workspace.root.join("docs"))? {
             let name = document.file_name().context("a file has a name")?;
             layout.copy(&document, Path::new("docs").join(name))?;
