@@ -20,6 +20,13 @@ pub mod cluster {
     pub const LEARNING: u16 = 2;
 }
 
+/// Bits of [`Settings::flags`].
+pub mod setting {
+    /// Each SYN to a published server goes through the stack, so that the firewall's rules see it;
+    /// what comes after it goes as the datapath says.
+    pub const SYN_BY_STACK: u16 = 1;
+}
+
 /// How long a handshake that is not finished counts, in seconds: the repetitions of a SYN that an
 /// end far away answers come within it.
 pub const HALF_OPEN_SECONDS: u64 = 10;
@@ -44,8 +51,8 @@ pub struct Settings {
     pub cluster: u16,
     /// The number of this gateway in its cluster, 1 to 63; 0: it is in none.
     pub node: u16,
-    /// Zero.
-    pub pad: u16,
+    /// [`setting`].
+    pub flags: u16,
     /// How long an unused mapping lives, in jiffies.
     pub mapping_timeout: u64,
     /// How long an unfinished line is held, in jiffies.

@@ -319,15 +319,15 @@ pub(crate) fn describe(skb: &Skb, hook: Hook, part: *mut Draft, outbound: bool) 
     ftp_nat_describe(part, u32::from(outbound));
 }
 
-/// The same for an outbound packet that the stack forwards.
+/// The same for a packet that the stack forwards.
 #[inline(always)]
-pub(crate) fn describe_for_stack(part: *mut Draft) {
+pub(crate) fn describe_for_stack(part: *mut Draft, outbound: bool) {
     // SAFETY: see `scratch`; no other reference to these is alive.
     unsafe {
         (*part).inward = Path::STACK;
         (*part).outward = Path::STACK;
     }
-    ftp_nat_describe(part, 1);
+    ftp_nat_describe(part, u32::from(outbound));
 }
 
 /// A global function: the verifier checks it once and by itself.

@@ -470,7 +470,7 @@ pub fn quoted(hook: Hook, source: &Endpoint, destination: &Endpoint) -> Option<*
     if !find_from_inside(part, source, destination) {
         return None;
     }
-    describe_for_stack(part);
+    describe_for_stack(part, true);
     // SAFETY: see `scratch`.
     Some(unsafe { &raw mut (*part).flow })
 }

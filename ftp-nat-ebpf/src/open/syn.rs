@@ -10,8 +10,8 @@ use super::{refusal, session};
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
 use crate::state::scratch::{self, Draft};
-use crate::state::{counters, flows, ports};
-use ftp_nat_common::abi::{Flow, kind, port};
+use crate::state::{counters, flows, maps, ports};
+use ftp_nat_common::abi::{Flow, kind, port, setting};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::tcp::flag;
 
@@ -85,9 +85,21 @@ fn unannounced(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
     // of the connection (RFC 5961 section 4), and only a handshake that it finishes takes its place.
     let belongs = handshake::start(skb, hook, part);
     if belongs == Belongs::Unfinished {
-        connection::describe(skb, hook, part, hook == Hook::WanEgress);
+        if hook == Hook::WanIngress && goes_by_stack() {
+            connection::describe_for_stack(part, false);
+        } else {
+            connection::describe(skb, hook, part, hook == Hook::WanEgress);
+        }
     }
     belongs
+}
+
+/// Whether a session's first packet goes through the firewall's rules ([`setting::SYN_BY_STACK`]).
+#[inline(always)]
+fn goes_by_stack() -> bool {
+    maps::SETTINGS
+        .get(0)
+        .is_some_and(|it| it.flags & setting::SYN_BY_STACK != 0)
 }
 
 /// Whether a SYN may be of a data connection that was let through and got no further: one that did

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::options::{Attach, DEFAULT_FILE, DEFAULT_STATE_DIR, Datapath};
+use super::options::{Attach, DEFAULT_FILE, DEFAULT_STATE_DIR, Datapath, FirstPacket};
 use crate::output::logging::LogFormat;
 
 /// Arguments of `ftp-nat run`. What is given here replaces what the file says.
@@ -63,6 +63,10 @@ pub struct RunArgs {
     /// it; `auto` takes redirect where the interfaces allow it [default: auto]
     #[arg(long, value_enum, value_name = "HOW")]
     pub datapath: Option<Datapath>,
+    /// Which way the first packet of a session takes to a published server: `redirect` as all others,
+    /// `firewall` through the firewall's rules, so that bans made there hold [default: redirect]
+    #[arg(long, value_enum, value_name = "WAY")]
+    pub first_packet: Option<FirstPacket>,
     /// Largest TCP segment that redirected connections may agree on: `auto` takes what fits both
     /// interfaces, `off` leaves it to the ends, or a number of bytes [default: auto]
     #[arg(long, value_name = "auto|off|N")]

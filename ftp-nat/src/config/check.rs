@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use redis::IntoConnectionInfo as _;
 
 use super::{
-    options::{Config, ControlNat, Lan, Publish, TowardServer},
+    options::{Config, ControlNat, FirstPacket, Lan, Publish, TowardServer},
     origin::{Origin, Problem, Spanned},
     value::{Public, Server},
 };
@@ -282,6 +282,12 @@ fn hidden_clients(config: &Config, publish: &Publish) -> Option<&'static str> {
         return Some(
             "needs `control_nat = \"ebpf\"`: the kernel's own NAT would have to translate the \
              clients' addresses as well",
+        );
+    }
+    if config.first_packet == FirstPacket::Firewall {
+        return Some(
+            "contradicts gateway.first_packet = \"firewall\": the stack refuses what comes in with an \
+             address of this machine's own. Use `ftp-nat deny` for bans",
         );
     }
     (!config.redirects()).then_some(

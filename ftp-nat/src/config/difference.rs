@@ -20,6 +20,11 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
     };
     note("gateway.lan", lan(&old.lan), lan(&new.lan));
     note("gateway.datapath", word(&old.datapath), word(&new.datapath));
+    note(
+        "gateway.first_packet",
+        word(&old.first_packet),
+        word(&new.first_packet),
+    );
     note("gateway.mark", hex(old.mark), hex(new.mark));
     note(
         "gateway.remap_ports",

@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 use super::{
     check,
     options::{
-        Cluster, Commands, Config, ControlNat, Datapath, Lan, Masquerade, Networks, Order, Peer,
-        Publish, TowardServer,
+        Cluster, Commands, Config, ControlNat, Datapath, FirstPacket, Lan, Masquerade, Networks,
+        Order, Peer, Publish, TowardServer,
     },
     origin::{Origin, Problem, Spanned},
     value::{self, MssClamp, PortRange, Public, Server},
@@ -147,6 +147,13 @@ impl Reader {
                     ),
                 );
             }
+        }
+        if let Some(item) = self.take(&mut section, "first_packet") {
+            let choices = [
+                ("redirect", FirstPacket::Redirect),
+                ("firewall", FirstPacket::Firewall),
+            ];
+            config.first_packet = self.choice(&item, &choices).unwrap_or_default();
         }
         if let Some(item) = self.take(&mut section, "standby") {
             config.standby = self.boolean(&item).unwrap_or_default();

@@ -21,6 +21,9 @@ pub fn apply(args: &RunArgs, config: &mut Config) -> Vec<Problem> {
     if let Some(datapath) = args.datapath {
         config.datapath = datapath;
     }
+    if let Some(way) = args.first_packet {
+        config.first_packet = way;
+    }
     match args.lan.as_slice() {
         [] => {}
         [one] if one == "none" => {

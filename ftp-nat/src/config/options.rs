@@ -59,6 +59,17 @@ pub enum Datapath {
     Xdp,
 }
 
+/// Which way a session's first packet takes to a published server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum FirstPacket {
+    /// The same as all others.
+    #[default]
+    Redirect,
+    /// Through the stack, where the firewall's rules may drop it.
+    Firewall,
+}
+
 /// How programs are attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Attach {
@@ -339,6 +350,8 @@ pub struct Config {
     pub lan: Lan,
     /// How packets go.
     pub datapath: Datapath,
+    /// Which way the first packet of a session takes.
+    pub first_packet: FirstPacket,
     /// How programs are attached.
     pub attach: Attach,
     /// Where they stand among those of others.
@@ -380,6 +393,7 @@ impl Default for Config {
             wan: Vec::new(),
             lan: Lan::ByRoute,
             datapath: Datapath::default(),
+            first_packet: FirstPacket::default(),
             attach: Attach::default(),
             order: Order::default(),
             standby: false,

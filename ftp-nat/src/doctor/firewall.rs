@@ -341,7 +341,7 @@ fn forwarded(subject: &Subject, service: &Service, ruleset: &Ruleset, findings: 
             findings,
         );
     }
-    if service.redirects {
+    if service.redirects && !subject.first_by_firewall {
         return;
     }
     if !service.kernel_nat {
@@ -352,6 +352,11 @@ fn forwarded(subject: &Subject, service: &Service, ruleset: &Ruleset, findings: 
         judge(
             subject, ruleset, &through, &control, CONTROL, &what, findings,
         );
+    }
+    if service.redirects {
+        return;
+    }
+    if !service.kernel_nat {
         judge(
             subject,
             ruleset,

@@ -5,12 +5,14 @@ use std::{
     path::PathBuf,
 };
 
-use ftp_nat_common::abi::{Publish, PublishKey, inside, interface_flag, port, publish_flag};
+use ftp_nat_common::abi::{
+    Publish, PublishKey, inside, interface_flag, port, publish_flag, setting,
+};
 
 use crate::{
     cli::Selection,
     client::view::{Loaded, View},
-    config::{self, Config, DEFAULT_FILE, RunArgs},
+    config::{self, Config, DEFAULT_FILE, FirstPacket, RunArgs},
     datapath::{attach::Hook, maps::RoutedPrefix, pins::Pins, program::Program},
     kernel::network::{Network, Route},
     model::prefix::Prefix,
@@ -145,6 +147,8 @@ pub struct Subject {
     pub clients: Vec<Clients>,
     /// The control ports of the servers that those use.
     pub outside_ports: Vec<u16>,
+    /// Whether the first packet of a session goes through the firewall, wherever others go.
+    pub first_by_firewall: bool,
     /// The mark of packets that the stack forwards.
     pub mark: u32,
     /// The ports for a remap.
@@ -204,6 +208,7 @@ impl Subject {
             services: services(&policy, &network),
             clients: clients(&policy),
             outside_ports: masqueraded_ports(&policy),
+            first_by_firewall: config.first_packet == FirstPacket::Firewall,
             mark: config.mark,
             remap: (config.remap_ports.first, config.remap_ports.last),
             loaded: view.and_then(|view| view.loaded.into_iter().next()),
@@ -263,6 +268,7 @@ impl Subject {
             services: services(&policy, &network),
             clients: clients(&policy),
             outside_ports: masqueraded_ports(&policy),
+            first_by_firewall: settings.flags & setting::SYN_BY_STACK != 0,
             mark: settings.mark,
             remap: (settings.remap_first, settings.remap_last),
             loaded: Some(loaded),

@@ -1,11 +1,14 @@
 //! The SETTINGS map.
 
 use ftp_nat_common::{
-    abi::{HALF_OPEN_SECONDS, Settings, cluster},
+    abi::{HALF_OPEN_SECONDS, Settings, cluster, setting},
     bucket::{self, interval},
 };
 
-use crate::{config::Config, kernel::clock::Clock};
+use crate::{
+    config::{Config, FirstPacket},
+    kernel::clock::Clock,
+};
 
 /// How long an unfinished line is held while its sender repeats it and its receiver does not answer
 /// keep-alives. Long enough for five lost packets in a row: a sender repeats after 0.2 s, and then
@@ -28,7 +31,10 @@ pub fn settings(config: &Config, clock: &Clock, route_epoch: u32) -> Settings {
             0
         },
         node: config.cluster.as_ref().map_or(0, |it| u16::from(it.node)),
-        pad: 0,
+        flags: match config.first_packet {
+            FirstPacket::Redirect => 0,
+            FirstPacket::Firewall => setting::SYN_BY_STACK,
+        },
         mapping_timeout: clock.ticks(config.timeouts.mapping),
         hold_timeout: clock.ticks(HOLD),
         version: version(),

@@ -90,6 +90,21 @@ fn bad_files_are_named_by_line_and_key() {
             ":7: publish.toward_server: needs packets that are redirected",
         ),
         (
+            format!("{WAN}first_packet = \"stack\"\n"),
+            ":3: gateway.first_packet: \"stack\" is not one of redirect, firewall",
+        ),
+        (
+            format!(
+                "{WAN}first_packet = \"firewall\"\n[[publish]]\npublic = \"203.0.113.1:21\"\n\
+                 server = \"10.0.0.5:21\"\ntoward_server = \"gateway\"\n"
+            ),
+            ":7: publish.toward_server: contradicts gateway.first_packet = \"firewall\"",
+        ),
+        (
+            format!("{WAN}[limits]\nclient_sessions = -1\n"),
+            ":4: limits.client_sessions: -1 is out of range: 0 (no bound) to 33554432",
+        ),
+        (
             format!("{WAN}audit_log = \"audit.jsonl\"\n"),
             ":3: gateway.audit_log: \"audit.jsonl\" is no absolute path",
         ),

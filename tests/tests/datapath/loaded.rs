@@ -239,7 +239,7 @@ impl Datapath {
             mss_clamp: mss::OFF,
             cluster: 0,
             node: 0,
-            pad: 0,
+            flags: 0,
             mapping_timeout: NEVER,
             hold_timeout: NEVER,
             // Bounds are the business of those tests that set them.

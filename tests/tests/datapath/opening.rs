@@ -2,8 +2,8 @@
 
 use ftp_nat_common::{
     abi::{
-        Listed, Mapping, direction_flag, event, flow_flag, kind, list, listed_flag, publish_flag,
-        role, scope, session_flag,
+        Listed, Mapping, Settings, direction_flag, event, flow_flag, kind, list, listed_flag,
+        publish_flag, role, scope, session_flag, setting,
     },
     counter::Counter,
 };
@@ -14,6 +14,41 @@ use crate::{
     packet::{ACK, RST, SYN},
     scene::{SESSION, addr, control_v4, control_v6, endpoint, hop},
 };
+
+#[test]
+fn the_first_packet_of_a_session_may_go_through_the_firewall_and_no_other() {
+    on_router(|datapath| {
+        datapath.set(Settings {
+            flags: setting::SYN_BY_STACK,
+            ..datapath.settings()
+        });
+        for control in [control_v4(), control_v6()] {
+            control.publish(datapath, 0);
+            let syn = control.inbound().syn().seq(1);
+            Fixture::wan("SYN", &syn)
+                .translated(&control.inwards(&syn))
+                .counting(&[Counter::HandshakeStarted])
+                .check(datapath);
+            assert_eq!(control.flows(datapath), None);
+            let answer = control.outbound().flags(SYN | ACK).seq(9).ack(2);
+            Fixture::lan("SYN and ACK", &answer)
+                .redirected(&hop(control.outwards(&answer)))
+                .check(datapath);
+            let ack = control.inbound().seq(2).ack(10);
+            Fixture::wan("ACK", &ack)
+                .redirected(&hop(control.inwards(&ack)))
+                .counting(&[Counter::SessionOpened])
+                .check(datapath);
+            let data = control.data(50_111, 50_000, 50_000);
+            data.announce_passive(datapath);
+            let syn = data.inbound().syn();
+            Fixture::wan("data", &syn)
+                .redirected(&hop(data.inwards(&syn)))
+                .counting(&[Counter::MappingUsed])
+                .check(datapath);
+        }
+    });
+}
 
 #[test]
 fn a_finished_handshake_with_a_published_address_begins_a_session() {

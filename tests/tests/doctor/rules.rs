@@ -65,6 +65,25 @@ fn a_firewall_that_drops_what_the_stack_forwards_is_found() {
             ],
             build: |lab| lab.router.nft(INSIDE_ONLY).unwrap(),
         },
+        // Of redirected sessions only the first packet meets the firewall, and only if it shall.
+        Fault {
+            finding: "firewall-drops-control",
+            severity: "error",
+            cause: 2,
+            arguments: &[
+                "--wan",
+                "wan",
+                "--publish",
+                "198.51.100.1:21=10.0.0.5:21",
+                "--first-packet",
+                "firewall",
+            ],
+            names: &[
+                "policy of chain forward of nft inet lab",
+                "meta mark and 0x40 == 0x40 accept",
+            ],
+            build: |lab| lab.router.nft(INSIDE_ONLY).unwrap(),
+        },
         Fault {
             finding: "firewall-drops-data",
             severity: "error",
