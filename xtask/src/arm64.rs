@@ -7,4 +7,7 @@
 mod compiler;
 mod packages;
 
-pub(crate) use self::{compiler::Compiler, packages::Packages};
+pub(crate) use self::{
+    compiler::{Compiler, TARGET},
+    packages::Packages,
+};

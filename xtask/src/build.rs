@@ -1,9 +1,6 @@
 //! The release binary: the daemon with the eBPF object inside.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
 
 use anyhow::bail;
 
@@ -26,7 +23,28 @@ pub(crate) fn binary(workspace: &Workspace) -> PathBuf {
 
 /// Builds `target/release/ftp-nat` and gives its path.
 pub(crate) fn release(workspace: &Workspace, installing: Installing) -> anyhow::Result<PathBuf> {
-    compile(workspace, installing, &workspace.target, |_| ())
+    let mut cargo = cargo();
+    cargo
+        .arg("build")
+        .env("CARGO_TARGET_DIR", &workspace.target);
+    let binary = binary(workspace);
+    finish(workspace, installing, cargo, "ftp-nat, release", binary)
+}
+
+/// How the C library comes with a binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Linking {
+    /// The machine has it.
+    Dynamic,
+    /// It is in the binary (static-pie): for any distribution.
+    Static,
+}
+
+impl Linking {
+    /// The compiler's flags for it.
+    fn flags(self) -> Option<String> {
+        (self == Self::Static).then(|| "-Ctarget-feature=+crt-static".to_owned())
+    }
 }
 
 /// Builds the binary that is shipped, apart from the others: this machine's folders are not in it,
@@ -34,43 +52,53 @@ pub(crate) fn release(workspace: &Workspace, installing: Installing) -> anyhow::
 pub(crate) fn for_distribution(
     workspace: &Workspace,
     installing: Installing,
+    linking: Linking,
 ) -> anyhow::Result<PathBuf> {
+    // Procedural macros cannot be linked so: with a target that is named, they are built without the
+    // flags. Its folder is a cache of its own.
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let target = workspace.target.join("dist/build");
-    compile(workspace, installing, &target, |cargo| {
-        // The toolchain stays the one that was chosen outside: without RUSTUP_TOOLCHAIN, rustup's
-        // rustc obeys the rust-toolchain.toml of each crate that it compiles.
-        cargo.env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            ebpf::remapped_paths(workspace).join("\u{1f}"),
-        );
-    })
+    let mut flags = ebpf::remapped_paths(workspace);
+    flags.extend(linking.flags());
+    let mut cargo = cargo();
+    // The toolchain stays the one that was chosen outside: without RUSTUP_TOOLCHAIN, rustup's
+    // rustc obeys the rust-toolchain.toml of each crate that it compiles.
+    cargo
+        .arg("build")
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    let (what, binary) = match linking {
+        Linking::Dynamic => ("ftp-nat, release", target.join("release/ftp-nat")),
+        Linking::Static => {
+            cargo.args(["--target", &triple]);
+            let binary = target.join(&triple).join("release/ftp-nat");
+            ("ftp-nat, release, static", binary)
+        }
+    };
+    finish(workspace, installing, cargo, what, binary)
 }
 
 /// The same for arm64, whatever this machine is. The eBPF object is the same: both have their bytes
 /// in the same order.
-pub(crate) fn for_arm64(workspace: &Workspace, installing: Installing) -> anyhow::Result<PathBuf> {
-    let compiler = arm64::Compiler::get(workspace, installing)?;
-    let cargo = compiler.cargo("build", &ebpf::remapped_paths(workspace));
-    finish(
-        workspace,
-        installing,
-        cargo,
-        "ftp-nat, release for arm64",
-        compiler.release("ftp-nat"),
-    )
-}
-
-fn compile(
+pub(crate) fn for_arm64(
     workspace: &Workspace,
     installing: Installing,
-    target: &Path,
-    prepare: impl Fn(&mut Command),
+    linking: Linking,
 ) -> anyhow::Result<PathBuf> {
-    let mut cargo = cargo();
-    cargo.arg("build").env("CARGO_TARGET_DIR", target);
-    prepare(&mut cargo);
-    let binary = target.join("release/ftp-nat");
-    finish(workspace, installing, cargo, "ftp-nat, release", binary)
+    let compiler = arm64::Compiler::get(workspace, installing)?;
+    let mut flags = ebpf::remapped_paths(workspace);
+    flags.extend(linking.flags());
+    let mut cargo = compiler.cargo("build", &flags);
+    let (what, binary) = match linking {
+        Linking::Dynamic => ("ftp-nat, release for arm64", compiler.release("ftp-nat")),
+        Linking::Static => {
+            let target = workspace.target.join("arm64/static");
+            cargo.env("CARGO_TARGET_DIR", &target);
+            let binary = target.join(arm64::TARGET).join("release/ftp-nat");
+            ("ftp-nat, release for arm64, static", binary)
+        }
+    };
+    finish(workspace, installing, cargo, what, binary)
 }
 
 /// Has this cargo build the command with the object inside, which then is `binary`.

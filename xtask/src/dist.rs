@@ -16,19 +16,20 @@ pub(crate) use self::architecture::Architecture;
 use self::{debian::Version, layout::Layout};
 use crate::{
     apt::{self, Installing},
-    build,
-    command::{program, run},
+    build::{self, Linking},
+    command::{output, program, run},
     progress::{say, step},
     workspace::Workspace,
 };
 
 /// What packing runs, each with the Debian package that has it.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("dh", "debhelper"),
     ("dpkg-buildpackage", "dpkg-dev"),
     ("git", "git"),
     ("gzip", "gzip"),
     ("lintian", "lintian"),
+    ("readelf", "binutils"),
 ];
 
 /// Builds the packages, and with `checks` tries them on a Debian of their own.
@@ -45,12 +46,21 @@ pub(crate) fn run_all(
     );
     apt::require_programs(workspace, installing, &PROGRAMS, "the packages")?;
     let dist = workspace.target.join("dist");
-    let native = build::for_distribution(workspace, installing)?;
-    let binary = if architecture.is_native() {
-        native.clone()
+    let native = build::for_distribution(workspace, installing, Linking::Dynamic)?;
+    let [binary, portable] = if architecture.is_native() {
+        let portable = build::for_distribution(workspace, installing, Linking::Static)?;
+        [native.clone(), portable]
     } else {
-        architecture.binary(workspace, installing)?
+        [
+            architecture.binary(workspace, installing, Linking::Dynamic)?,
+            architecture.binary(workspace, installing, Linking::Static)?,
+        ]
     };
+    let libraries = output(program("readelf").arg("--dynamic").arg(&portable))?;
+    ensure!(
+        !libraries.contains("(NEEDED)"),
+        "the static binary needs libraries:\n{libraries}"
+    );
     let work = dist.join(format!("work-{}", architecture.debian()));
     let layout = Layout::make(workspace, &work, architecture, &binary, &native)?;
     let built = step("Debian package", || {
@@ -59,7 +69,7 @@ pub(crate) fn run_all(
     lint(&built)?;
     let package = dist.join(built.package.file_name().context("it has a name")?);
     fs::copy(&built.package, &package)?;
-    let tarball = step("tarball", || layout.tarball(&dist))?;
+    let tarball = step("tarball", || layout.tarball(&dist, &portable))?;
     for result in &[package, tarball] {
         say(&format!(
             "{} ({} KiB)",

@@ -67,7 +67,8 @@ enum Task {
         #[command(subcommand)]
         task: lab::LabTask,
     },
-    /// Take the README's picture of `ftp-nat top` in the lab anew, docs/top.svg (as root)
+    /// Take the pictures of `ftp-nat top` in the lab anew, docs/top.svg and docs/top-wide.svg (as root).
+    /// FTP_NAT_BINARY names another binary than the one of this source
     Picture,
     /// Make the packages: a Debian package, judged by lintian, and a tarball, in target/dist
     Dist {
@@ -113,7 +114,8 @@ fn main() -> ExitCode {
             .and_then(|tools| bench::run(&workspace, installing, tools, &arguments)),
         Task::Test { arguments } => test::run_all(&workspace, installing, &arguments),
         Task::Lab { task } => lab::run(&workspace, installing, task),
-        Task::Picture => tools::prepare(&workspace, installing)
+        Task::Picture => Tools::get()
+            .or_else(|_| tools::prepare(&workspace, installing))
             .and_then(|tools| picture::take(&workspace, tools)),
         Task::Dist { check, arch } => dist::run_all(&workspace, installing, check, arch),
         Task::Vm(arguments) => vm::run(&workspace, installing, &arguments),

@@ -62,6 +62,9 @@ pub(crate) struct Arguments {
     /// What the random choices come from: the same seed makes the same ones
     #[arg(long)]
     seed: Option<u64>,
+    /// Only faults with this in their name, to find out which one breaks something; more than once
+    #[arg(long)]
+    fault: Vec<String>,
 }
 
 impl Arguments {
@@ -99,7 +102,7 @@ pub(crate) fn run(tools: Tools, arguments: &Arguments) -> anyhow::Result<()> {
     let record = Record::default();
     let load = Load::new(&lab, &server)?;
     let mut watch = Watch::begin(&lab, &gateway)?;
-    let mut faults = Faults::new(&lab, seed)?;
+    let mut faults = Faults::new(&lab, seed, &arguments.fault)?;
     let (stop, calm) = (AtomicBool::new(false), AtomicBool::new(false));
     let result = thread::scope(|scope| {
         for number in 0..load::WORKERS {

@@ -726,6 +726,36 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_that_comes_back_is_known_by_its_name_and_a_renamed_one_is_not_taken_for_it() {
+        let (old, _) = derive("198.51.100.1:21=10.0.0.5:21", &network());
+        let wans = BTreeSet::from(["wan"]);
+        let insides = ["lan", "other"].map(ToOwned::to_owned).into();
+        let returned = |links: [(u32, &str); 2]| {
+            let network = links
+                .into_iter()
+                .fold(Network::default(), |all, (index, name)| {
+                    all.with_link(index, name, true)
+                });
+            let mut policy = old.clone();
+            let is_changed = policy.add_returned(&network, &wans, &insides);
+            is_changed.then(|| {
+                let hooks = policy.hooks.iter();
+                let mut indexes: Vec<_> = hooks.map(|hook| hook.link.index).collect();
+                indexes.sort_unstable();
+                indexes
+            })
+        };
+        // A WAN by the name of an interface that was inside once; what was there all the time.
+        assert_eq!(returned([(WAN, "other"), (LAN, "lan")]), None);
+        assert_eq!(returned([(WAN, "wan"), (9, "elsewhere")]), None);
+        assert_eq!(returned([(9, "wan"), (LAN, "lan")]), Some(vec![LAN, 9, 9]));
+        assert_eq!(
+            returned([(WAN, "wan"), (9, "lan")]),
+            Some(vec![WAN, WAN, 9])
+        );
+    }
+
+    #[test]
     fn interfaces_without_ethernet_get_their_own_programs() {
         for (wan, lan) in [(false, true), (true, false), (false, false)] {
             let network = network_of(wan, lan);

@@ -124,6 +124,10 @@ impl Policy {
     ) -> bool {
         let mut is_changed = false;
         for link in network.links() {
+            // One that was renamed is not new, whatever its name says.
+            if self.hooks.iter().any(|it| it.link.index == link.index) {
+                continue;
+            }
             let programs = if wans.contains(link.name.as_str()) {
                 Program::outside(link.ethernet).to_vec()
             } else if insides.contains(&link.name) {
@@ -132,9 +136,6 @@ impl Policy {
                 continue;
             };
             for program in programs {
-                if self.has(program, link.index) {
-                    continue;
-                }
                 is_changed = true;
                 // That of an interface which was there before it.
                 self.hooks

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// As the compiler calls arm64.
-const TARGET: &str = "aarch64-unknown-linux-gnu";
+pub(crate) const TARGET: &str = "aarch64-unknown-linux-gnu";
 
 const RUSTC: &str = "/usr/bin/rustc";
 const GCC: &str = "aarch64-linux-gnu-gcc";

@@ -5,7 +5,11 @@ use std::{env::consts::ARCH, path::PathBuf};
 use anyhow::bail;
 use clap::ValueEnum;
 
-use crate::{apt::Installing, build, workspace::Workspace};
+use crate::{
+    apt::Installing,
+    build::{self, Linking},
+    workspace::Workspace,
+};
 
 /// A kind of machine, as Debian calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -57,9 +61,10 @@ impl Architecture {
         self,
         workspace: &Workspace,
         installing: Installing,
+        linking: Linking,
     ) -> anyhow::Result<PathBuf> {
         match self {
-            Self::Arm64 => build::for_arm64(workspace, installing),
+            Self::Arm64 => build::for_arm64(workspace, installing, linking),
             Self::Amd64 => bail!("there is no compiler for amd64 on {ARCH}"),
         }
     }

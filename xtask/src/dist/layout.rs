@@ -57,6 +57,10 @@ impl Layout {
         layout.copy(binary, "ftp-nat")?;
         layout.copy(&packaging.join("default.toml"), "etc/ftp-nat.toml")?;
         layout.copy(&packaging.join("ftp-nat.toml"), "examples/ftp-nat.toml")?;
+        layout.copy(
+            &packaging.join("container/Dockerfile"),
+            "examples/Dockerfile",
+        )?;
         for unit in ["ftp-nat.service", "ftp-nat-state.service"] {
             layout.copy(&packaging.join(unit), unit)?;
         }
@@ -129,15 +133,30 @@ impl Layout {
         format!("@{}", self.epoch)
     }
 
-    /// Packs everything for those who have no dpkg.
-    pub(crate) fn tarball(&self, dist: &Path) -> anyhow::Result<PathBuf> {
+    /// Packs everything for those who have no dpkg, with this binary, which needs no library, in the
+    /// place of the package's.
+    pub(crate) fn tarball(&self, dist: &Path, portable: &Path) -> anyhow::Result<PathBuf> {
+        let kept = self.binary().with_extension("dynamic");
+        fs::rename(self.binary(), &kept)?;
+        self.copy(portable, "ftp-nat")?;
+        let packed = self.pack(dist);
+        fs::rename(&kept, self.binary())?;
+        packed
+    }
+
+    fn pack(&self, dist: &Path) -> anyhow::Result<PathBuf> {
         let name = self.folder.file_name().context("the folder has a name")?;
         let arch = self.architecture.linux();
         let result = dist.join(format!("{}-linux-{arch}.tar.gz", name.to_string_lossy()));
         run(program("tar")
             .args(["--create", "--use-compress-program", "gzip -9n"])
             .args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner"])
-            .args(["--mode=u=rwX,go=rX", "--exclude=debian", "--mtime"])
+            .args([
+                "--mode=u=rwX,go=rX",
+                "--exclude=debian",
+                "--exclude=ftp-nat.dynamic",
+                "--mtime",
+            ])
             .arg(self.at())
             .arg("--file")
             .arg(&result)

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use fastrand::Rng;
 use ftp_nat_tests::{
     gateway::Gateway,
@@ -30,7 +30,7 @@ type Fault = (
     fn(&mut Faults<'_>, &mut Gateway<'_>, &Record) -> anyhow::Result<()>,
 );
 
-const FAULTS: [Fault; 12] = [
+static FAULTS: [Fault; 12] = [
     ("the daemon killed", |it, gateway, record| {
         it.kill(gateway, record)
     }),
@@ -72,16 +72,21 @@ const FAULTS: [Fault; 12] = [
 pub(super) struct Faults<'l> {
     lab: &'l Lab,
     random: Rng,
+    chosen: Vec<&'static Fault>,
     made: BTreeMap<&'static str, u64>,
 }
 
 impl<'l> Faults<'l> {
-    /// None yet.
+    /// None yet; of those with one of these words in their name, or of all.
     ///
     /// # Errors
     ///
-    /// When the router's kernel refuses a setting.
-    pub(super) fn new(lab: &'l Lab, seed: u64) -> anyhow::Result<Self> {
+    /// When the router's kernel refuses a setting, or no fault has such a name.
+    pub(super) fn new(lab: &'l Lab, seed: u64, words: &[String]) -> anyhow::Result<Self> {
+        let is_chosen =
+            |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
+        let chosen: Vec<_> = FAULTS.iter().filter(|(name, _)| is_chosen(name)).collect();
+        ensure!(!chosen.is_empty(), "no fault has a name like {words:?}");
         // A link that goes down loses its IPv6 addresses otherwise.
         for scope in ["all", "default", WAN, LAN] {
             let key = format!("net.ipv6.conf.{scope}.keep_addr_on_down");
@@ -90,6 +95,7 @@ impl<'l> Faults<'l> {
         Ok(Self {
             lab,
             random: Rng::with_seed(seed ^ 0xfa07),
+            chosen,
             made: BTreeMap::new(),
         })
     }
@@ -100,7 +106,8 @@ impl<'l> Faults<'l> {
     ///
     /// When it cannot be made, or the gateway does not come back.
     pub(super) fn one(&mut self, gateway: &mut Gateway<'_>, record: &Record) -> anyhow::Result<()> {
-        let (name, make) = FAULTS[self.random.usize(..FAULTS.len())];
+        let (name, make) = *self.chosen[self.random.usize(..self.chosen.len())];
+        record.fault(name);
         make(self, gateway, record).with_context(|| format!("fault: {name}"))?;
         *self.made.entry(name).or_default() += 1;
         Ok(())

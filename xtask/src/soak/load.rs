@@ -31,6 +31,12 @@ const SLOW: usize = 12 << 20;
 const STEP: usize = 64 << 10;
 const STEP_TIME: Duration = Duration::from_millis(250);
 
+/// A host's connections, with what its TCP knows of them.
+fn sockets(host: &Host) -> String {
+    let shown = host.run(&["ss", "--tcp", "-ino"], Duration::from_secs(5));
+    shown.map_or_else(|error| error.to_string(), |it| it.text())
+}
+
 /// What all of them share.
 pub(super) struct Load<'l> {
     lab: &'l Lab,
@@ -143,7 +149,11 @@ impl<'l> Load<'l> {
                     record.not_connected(start, format!("a client could not connect: {error:#}"));
                 }
                 Err(Failure::Broken(error)) => {
-                    record.violation(format!("a slow download: {error:#}"));
+                    record.violation(format!(
+                        "a slow download: {error:#}\n{}{}",
+                        sockets(host),
+                        sockets(self.lab.server())
+                    ));
                 }
             }
             thread::sleep(Duration::from_secs(1));

@@ -10,6 +10,8 @@ use crate::progress::say;
 
 /// How many violations are kept.
 const KEPT: usize = 50;
+/// How many faults before a violation are told with it.
+const TOLD: usize = 6;
 
 /// What happened so far.
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ struct Kept {
     refused: u64,
     attacks: BTreeMap<&'static str, u64>,
     violations: Vec<String>,
+    /// The last ones, and when they were made.
+    faults: Vec<(Instant, &'static str)>,
     /// Until when new connections may fail: an interface is away, or has no programs.
     excused_until: Option<Instant>,
 }
@@ -50,9 +54,22 @@ impl Record {
         *self.kept().attacks.entry(name).or_default() += 1;
     }
 
+    /// A fault is made.
+    pub(super) fn fault(&self, name: &'static str) {
+        let mut kept = self.kept();
+        kept.faults.push((Instant::now(), name));
+        let from = kept.faults.len().saturating_sub(TOLD);
+        kept.faults.drain(..from);
+    }
+
     /// Something does not hold.
     pub(super) fn violation(&self, what: String) {
         let mut kept = self.kept();
+        let faults = kept.faults.iter();
+        let before: Vec<_> = faults
+            .map(|(at, name)| format!("{name} {} s before", at.elapsed().as_secs()))
+            .collect();
+        let what = format!("{what} ({})", before.join(", "));
         if kept.violations.len() < KEPT {
             say(&format!("soak: does not hold: {what}"));
             kept.violations.push(what);

@@ -10,7 +10,7 @@ use super::{kernel::Choice, scene::Scene};
 use crate::{
     apt::Installing,
     arm64,
-    build::{self, OBJECT_VARIABLE},
+    build::{self, Linking, OBJECT_VARIABLE},
     command::{cargo, output},
     dist::Architecture,
     ebpf,
@@ -111,7 +111,7 @@ fn tools_for_arm64(workspace: &Workspace, installing: Installing) -> anyhow::Res
     )?;
     Ok(Tools {
         servers,
-        binary: build::for_arm64(workspace, installing)?,
+        binary: build::for_arm64(workspace, installing, Linking::Dynamic)?,
     })
 }
 
