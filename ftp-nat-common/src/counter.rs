@@ -225,6 +225,8 @@ counters! {
         "Events about what was denied that were not told, because there were too many at once";
     EventsLost = "events_lost" "" "" false,
         "Events that found the ring full";
+    CommandsUntold = "commands_untold" "" "" false,
+        "Commands and replies that `ftp-nat transfers` lacks: a client sent too many at once, or the ring was half full";
 }
 
 /// How many there are.

@@ -14,6 +14,7 @@ pub mod parser;
 pub mod policy;
 pub mod records;
 mod refusal;
+pub mod said;
 mod spoil;
 mod telnet;
 pub mod tls;

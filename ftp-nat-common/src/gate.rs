@@ -1,6 +1,6 @@
 //! What the protocol asks of whoever runs it: the datapath, `ftp-nat inspect`, the fuzzer, a test.
 
-use crate::abi::Session;
+use crate::abi::{Said, Session};
 use crate::counter::Counter;
 use crate::wire::addr::{Addr, Port};
 
@@ -25,6 +25,11 @@ pub trait Gate {
     fn count(&mut self, counter: Counter);
     /// Counts a happening and tells the operator: `what` of [`crate::abi::event`], about an announcement.
     fn tell(&mut self, session: &Session, what: u8, counter: Counter, opening: &Opening);
+    /// Whether what clients ask for and servers answer is told.
+    fn tells_commands(&mut self) -> bool;
+    /// Tells the operator a command or a reply, with the first `len` bytes of its line, at most
+    /// [`crate::abi::LINE_MAX`]. [`Said::session`] and [`Said::time`] are the gate's to fill in.
+    fn tell_said(&mut self, said: &mut Said, len: u32);
 }
 
 /// An announced data connection.

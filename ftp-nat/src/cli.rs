@@ -71,6 +71,13 @@ pub enum Command {
     ///
     /// The daemon keeps the last thousands of events; its audit log (`--audit-log`) keeps all.
     Events(EventsArgs),
+    /// Show who fetched, stored, listed, renamed and deleted what
+    ///
+    /// From the control connections, which are read anyway: the login's name, the command and its path,
+    /// bytes and duration of the data connection, and the reply that ended it. What is said inside TLS
+    /// has no names. The daemon keeps the last two thousand; the audit log (`--audit-log`) and xferlog
+    /// (`--xferlog`) keep all. `transfers = false` in the configuration turns it off.
+    Transfers(TransfersArgs),
     /// End a session with all that belongs to it, or one connection
     ///
     /// Both ends get a TCP reset, so that their programs hear of it at once; what else they send is
@@ -311,6 +318,41 @@ pub struct EventsArgs {
     #[command(flatten)]
     pub ends: EndsFilter,
     /// Of which kind.
+    #[command(flatten)]
+    pub kind: KindFilter,
+    /// Of which session.
+    #[command(flatten)]
+    pub session: SessionFilter,
+    /// Since when.
+    #[command(flatten)]
+    pub since: SinceFilter,
+    /// Which gateway.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// Arguments of `ftp-nat transfers`.
+#[derive(Debug, Args)]
+pub struct TransfersArgs {
+    /// Go on with those that end from now on, until interrupted
+    #[arg(short, long, conflicts_with = "count")]
+    pub follow: bool,
+    /// In which form; JSON is one object a line.
+    #[command(flatten)]
+    pub form: Form,
+    /// Only those of this user, as the table shows the name (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub user: Vec<String>,
+    /// Only those by this command: RETR, STOR, DELE.. (repeatable)
+    #[arg(long, value_name = "VERB")]
+    pub command: Vec<String>,
+    /// Only those that did not succeed
+    #[arg(long)]
+    pub failed: bool,
+    /// Between whom; the server may be either end.
+    #[command(flatten)]
+    pub ends: EndsFilter,
+    /// By which kind of data connection.
     #[command(flatten)]
     pub kind: KindFilter,
     /// Of which session.

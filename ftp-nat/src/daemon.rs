@@ -18,11 +18,15 @@ mod startup;
 mod sweep;
 mod sweeper;
 mod systemd;
+mod transfers;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, anyhow};
-use ftp_nat_common::{abi::Event, counter::Counter};
+use ftp_nat_common::counter::Counter;
 use jiff::Timestamp;
 use log::{info, warn};
 use sd_notify::NotifyState;
@@ -31,12 +35,18 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc, oneshot, watch as latest},
     task::spawn_blocking,
-    time::interval,
+    time::{interval, sleep_until},
 };
 
 use self::{
-    reconciler::Reconciler, reconciler_thread::ReconcilerThread, repair::Repairer, ring::Ring,
-    startup::Attached, sweep::lifetime::Lifetimes, systemd::notify,
+    reconciler::Reconciler,
+    reconciler_thread::ReconcilerThread,
+    repair::Repairer,
+    ring::{Ring, Told},
+    startup::Attached,
+    sweep::lifetime::Lifetimes,
+    systemd::notify,
+    transfers::Kernel,
 };
 use crate::{
     cluster,
@@ -117,11 +127,15 @@ async fn serve(
         None => None,
     };
     let losses = Arc::<metrics::Losses>::default();
-    let audit = config
-        .audit_log
-        .as_ref()
-        .map(|file| audit::Audit::open(file, Arc::clone(&losses)))
-        .transpose()?;
+    let mut files = Vec::new();
+    for (path, form) in [
+        (&config.audit_log, audit::Form::Json),
+        (&config.xferlog, audit::Form::Xferlog),
+    ] {
+        if let Some(path) = path {
+            files.push(audit::Audit::open(path, form, Arc::clone(&losses))?);
+        }
+    }
     let mut signals = Signals::listen()?;
     let mut changes = network_changes::NetworkChanges::listen()?;
     let Attached {
@@ -138,12 +152,19 @@ async fn serve(
     // Before any other thread is started: each has its own.
     privileges::drop_surplus();
     logging::detach()?;
-    let audit = audit.map(audit::Opened::start).transpose()?;
+    let files = files
+        .into_iter()
+        .map(audit::Opened::start)
+        .collect::<Result<_, _>>()?;
 
     for warning in &policy.warnings {
         warn!("{warning}");
     }
-    let bus = Arc::new(event_bus::EventBus::new(clock, audit, Arc::clone(&losses)));
+    let bus = Arc::new(event_bus::EventBus::new(clock, files, Arc::clone(&losses)));
+    if config.transfers {
+        let tables = Kernel(Arc::clone(&maps));
+        bus.tell_transfers(Some(Box::new(tables)));
+    }
     let digest = cluster::node::digest(&policy.shared());
     let reported = policy.warnings.clone();
     let insides = policy.insides().map(ToOwned::to_owned).collect();
@@ -169,7 +190,8 @@ async fn serve(
         Arc::clone(&need),
     );
     let source = metrics::Source::new(Arc::clone(&maps), sweeps, losses)
-        .with_cluster(bus.cluster().map(|it| Arc::clone(it.status())));
+        .with_cluster(bus.cluster().map(|it| Arc::clone(it.status())))
+        .with_transfers(Arc::clone(bus.transfers()));
     let listeners = guards
         .iter()
         .map(Guard::listener)
@@ -231,8 +253,8 @@ async fn serve(
         .await
         .context("the task that publishes events failed")?;
     stopped?;
-    if let Some(audit) = bus.audit() {
-        audit.finish();
+    for file in bus.files() {
+        file.finish();
     }
     if is_private {
         info!("the programs end with this process, and so do their connections");
@@ -261,15 +283,21 @@ async fn publish_events(
     need: Arc<Notify>,
     mut ended: oneshot::Receiver<()>,
 ) {
-    let publish = |event: &Event| {
-        clients.see(event);
-        if LACKS_ROOM.iter().any(|it| *it as u16 == event.reason) {
-            need.notify_one();
+    let publish = |told: Told<'_>| match told {
+        Told::Event(event) => {
+            clients.see(event);
+            if LACKS_ROOM.iter().any(|it| *it as u16 == event.reason) {
+                need.notify_one();
+            }
+            bus.publish_of_datapath(event);
         }
-        bus.publish_of_datapath(event);
+        Told::Said(said, line) => bus.hear(said, line),
     };
     loop {
+        let latest = Instant::now() + TICK;
+        let due = bus.look_after_transfers().unwrap_or(latest).min(latest);
         tokio::select! {
+            () = sleep_until(due.into()) => {}
             next = ring.next(publish) => if let Err(error) = next {
                 warn!("no more events are published: {error:#}");
                 return;

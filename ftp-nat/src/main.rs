@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Top(args) => top::run(args),
         Command::Metrics(args) => metrics::run(args),
         Command::Events(args) => events::run(args),
+        Command::Transfers(args) => events::transfers(args),
         Command::End(args) => end::run(args),
         Command::Trace(args) => trace::run(args),
         Command::TraceGuard(args) => trace::guard(args),

@@ -8,6 +8,7 @@ pub mod http;
 mod process;
 mod source;
 mod text;
+mod transfers;
 
 pub use self::{
     daemon::{Losses, Reloads, Repairs, Sweeps, Totals, names_of_daemon},
@@ -15,4 +16,5 @@ pub use self::{
     family::Family,
     source::Source,
     text::text,
+    transfers::Transfers,
 };

@@ -9,3 +9,5 @@ pub mod list;
 pub mod mapping;
 pub mod prefix;
 pub mod sentence;
+pub mod transfer;
+pub mod xferlog;

@@ -1,4 +1,4 @@
-//! The lab's servers, FTP's, Prometheus, Redis and keepalived, unpacked under target/ and not installed.
+//! The lab's servers, FTP's, Prometheus, Redis, keepalived and a reader of xferlog, unpacked under target/ and not installed.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use ftp_nat_tests::{fleet, prometheus, server::Kind};
+use ftp_nat_tests::{fleet, prometheus, server::Kind, xferlog};
 
 use crate::{
     apt::{self, Installing},
@@ -22,6 +22,7 @@ pub(crate) fn unpack(workspace: &Workspace, installing: Installing) -> anyhow::R
         (prometheus::NAME, &[prometheus::NAME][..]),
         (fleet::REDIS, fleet::REDIS_PACKAGES),
         (fleet::KEEPALIVED, &[fleet::KEEPALIVED][..]),
+        (xferlog::NAME, &[xferlog::NAME][..]),
     ];
     let kinds = Kind::ALL.iter().map(|kind| (kind.name(), kind.packages()));
     for (name, packages) in kinds.chain(others) {

@@ -1,5 +1,6 @@
 //! EVENTS: what the datapath reports to the daemon.
 
+use super::lines::LINE_MAX;
 use crate::wire::addr::{Addr, Endpoint};
 use bytemuck::{Pod, Zeroable};
 
@@ -28,6 +29,14 @@ pub mod event {
     /// A connection ended: told by the daemon's sweep, and by the datapath of a connection whose ends
     /// have begun a new one in its place.
     pub const ENDED: u8 = 11;
+    /// A [`super::Said`]: a command of a client.
+    pub const COMMAND: u8 = 12;
+    /// A [`super::Said`]: the final reply to a command that was told.
+    pub const REPLY: u8 = 13;
+    /// A transfer is over; the daemon's own word, made of those two and of the data connection.
+    pub const TRANSFER: u8 = 14;
+    /// A change of what a server keeps, answered; the daemon's own word.
+    pub const CHANGE: u8 = 15;
 }
 
 /// Something that an operator may want to know.
@@ -66,3 +75,35 @@ pub struct Event {
 }
 
 const _: () = assert!(size_of::<Event>() == 120);
+
+/// A command of a client that asks for a transfer, a change or a login, or the final reply to one.
+///
+/// In the ring it has as many bytes of [`Said::line`] as the line has, so its length tells that;
+/// [`Said::what`] stands where an [`Event`] has its own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Said {
+    /// When, in jiffies.
+    pub time: u64,
+    /// [`event::COMMAND`] or [`event::REPLY`].
+    pub what: u8,
+    /// 1: the line is longer than what is told of it, or was not read.
+    pub is_cut: u8,
+    /// Of a reply: its code (RFC 959 section 4.2).
+    pub code: u16,
+    /// The session.
+    pub session: u32,
+    /// Which of the session's commands it is, or answers: [`super::Asked::commands`], itself included.
+    pub number: u32,
+    /// Of a command: its [`crate::ftp::command::name`].
+    pub name: u32,
+    /// The bytes of the client's line up to its line feed, its verb included; of commands whose
+    /// argument is not told ([`crate::ftp::said`]), and of replies, none. The datapath's reader keeps
+    /// the line under way of either direction here.
+    pub line: [u8; LINE_MAX],
+}
+
+/// Length of a [`Said`] without its line, in bytes.
+pub const SAID_HEAD: usize = core::mem::offset_of!(Said, line);
+
+const _: () = assert!(SAID_HEAD == 24 && SAID_HEAD.is_multiple_of(8));

@@ -136,6 +136,12 @@ pub struct Flow {
     /// packets that leave, and only where the stack forwards them: by which way they leave instead
     /// of that which the stack has chosen; interface 0: the stack's.
     pub return_path: ReturnPath,
+    /// The number of the first byte that its sender sends behind the SYN; of data connections only, once
+    /// that was seen.
+    pub start: u32,
+    /// The number behind its sender's last byte; of data connections only, once [`Flow::tcp_flags`] has
+    /// FIN.
+    pub end: u32,
 }
 
 impl Flow {
@@ -190,7 +196,7 @@ impl Flow {
 
 const _: () = assert!(size_of::<FlowKey4>() == 12);
 const _: () = assert!(size_of::<FlowKey6>() == 36);
-const _: () = assert!(size_of::<Flow>() == 128);
+const _: () = assert!(size_of::<Flow>() == 136);
 
 /// A flow's key, of either family.
 pub trait FlowKey: Copy {

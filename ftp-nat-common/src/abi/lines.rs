@@ -17,12 +17,14 @@ pub struct LinesKey {
     pub is_replies: u32,
 }
 
-/// What is kept of a direction's lines because it was not sent on yet. Most sessions never have
-/// that: their lines come whole.
+/// What is kept of a direction's lines because it was not sent on yet, or because it is told
+/// ([`mod@crate::ftp::said`]) and the rest has not come yet. Most sessions never have that: their
+/// lines come whole.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Lines {
-    /// The line that is held, in one half; in the other half, one whose first bytes are owed.
+    /// The line that is held, in one half; in the other half, one whose first bytes are owed. A line
+    /// that is told stands in the half that holds nothing owed.
     pub halves: [[u8; LINE_MAX]; 2],
 }
 

@@ -176,6 +176,13 @@ pub struct Asked {
     pub withheld_since: u64,
     /// When the command that is withheld was looked at for the first time, in milliseconds.
     pub withheld_first: u64,
+    /// Which of the last 64 commands were told, by the lowest bits of their number: their replies are
+    /// told too.
+    pub told: u64,
+    /// The window of time that [`Asked::told_count`] is of: see [`crate::ftp::said`].
+    pub told_window: u32,
+    /// How many commands were told in it.
+    pub told_count: u32,
 }
 
 /// How one side of a connection began.

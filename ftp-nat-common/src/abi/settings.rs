@@ -25,6 +25,8 @@ pub mod setting {
     /// Each SYN to a published server goes through the stack, so that the firewall's rules see it;
     /// what comes after it goes as the datapath says.
     pub const SYN_BY_STACK: u16 = 1;
+    /// Commands and their replies are told ([`super::Said`]).
+    pub const TELLS_COMMANDS: u16 = 2;
 }
 
 /// How long a handshake that is not finished counts, in seconds: the repetitions of a SYN that an

@@ -17,7 +17,7 @@ impl Inspection {
         if session.role != role::PUBLISH {
             return;
         }
-        self.heal(session);
+        self.heal(session, gate);
         let reason = if session.answered.multiline != 0 {
             Counter::PassedInside
         } else if is_waiting(session) {

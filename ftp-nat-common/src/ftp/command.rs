@@ -5,9 +5,10 @@ use super::line;
 /// Whether a name is one of these.
 macro_rules! is_any {
     ($name:expr, $($text:literal)*) => {
-        $($name == const { named($text) })||*
+        $($name == const { $crate::ftp::command::named($text) })||*
     };
 }
+pub(super) use is_any;
 
 /// A command's name as a number: its first four letters in upper case, the first one highest, a
 /// zero behind three. 0: longer, shorter, or no name.

@@ -25,7 +25,7 @@ impl Inspection {
             self.end_reply_line(session, gate);
             self.note_line_end(session, is_greeting);
         } else {
-            self.end_command_line(session);
+            self.end_command_line(session, gate);
         }
     }
 
@@ -67,7 +67,7 @@ impl Inspection {
     }
 
     #[inline(always)]
-    fn end_command_line(&mut self, session: &mut Session) {
+    fn end_command_line(&mut self, session: &mut Session, gate: &mut impl Gate) {
         let name = self.name();
         let holds = command::answer_of(name);
         let replies = session.answered.replies;
@@ -127,6 +127,7 @@ impl Inspection {
                 asked.flags |= asked_flag::BARE_DOUBT;
             }
         }
+        self.tell_command(session, gate, name);
     }
 
     /// Whether an outside client's line ends with a bare line feed, which its server perhaps takes for a
@@ -140,7 +141,7 @@ impl Inspection {
 
     #[inline(always)]
     fn end_reply_line(&mut self, session: &mut Session, gate: &mut impl Gate) {
-        self.heal(session);
+        self.heal(session, gate);
         let (code, behind) = line::reply_code(self.head);
         let multiline = session.answered.multiline;
         session.answered.multiline_at = session.asked.commands;
@@ -153,7 +154,7 @@ impl Inspection {
             session.answered.multiline = code;
             // The rest of such a reply may lack its end.
             if code == AUTH_ACCEPTED && session.asked.auth != session.answered.auth {
-                self.end_reply(session, code);
+                self.end_reply(session, gate, code);
                 self.answer_auth(session, gate, code);
             }
             return;
@@ -163,7 +164,7 @@ impl Inspection {
         if form_of(code) != NOTHING && session.role == role::PUBLISH {
             self.miss_address(session, gate);
         }
-        self.end_reply(session, code);
+        self.end_reply(session, gate, code);
         if code < 200 {
             return;
         }
@@ -215,16 +216,16 @@ impl Inspection {
 
     /// Ends a reply of several lines that the client has taken as ended.
     #[inline(always)]
-    pub(super) fn heal(&mut self, session: &mut Session) {
+    pub(super) fn heal(&mut self, session: &mut Session, gate: &mut impl Gate) {
         let multiline = session.answered.multiline;
         if multiline != 0 && self.is_over(session) {
-            self.end_reply(session, multiline);
+            self.end_reply(session, gate, multiline);
         }
     }
 
     /// A reply has ended.
     #[inline(never)]
-    fn end_reply(&mut self, session: &mut Session, code: u16) {
+    fn end_reply(&mut self, session: &mut Session, gate: &mut impl Gate, code: u16) {
         session.answered.multiline = 0;
         session.answered.opened_port = Port(0);
         session.answered.announced = 0;
@@ -244,6 +245,7 @@ impl Inspection {
         }
         if code >= 200 {
             answer(session, code);
+            self.tell_reply(session, gate, code);
         }
     }
 

@@ -103,7 +103,7 @@ impl Inspection {
     /// Byte `at` of the current line.
     #[inline(always)]
     fn byte(&self, at: u32) -> u8 {
-        *masked::at(&self.line, at as usize)
+        *masked::at(&self.said.line, at as usize)
     }
 
     /// Puts the line's `len` bytes before `start` in front of the text.

@@ -10,7 +10,7 @@
 //! own address; both only on a connection that began as FTP.
 
 use super::command;
-use crate::abi::{LINE_MAX, Session, asked_flag, begin, direction_flag, event, role};
+use crate::abi::{LINE_MAX, Said, Session, asked_flag, begin, direction_flag, event, role};
 use crate::counter::Counter;
 use crate::edit::text::{TEXT_MAX, Text};
 use crate::ftp::extended::Extended;
@@ -119,11 +119,13 @@ pub struct Inspection {
     pub(super) last: u8,
     /// 1: the latest edit is a hidden greeting's, of this segment.
     pub(super) hidden: u8,
-    pad: [u8; 6],
+    /// 1: the start of the line under way should have been kept, but there was no room.
+    pub lacks_start: u8,
+    pad: [u8; 5],
     /// Where reading began in this segment.
     pub(super) first_seq: u32,
-    /// The current line's bytes, as far as it was read here and was not let go.
-    pub line: [u8; LINE_MAX],
+    /// The current line's bytes, as far as it was read here, behind the head of what is told of it.
+    pub said: Said,
 }
 
 impl Inspection {
@@ -149,6 +151,7 @@ impl Inspection {
         self.is_guarded = u8::from(!is_replies && is_guarded);
         self.first_seq = seq;
         self.hidden = 0;
+        self.lacks_start = 0;
         let direction = if is_replies {
             &session.replies
         } else {
@@ -180,6 +183,7 @@ impl Inspection {
         self.candidate = NOTHING;
         self.argument = 0;
         self.unlicensed = 0;
+        self.lacks_start = 0;
         // Every line of a multi-line 227 may hold the address.
         if self.is_replies != 0 && is_waiting(session) {
             self.candidate = form_of(self.multiline(session));
@@ -222,8 +226,8 @@ impl Inspection {
         }
         self.head = line::add_to_head(self.head, byte, at);
         self.line_len = at.saturating_add(1);
+        self.keep(byte, at);
         if self.let_go == 0 {
-            self.keep(byte, at);
             self.look(byte, at);
         }
         if self.is_replies != 0 {
@@ -238,7 +242,7 @@ impl Inspection {
     #[inline(always)]
     fn keep(&mut self, byte: u8, at: u16) {
         if (at as usize) < LINE_MAX {
-            *masked::at_mut(&mut self.line, at as usize) = byte;
+            *masked::at_mut(&mut self.said.line, at as usize) = byte;
         } else if self.candidate != NOTHING {
             self.candidate = NOTHING;
             self.todo |= todo::TOO_LONG;
@@ -317,9 +321,9 @@ impl Inspection {
         if is_long && ((at as usize) < LINE_MAX || self.candidate != NOTHING) {
             return false;
         }
-        if self.let_go == 0 && !is_long {
+        if !is_long {
             for (index, byte) in word.to_ne_bytes().into_iter().enumerate() {
-                *masked::at_mut(&mut self.line, (at as usize).wrapping_add(index)) = byte;
+                *masked::at_mut(&mut self.said.line, (at as usize).wrapping_add(index)) = byte;
             }
         }
         self.seq = self.seq.wrapping_add(8);

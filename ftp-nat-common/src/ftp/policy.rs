@@ -181,7 +181,8 @@ impl Inspection {
     fn len_without_cr(&self) -> u16 {
         let last = self.line_len.wrapping_sub(1);
         // In this order: where the length is compared first, the verifier does not see the mask.
-        let ends_so = *masked::at(&self.line, last as usize) == b'\r' || last as usize >= LINE_MAX;
+        let ends_so =
+            *masked::at(&self.said.line, last as usize) == b'\r' || last as usize >= LINE_MAX;
         let is_cr = self.line_len > 0 && ends_so;
         self.line_len.wrapping_sub(u16::from(is_cr))
     }

@@ -132,7 +132,12 @@ impl<G: Gate> Medium for Vectors<'_, G> {
     }
 
     fn keep_line(&mut self, place: u16) {
-        *self.lines.half_mut(place) = self.inspection.line;
+        *self.lines.half_mut(place) = self.inspection.said.line;
+    }
+
+    fn load_line(&mut self, place: u16) -> bool {
+        self.inspection.said.line = *self.lines.half(place);
+        true
     }
 
     fn is_exact(&mut self) -> bool {

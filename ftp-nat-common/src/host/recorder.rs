@@ -1,6 +1,6 @@
 //! A gate that opens what it is asked to open, and remembers everything.
 
-use crate::abi::Session;
+use crate::abi::{Said, Session, event};
 use crate::counter::Counter;
 use crate::gate::{Gate, Opening};
 use crate::wire::addr::{Addr, Port};
@@ -22,11 +22,22 @@ pub enum Happening {
     Told(u8, Counter, Opening),
 }
 
+/// A command or a reply that was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spoken {
+    /// A command: its number and its line; whether that is cut.
+    Command(u32, Vec<u8>, bool),
+    /// A final reply: the number of the command that it answers, and its code.
+    Reply(u32, u16),
+}
+
 /// A gate without a network behind it.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder {
     /// What happened, in order.
     pub happenings: Vec<Happening>,
+    /// What was said of [`crate::ftp::said`], in order; None: such things are not told.
+    pub spoken: Option<Vec<Spoken>>,
     /// Why it opens nothing, if it does not.
     pub refusal: Option<Counter>,
     /// Ports that somebody has already, and what is given in their place.
@@ -102,5 +113,24 @@ impl Gate for Recorder {
     fn tell(&mut self, _session: &Session, what: u8, counter: Counter, opening: &Opening) {
         self.happenings
             .push(Happening::Told(what, counter, *opening));
+    }
+
+    fn tells_commands(&mut self) -> bool {
+        self.spoken.is_some()
+    }
+
+    fn tell_said(&mut self, said: &mut Said, len: u32) {
+        let Some(spoken) = &mut self.spoken else {
+            return;
+        };
+        spoken.push(if said.what == event::REPLY {
+            Spoken::Reply(said.number, said.code)
+        } else {
+            let line = said.line.get(..len as usize).unwrap_or_default();
+            let verb = said.name.to_be_bytes();
+            let verb: Vec<u8> = verb.into_iter().filter(|byte| *byte != 0).collect();
+            let argument = line.get(verb.len()..).unwrap_or_default();
+            Spoken::Command(said.number, [&verb, argument].concat(), said.is_cut != 0)
+        });
     }
 }

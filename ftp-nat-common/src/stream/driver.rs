@@ -212,6 +212,8 @@ pub trait Medium {
     fn has_room_to_keep(&mut self) -> bool;
     /// Keeps the line that was read, at `place`.
     fn keep_line(&mut self, place: u16);
+    /// Loads what was kept at `place` as the line under way; false: nothing was.
+    fn load_line(&mut self, place: u16) -> bool;
 
     /// Whether the packet ends where its payload does (Ethernet pads short frames).
     fn is_exact(&mut self) -> bool;
@@ -470,6 +472,7 @@ pub fn inspect<M: Medium + ?Sized>(medium: &mut M) -> Verdict {
     let is_replies = segment.is_replies != 0;
     let first = segment.first.wrapping_add(segment.skip);
     parts.inspection.begin(parts.session, is_replies, first);
+    let is_told = parts.inspection.is_told(parts.gate);
     let known = segment.skip.saturating_sub(segment.merge);
     let len = segment.len.wrapping_sub(known);
     let merge = segment.merge.saturating_sub(segment.skip);
@@ -480,6 +483,11 @@ pub fn inspect<M: Medium + ?Sized>(medium: &mut M) -> Verdict {
         merge,
         next: 0,
     };
+    if is_told {
+        let place = segment::told_place(&medium.parts().session.commands);
+        let lacks_start = !medium.load_line(place);
+        medium.parts().inspection.lacks_start = u8::from(lacks_start);
+    }
     medium.repeat::<ReadBytes>(len.wrapping_add(merge));
     let mut hold = Hold::No;
     let parts = medium.parts();
@@ -505,6 +513,8 @@ pub fn inspect<M: Medium + ?Sized>(medium: &mut M) -> Verdict {
     );
     if outcome.keeps {
         medium.keep_line(outcome.place);
+    } else {
+        keep_told_part(medium);
     }
     let parts = medium.parts();
     let segment = parts.segment;
@@ -533,6 +543,18 @@ pub fn inspect<M: Medium + ?Sized>(medium: &mut M) -> Verdict {
         parts.gate.count(Counter::LineMerged);
     }
     Verdict::Send
+}
+
+/// Keeps the start of a client's line that is told, if the line goes on in another segment.
+#[inline(always)]
+fn keep_told_part<M: Medium + ?Sized>(medium: &mut M) {
+    let parts = medium.parts();
+    let commands = &parts.session.commands;
+    let place = segment::told_place(commands);
+    let is_sent_on = commands.line_len > 0 && parts.inspection.lacks_start == 0;
+    if is_sent_on && parts.inspection.is_told(parts.gate) && medium.has_room_to_keep() {
+        medium.keep_line(place);
+    }
 }
 
 /// Reads the next byte, or the next eight that nothing is to.

@@ -139,6 +139,13 @@ pub const fn place(direction: &Direction, start: u32) -> u16 {
     }
 }
 
+/// The half of [`crate::abi::Lines`] that the start of a line is kept in which was sent on and is told:
+/// no line is held then.
+#[inline(always)]
+pub const fn told_place(direction: &Direction) -> u16 {
+    Owed::of(direction).place ^ 1
+}
+
 /// Makes a direction one in which nothing was seen yet. What its edits hold does not matter then.
 #[inline(always)]
 pub fn reset(direction: &mut Direction) {

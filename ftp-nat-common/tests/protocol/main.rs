@@ -11,6 +11,7 @@ mod layout;
 mod policy;
 mod properties;
 mod replies;
+mod said;
 mod seeds;
 mod segments;
 mod streams;

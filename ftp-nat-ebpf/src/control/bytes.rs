@@ -7,7 +7,7 @@ use ftp_nat_common::edit::edits::Edit;
 use ftp_nat_common::edit::text::TEXT_MAX;
 use ftp_nat_common::ftp::parser::Inspection;
 
-const _: () = assert!(offset_of!(Inspection, line) % 8 == 0);
+const _: () = assert!(offset_of!(Inspection, said.line) % 8 == 0);
 const _: () = assert!(offset_of!(Control, inspection) % 8 == 0);
 const _: () = assert!(offset_of!(Control, kept) % 8 == 0 && offset_of!(Control, window) % 8 == 0);
 const _: () = assert!(offset_of!(Edit, text) % 4 == 0);

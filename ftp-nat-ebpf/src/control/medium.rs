@@ -112,7 +112,19 @@ impl Medium for Work<'_> {
         };
         // SAFETY: the entry stays in its place while the program runs.
         let half = unsafe { (*lines).half_mut(place) };
-        bytes::copy_line(half, &self.part().inspection.line);
+        bytes::copy_line(half, &self.part().inspection.said.line);
+    }
+
+    #[inline(always)]
+    fn load_line(&mut self, place: u16) -> bool {
+        let key = lines_key(self);
+        let Some(lines) = maps::LINES.get_ptr(key) else {
+            return false;
+        };
+        // SAFETY: the entry stays in its place while the program runs.
+        let half = unsafe { (*lines).half(place) };
+        bytes::copy_line(&mut self.part().inspection.said.line, half);
+        true
     }
 
     #[inline(always)]

@@ -15,8 +15,8 @@ use crate::state::{counters, maps, ports, shares};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use core::ptr;
 use ftp_nat_common::abi::{
-    Mapping, MappingKey, PublishKey, Session, Settings, event, flow_flag, kind, port, role,
-    session_flag, share_of_session, side,
+    Mapping, MappingKey, PublishKey, Said, Session, Settings, event, flow_flag, kind, port, role,
+    session_flag, setting, share_of_session, side,
 };
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::gate::{Gate, Opening};
@@ -459,5 +459,18 @@ impl Gate for Pinholes {
     #[inline(always)]
     fn tell(&mut self, session: &Session, what: u8, counter: Counter, opening: &Opening) {
         self.event(session, what, counter, opening, opening.public);
+    }
+
+    #[inline(always)]
+    fn tells_commands(&mut self) -> bool {
+        maps::SETTINGS
+            .get(0)
+            .is_some_and(|it| it.flags & setting::TELLS_COMMANDS != 0)
+    }
+
+    #[inline(always)]
+    fn tell_said(&mut self, said: &mut Said, len: u32) {
+        said.session = self.session;
+        counters::tell_said(said, len);
     }
 }

@@ -2,9 +2,9 @@
 
 use super::maps;
 use crate::kernel::helpers::jiffies;
-use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use bytemuck::Zeroable;
-use ftp_nat_common::abi::{Event, Session, event};
+use ftp_nat_common::abi::{Event, LINE_MAX, SAID_HEAD, Said, Session, event};
 use ftp_nat_common::counter::Counter;
 
 /// One more packet, or happening (`bytes` 0).
@@ -79,6 +79,25 @@ pub fn may_tell_denied() -> bool {
         add(Counter::EventsWithheld, 0);
     }
     has_room
+}
+
+/// Tells the daemon a command or a reply, with the first `len` bytes of its line, unless the ring is half
+/// full: the other half is for events.
+#[inline(never)]
+pub fn tell_said(said: &mut Said, len: u32) {
+    if maps::EVENTS.query(BPF_RB_AVAIL_DATA.into()) > u64::from(maps::EVENTS_SIZE / 2) {
+        add(Counter::CommandsUntold, 0);
+        return;
+    }
+    let now = jiffies();
+    said.time = now;
+    // The compiler would take the bound back if it knew where the number came from.
+    let len = SAID_HEAD + core::hint::black_box(len).min(LINE_MAX as u32) as usize;
+    // SAFETY: so many bytes of it at most, and any bytes are bytes.
+    let bytes = unsafe { core::slice::from_raw_parts(core::ptr::from_mut(said).cast::<u8>(), len) };
+    if maps::EVENTS.output::<[u8]>(bytes, wakeup(now)).is_err() {
+        add(Counter::CommandsUntold, 0);
+    }
 }
 
 /// Whether the daemon is woken for an event: once a tick on each CPU. To wake it means to interrupt

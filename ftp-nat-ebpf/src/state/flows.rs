@@ -124,6 +124,21 @@ pub fn is_near(other: &Flow, seq: u32) -> bool {
     other.packets == 0 || beyond.wrapping_add(BEHIND) <= AHEAD + BEHIND
 }
 
+/// Notes where the stream of a data connection's direction begins or ends, by a segment with SYN or FIN:
+/// its sequence number, and the length of its payload in bytes.
+#[inline(always)]
+pub fn note_bounds(flow: *mut Flow, flags: u8, seq: u32, len: u32) {
+    // SAFETY: as in `note`.
+    unsafe {
+        if flags & flag::SYN != 0 {
+            (&raw mut (*flow).start).write_volatile(seq.wrapping_add(1));
+        }
+        if flags & flag::FIN != 0 {
+            (&raw mut (*flow).end).write_volatile(seq.wrapping_add(len));
+        }
+    }
+}
+
 /// Notes a packet in its flow: its TCP flags, its acknowledgement number and its length in bytes
 /// from the IP header on.
 ///

@@ -139,9 +139,13 @@ pub(crate) static PORTS: Array<Ports> = Array::with_max_entries(1, BPF_F_MMAPABL
 pub(crate) static COUNTERS: PerCpuArray<Count> =
     PerCpuArray::with_max_entries(COUNTER_NUMBER as u32, 0);
 
-/// Events for the daemon: room for five thousand, as it reads them every few milliseconds.
+/// Size of [`EVENTS`], in bytes.
+pub(crate) const EVENTS_SIZE: u32 = 1 << 20;
+
+/// Events for the daemon, as it reads them every few milliseconds: room for four thousand, and as many
+/// bytes again for what control connections say.
 #[map]
-pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 19, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_SIZE, 0);
 
 /// What this CPU has told the daemon lately.
 #[map]

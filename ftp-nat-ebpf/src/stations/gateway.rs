@@ -253,12 +253,18 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
             _ => {}
         }
     } else {
-        let mut flags = packet.flags;
-        if flags & (flag::FIN | flag::RST) != 0 && !is_in_window(&key, packet.seq, flow) {
-            counters::add(Counter::PassedOutOfWindow, packet.total);
-            flags &= !(flag::FIN | flag::RST);
+        let (mut flags, mut ack) = (packet.flags, packet.ack);
+        if flags & (flag::SYN | flag::FIN | flag::RST) != 0 {
+            if flags & (flag::FIN | flag::RST) != 0 && !is_in_window(&key, packet.seq, flow) {
+                counters::add(Counter::PassedOutOfWindow, packet.total);
+                flags &= !(flag::FIN | flag::RST);
+            }
+            if flags & flag::ACK == 0 {
+                ack = flow.acked;
+            }
+            flows::note_bounds(entry, flags, packet.seq, packet.len);
         }
-        flows::note(entry, flags, packet.ack, packet.total);
+        flows::note(entry, flags, ack, packet.total);
     }
     let is_believed = !matches!(look, Look::Unfinished | Look::Outside);
     if flow.flags & (flow_flag::NO_NAT | flow_flag::CUT) != 0 {

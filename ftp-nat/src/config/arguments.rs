@@ -81,6 +81,12 @@ pub struct RunArgs {
     /// /var/lib/ftp-nat/lists-WAN.json]
     #[arg(long, value_name = "FILE")]
     pub lists_file: Option<PathBuf>,
+    /// Do not tell who transferred and changed what: control connections' commands stay in the kernel
+    #[arg(long)]
+    pub no_transfers: bool,
+    /// Append each file that was transferred to a file, in xferlog's format
+    #[arg(long, value_name = "FILE", conflicts_with = "no_transfers")]
+    pub xferlog: Option<PathBuf>,
     /// How log lines look
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub log_format: LogFormat,

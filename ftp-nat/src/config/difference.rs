@@ -1,7 +1,7 @@
 //! What a changed configuration changes, in an operator's words, and what of it must wait for a
 //! restart.
 
-use std::{collections::HashMap, fmt::Display};
+use std::{collections::HashMap, fmt::Display, path::PathBuf};
 
 use crate::model::prefix::Prefix;
 
@@ -38,6 +38,11 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
     );
     let address = |config: &Config| optional(config.metrics_listen.as_ref().map(|it| it.value));
     note("gateway.metrics_listen", address(old), address(new));
+    note(
+        "gateway.transfers",
+        old.transfers.to_string(),
+        new.transfers.to_string(),
+    );
     for (key, old, new) in [
         ("gateway.deny", &old.lists.deny, &new.lists.deny),
         ("gateway.allow", &old.lists.allow, &new.lists.allow),
@@ -152,14 +157,19 @@ pub fn keep_what_stays(old: &Config, new: &mut Config) -> Vec<String> {
         ));
         new.order.clone_from(&old.order);
     }
-    let file = |config: &Config| optional(config.audit_log.as_ref().map(|it| it.display()));
-    if old.audit_log != new.audit_log {
-        kept.push(format!(
-            "gateway.audit_log: {} -> {}: restart the daemon",
-            file(old),
-            file(new)
-        ));
-        new.audit_log.clone_from(&old.audit_log);
+    for (key, was, wanted) in [
+        ("audit_log", &old.audit_log, &mut new.audit_log),
+        ("xferlog", &old.xferlog, &mut new.xferlog),
+    ] {
+        if was != wanted {
+            let file = |path: &Option<PathBuf>| optional(path.as_ref().map(|it| it.display()));
+            kept.push(format!(
+                "gateway.{key}: {} -> {}: restart the daemon",
+                file(was),
+                file(wanted)
+            ));
+            wanted.clone_from(was);
+        }
     }
     if old.cluster != new.cluster {
         kept.push("cluster: changed: restart the daemon".to_owned());

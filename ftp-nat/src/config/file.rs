@@ -196,13 +196,18 @@ impl Reader {
                 .map_err(|_| format!("{text:?} is not ADDR:PORT"));
             config.metrics_listen = self.with_origin(&item, address);
         }
-        if let Some(item) = self.take(&mut section, "audit_log")
-            && let Some(text) = self.string(&item)
+        if let Some(item) = self.take(&mut section, "audit_log") {
+            config.audit_log = self.log_file(&item);
+        }
+        if let Some(item) = self.take(&mut section, "transfers")
+            && let Some(is_wanted) = self.boolean(&item)
         {
-            if text.starts_with('/') {
-                config.audit_log = Some(text.into());
-            } else {
-                let what = format!("{text:?} is no absolute path, such as /var/log/ftp-nat/{text}");
+            config.transfers = is_wanted;
+        }
+        if let Some(item) = self.take(&mut section, "xferlog") {
+            config.xferlog = self.log_file(&item);
+            if !config.transfers {
+                let what = "there is nothing to write: `transfers` is false";
                 self.problem(&item.origin, what);
             }
         }
@@ -218,6 +223,16 @@ impl Reader {
             }
         }
         self.finish(section);
+    }
+
+    fn log_file<'t>(&mut self, item: &Item<'t>) -> Option<std::path::PathBuf> {
+        let text = self.string(item)?;
+        if text.starts_with('/') {
+            return Some(text.into());
+        }
+        let what = format!("{text:?} is no absolute path, such as /var/log/ftp-nat/{text}");
+        self.problem(&item.origin, what);
+        None
     }
 
     fn order<'t>(&mut self, item: &Item<'t>) -> Option<Order> {

@@ -91,6 +91,14 @@ pub fn apply(args: &RunArgs, config: &mut Config) -> Vec<Problem> {
     if let Some(file) = &args.lists_file {
         config.lists_file = Some(file.clone());
     }
+    if args.no_transfers {
+        config.transfers = false;
+        config.xferlog = None;
+    }
+    if let Some(file) = &args.xferlog {
+        config.transfers = true;
+        config.xferlog = Some(file.clone());
+    }
     if let Some(attach) = args.attach {
         config.attach = attach;
     }

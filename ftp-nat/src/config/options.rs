@@ -375,6 +375,10 @@ pub struct Config {
     /// The file that keeps what is added to the lists while running; none: one by the name of the
     /// first WAN.
     pub lists_file: Option<PathBuf>,
+    /// Whether it is told who transferred and changed what.
+    pub transfers: bool,
+    /// The file that transferred files are written to as xferlog.
+    pub xferlog: Option<PathBuf>,
     /// The servers published.
     pub publish: Vec<Publish>,
     /// The clients masqueraded.
@@ -405,6 +409,8 @@ impl Default for Config {
             audit_log: None,
             lists: Networks::default(),
             lists_file: None,
+            transfers: true,
+            xferlog: None,
             publish: Vec::new(),
             masquerade: Vec::new(),
             timeouts: Timeouts::default(),

@@ -1,6 +1,6 @@
-//! The audit trail: who was let in to what port, when, because of which words, and who was not. One
-//! JSON object a line, appended to a file by a thread of its own, so that no disk holds up the
-//! daemon.
+//! The audit trail: who was let in to what port, when, because of which words, who was not, and who
+//! transferred what. One JSON object a line, appended to a file by a thread of its own, so that no disk
+//! holds up the daemon. xferlog is written the same way.
 
 use std::{
     fs::{File, OpenOptions},
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -39,6 +39,47 @@ enum Command {
     Finish(SyncSender<()>),
 }
 
+/// What is written of an occurrence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The audit trail: JSON.
+    Json,
+    /// Files that were transferred: xferlog.
+    Xferlog,
+}
+
+impl Form {
+    /// What the file is called where something is said of it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Json => "audit log",
+            Self::Xferlog => "xferlog",
+        }
+    }
+
+    /// Whether such an occurrence may have a line.
+    const fn is_for(self, occurrence: &Occurrence) -> bool {
+        match self {
+            Self::Json => occurrence.is_for_audit(),
+            Self::Xferlog => occurrence.is_transfer(),
+        }
+    }
+
+    fn line(self, occurrence: &Occurrence) -> String {
+        match self {
+            Self::Json => Record::from(occurrence).line(),
+            Self::Xferlog => occurrence.xferlog_line().unwrap_or_default(),
+        }
+    }
+
+    const fn lost(self, losses: &Losses) -> &AtomicU64 {
+        match self {
+            Self::Json => &losses.audit,
+            Self::Xferlog => &losses.xferlog,
+        }
+    }
+}
+
 /// The audit log's queue.
 #[derive(Debug)]
 pub(super) struct Audit {
@@ -46,6 +87,7 @@ pub(super) struct Audit {
     /// Apart from the queue, which may be full.
     reopen_wanted: Arc<AtomicBool>,
     losses: Arc<Losses>,
+    form: Form,
 }
 
 /// The file, open; nothing is written yet.
@@ -59,7 +101,7 @@ impl Opened {
     /// When the kernel has no thread to give.
     pub(super) fn start(self) -> anyhow::Result<Audit> {
         let Self(mut writer) = self;
-        let losses = Arc::clone(&writer.losses);
+        let (losses, form) = (Arc::clone(&writer.losses), writer.form);
         let reopen_wanted = Arc::clone(&writer.reopen_wanted);
         let (commands, receiver) = sync_channel(WAITING);
         thread::Builder::new()
@@ -70,6 +112,7 @@ impl Opened {
             commands,
             reopen_wanted,
             losses,
+            form,
         })
     }
 }
@@ -80,10 +123,11 @@ impl Audit {
     /// # Errors
     ///
     /// What the file system says.
-    pub(super) fn open(path: &Path, losses: Arc<Losses>) -> anyhow::Result<Opened> {
-        let file =
-            open(path).with_context(|| format!("cannot open the audit log {}", path.display()))?;
+    pub(super) fn open(path: &Path, form: Form, losses: Arc<Losses>) -> anyhow::Result<Opened> {
+        let file = open(path)
+            .with_context(|| format!("cannot open the {} {}", form.name(), path.display()))?;
         Ok(Opened(Writer {
+            form,
             path: path.to_owned(),
             file,
             lost: 0,
@@ -93,11 +137,15 @@ impl Audit {
         }))
     }
 
-    /// Has an event written.
-    pub(super) fn write(&self, occurrence: Occurrence) {
-        if let Err(TrySendError::Full(_)) = self.commands.try_send(Command::Write(occurrence)) {
+    /// Has an event written, if it belongs there.
+    pub(super) fn write(&self, occurrence: &Occurrence) {
+        if !self.form.is_for(occurrence) {
+            return;
+        }
+        let command = Command::Write(occurrence.clone());
+        if let Err(TrySendError::Full(_)) = self.commands.try_send(command) {
             // The gap in the numbers shows where.
-            self.losses.audit.fetch_add(1, Ordering::Relaxed);
+            self.form.lost(&self.losses).fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -142,6 +190,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 struct Writer {
+    form: Form,
     path: PathBuf,
     file: File,
     /// Events that could not be written since the last that could.
@@ -180,18 +229,22 @@ impl Writer {
             return;
         }
         let mut text = String::new();
-        if self.lost > 0 {
+        if self.lost > 0 && self.form == Form::Json {
             text.push_str(&Record::lost(self.lost).line());
         }
         for occurrence in batch {
-            text.push_str(&Record::from(occurrence).line());
+            text.push_str(&self.form.line(occurrence));
+        }
+        if text.is_empty() {
+            return;
         }
         match self.append(text.as_bytes()) {
             Ok(()) => {
                 if self.lost > 0 {
                     let path = self.path.display();
                     info!(
-                        "the audit log {path} is written again; {} events are missing",
+                        "the {} {path} is written again; {} events are missing",
+                        self.form.name(),
                         self.lost
                     );
                 }
@@ -201,7 +254,8 @@ impl Writer {
             Err(error) => {
                 let count = batch.len() as u64;
                 self.lost += count;
-                self.losses.audit.fetch_add(count, Ordering::Relaxed);
+                let lost = self.form.lost(&self.losses);
+                lost.fetch_add(count, Ordering::Relaxed);
                 self.complain(&error);
             }
         }
@@ -223,7 +277,8 @@ impl Writer {
         }
         self.complained = Some(now);
         warn!(
-            "cannot write the audit log {}: {error}; the gateway goes on without it",
+            "cannot write the {} {}: {error}; the gateway goes on without it",
+            self.form.name(),
             self.path.display()
         );
     }
@@ -232,7 +287,8 @@ impl Writer {
         match open(&self.path) {
             Ok(file) => self.file = file,
             Err(error) => warn!(
-                "cannot open the audit log {} anew: {error}; the old one is used on",
+                "cannot open the {} {} anew: {error}; the old one is used on",
+                self.form.name(),
                 self.path.display()
             ),
         }

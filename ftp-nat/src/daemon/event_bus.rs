@@ -7,11 +7,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
     time::Instant,
 };
 
-use ftp_nat_common::abi::Event;
+use ftp_nat_common::abi::{Event, Said};
 use tokio::sync::broadcast;
 
 use super::{
@@ -19,8 +19,13 @@ use super::{
     event_log::EventLog,
     flood::Floods,
     occurrence::{Detail, Occurrence},
+    transfers::{Ledger, Over, Tables},
 };
-use crate::{cluster, kernel::clock::Clock, metrics::Losses};
+use crate::{
+    cluster,
+    kernel::clock::Clock,
+    metrics::{Losses, Transfers},
+};
 
 /// How many events are kept for who asks later.
 const KEPT: usize = 2048;
@@ -28,6 +33,9 @@ const KEPT: usize = 2048;
 /// How many events are kept that clients cause without having been let in: they have a queue of
 /// their own, so that they never push out the others.
 const NOISE_KEPT: usize = 512;
+
+/// How many transfers and changes are kept: half of them at most of one client.
+const TRANSFERS_KEPT: usize = 2048;
 
 /// How far a follower may fall behind.
 const FOLLOWED: usize = 1024;
@@ -38,9 +46,13 @@ pub struct EventBus {
     clock: Clock,
     inner: Mutex<Inner>,
     live: broadcast::Sender<Occurrence>,
-    audit: Option<Audit>,
-    losses: std::sync::Arc<Losses>,
+    /// The files that occurrences are written to.
+    files: Vec<Audit>,
+    losses: Arc<Losses>,
     cluster: OnceLock<cluster::node::Handle>,
+    /// What is transferred; None: that is not told.
+    ledger: Mutex<Option<Ledger>>,
+    transfers: Arc<Transfers>,
 }
 
 #[derive(Debug, Default)]
@@ -48,21 +60,39 @@ struct Inner {
     number: u64,
     kept: VecDeque<Occurrence>,
     noise: VecDeque<Occurrence>,
+    transfers: VecDeque<Occurrence>,
     log: EventLog,
     floods: Floods,
 }
 
 impl EventBus {
     /// Nothing has happened yet.
-    pub(super) fn new(clock: Clock, audit: Option<Audit>, losses: std::sync::Arc<Losses>) -> Self {
+    pub(super) fn new(clock: Clock, files: Vec<Audit>, losses: Arc<Losses>) -> Self {
         Self {
             clock,
             inner: Mutex::default(),
             live: broadcast::Sender::new(FOLLOWED),
-            audit,
+            files,
             losses,
             cluster: OnceLock::new(),
+            ledger: Mutex::default(),
+            transfers: Arc::default(),
         }
+    }
+
+    /// From now on it is told what is transferred, or no more.
+    pub(super) fn tell_transfers(&self, tables: Option<Box<dyn Tables>>) {
+        let mut ledger = self.ledger();
+        match tables {
+            Some(tables) if ledger.is_none() => *ledger = Some(Ledger::new(tables, self.clock)),
+            Some(_) => {}
+            None => *ledger = None,
+        }
+    }
+
+    /// The transfers that were told, for the metrics.
+    pub(super) fn transfers(&self) -> &Arc<Transfers> {
+        &self.transfers
     }
 
     /// From now on events go to the other gateways of the cluster too, before anybody else.
@@ -82,8 +112,35 @@ impl EventBus {
         if let Some(cluster) = self.cluster.get() {
             cluster.tell(event);
         }
-        let mut inner = self.inner();
         let now = Instant::now();
+        self.publish_locally(event, detail.clone(), now);
+        self.publish_over(now, |ledger| ledger.see(event, &detail, now));
+    }
+
+    /// Takes note of what a control connection said.
+    pub(super) fn hear(&self, said: &Said, line: &[u8]) {
+        let now = Instant::now();
+        self.publish_over(now, |ledger| ledger.hear(said, line, now));
+    }
+
+    /// Looks after data connections that may have ended, and tells when to call this again.
+    pub(super) fn look_after_transfers(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.publish_over(now, |ledger| ledger.look(now));
+        self.ledger().as_ref().and_then(Ledger::due)
+    }
+
+    /// Publishes the transfers that a change of the ledger shows to be over.
+    fn publish_over(&self, now: Instant, change: impl FnOnce(&mut Ledger) -> Vec<Over>) {
+        let over = self.ledger().as_mut().map(change).unwrap_or_default();
+        for (event, transfer) in over {
+            self.transfers.note(&transfer);
+            self.publish_locally(&event, Detail::Transfer(Arc::new(transfer)), now);
+        }
+    }
+
+    fn publish_locally(&self, event: &Event, detail: Detail, now: Instant) {
+        let mut inner = self.inner();
         self.publish_sums(&mut inner, now);
         if inner.floods.admits(event, now) {
             self.pass_on(&mut inner, *event, detail);
@@ -108,7 +165,10 @@ impl EventBus {
         if !inner.log.write(&occurrence) {
             self.losses.log.fetch_add(1, Ordering::Relaxed);
         }
-        let (queue, most) = if occurrence.is_noise() {
+        let (queue, most) = if occurrence.is_transfer() {
+            make_room_of(&mut inner.transfers, &occurrence);
+            (&mut inner.transfers, TRANSFERS_KEPT)
+        } else if occurrence.is_noise() {
             (&mut inner.noise, NOISE_KEPT)
         } else {
             (&mut inner.kept, KEPT)
@@ -116,21 +176,24 @@ impl EventBus {
         if queue.len() == most {
             queue.pop_front();
         }
-        queue.push_back(occurrence);
+        queue.push_back(occurrence.clone());
+        for file in &self.files {
+            file.write(&occurrence);
+        }
         // That there is no follower is no error.
         drop(self.live.send(occurrence));
-        if let Some(audit) = &self.audit
-            && occurrence.is_for_audit()
-        {
-            audit.write(occurrence);
-        }
     }
 
     /// What has happened of late, in order, and what happens from now on.
     pub(super) fn listen(&self) -> (Vec<Occurrence>, broadcast::Receiver<Occurrence>) {
         let inner = self.inner();
         let live = self.live.subscribe();
-        let mut past: Vec<_> = inner.kept.iter().chain(&inner.noise).copied().collect();
+        let kept = inner
+            .kept
+            .iter()
+            .chain(&inner.noise)
+            .chain(&inner.transfers);
+        let mut past: Vec<_> = kept.cloned().collect();
         drop(inner);
         past.sort_unstable_by_key(|occurrence| occurrence.number);
         (past, live)
@@ -149,9 +212,13 @@ impl EventBus {
         &self.losses
     }
 
-    /// The audit trail, where one is kept.
-    pub(super) fn audit(&self) -> Option<&Audit> {
-        self.audit.as_ref()
+    /// The files that are written.
+    pub(super) fn files(&self) -> &[Audit] {
+        &self.files
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Option<Ledger>> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -159,13 +226,34 @@ impl EventBus {
     }
 }
 
+/// Makes room for a client's transfer where the queue is full: of that client's own, if it has half of it.
+fn make_room_of(queue: &mut VecDeque<Occurrence>, new: &Occurrence) {
+    if queue.len() < TRANSFERS_KEPT {
+        return;
+    }
+    let is_its = |it: &Occurrence| it.event.peer.addr == new.event.peer.addr;
+    let its = queue.iter().filter(|it| is_its(it)).count();
+    if its >= TRANSFERS_KEPT / 2
+        && let Some(oldest) = queue.iter().position(is_its)
+    {
+        queue.remove(oldest);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ftp_nat_common::abi::event;
+    use ftp_nat_common::{
+        abi::event,
+        wire::addr::{Addr, Endpoint, Port},
+    };
 
     fn bus() -> EventBus {
-        EventBus::new(Clock::of_this_kernel().unwrap(), None, Default::default())
+        EventBus::new(
+            Clock::of_this_kernel().unwrap(),
+            Vec::new(),
+            Default::default(),
+        )
     }
 
     fn event(what: u8) -> Event {
@@ -188,6 +276,27 @@ mod tests {
         assert_eq!(past.len(), 1 + NOISE_KEPT);
         assert_eq!(past[0].event.what, event::OPENED);
         assert!(past.is_sorted_by_key(|occurrence| occurrence.number));
+    }
+
+    #[test]
+    fn one_clients_transfers_push_out_at_most_half_of_the_others() {
+        let bus = bus();
+        let of = |last| Event {
+            peer: Endpoint::new(Addr::from_octets([192, 0, 2, last]), Port::default()),
+            ..event(event::TRANSFER)
+        };
+        for _ in 0..TRANSFERS_KEPT / 2 {
+            bus.publish(&of(1), Detail::None);
+        }
+        for _ in 0..10 * TRANSFERS_KEPT {
+            bus.publish(&of(2), Detail::None);
+        }
+        let (past, _) = bus.listen();
+        let others = past.iter().filter(|it| it.event.peer == of(1).peer);
+        assert_eq!(
+            (others.count(), past.len()),
+            (TRANSFERS_KEPT / 2, TRANSFERS_KEPT)
+        );
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //!
 //! Windows of [`WINDOW`] follow one another. Within one, each kind of event has a budget for each
 //! source and, where sources can be invented, for all sources together. What exceeds a budget is
-//! counted and published as sums when the window ends. That a data connection came, and its end,
-//! is never summed: whoever was let in stays on record.
+//! counted and published as sums when the window ends. That a data connection came, and its end, and
+//! what a server has transferred or changed is never summed: whoever was let in stays on record.
 
 use std::{
     collections::HashMap,
@@ -54,6 +54,8 @@ const fn budget(of: &Event) -> Budget {
         event::SESSION => Budget::PerSource(UNINVITED),
         event::ENDED if of.kind == kind::CONTROL => Budget::PerSource(UNINVITED),
         event::USED | event::ENDED => Budget::Unlimited,
+        // The reason is the reply's code: of what the server has done, each is told.
+        event::TRANSFER | event::CHANGE if of.reason < 400 => Budget::Unlimited,
         _ => Budget::PerSource(INVITED),
     }
 }

@@ -5,8 +5,10 @@
 //! - [`Event`]: what the datapath writes to the ring, or the sweep makes. Numbers only, its time in
 //!   the kernel's ticks.
 //! - [`Occurrence`]: an event that the event bus has given a number and the time of day. It is
-//!   `Copy`, so that keeping and passing on thousands costs no allocation.
+//!   as good as `Copy`, so that keeping and passing on thousands costs no allocation.
 //! - [`Record`]: the JSON object that followers, the audit log and the log get. Made last.
+
+use std::sync::Arc;
 
 use ftp_nat_common::{
     abi::{Event, event},
@@ -21,6 +23,8 @@ use crate::{
     model::{
         event::{Record, cause_name, time_text, what_name},
         flow::{State, kind_name},
+        transfer::{Told, Transfer},
+        xferlog,
     },
 };
 
@@ -53,12 +57,15 @@ pub struct Ended {
     pub inbound: u64,
     /// Bytes that went out.
     pub outbound: u64,
+    /// Bytes of a data connection's streams, inward and outward, without headers; none where they are
+    /// not known.
+    pub payload: [Option<u64>; 2],
     /// Seconds from its first packet to its last.
     pub seconds: f64,
 }
 
 /// An event with its number and the time of day.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Occurrence {
     /// Its number, from 1 when the daemon starts.
     pub number: u64,
@@ -71,7 +78,7 @@ pub struct Occurrence {
 }
 
 /// What belongs to some events.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Detail {
     /// Nothing.
     #[default]
@@ -80,6 +87,8 @@ pub enum Detail {
     Ended(Ended),
     /// The event stands for so many like it, which were not published.
     Repeated(u64),
+    /// What was transferred or changed.
+    Transfer(Arc<Transfer>),
 }
 
 impl Detail {
@@ -93,6 +102,7 @@ impl Detail {
             by_operator: false,
             inbound: event.inbound,
             outbound: event.outbound,
+            payload: [None; 2],
             seconds: clock.between(event.born, event.time).as_secs_f64(),
         })
     }
@@ -116,6 +126,19 @@ impl Occurrence {
         matches!(self.event.what, event::DENIED | event::PASSED)
     }
 
+    /// Whether it tells a transfer or a change.
+    pub const fn is_transfer(&self) -> bool {
+        matches!(self.event.what, event::TRANSFER | event::CHANGE)
+    }
+
+    /// Its line in xferlog; none: it has none.
+    pub fn xferlog_line(&self) -> Option<String> {
+        let Detail::Transfer(transfer) = &self.detail else {
+            return None;
+        };
+        xferlog::line(transfer, &transfer.client.to_string(), self.time)
+    }
+
     /// Whether it belongs into an audit trail: who was let in, and who was not.
     pub const fn is_for_audit(&self) -> bool {
         !matches!(self.event.what, event::PASSED | event::REWRITTEN)
@@ -125,9 +148,13 @@ impl Occurrence {
     /// the usual level, and that is the one of its end.
     pub const fn level(&self) -> Level {
         match self.event.what {
-            event::PASSED | event::REWRITTEN | event::OPENED | event::USED | event::REMAPPED => {
-                Level::Debug
-            }
+            event::PASSED
+            | event::REWRITTEN
+            | event::OPENED
+            | event::USED
+            | event::REMAPPED
+            | event::TRANSFER
+            | event::CHANGE => Level::Debug,
             _ => Level::Info,
         }
     }
@@ -151,11 +178,19 @@ impl From<&Occurrence> for Record {
                     it.value
                 }
             });
-        let (ended, repeated) = match &occurrence.detail {
-            Detail::None => (None, None),
-            Detail::Ended(ended) => (Some(ended), None),
-            Detail::Repeated(count) => (None, Some(*count)),
-        };
+        let (mut ended, mut repeated, mut transfer) = (None, None, None);
+        match &occurrence.detail {
+            Detail::None => {}
+            Detail::Ended(it) => ended = Some(it),
+            Detail::Repeated(count) => repeated = Some(*count),
+            Detail::Transfer(it) => transfer = Some(&**it),
+        }
+        let seconds = ended.map(|it| it.seconds);
+        let seconds = seconds.or_else(|| {
+            transfer
+                .filter(|it| it.action.is_transfer())
+                .map(|it| it.seconds)
+        });
         Self {
             time: time_text(occurrence.time),
             number: occurrence.number,
@@ -181,8 +216,9 @@ impl From<&Occurrence> for Record {
             state: ended.map(|it| it.end.name().to_owned()),
             inbound_bytes: ended.map(|it| it.inbound),
             outbound_bytes: ended.map(|it| it.outbound),
-            seconds: ended.map(|it| (it.seconds * 1000.0).round() / 1000.0),
+            seconds: seconds.map(|it| (it * 1000.0).round() / 1000.0),
             count: repeated,
+            transfer: transfer.map(|it| Box::new(Told::from(it))),
         }
     }
 }

@@ -115,6 +115,13 @@ impl From<anyhow::Error> for Refusal {
 }
 
 impl Reconciler {
+    /// What is needed to tell transfers; None: they are not told.
+    pub(super) fn tables_of_transfers(&self) -> Option<Box<dyn super::transfers::Tables>> {
+        self.config
+            .transfers
+            .then(|| Box::new(super::transfers::Kernel(Arc::clone(&self.maps))) as _)
+    }
+
     /// How long to let a burst of changes pass.
     pub(super) fn debounce(&self) -> Duration {
         DEBOUNCE.max(self.last_duration * DEBOUNCE_FACTOR)

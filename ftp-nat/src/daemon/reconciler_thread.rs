@@ -198,9 +198,11 @@ impl Worker {
             Err(_) => notify(&[NotifyState::Reloading]),
         }
         let reloaded = self.reconciler.reload();
-        if let Some(audit) = self.bus.audit() {
-            audit.reopen();
+        for file in self.bus.files() {
+            file.reopen();
         }
+        self.bus
+            .tell_transfers(self.reconciler.tables_of_transfers());
         notify(&[NotifyState::Ready]);
         reloaded
     }

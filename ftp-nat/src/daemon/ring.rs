@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
-use ftp_nat_common::abi::Event;
+use bytemuck::Zeroable as _;
+use ftp_nat_common::abi::{Event, SAID_HEAD, Said, event};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{Instant, sleep},
@@ -13,14 +14,23 @@ use tokio::{
 /// Events that are taken at once; then others have their turn, however fast events come.
 const AT_ONCE: usize = 256;
 
-/// More than the ring has room for.
-const ROOM: usize = 1 << 13;
+/// More than the ring has room for: a short command takes 40 bytes of its megabyte.
+const ROOM: usize = 1 << 15;
 
 /// The datapath wakes us once a tick (a hundredth of a second at the longest), however many events
 /// there are in it. So we look again for longer than that..
 const LINGER: Duration = Duration::from_millis(20);
 /// ..and so often that the ring does not run over meanwhile.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// What the datapath tells.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
+    /// Something that has happened.
+    Event(&'a Event),
+    /// What a control connection said, and what is told of the line.
+    Said(&'a Said, &'a [u8]),
+}
 
 /// The ring. There is one reader: the daemon.
 pub struct Ring {
@@ -57,7 +67,7 @@ impl Ring {
     /// # Errors
     ///
     /// When the runtime is shutting down.
-    pub async fn next(&mut self, mut show: impl FnMut(&Event)) -> anyhow::Result<()> {
+    pub async fn next(&mut self, mut show: impl FnMut(Told<'_>)) -> anyhow::Result<()> {
         if self.until.is_none() {
             let mut ready = self
                 .ring
@@ -93,22 +103,85 @@ impl Ring {
     }
 
     /// Shows all that have come.
-    pub fn drain(&mut self, mut show: impl FnMut(&Event)) {
+    pub fn drain(&mut self, mut show: impl FnMut(Told<'_>)) {
         // So many at most are there at once; what comes meanwhile need not be waited for.
         self.show(ROOM, &mut show);
     }
 
     /// Shows at most so many; gives how many there were.
-    fn show(&mut self, most: usize, show: &mut impl FnMut(&Event)) -> usize {
+    fn show(&mut self, most: usize, show: &mut impl FnMut(Told<'_>)) -> usize {
         let ring = self.ring.get_mut();
         for shown in 0..most {
             let Some(item) = ring.next() else {
                 return shown;
             };
-            if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(&item) {
-                show(&event);
-            }
+            tell(&item, show);
         }
         most
+    }
+}
+
+/// Shows an entry of the ring.
+fn tell(item: &[u8], show: &mut impl FnMut(Told<'_>)) {
+    let what = item.get(core::mem::offset_of!(Event, what)).copied();
+    if !matches!(what, Some(event::COMMAND | event::REPLY)) {
+        if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(item) {
+            show(Told::Event(&event));
+        }
+        return;
+    }
+    let mut said = Said::zeroed();
+    let bytes = bytemuck::bytes_of_mut(&mut said);
+    if item.len() >= SAID_HEAD
+        && let Some(place) = bytes.get_mut(..item.len())
+    {
+        place.copy_from_slice(item);
+        show(Told::Said(&said, &item[SAID_HEAD..]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_and_what_was_said_are_told_apart() {
+        let mut shown = Vec::new();
+        let mut see = |item: &[u8]| {
+            tell(item, &mut |told| {
+                shown.push(match told {
+                    Told::Event(event) => format!("event {}", event.what),
+                    Told::Said(said, line) => {
+                        format!("said {} {}", said.number, line.escape_ascii())
+                    }
+                });
+            });
+        };
+        let event = Event {
+            what: event::USED,
+            ..Event::default()
+        };
+        let said = Said {
+            what: event::COMMAND,
+            number: 7,
+            ..Said::zeroed()
+        };
+        see(bytemuck::bytes_of(&event));
+        // As long as an event, and empty.
+        let mut bytes = bytemuck::bytes_of(&said)[..size_of::<Event>()].to_vec();
+        bytes[SAID_HEAD..].fill(b'a');
+        see(&bytes);
+        see(&bytes[..SAID_HEAD]);
+        see(&bytes[..SAID_HEAD - 1]);
+        see(&[]);
+        let line = "a".repeat(size_of::<Event>() - SAID_HEAD);
+        assert_eq!(
+            shown,
+            [
+                "event 3".to_owned(),
+                format!("said 7 {line}"),
+                "said 7 ".to_owned()
+            ]
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ftp_nat_common::{
-    abi::{Session, kind, role},
+    abi::{Said, Session, kind, role},
     counter::Counter,
     gate::{Gate, Opening},
     wire::addr::{Addr, Port},
@@ -108,4 +108,10 @@ impl Gate for RecordingGate<'_> {
     fn tell(&mut self, _session: &Session, _what: u8, counter: Counter, opening: &Opening) {
         self.decisions.push(Decision::Counted(counter, *opening));
     }
+
+    fn tells_commands(&mut self) -> bool {
+        false
+    }
+
+    fn tell_said(&mut self, _said: &mut Said, _len: u32) {}
 }

@@ -9,6 +9,8 @@ use std::{
 use ftp_nat_common::{abi::kind, counter::Counter, gate::Opening, wire::addr::Port};
 use serde::Serialize;
 
+use crate::output::text::printable;
+
 use super::{
     connections,
     control::{Awaited, Control, Line, Role},
@@ -443,22 +445,6 @@ fn masked(text: &[u8], is_fragment: bool) -> String {
     } else {
         printable(&shown)
     }
-}
-
-/// Text as it is, all else escaped: a capture must not control the terminal.
-fn printable(text: &[u8]) -> String {
-    let mut out = String::new();
-    for chunk in text.utf8_chunks() {
-        for char in chunk.valid().chars() {
-            if char.is_control() {
-                out.extend(char.escape_default());
-            } else {
-                out.push(char);
-            }
-        }
-        let _ = write!(out, "{}", chunk.invalid().escape_ascii());
-    }
-    out
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ enum Probe {
 
 /// What the datapath cannot do without, the latest first. Functions older than Linux 5.1 are not
 /// among them: every kernel that has the others has those.
-pub const NEEDED: [Feature; 11] = [
+pub const NEEDED: [Feature; 13] = [
     Feature::helper(bpf_func_id::BPF_FUNC_loop, "bpf_loop", "5.17"),
     Feature::helper(
         bpf_func_id::BPF_FUNC_redirect_neigh,
@@ -52,6 +52,16 @@ pub const NEEDED: [Feature; 11] = [
     Feature::helper(
         bpf_func_id::BPF_FUNC_ringbuf_discard,
         "bpf_ringbuf_discard",
+        "5.8",
+    ),
+    Feature::helper(
+        bpf_func_id::BPF_FUNC_ringbuf_output,
+        "bpf_ringbuf_output",
+        "5.8",
+    ),
+    Feature::helper(
+        bpf_func_id::BPF_FUNC_ringbuf_query,
+        "bpf_ringbuf_query",
         "5.8",
     ),
     Feature::helper(bpf_func_id::BPF_FUNC_csum_level, "bpf_csum_level", "5.8"),

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::{
     family::{Family, Kind},
     process,
+    transfers::Transfers,
 };
 use crate::model::flow::State;
 
@@ -86,7 +87,8 @@ pub(super) fn families(
         )
         .with(&[("to", "log")], lost(&losses.log))
         .with(&[("to", "follower")], lost(&losses.followers))
-        .with(&[("to", "audit")], lost(&losses.audit)),
+        .with(&[("to", "audit")], lost(&losses.audit))
+        .with(&[("to", "xferlog")], lost(&losses.xferlog)),
     );
     families.push(
         Family::new(
@@ -130,6 +132,7 @@ pub fn names_of_daemon() -> Vec<String> {
         &Repairs::default(),
     )
     .into_iter()
+    .chain(Transfers::default().families())
     .map(|family| family.name)
     .collect()
 }
@@ -223,6 +226,8 @@ pub struct Losses {
     pub followers: AtomicU64,
     /// Not written to the audit log: the disk was full, or too slow.
     pub audit: AtomicU64,
+    /// Not written to xferlog, for the same reasons.
+    pub xferlog: AtomicU64,
 }
 
 /// What all sweeps of this daemon have done together.

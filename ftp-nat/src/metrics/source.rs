@@ -8,6 +8,7 @@ use super::{
     datapath::families,
     family::Family,
     text::text,
+    transfers::Transfers,
 };
 use crate::{cluster::status::Shared, datapath::maps::Maps};
 
@@ -20,6 +21,7 @@ pub struct Source {
     reloads: Arc<Reloads>,
     repairs: Arc<Repairs>,
     cluster: Option<Arc<Shared>>,
+    transfers: Arc<Transfers>,
 }
 
 impl Source {
@@ -32,12 +34,19 @@ impl Source {
             reloads: Arc::default(),
             repairs: Arc::default(),
             cluster: None,
+            transfers: Arc::default(),
         }
     }
 
     /// With what is known of the cluster.
     pub fn with_cluster(mut self, cluster: Option<Arc<Shared>>) -> Self {
         self.cluster = cluster;
+        self
+    }
+
+    /// With the transfers that are told.
+    pub fn with_transfers(mut self, transfers: Arc<Transfers>) -> Self {
+        self.transfers = transfers;
         self
     }
 
@@ -73,6 +82,7 @@ impl Source {
             &self.reloads,
             &self.repairs,
         ));
+        all.extend(self.transfers.families());
         if let Some(cluster) = &self.cluster {
             all.extend(cluster::families(&cluster.get()));
         }

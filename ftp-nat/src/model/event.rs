@@ -4,6 +4,8 @@ use ftp_nat_common::abi::{cause, event};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::transfer::Told;
+
 /// An event, as JSON has it: one object a line.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -13,8 +15,8 @@ pub struct Record {
     #[serde(default)]
     pub number: u64,
     /// What happened: `session`, `opened`, `used`, `remapped`, `rewritten`, `denied`, `passed`,
-    /// `encrypted`, `cleared`, `expired`, `ended`; `repeated` for a sum of events that were alike;
-    /// `lost`, where events could not be told.
+    /// `encrypted`, `cleared`, `expired`, `ended`, `transfer`, `change`; `repeated` for a sum of events that
+    /// were alike; `lost`, where events could not be told.
     pub event: String,
     /// Of a sum: what happened again and again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,12 +63,15 @@ pub struct Record {
     /// Bytes that went out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbound_bytes: Option<u64>,
-    /// How long a connection was used.
+    /// How long a connection was used, or a transfer took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     /// How many events were lost, or summed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// What was transferred or changed.
+    #[serde(flatten)]
+    pub transfer: Option<Box<Told>>,
 }
 
 impl Record {
@@ -108,6 +113,8 @@ pub const fn what_name(what: u8) -> &'static str {
         event::CLEARED => "cleared",
         event::EXPIRED => "expired",
         event::ENDED => "ended",
+        event::TRANSFER => "transfer",
+        event::CHANGE => "change",
         _ => "unknown",
     }
 }
@@ -131,7 +138,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_event_has_a_name() {
-        for what in event::SESSION..=event::ENDED {
+        let of_daemon = [event::TRANSFER, event::CHANGE];
+        for what in (event::SESSION..=event::ENDED).chain(of_daemon) {
             assert_ne!(what_name(what), "unknown", "{what}");
         }
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 /// TCP flags, as [`Flow::tcp_flags`] collects them.
 mod tcp {
     pub(super) const FIN: u8 = 0x01;
+    pub(super) const SYN: u8 = 0x02;
     pub(super) const RST: u8 = 0x04;
     pub(super) const ACK: u8 = 0x10;
     /// The six that RFC 9293 section 3.1 began with.
@@ -111,6 +112,46 @@ impl State {
     }
 }
 
+/// Bytes that each direction of a data connection has carried, inward and outward, without headers and
+/// repetitions; none where its start was not seen.
+pub fn payload(inbound: &Flow, outbound: &Flow) -> [Option<u64>; 2] {
+    [carried(inbound, outbound), carried(outbound, inbound)]
+}
+
+/// Bytes of the stream `from`: all of them once its sender has ended it, else those that `to`
+/// acknowledges.
+fn carried(from: &Flow, to: &Flow) -> Option<u64> {
+    if from.start == 0 || from.tcp_flags & tcp::SYN == 0 {
+        return None;
+    }
+    if to.tcp_flags & tcp::ACK == 0 {
+        return Some(0);
+    }
+    let is_ended = from.tcp_flags & tcp::FIN != 0;
+    let is_reset = (from.tcp_flags | to.tcp_flags) & tcp::RST != 0;
+    let is_past_end = to.acked.wrapping_sub(from.end).cast_signed() > 0;
+    let end = if is_ended && (!is_reset || is_past_end) {
+        from.end
+    } else {
+        to.acked
+    };
+    // Numbers begin anew after 4 GiB: how often they did, the bytes of the packets say about.
+    let low = u64::from(end.wrapping_sub(from.start));
+    let about = from
+        .bytes
+        .saturating_sub(from.packets.saturating_mul(HEADERS));
+    let rounds = about.saturating_sub(low).saturating_add(1 << 31) >> 32;
+    Some(low + (rounds << 32))
+}
+
+/// Bytes of a usual packet's headers, from the IP header on.
+const HEADERS: u64 = 52;
+
+/// Whether the stream `from` has ended and `to` has acknowledged its end.
+pub const fn is_delivered(from: &Flow, to: &Flow) -> bool {
+    from.tcp_flags & tcp::FIN != 0 && to.acked == from.end.wrapping_add(1)
+}
+
 /// The name of a [`kind`].
 pub const fn kind_name(of: u8) -> &'static str {
     match of {
@@ -173,6 +214,70 @@ mod tests {
         assert_eq!(inbound.other_way(&there), outbound);
         let back = flow(&outbound, public, outside, flags | flow_flag::OUTBOUND);
         assert_eq!(outbound.other_way(&back), inbound);
+    }
+
+    #[test]
+    fn payload_is_counted_by_sequence_numbers() {
+        const ESTABLISHED: u8 = tcp::SYN | tcp::ACK;
+        let from = |tcp_flags, start, end, packets, bytes| Flow {
+            tcp_flags,
+            start,
+            end,
+            packets,
+            bytes,
+            ..Flow::default()
+        };
+        let to = |tcp_flags, acked| Flow {
+            tcp_flags,
+            acked,
+            ..Flow::default()
+        };
+        let all = ESTABLISHED | tcp::FIN;
+        const GIB: u64 = 1 << 30;
+        for (from, to, bytes) in [
+            (from(all, 1000, 1500, 4, 708), to(all, 1501), Some(500)),
+            (from(all, 1000, 1000, 3, 156), to(all, 1001), Some(0)),
+            // Not ended: what was acknowledged.
+            (
+                from(ESTABLISHED, 1000, 0, 9, 9000),
+                to(ESTABLISHED, 4000),
+                Some(3000),
+            ),
+            // Broken off: not what was sent.
+            (
+                from(all, 1000, 9000, 9, 9000),
+                to(ESTABLISHED | tcp::RST, 4000),
+                Some(3000),
+            ),
+            (
+                from(all, 1000, 9000, 9, 9000),
+                to(all | tcp::RST, 9001),
+                Some(8000),
+            ),
+            // Numbers that begin anew.
+            (
+                from(all, 0xffff_ff00, 0x100, 4, 720),
+                to(all, 0x101),
+                Some(0x200),
+            ),
+            (
+                from(
+                    all,
+                    1,
+                    1 + (GIB as u32),
+                    4_000_000,
+                    9 * GIB + 52 * 4_000_000,
+                ),
+                to(all, 2 + (GIB as u32)),
+                Some(9 * GIB),
+            ),
+            // Nobody has answered.
+            (from(tcp::SYN, 1000, 0, 1, 60), to(0, 0), Some(0)),
+            // The start was not seen.
+            (from(tcp::ACK, 0, 0, 9, 9000), to(ESTABLISHED, 4000), None),
+        ] {
+            assert_eq!(carried(&from, &to), bytes, "{from:?} {to:?}");
+        }
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl fmt::Display for Record {
                 }
                 Ok(())
             }
+            "transfer" | "change" => self.transferred(f, &peer, &inside),
             "repeated" => {
                 let (count, of) = (self.count.unwrap_or(0), self.of.as_deref());
                 let of = of.unwrap_or_default();
@@ -91,6 +92,41 @@ impl Record {
     /// The port that was announced: where it stands depends on who listens.
     fn announced_port(&self) -> Option<u16> {
         self.inside_port.or(self.peer_port)
+    }
+
+    /// Who transferred or changed what.
+    fn transferred(&self, f: &mut fmt::Formatter<'_>, peer: &str, inside: &str) -> fmt::Result {
+        let Some(told) = &self.transfer else {
+            return f.write_str(&self.event);
+        };
+        if let Some(user) = &told.user {
+            write!(f, "{user} ")?;
+        }
+        let command = told.command.as_deref().unwrap_or(told.action.name());
+        write!(f, "({peer}, {inside}) {command}")?;
+        if let Some(from) = &told.from {
+            write!(f, " \"{from}\" ->")?;
+        }
+        if let Some(path) = &told.path {
+            write!(f, " \"{path}\"")?;
+        }
+        if told.path_cut {
+            f.write_str("..")?;
+        }
+        if let Some(directory) = &told.directory {
+            write!(f, " in \"{directory}\"")?;
+        }
+        if let Some(bytes) = told.bytes {
+            let time = human::duration(self.seconds.unwrap_or_default());
+            write!(f, ", {} in {time}", human::bytes(bytes))?;
+        }
+        if told.encrypted {
+            f.write_str(", encrypted")?;
+        }
+        match told.code {
+            Some(code) => write!(f, ": {} ({code})", told.outcome.name()),
+            None => write!(f, ": {}", told.outcome.name()),
+        }
     }
 
     fn reasoned(

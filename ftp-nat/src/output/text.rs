@@ -34,6 +34,32 @@ pub fn session_name(number: u32) -> String {
     format!("{number:08x}")
 }
 
+/// A text that a stranger has written, so that it can neither control a terminal nor break a line, and
+/// can be told from every other one: UTF-8 as it is, all else and backslashes as Rust escapes them.
+pub fn printable(text: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in text.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            match char {
+                '\\' | '\t' | '\n' | '\r' => out.extend(char.escape_default()),
+                _ if is_unprintable(char) => out.extend(char.escape_unicode()),
+                _ => out.push(char),
+            }
+        }
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
+}
+
+/// Whether a character may do something to a terminal or to the order of the text around it: controls,
+/// line and paragraph separators, and the marks of Unicode's bidirectional algorithm (UAX 9).
+pub fn is_unprintable(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Seconds to a tenth: more is noise.
 pub fn tenths(seconds: f64) -> f64 {
     (seconds * 10.0).round() / 10.0

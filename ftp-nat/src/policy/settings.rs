@@ -31,10 +31,7 @@ pub fn settings(config: &Config, clock: &Clock, route_epoch: u32) -> Settings {
             0
         },
         node: config.cluster.as_ref().map_or(0, |it| u16::from(it.node)),
-        flags: match config.first_packet {
-            FirstPacket::Redirect => 0,
-            FirstPacket::Firewall => setting::SYN_BY_STACK,
-        },
+        flags: flags(config),
         mapping_timeout: clock.ticks(config.timeouts.mapping),
         hold_timeout: clock.ticks(HOLD),
         version: version(),
@@ -44,6 +41,18 @@ pub fn settings(config: &Config, clock: &Clock, route_epoch: u32) -> Settings {
         session_interval: interval(second, config.limits.session_announcements),
         half_open_interval: interval(second * HALF_OPEN_SECONDS, config.limits.client_half_open),
     }
+}
+
+/// Bits of [`setting`].
+fn flags(config: &Config) -> u16 {
+    let mut flags = 0;
+    if config.first_packet == FirstPacket::Firewall {
+        flags |= setting::SYN_BY_STACK;
+    }
+    if config.transfers {
+        flags |= setting::TELLS_COMMANDS;
+    }
+    flags
 }
 
 /// This version, as [`Settings::version`] has it.

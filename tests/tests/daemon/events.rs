@@ -109,7 +109,10 @@ fn who_was_let_in_is_told_with_the_words_that_opened_the_door() {
         .unwrap();
     assert_eq!(fetched.content, CONTENT);
     let told = events(&gateway);
-    let by_port: Vec<_> = told.iter().filter(|it| it["cause"] == "PORT").collect();
+    let by_port = told
+        .iter()
+        .filter(|it| it["cause"] == "PORT" && it["event"] != "transfer");
+    let by_port: Vec<_> = by_port.collect();
     let [opened, used] = by_port[..] else {
         panic!("{by_port:#?}");
     };

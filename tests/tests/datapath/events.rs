@@ -16,7 +16,7 @@ use crate::{
 const ISN: [u32; 2] = [100, 200];
 
 /// Bytes of the ring of events.
-const RING: usize = 1 << 19;
+const RING: usize = 1 << 20;
 /// What each takes there: itself and a header.
 const EACH: usize = size_of::<Event>() + 8;
 

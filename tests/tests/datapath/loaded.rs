@@ -22,7 +22,8 @@ use ftp_nat_common::{
     abi::{
         ClientKey, Count, Event, Flow, FlowKey4, FlowKey6, InsideNetwork, Interface, Lines,
         LinesKey, ListKey, Listed, Mapping, MappingKey, Permit, Ports, Publish, PublishKey,
-        Session, Settings, Share, TlsClient, TlsClientKey, interface_flag, map, mss, port, station,
+        SAID_HEAD, Said, Session, Settings, Share, TlsClient, TlsClientKey, event, interface_flag,
+        map, mss, port, station,
     },
     counter::{COUNTERS, Counter},
     wire::addr::{Addr, Endpoint, Port},
@@ -437,9 +438,28 @@ impl Datapath {
         let mut ring = self.events.borrow_mut();
         let mut events = Vec::new();
         while let Some(item) = ring.next() {
-            events.push(bytemuck::pod_read_unaligned(&item));
+            let what = item[std::mem::offset_of!(Event, what)];
+            if !matches!(what, event::COMMAND | event::REPLY) {
+                events.push(bytemuck::pod_read_unaligned(&item));
+            }
         }
         events
+    }
+
+    /// The commands and replies that were told since this was asked last, or events were; each with what is
+    /// told of its line.
+    pub(crate) fn said(&self) -> Vec<(Said, Vec<u8>)> {
+        let mut ring = self.events.borrow_mut();
+        let mut all = Vec::new();
+        while let Some(item) = ring.next() {
+            let mut said = Said::zeroed();
+            let what = item[std::mem::offset_of!(Said, what)];
+            if matches!(what, event::COMMAND | event::REPLY) {
+                bytemuck::bytes_of_mut(&mut said)[..item.len()].copy_from_slice(&item);
+                all.push((said, item[SAID_HEAD..].to_vec()));
+            }
+        }
+        all
     }
 
     /// Forgets all connections; what is configured stays.

@@ -23,6 +23,7 @@ mod packet;
 mod passing;
 mod policy;
 mod return_path;
+mod said;
 mod scene;
 mod shares;
 mod shortcut;

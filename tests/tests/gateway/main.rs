@@ -9,6 +9,7 @@ mod policy;
 mod refusals;
 mod shown;
 mod stack;
+mod transfers;
 mod unload;
 mod who_may_enter;
 

@@ -98,6 +98,12 @@ pub(super) fn end_both<K: Key>(
             by_operator: flow.flags & flow_flag::CUT != 0,
             inbound: bytes(&in_flow),
             outbound: bytes(&out_flow),
+            payload: match (&in_flow, &out_flow) {
+                (Some(inbound), Some(outbound)) if flow.kind != kind::CONTROL => {
+                    flow::payload(inbound, outbound)
+                }
+                _ => [None; 2],
+            },
             seconds: clock.between(flow.born, last).as_secs_f64(),
         };
         return Ok(Some((over(key, flow, last), ended)));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ftp_nat_common::{
-    abi::{Mapping, MappingKey, PublishKey, Session, kind, role, session_flag, side},
+    abi::{Mapping, MappingKey, PublishKey, Said, Session, kind, role, session_flag, side},
     counter::Counter,
     gate::{Gate, Opening},
     wire::addr::{Addr, Endpoint, Port},
@@ -220,4 +220,10 @@ impl Gate for Doorman<'_> {
     fn tell(&mut self, _session: &Session, _what: u8, counter: Counter, _opening: &Opening) {
         self.model.count(counter);
     }
+
+    fn tells_commands(&mut self) -> bool {
+        false
+    }
+
+    fn tell_said(&mut self, _said: &mut Said, _len: u32) {}
 }

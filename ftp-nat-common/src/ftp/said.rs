@@ -1,0 +1,133 @@
+//! What is told of a conversation: commands that ask for a transfer, a change or a login, and the final
+//! replies to them. Of PASS and ACCT only that they came is told, never what stands behind the verb.
+
+use super::command::is_any;
+use super::parser::Inspection;
+use crate::abi::{LINE_MAX, Session, event};
+use crate::counter::Counter;
+use crate::gate::Gate;
+
+/// How a command is told.
+pub mod told {
+    /// Not at all.
+    pub const NOT: u8 = 0;
+    /// Without what stands behind its verb.
+    pub const VERB: u8 = 1;
+    /// With its line.
+    pub const LINE: u8 = 2;
+}
+
+/// How the command of this [`name`](super::command::name) is told ([`mod@told`]).
+///
+/// Not inlined: the verifier then forgets which name it was.
+#[inline(never)]
+pub fn told_as(name: u32) -> u8 {
+    match name {
+        _ if is_any!(name, b"ACCT" b"CDUP" b"PASS" b"REIN" b"XCUP") => told::VERB,
+        _ if is_any!(name,
+            b"APPE" b"CWD" b"DELE" b"LIST" b"MKD" b"MLSD" b"NLST" b"RETR" b"RMD" b"RNFR" b"RNTO"
+            b"STOR" b"STOU" b"USER" b"XCWD" b"XMKD" b"XRMD") =>
+        {
+            told::LINE
+        }
+        _ => told::NOT,
+    }
+}
+
+/// Windows of time in which commands are counted have so many milliseconds, as a power of two.
+const WINDOW: u32 = 6;
+/// How many commands of a session are told in a window: four thousand a second, more than a client that
+/// fetches the smallest files one by one.
+pub const MOST: u32 = 256;
+
+impl Inspection {
+    /// A command of this name has ended, number [`crate::abi::Asked::commands`]: tells it, if such
+    /// commands are told.
+    #[inline(never)]
+    pub(super) fn tell_command(&mut self, session: &mut Session, gate: &mut impl Gate, name: u32) {
+        let number = session.asked.commands;
+        let bit = 1_u64 << (number & 63);
+        if session.asked.told & bit != 0 {
+            session.asked.told &= !bit;
+        }
+        let told_as = told_as(name);
+        if told_as == told::NOT || !gate.tells_commands() {
+            return;
+        }
+        let window = (gate.now() >> WINDOW) as u32;
+        let asked = &mut session.asked;
+        if asked.told_window != window {
+            asked.told_window = window;
+            asked.told_count = 0;
+        }
+        if asked.told_count >= MOST {
+            gate.count(Counter::CommandsUntold);
+            return;
+        }
+        asked.told_count = asked.told_count.wrapping_add(1);
+        asked.told |= bit;
+        let is_read = self.lacks_start == 0;
+        let len = u32::from(self.line_len);
+        let len = match told_as {
+            told::LINE if is_read => len.min(LINE_MAX as u32),
+            _ => 0,
+        };
+        self.said.what = event::COMMAND;
+        let is_cut = told_as == told::LINE && len != u32::from(self.line_len);
+        self.said.is_cut = u8::from(is_cut);
+        self.said.code = 0;
+        self.said.number = number;
+        self.said.name = name;
+        gate.tell_said(&mut self.said, len);
+    }
+
+    /// A final reply has ended, to command number [`crate::abi::Answered::replies`]: tells it, if that
+    /// was told.
+    #[inline(always)]
+    pub(super) fn tell_reply(&mut self, session: &Session, gate: &mut impl Gate, code: u16) {
+        let number = session.answered.replies;
+        if session.asked.told & (1_u64 << (number & 63)) == 0 || !gate.tells_commands() {
+            return;
+        }
+        self.said.what = event::REPLY;
+        self.said.is_cut = 0;
+        self.said.code = code;
+        self.said.number = number;
+        self.said.name = 0;
+        gate.tell_said(&mut self.said, 0);
+    }
+
+    /// Whether the client's line under way is told, as far as is known yet: then its start is kept
+    /// between segments.
+    #[inline(always)]
+    pub fn is_told(&self, gate: &mut impl Gate) -> bool {
+        self.is_replies == 0
+            && self.line_len > 0
+            && told_as(self.name()) == told::LINE
+            && gate.tells_commands()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ftp::command::named;
+
+    #[test]
+    fn of_a_password_only_the_verb_is_told() {
+        for (verb, how) in [
+            (&b"PASS"[..], told::VERB),
+            (b"ACCT", told::VERB),
+            (b"USER", told::LINE),
+            (b"RETR", told::LINE),
+            (b"MKD", told::LINE),
+            (b"PASV", told::NOT),
+            (b"SITE", told::NOT),
+            (b"NOOP", told::NOT),
+            (b"ADAT", told::NOT),
+        ] {
+            assert_eq!(told_as(named(verb)), how, "{}", verb.escape_ascii());
+        }
+        assert_eq!(told_as(0), told::NOT);
+    }
+}
