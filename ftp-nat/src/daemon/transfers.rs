@@ -197,3 +197,6 @@ impl Ledger {
         over
     }
 }
+
+#[cfg(test)]
+mod tests;
