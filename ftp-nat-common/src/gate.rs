@@ -21,9 +21,9 @@ pub trait Gate {
     fn permit(&mut self, session: &mut Session);
     /// The time in milliseconds, from any moment on; never 0.
     fn now(&mut self) -> u64;
-    /// Counts a happening.
+    /// Counts an event.
     fn count(&mut self, counter: Counter);
-    /// Counts a happening and tells the operator: `what` of [`crate::abi::event`], about an announcement.
+    /// Counts an event and tells the operator: `what` of [`crate::abi::event`], about an announcement.
     fn tell(&mut self, session: &Session, what: u8, counter: Counter, opening: &Opening);
     /// Whether what clients ask for and servers answer is told.
     fn tells_commands(&mut self) -> bool;

@@ -8,7 +8,7 @@ mod medium;
 mod recorder;
 mod segment;
 
-pub use self::recorder::{Happening, Recorder, Spoken};
+pub use self::recorder::{Call, Recorder, Spoken};
 pub use self::segment::{Limits, Segment};
 
 use self::medium::Vectors;

@@ -6,8 +6,8 @@ use bytemuck::{Pod, Zeroable};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Count {
-    /// Packets, or happenings.
+    /// Packets, or events.
     pub packets: u64,
-    /// Bytes of those packets, from the IP header on; 0 for happenings.
+    /// Bytes of those packets, from the IP header on; 0 for events.
     pub bytes: u64,
 }

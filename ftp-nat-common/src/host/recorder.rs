@@ -7,9 +7,9 @@ use crate::wire::addr::{Addr, Port};
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
-/// Something that the protocol asked of its gate, or told it.
+/// A call of the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum Call {
     /// A data connection was let through under a public port.
     Opened(Opening, Port),
     /// That was taken back.
@@ -34,8 +34,8 @@ pub enum Spoken {
 /// A gate without a network behind it.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder {
-    /// What happened, in order.
-    pub happenings: Vec<Happening>,
+    /// The calls, in order.
+    pub calls: Vec<Call>,
     /// What was said of [`crate::ftp::said`], in order; None: such things are not told.
     pub spoken: Option<Vec<Spoken>>,
     /// Why it opens nothing, if it does not.
@@ -53,13 +53,13 @@ impl Recorder {
     /// What is open in the end: the announced port and the public one, in the order of opening.
     pub fn openings(&self) -> Vec<(u16, u16)> {
         let mut open = Vec::new();
-        for happening in &self.happenings {
-            match happening {
-                Happening::Opened(opening, public) => {
+        for call in &self.calls {
+            match call {
+                Call::Opened(opening, public) => {
                     open.push((opening.port.number(), public.number()));
                 }
-                Happening::Closed(public) => open.retain(|(_, other)| *other != public.number()),
-                Happening::Counted(_) | Happening::Told(..) | Happening::Permitted => {}
+                Call::Closed(public) => open.retain(|(_, other)| *other != public.number()),
+                Call::Counted(_) | Call::Told(..) | Call::Permitted => {}
             }
         }
         open
@@ -67,11 +67,11 @@ impl Recorder {
 
     /// How often something was counted, told or not.
     pub fn count_of(&self, wanted: Counter) -> usize {
-        let is_it = |happening: &&Happening| match happening {
-            Happening::Counted(counter) | Happening::Told(_, counter, _) => *counter == wanted,
-            Happening::Opened(..) | Happening::Closed(_) | Happening::Permitted => false,
+        let is_it = |call: &&Call| match call {
+            Call::Counted(counter) | Call::Told(_, counter, _) => *counter == wanted,
+            Call::Opened(..) | Call::Closed(_) | Call::Permitted => false,
         };
-        self.happenings.iter().filter(is_it).count()
+        self.calls.iter().filter(is_it).count()
     }
 }
 
@@ -86,12 +86,12 @@ impl Gate for Recorder {
         } else {
             opening.public
         };
-        self.happenings.push(Happening::Opened(*opening, public));
+        self.calls.push(Call::Opened(*opening, public));
         Ok(public)
     }
 
     fn close(&mut self, _session: &Session, _opening: &Opening, public: Port) {
-        self.happenings.push(Happening::Closed(public));
+        self.calls.push(Call::Closed(public));
     }
 
     fn identify(&mut self, session: &mut Session, announced: &Addr) {
@@ -99,7 +99,7 @@ impl Gate for Recorder {
     }
 
     fn permit(&mut self, _session: &mut Session) {
-        self.happenings.push(Happening::Permitted);
+        self.calls.push(Call::Permitted);
     }
 
     fn now(&mut self) -> u64 {
@@ -107,12 +107,11 @@ impl Gate for Recorder {
     }
 
     fn count(&mut self, counter: Counter) {
-        self.happenings.push(Happening::Counted(counter));
+        self.calls.push(Call::Counted(counter));
     }
 
     fn tell(&mut self, _session: &Session, what: u8, counter: Counter, opening: &Opening) {
-        self.happenings
-            .push(Happening::Told(what, counter, *opening));
+        self.calls.push(Call::Told(what, counter, *opening));
     }
 
     fn tells_commands(&mut self) -> bool {

@@ -3,18 +3,18 @@
 use crate::conversation::{Conversation, addr, escaped, publish, silent};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::ftp::identity::PATIENCE;
-use ftp_nat_common::host::Happening;
+use ftp_nat_common::host::Call;
 use ftp_nat_common::wire::addr::{Addr, Port};
 
 /// The address and port of every opening.
 fn openings(it: &Conversation) -> Vec<String> {
-    let text = |happening: &Happening| match happening {
-        Happening::Opened(opening, public) => {
+    let text = |happening: &Call| match happening {
+        Call::Opened(opening, public) => {
             Some(format!("{} {} as {}", opening.addr, opening.port, public))
         }
         _ => None,
     };
-    it.gate.happenings.iter().filter_map(text).collect()
+    it.gate.calls.iter().filter_map(text).collect()
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn an_outside_client_cannot_send_the_server_elsewhere() {
             it.gate.count_of(reason),
             1,
             "{command}: {:?}",
-            it.gate.happenings
+            it.gate.calls
         );
         // The session goes on.
         let next = "PORT 198,51,100,7,195,80\r\n";

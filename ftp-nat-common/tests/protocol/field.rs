@@ -105,10 +105,10 @@ fn play(row: &Row, family: &Family, mut it: Conversation) {
         it.gate.openings().len(),
         row.opens,
         "{about}: {:?}",
-        it.gate.happenings
+        it.gate.calls
     );
     for (counter, times) in row.counts {
-        let about = format!("{about}: {counter:?} in {:?}", it.gate.happenings);
+        let about = format!("{about}: {counter:?} in {:?}", it.gate.calls);
         assert_eq!(it.gate.count_of(*counter), *times, "{about}");
     }
 }
@@ -389,12 +389,7 @@ fn no_announcement_passes_untold() {
             it.client(asked);
             assert_eq!(it.server(said), said);
             assert_eq!(it.gate.openings(), [], "{said}");
-            assert_eq!(
-                it.gate.count_of(reason),
-                1,
-                "{said}: {:?}",
-                it.gate.happenings
-            );
+            assert_eq!(it.gate.count_of(reason), 1, "{said}: {:?}", it.gate.calls);
         }
     }
     // A server that closes within the line.
@@ -638,7 +633,7 @@ fn a_line_feed_in_a_name_makes_no_reply() {
                 it.gate.openings(),
                 [],
                 "{commands:?} {wait}: {:?}",
-                it.gate.happenings
+                it.gate.calls
             );
         }
         // The reply comes in pieces, as its client's window has it.
@@ -653,7 +648,7 @@ fn a_line_feed_in_a_name_makes_no_reply() {
             it.gate.openings(),
             [],
             "{commands:?} in pieces: {:?}",
-            it.gate.happenings
+            it.gate.calls
         );
     }
 }

@@ -5,7 +5,7 @@ use crate::conversation::{Conversation, masquerade, publish, silent};
 use ftp_nat_common::abi::{Session, event, session_flag};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::ftp::policy::{LOGIN, WRITING, bit_of};
-use ftp_nat_common::host::{Happening, Segment};
+use ftp_nat_common::host::{Call, Segment};
 
 fn bits(names: &[&str]) -> u64 {
     names
@@ -22,11 +22,11 @@ fn denying(names: &[&str]) -> Conversation {
 
 /// Why commands were refused, in order.
 fn reasons(it: &Conversation) -> Vec<Counter> {
-    let told = |happening: &Happening| match happening {
-        Happening::Told(event::DENIED, reason, _) => Some(*reason),
+    let told = |happening: &Call| match happening {
+        Call::Told(event::DENIED, reason, _) => Some(*reason),
         _ => None,
     };
-    it.gate.happenings.iter().filter_map(told).collect()
+    it.gate.calls.iter().filter_map(told).collect()
 }
 
 #[test]

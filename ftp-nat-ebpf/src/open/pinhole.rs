@@ -313,13 +313,13 @@ impl Pinholes {
         opening: &Opening,
         public: Port,
     ) {
-        let happening = u32::from(what) << 16 | counter as u32;
+        let what_why = u32::from(what) << 16 | counter as u32;
         let (session, opening) = (ptr::from_ref(session), ptr::from_ref(opening));
-        ftp_nat_tell(session, self.session, happening, opening, public.0.into());
+        ftp_nat_tell(session, self.session, what_why, opening, public.0.into());
     }
 }
 
-/// Counts and tells what happened in a session; `happening`: [`event`] in the high half, the counter
+/// Counts and tells what happened in a session; `what_why`: [`event`] in the high half, the counter
 /// in the low one; `public`: a port, in network order.
 ///
 /// A global function: the verifier checks it once and by itself.
@@ -328,7 +328,7 @@ impl Pinholes {
 extern "C" fn ftp_nat_tell(
     session: *const Session,
     number: u32,
-    happening: u32,
+    what_why: u32,
     opening: *const Opening,
     public: u32,
 ) -> u32 {
@@ -336,14 +336,14 @@ extern "C" fn ftp_nat_tell(
     let (Some(session), Some(opening)) = (unsafe { (session.as_ref(), opening.as_ref()) }) else {
         return 0;
     };
-    let counter = happening & 0xffff;
+    let counter = what_why & 0xffff;
     counters::add_number(counter, 0);
-    let is_denial = happening >> 16 == u32::from(event::DENIED);
+    let is_denial = what_why >> 16 == u32::from(event::DENIED);
     if is_denial && !counters::may_tell_denied() {
         return 0;
     }
     counters::tell(|told| {
-        told.what = (happening >> 16) as u8;
+        told.what = (what_why >> 16) as u8;
         told.kind = opening.kind;
         told.reason = counter as u16;
         counters::about(told, session, number);

@@ -7,7 +7,7 @@ use bytemuck::Zeroable;
 use ftp_nat_common::abi::{Event, LINE_MAX, SAID_HEAD, Said, Session, event};
 use ftp_nat_common::counter::Counter;
 
-/// One more packet, or happening (`bytes` 0).
+/// One more packet, or event (`bytes` 0).
 #[inline(always)]
 pub fn add(counter: Counter, bytes: u32) {
     add_number(counter as u32, bytes);

@@ -166,14 +166,14 @@ fn classify(error: &io::Error) -> Reach {
 }
 
 /// What an ICMP error said.
-struct Told {
+struct IcmpError {
     by: Option<IpAddr>,
     is_expiry: bool,
     is_prohibited: bool,
 }
 
 /// Takes the ICMP error that ended a connection from its socket's error queue.
-fn icmp_error(socket: &Socket) -> Option<Told> {
+fn icmp_error(socket: &Socket) -> Option<IcmpError> {
     const ORIGIN_ICMP: u8 = 2;
     const ORIGIN_ICMP6: u8 = 3;
     let mut space = cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
@@ -198,12 +198,12 @@ fn icmp_error(socket: &Socket) -> Option<Told> {
         // RFC 792: 3 unreachable (9, 10, 13: prohibited), 11 time exceeded.
         // RFC 4443: 1 unreachable (1, 5: prohibited), 3 time exceeded.
         match error.ee_origin {
-            ORIGIN_ICMP => Some(Told {
+            ORIGIN_ICMP => Some(IcmpError {
                 by,
                 is_expiry: error.ee_type == 11,
                 is_prohibited: error.ee_type == 3 && matches!(error.ee_code, 9 | 10 | 13),
             }),
-            ORIGIN_ICMP6 => Some(Told {
+            ORIGIN_ICMP6 => Some(IcmpError {
                 by,
                 is_expiry: error.ee_type == 3,
                 is_prohibited: error.ee_type == 1 && matches!(error.ee_code, 1 | 5),

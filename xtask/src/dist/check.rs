@@ -189,12 +189,12 @@ fn in_an_image(root: &Root) -> anyhow::Result<()> {
         let wanted = format!("{file} {owner} {mode} ");
         ensure!(installed.contains(&wanted), "not installed: {wanted}");
     }
-    let strangers: Vec<_> = installed
+    let foreign: Vec<_> = installed
         .iter()
         .filter(|line| !before.contains(line) && line.contains("ftp-nat"))
         .filter(|line| !line.contains(" 0:0 "))
         .collect();
-    ensure!(strangers.is_empty(), "not root's: {strangers:?}");
+    ensure!(foreign.is_empty(), "not root's: {foreign:?}");
     root.run(&["man", "--warnings", "ftp-nat-run"])?
         .expect_success()?;
     let check = root.run(&["ftp-nat", "check"])?;

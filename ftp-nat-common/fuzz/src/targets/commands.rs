@@ -3,7 +3,7 @@
 
 use crate::conversation::Conversation;
 use ftp_nat_common::ftp::policy::bit_of;
-use ftp_nat_common::host::Happening;
+use ftp_nat_common::host::Call;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Commands that a policy denies where the first byte says so.
@@ -37,8 +37,8 @@ fn publish(mut it: Conversation, said: &[u8]) {
     for (told, heard) in said.iter().zip(&heard) {
         assert!(told == heard || matches!(heard, b'X' | 241 | 6));
     }
-    for happening in &it.gate.happenings {
-        if let Happening::Opened(opening, _) = happening {
+    for happening in &it.gate.calls {
+        if let Call::Opened(opening, _) = happening {
             assert_eq!(opening.addr.to_ip(), client);
             assert!(opening.port.number() >= 1024);
         }

@@ -2,7 +2,7 @@
 
 use crate::conversation::{Conversation, addr};
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::host::Happening;
+use ftp_nat_common::host::Call;
 
 /// What the client said before.
 const ASKED: [&str; 8] = [
@@ -42,7 +42,7 @@ pub fn run(data: &[u8]) {
     let heard = it.server_bytes(&said);
     assert!(it.gate.openings().len() <= asked + usize::from(commands.contains("PORT")));
 
-    let publics: Vec<u16> = it.gate.happenings.iter().filter_map(public_port).collect();
+    let publics: Vec<u16> = it.gate.calls.iter().filter_map(public_port).collect();
     let split = |text: &[u8]| -> Vec<Vec<u8>> {
         let lines = text.split_inclusive(|byte| *byte == b'\n');
         lines.map(<[u8]>::to_vec).collect()
@@ -83,9 +83,9 @@ pub fn run(data: &[u8]) {
     assert_eq!(changed, counted.iter().sum::<usize>());
 }
 
-fn public_port(happening: &Happening) -> Option<u16> {
+fn public_port(happening: &Call) -> Option<u16> {
     match happening {
-        Happening::Opened(opening, public) => {
+        Call::Opened(opening, public) => {
             assert!(opening.port.number() >= 1024);
             Some(public.number())
         }

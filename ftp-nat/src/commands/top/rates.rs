@@ -32,7 +32,7 @@ pub(super) struct Rates {
     transfers: HashMap<Id, VecDeque<Rate>>,
     /// Oldest first.
     pub total: VecDeque<Rate>,
-    /// Happenings a second, by the counter's place.
+    /// Events a second, by the counter's place.
     counts: Vec<f64>,
 }
 

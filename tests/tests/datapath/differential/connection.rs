@@ -7,7 +7,7 @@ use ftp_nat_common::{
 };
 
 use super::{
-    model::{Doorman, Model},
+    model::{Model, ModelGate},
     random::Random,
     stream::Stream,
     text,
@@ -255,7 +255,7 @@ impl Connection {
             timeout: NEVER,
             payload: usize::MAX,
         };
-        let mut doorman = Doorman {
+        let mut doorman = ModelGate {
             model,
             session: self.number,
         };

@@ -87,13 +87,13 @@ impl Model {
     }
 }
 
-/// The doorman of one session.
-pub(super) struct Doorman<'m> {
+/// The gate of one session.
+pub(super) struct ModelGate<'m> {
     pub(super) model: &'m mut Model,
     pub(super) session: u32,
 }
 
-impl Doorman<'_> {
+impl ModelGate<'_> {
     fn inbound_key(session: &Session, public: Port) -> MappingKey {
         let anybody = session.flags & session_flag::ANY_PEER != 0;
         MappingKey {
@@ -141,7 +141,7 @@ impl Doorman<'_> {
     }
 }
 
-impl Doorman<'_> {
+impl ModelGate<'_> {
     /// Takes a mapping of this session back.
     fn withdraw(&mut self, key: &MappingKey) {
         if self
@@ -155,7 +155,7 @@ impl Doorman<'_> {
     }
 }
 
-impl Gate for Doorman<'_> {
+impl Gate for ModelGate<'_> {
     fn open(&mut self, session: &mut Session, opening: &Opening) -> Result<Port, Counter> {
         if session.flags & session_flag::LOCAL != 0 && opening.kind != kind::PASSIVE {
             return Ok(opening.port);
