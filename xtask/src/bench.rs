@@ -7,6 +7,7 @@ mod document;
 mod figure;
 mod frame;
 mod machine;
+mod many;
 mod memory;
 mod ns;
 mod openings;
@@ -41,6 +42,8 @@ pub(crate) enum Group {
     Packets,
     /// New data connections a second
     Openings,
+    /// A million connections at random, and floods of SYNs
+    Many,
     /// Bulk throughput, and the router's CPU for it
     Bulk,
     /// Nanoseconds a packet in each program
@@ -70,9 +73,10 @@ pub(crate) struct Arguments {
 type Measure = fn(&Options) -> anyhow::Result<Vec<Figure>>;
 
 /// All of them, in the order in which they are run.
-const GROUPS: [(Group, &str, Measure); 5] = [
+const GROUPS: [(Group, &str, Measure); 6] = [
     (Group::Packets, "packets a second", packets::run),
     (Group::Openings, "data connections a second", openings::run),
+    (Group::Many, "a million connections, and floods", many::run),
     (Group::Bulk, "bulk transfers", bulk::run),
     (Group::Ns, "nanoseconds a packet", ns::run),
     (Group::Memory, "memory and sweeps", memory::run),

@@ -19,8 +19,9 @@ pub struct Shot {
     pub frame: [u64; SMALL / 8],
     /// Where it is sent.
     pub ifindex: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Not 0: its source becomes that of flow number `n * STRIDE & flows`, where n counts the packets;
+    /// in the frame it is that of flow number 0.
+    pub flows: u32,
 }
 
 /// What the sink counts.

@@ -8,11 +8,15 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 
-use crate::layout::{SMALL, Shot, Wanted};
+use crate::layout::{SMALL, STRIDE, Shot, Wanted, flow_address, flow_port};
 
 /// What is sent.
 #[map]
 static SHOT: Array<Shot> = Array::with_max_entries(1, 0);
+
+/// How many were sent from the sources of flows.
+#[map]
+static SENT: Array<u32> = Array::with_max_entries(1, 0);
 
 /// What must arrive.
 #[map]
@@ -36,8 +40,43 @@ fn generate(ctx: XdpContext) -> u32 {
     // SAFETY: the bounds were checked just now, and the CPUs that eBPF runs on need no alignment
     // that a frame's start does not have.
     unsafe { *(start as *mut [u64; SMALL / 8]) = shot.frame };
+    if shot.flows != 0 {
+        let Some(sent) = SENT.get_ptr_mut(0) else {
+            return XDP_ABORTED;
+        };
+        // SAFETY: all runs on one CPU; the bounds of the frame were checked just now.
+        unsafe {
+            let flow = (*sent).wrapping_mul(STRIDE) & shot.flows;
+            *sent = (*sent).wrapping_add(1);
+            let (address, port) = (flow_address(flow), flow_port(flow));
+            let by_address = sum(!flow_address(0)) + sum(address);
+            let by_port = u32::from(!flow_port(0)) + u32::from(port);
+            *((start + 26) as *mut u32) = address;
+            *((start + 34) as *mut u16) = port;
+            change_sum(start + 24, by_address);
+            change_sum(start + 50, by_address + by_port);
+        }
+    }
     // SAFETY: a plain helper call.
     unsafe { bpf_redirect(shot.ifindex, 0) as u32 }
+}
+
+/// The sum of a 32-bit word's halves.
+#[inline(always)]
+const fn sum(word: u32) -> u32 {
+    (word & 0xffff) + (word >> 16)
+}
+
+/// Changes an internet checksum by what its words changed by (RFC 1624).
+///
+/// # Safety
+///
+/// There must be two bytes of a packet at `at`.
+#[inline(always)]
+unsafe fn change_sum(at: usize, by: u32) {
+    let at = at as *mut u16;
+    // SAFETY: as this function's.
+    unsafe { *at = !(sum(sum(u32::from(!*at) + by)) as u16) };
 }
 
 /// Counts what arrives as it should, and drops it; all else goes on.

@@ -51,15 +51,16 @@ const PACKETS: u32 = 200_000;
 const BATCH: u32 = 64;
 
 /// One of the rows: a contestant, or generator and sink alone.
-struct Range<'lab> {
-    key: &'static str,
-    scene: Scene<'lab>,
+pub(crate) struct Range<'lab> {
+    pub(crate) key: &'static str,
+    pub(crate) scene: Scene<'lab>,
     ebpf: Ebpf,
     arrived: Array<MapData, u64>,
     /// Which namespace sends.
     from: &'lab Namespace,
     frame: Vec<u8>,
-    _session: Option<(Session, Pair)>,
+    /// The real session, if there is one, which has to last as long.
+    pub(crate) session: Option<(Session, Pair)>,
 }
 
 /// Measures everything.
@@ -118,8 +119,8 @@ impl<'lab> Range<'lab> {
         let macs = [mac(&lab.router, WAN)?, mac(from, HOST_INTERFACE)?];
         let interface = ifindex(from, HOST_INTERFACE)?;
         let mut range = Self::new(router.key(), scene, from, server, options)?;
-        range._session = Some((session, data));
-        range.aim(frame, macs, interface)?;
+        range.session = Some((session, data));
+        range.aim(frame, macs, interface, 0)?;
         Ok(range)
     }
 
@@ -132,11 +133,12 @@ impl<'lab> Range<'lab> {
         let macs = [mac(host, HOST_INTERFACE)?, mac(&lab.router, LAN)?];
         let interface = ifindex(&lab.router, LAN)?;
         let mut range = Self::new("alone", scene, &lab.router, server, options)?;
-        range.aim(shot(client, server, 1, 1), macs, interface)?;
+        range.aim(shot(client, server, 1, 1), macs, interface, 0)?;
         Ok(range)
     }
 
-    fn new(
+    /// Frames of this namespace, counted where they arrive at `to`.
+    pub(crate) fn new(
         key: &'static str,
         scene: Scene<'lab>,
         from: &'lab Namespace,
@@ -162,24 +164,43 @@ impl<'lab> Range<'lab> {
             arrived,
             from,
             frame: Vec::new(),
-            _session: None,
+            session: None,
         })
     }
 
-    /// Sends this frame, between these hardware addresses, out of this interface.
-    fn aim(&mut self, mut frame: Vec<u8>, macs: [[u8; 6]; 2], ifindex: u32) -> anyhow::Result<()> {
+    /// Sends this frame, between these hardware addresses, out of this interface, from the sources of
+    /// so many flows (a mask; [`Shot::flows`]).
+    pub(crate) fn aim(
+        &mut self,
+        mut frame: Vec<u8>,
+        macs: [[u8; 6]; 2],
+        ifindex: u32,
+        flows: u32,
+    ) -> anyhow::Result<()> {
         frame[..12].copy_from_slice(macs.as_flattened());
         Cell::take(&mut self.ebpf, "SHOT")?.set(Shot {
             frame: words(&frame),
             ifindex,
-            pad: 0,
+            flows,
         })?;
         self.frame = frame;
         Ok(())
     }
 
     /// Sends, and gives nanoseconds for each that arrived, and the percentage that was lost.
-    fn shoot(&mut self, packets: u32) -> anyhow::Result<(f64, f64)> {
+    pub(crate) fn shoot(&mut self, packets: u32) -> anyhow::Result<(f64, f64)> {
+        let (took, arrived) = self.send(packets)?;
+        ensure!(
+            arrived > 0,
+            "{}: of {packets} packets none arrived",
+            self.scene.router.name()
+        );
+        let lost = 1.0 - arrived as f64 / f64::from(packets);
+        Ok((took.as_secs_f64() * 1e9 / arrived as f64, lost * 100.0))
+    }
+
+    /// Sends, and gives how long that took and how many arrived.
+    pub(crate) fn send(&mut self, packets: u32) -> anyhow::Result<(Duration, u64)> {
         let before = self.arrived()?;
         let generator: &Xdp = xdp(&mut self.ebpf, "generate")?;
         let frame = &self.frame;
@@ -202,13 +223,7 @@ impl<'lab> Range<'lab> {
         while arrived < u64::from(packets) && patience.elapsed() < Duration::from_millis(20) {
             arrived = self.arrived()? - before;
         }
-        ensure!(
-            arrived > 0,
-            "{}: of {packets} packets none arrived",
-            self.scene.router.name()
-        );
-        let lost = 1.0 - arrived as f64 / f64::from(packets);
-        Ok((took.as_secs_f64() * 1e9 / arrived as f64, lost * 100.0))
+        Ok((took, arrived))
     }
 
     fn arrived(&self) -> anyhow::Result<u64> {
@@ -217,7 +232,7 @@ impl<'lab> Range<'lab> {
 }
 
 /// A packet of 64 bytes.
-fn shot(from: SocketAddrV4, to: SocketAddrV4, seq: u32, ack: u32) -> Vec<u8> {
+pub(crate) fn shot(from: SocketAddrV4, to: SocketAddrV4, seq: u32, ack: u32) -> Vec<u8> {
     Tcp {
         flags: PSH | ACK,
         payload: b"ten bytes.",
