@@ -202,10 +202,21 @@ fn start<'lab>(
     if let Some(address) = settings.metrics {
         text += &format!("metrics_listen = \"{address}\"\n");
     }
+    let mut limits = "[limits]\n".to_owned();
     text += &format!(
         "[[publish]]\npublic = \"{WAN_ADDRESS}:21\"\nserver = \"{}\"\n",
         lab.server().at(21)
     );
+    // One client does what a thousand would.
+    for bound in [
+        "client_sessions",
+        "client_connections",
+        "client_announcements",
+        "session_announcements",
+    ] {
+        limits += &format!("{bound} = 0\n");
+    }
+    text += &limits;
     let path = scratch.write("ftp-nat.toml", text)?;
     let path = path.to_string_lossy();
     let mut arguments = vec!["--config", &path];
