@@ -85,6 +85,8 @@ counters! {
         "Answers of servers inside TLS, each of which permits one data connection to passive_ports";
     PermitUsed = "tls_permits_used" "" "" false,
         "Data connections to passive_ports that clients with a live TLS session made";
+    TakenOver = "connections_taken_over" "" "" false,
+        "Data connections that another gateway of the cluster had let in and not told of";
     Remapped = "mappings_remapped" "" "" false,
         "Announced ports replaced because the peer already had them";
 

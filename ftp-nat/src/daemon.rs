@@ -337,11 +337,11 @@ async fn run_until_stopped(
             },
             Some(order) = orders.recv() => reconciler.reload(Some(order)),
             drained = changes.drain() => {
-                let has_links = drained.context("lost sight of the network")?;
-                if let Some(cluster) = bus.cluster() {
-                    cluster.network_changed();
+                let changed = drained.context("lost sight of the network")?;
+                if changed.addresses && let Some(cluster) = bus.cluster() {
+                    cluster.addresses_changed();
                 }
-                reconciler.network_changed(has_links);
+                reconciler.network_changed(changed.links);
             }
             _ = tick.tick() => {
                 reconciler.check()?;

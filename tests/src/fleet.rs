@@ -9,6 +9,8 @@
 //! The shared addresses are 198.51.100.1 and 10.0.0.1, as in the lab of one router; keepalived moves
 //! both together.
 
+pub mod moves;
+
 use std::{
     fmt::Write as _,
     net::{Ipv4Addr, Ipv6Addr},
@@ -71,7 +73,7 @@ impl Fleet {
         let switch = namespace("switch")?;
         for bridge in ["outside", "inside", "engine"] {
             switch.ip(&format!(
-                "link add {bridge} type bridge forward_delay 0\nlink set {bridge} up"
+                "link add {bridge} type bridge forward_delay 0 mcast_snooping 0\nlink set {bridge} up"
             ))?;
         }
         switch.ip(&format!("addr add {ENGINE}/24 dev engine"))?;
@@ -184,10 +186,10 @@ impl Fleet {
         let mut text = String::new();
         let _ = write!(
             text,
-            "global_defs {{\n  script_user root\n  enable_script_security\n}}\nvrrp_script ready \
+            "global_defs {{\n  vrrp_version 3\n  script_user root\n  enable_script_security\n}}\nvrrp_script ready \
              {{\n  script \"{ready}\"\n  interval 1\n  timeout 2\n  fall 2\n  rise 1\n}}\n\
              vrrp_instance ftp {{\n  state BACKUP\n  interface eng\n  virtual_router_id 51\n  \
-             priority {}\n  advert_int 0.05\n  nopreempt\n  garp_master_delay 0\n  \
+             priority {}\n  advert_int 0.05\n  nopreempt\n  garp_master_delay 1\n  \
              virtual_ipaddress {{\n    {PUBLIC}/24 dev {WAN}\n    10.0.0.1/24 dev {LAN}\n  }}\n  \
              track_script {{\n    ready\n  }}\n  track_interface {{\n    {WAN}\n    {LAN}\n  }}\n}}\n",
             100 - place
@@ -221,11 +223,8 @@ impl Fleet {
         let start = Instant::now();
         loop {
             let mut holders = Vec::new();
-            for (place, router) in self.routers.iter().enumerate() {
-                let mut command = router.command("ip")?;
-                command.args(["-4", "-o", "addr", "show", "dev", WAN]);
-                let text = process::run(&mut command, ANSWER_LIMIT)?.text();
-                if text.contains(&format!("{PUBLIC}/")) {
+            for place in 0..self.routers.len() {
+                if self.has_address(place)? {
                     holders.push(place);
                 }
             }
@@ -239,19 +238,85 @@ impl Fleet {
         }
     }
 
-    /// Pulls all cables of a router at once, or plugs them in again.
+    fn has_address(&self, place: usize) -> anyhow::Result<bool> {
+        let mut command = self.routers[place].command("ip")?;
+        command.args(["-4", "-o", "addr", "show", "dev", WAN]);
+        let text = process::run(&mut command, ANSWER_LIMIT)?.text();
+        Ok(text.contains(&format!("{PUBLIC}/")))
+    }
+
+    /// Waits until router number `place` has the shared addresses.
+    ///
+    /// # Errors
+    ///
+    /// When that takes more than ten seconds.
+    pub fn wait_for_address(&self, place: usize) -> anyhow::Result<()> {
+        let start = Instant::now();
+        while !self.has_address(place)? {
+            if start.elapsed() > Duration::from_secs(10) {
+                bail!("the shared address does not come to router {place}");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Whether the client and the server send to router number `place`, by their neighbour tables.
     ///
     /// # Errors
     ///
     /// When ip fails.
+    pub fn is_used(&self, place: usize) -> anyhow::Result<bool> {
+        let address_of = |namespace: &Namespace, interface: &str| -> anyhow::Result<String> {
+            let mut command = namespace.command("ip")?;
+            command.args(["-o", "link", "show", "dev", interface]);
+            let text = process::run(&mut command, ANSWER_LIMIT)?.text();
+            let mut words = text.split_whitespace();
+            words.find(|word| *word == "link/ether");
+            Ok(words.next().context("an Ethernet address")?.to_owned())
+        };
+        let router = &self.routers[place];
+        let public = PUBLIC.to_string();
+        for (host, next, interface) in [
+            (&self.client, public.as_str(), WAN),
+            (&self.server, "10.0.0.1", LAN),
+        ] {
+            let mut command = host.namespace.command("ip")?;
+            command.args(["neigh", "show", next]);
+            let known = process::run(&mut command, ANSWER_LIMIT)?.text();
+            if !known.contains(&address_of(router, interface)?) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Pulls all cables of a router at once, or plugs them in again.
+    ///
+    /// # Errors
+    ///
+    /// When nft or ip fails.
     pub fn cable(&self, place: usize, is_plugged: bool) -> anyhow::Result<()> {
         let role = ["a", "b"][place];
+        let ports = ["outside", "inside", "engine"].map(|bridge| port(bridge, role));
         let state = if is_plugged { "up" } else { "down" };
-        let lines: Vec<_> = ["outside", "inside", "engine"]
-            .iter()
-            .map(|bridge| format!("link set {} {state}", port(bridge, role)))
-            .collect();
-        self.switch.ip(&lines.join("\n"))
+        let lines = ports
+            .each_ref()
+            .map(|port| format!("link set {port} {state}"));
+        if !is_plugged {
+            // Links go down one by one, some milliseconds apart; a ruleset comes into force at once.
+            let devices = ports.join(", ");
+            self.switch.nft(&format!(
+                "table netdev cut {{\n chain from {{ type filter hook ingress devices = {{ {devices} }} \
+                 priority 0; drop; }}\n chain to {{ type filter hook egress devices = {{ {devices} }} \
+                 priority 0; drop; }}\n}}\n"
+            ))?;
+        }
+        self.switch.ip(&lines.join("\n"))?;
+        if !is_plugged {
+            self.switch.nft("delete table netdev cut\n")?;
+        }
+        Ok(())
     }
 }
 

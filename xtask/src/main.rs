@@ -11,6 +11,7 @@ mod coverage;
 mod demo;
 mod dist;
 mod ebpf;
+mod fleet;
 mod lab;
 mod lint;
 mod picture;
@@ -86,6 +87,9 @@ enum Task {
     /// Load, faults and attacks at random, for as long as is wanted, and what must hold all the while
     /// (as root). FTP_NAT_BINARY names another binary than the one of this source
     Soak(soak::Arguments),
+    /// Move the addresses between two gateways that share their sessions, while a client fetches files,
+    /// and print what became of them (as root)
+    Fleet(fleet::Arguments),
     /// Count the lines of ftp-nat-common that its own tests run; fails below 95 in 100
     Coverage,
     /// Check formatting, rooms (xtask/rooms.toml), links and dependencies, run clippy on every crate
@@ -122,6 +126,9 @@ fn main() -> ExitCode {
         Task::Soak(arguments) => Tools::get()
             .or_else(|_| tools::prepare(&workspace, installing))
             .and_then(|tools| soak::run(tools, &arguments)),
+        Task::Fleet(arguments) => {
+            tools::prepare(&workspace, installing).and_then(|tools| fleet::run(tools, &arguments))
+        }
         Task::Coverage => coverage::run_all(&workspace, installing),
         Task::Lint => lint::run_all(&workspace, installing),
     });

@@ -85,6 +85,9 @@ pub mod cause {
     /// None that could be read: an answer inside TLS, to a client that may connect to the server's
     /// passive range.
     pub const TLS: u8 = 6;
+    /// None that is known here: another gateway, whose sessions this one has taken over, had let the
+    /// connection in.
+    pub const TAKEOVER: u8 = 7;
 }
 
 const _: () = assert!(size_of::<MappingKey>() == 40);

@@ -75,8 +75,8 @@ pub struct Session {
     pub passive_first: u16,
     /// Highest port that the server may announce.
     pub passive_last: u16,
-    /// Zero.
-    pub pad: u16,
+    /// How many data connections may still be made of which another gateway has not told: 1 or 0.
+    pub untold: u16,
     /// The publish entry's place in the configuration.
     pub index: u32,
     /// The ports of the keys in MAPPINGS that were opened last, 0: none; the passive one, which the
@@ -92,7 +92,8 @@ pub struct Session {
     pub born: u64,
     /// 0, unless it was learned from another gateway: then [`ADOPTED`] until its first packet comes
     /// here, and from then on until when TCP's numbers are judged with [`crate::stream::adopt`]'s
-    /// slack, in the driver's unit.
+    /// slack, in the driver's unit. A session of this gateway gets the latter when its packets go by
+    /// another one too.
     pub adopted: u64,
     /// The commands that are refused: bits of [`crate::ftp::policy::bit`].
     pub deny: u64,
@@ -296,6 +297,17 @@ pub mod direction_flag {
     pub const READER: u8 = AFTER_IAC | AFTER_OPTION | AFTER_CR | (3 * WITHIN);
 }
 
+/// Bits of [`Direction::may_jump`]: when a direction may go on where nothing was seen yet, because what is
+/// missing went by another gateway.
+pub mod may_jump {
+    /// Once, whenever it is.
+    pub const ONCE: u8 = 1;
+    /// Where the receiver has acknowledged what is missing.
+    pub const BEHIND_ACKNOWLEDGED: u8 = 2;
+    /// Where its sender repeats what stands behind the gap: what is in it, it does not repeat.
+    pub const REPEATED: u8 = 4;
+}
+
 /// One direction of a control connection: where its next line starts and what of it is held.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -317,7 +329,7 @@ pub struct Direction {
     /// By how many bits the windows that this direction's sender advertises are shifted (RFC 7323
     /// section 2.2), 0 to 14.
     pub scale: u8,
-    /// 1: it was learned from another gateway, and may go on once where nothing was seen yet.
+    /// Bits of [`may_jump`].
     pub may_jump: u8,
     /// Zero.
     pub pad: u8,

@@ -15,9 +15,6 @@ pub mod cluster {
     /// Other gateways share their sessions with this one: events are told at once, and packets of
     /// connections that were learned may be any.
     pub const SHARED: u16 = 1;
-    /// Not all that the others know has come yet: what is not known is dropped instead of refused, so
-    /// that its sender tries again.
-    pub const LEARNING: u16 = 2;
 }
 
 /// Bits of [`Settings::flags`].
@@ -59,6 +56,10 @@ pub struct Settings {
     pub mapping_timeout: u64,
     /// How long an unfinished line is held, in jiffies.
     pub hold_timeout: u64,
+    /// Until when not all may be known here that another gateway of the cluster knew, in jiffies; 0: all
+    /// is. Until then packets of no known connection to a published address are dropped and not refused,
+    /// so that their senders try again. See also [`super::publish_flag::AWAY`].
+    pub learning_until: u64,
     /// The version of ftp-nat that loaded the programs: ASCII, zeros behind it. For people.
     pub version: [u8; 16],
     /// [`super::Publish::client_sessions`] of masqueraded clients.

@@ -195,6 +195,10 @@ pub trait Medium {
     fn now(&self) -> u64;
     /// How long a line is held at most, in the same unit.
     fn hold_timeout(&self) -> u64;
+    /// Whether other gateways know the session too.
+    fn is_shared(&self) -> bool {
+        false
+    }
     /// Runs a body `times` times, or until it says true.
     fn repeat<T: Turn<Self>>(&mut self, times: u32);
 
@@ -361,8 +365,9 @@ pub fn plan<M: Medium + ?Sized>(medium: &mut M) -> Plan {
 #[inline(always)]
 fn is_believed<M: Medium + ?Sized>(medium: &mut M) -> bool {
     let (now, timeout) = (medium.now(), medium.hold_timeout());
+    let is_shared = medium.is_shared();
     let parts = medium.parts();
-    let unseen = adopt::unseen(parts.session, now, timeout);
+    let mut unseen = adopt::unseen(parts.session, now, timeout);
     let segment = parts.segment;
     let is_replies = segment.is_replies;
     let own = direction(parts.session, is_replies);
@@ -386,11 +391,19 @@ fn is_believed<M: Medium + ?Sized>(medium: &mut M) -> bool {
         .wrapping_add(segment.len)
         .wrapping_add(u32::from(segment.has(flag::FIN)));
     let acked = others.edits.original(segment.ack, false);
+    if is_shared && segment.has(flag::ACK) && unseen == 0 {
+        unseen = adopt::unseen_by_ack(parts.session, is_replies, acked, now, timeout);
+    }
+    let own = direction(parts.session, is_replies);
+    let others = direction(parts.session, is_replies ^ 1);
     if !segment.has(flag::ACK) || !window::is_believed(own, others, segment.seq, end, acked, unseen)
     {
         return false;
     }
     let scale = own.scale;
+    if unseen > 0 && !tls::is_encrypted(parts.session, is_replies == 0) {
+        adopt::catch_up(parts.session, is_replies, acked);
+    }
     // An acknowledgement alone sends nothing, whatever its number.
     if end != segment.seq {
         window::sent(direction_mut(parts.session, is_replies), end);

@@ -86,8 +86,8 @@ pub struct Outcome {
     pub counter: Option<Counter>,
 }
 
-/// A held line's sender is told to go on after the hold timeout divided by two to this power,
-/// although it repeated nothing.
+/// A held line's sender is told to go on after the hold timeout divided by two to this power, although it
+/// repeated nothing; and what comes so long after a segment behind a gap was dropped repeats it.
 const PATIENCE: u32 = 6;
 
 /// Bytes that the sender was told are delivered before they were.
@@ -228,8 +228,9 @@ pub fn plan(
         if len == 0 {
             return (plan, None);
         }
-        if direction.may_jump != 0 {
-            adopt::jump(direction, seq);
+        let dropped_since = direction.gap_since;
+        let repeated = dropped_since != 0 && now.wrapping_sub(dropped_since) > timeout >> PATIENCE;
+        if adopt::jump(direction, seq, repeated) {
             plan.merge = 0;
             plan.verdict = Plan::Inspect;
             return (plan, Some(Counter::Resynced));

@@ -3,6 +3,7 @@
 use super::work::Work;
 use super::{bytes, options, rewrite};
 use crate::kernel::helpers::{jiffies, repeat};
+use crate::open::learning;
 use crate::open::pinhole::Pinholes;
 use crate::state::maps;
 use crate::state::scratch::{self, Control, WINDOW};
@@ -42,6 +43,11 @@ impl Medium for Work<'_> {
     #[inline(always)]
     fn now(&self) -> u64 {
         jiffies()
+    }
+
+    #[inline(always)]
+    fn is_shared(&self) -> bool {
+        learning::is_shared()
     }
 
     #[inline(always)]

@@ -3,35 +3,22 @@
 
 use super::connection::{Made, create, find_paths};
 use super::handshake::Belongs;
+use super::learning;
 use super::mapping::{belongs_to, forget_learned, tell_used};
+use super::takeover::{self, Untold};
 use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
 use crate::state::scratch::{self, Draft};
 use crate::state::{counters, maps};
 use aya_ebpf::bindings::BPF_NOEXIST;
-use ftp_nat_common::abi::{MappingKey, PublishKey, REVERSED, cluster, mapping_flag, side};
+use ftp_nat_common::abi::{MappingKey, REVERSED, mapping_flag, side};
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::wire::addr::{Addr, Port};
-
-/// Whether other gateways share their sessions with this one ([`cluster::SHARED`]).
-#[inline(always)]
-pub fn is_shared() -> bool {
-    maps::SETTINGS
-        .get(0)
-        .is_some_and(|it| it.cluster & cluster::SHARED != 0)
-}
-
-/// Whether not all that the others know has come yet ([`cluster::LEARNING`]).
-#[inline(always)]
-pub(super) fn is_learning() -> bool {
-    maps::SETTINGS
-        .get(0)
-        .is_some_and(|it| it.cluster & cluster::LEARNING != 0)
-}
 
 /// A packet without a flow that is no SYN, whose headers lie in the scratch memory.
-#[inline(never)]
+///
+/// Its parts stand one beside the other, as those of [`super::syn::open`].
+#[inline(always)]
 pub fn open(skb: &Skb, hook: Hook) -> Belongs {
     let Some(part) = scratch::opening() else {
         return Belongs::Nowhere;
@@ -39,28 +26,23 @@ pub fn open(skb: &Skb, hook: Hook) -> Belongs {
     if use_for(skb, hook, part) {
         return Belongs::Finished;
     }
-    // SAFETY: see `scratch`; no other reference to the headers is alive.
-    let head = unsafe { &(*part).head };
-    if hook == Hook::WanIngress && is_learning() && is_published(&head.destination.addr) {
-        counters::add(Counter::DroppedLearning, head.total);
-        return Belongs::Refused;
+    match takeover::enter(skb, hook, part) {
+        Untold::Opened => return Belongs::Finished,
+        Untold::Unknown => {}
+        Untold::Nobody => {
+            // SAFETY: see `scratch`; no other reference to the headers is alive.
+            let head = unsafe { &(*part).head };
+            if hook != Hook::WanIngress || !learning::is_learning(&head.destination.addr) {
+                return Belongs::Nowhere;
+            }
+        }
     }
-    Belongs::Nowhere
-}
-
-/// Whether an address has a published port.
-#[inline(always)]
-fn is_published(addr: &Addr) -> bool {
-    let key = PublishKey {
-        addr: *addr,
-        port: Port(0),
-        pad: 0,
-    };
-    maps::PUBLISHED.get_ptr(key).is_some()
+    learning::refuse(part);
+    Belongs::Refused
 }
 
 /// Looks for the mapping that the packet's connection was announced by, and makes its flows.
-#[inline(always)]
+#[inline(never)]
 fn use_for(skb: &Skb, hook: Hook, part: *mut Draft) -> bool {
     // SAFETY: see `scratch`: three fields that lie apart, to which no other reference is alive.
     let (head, mapping, connection) =

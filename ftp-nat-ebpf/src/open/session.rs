@@ -174,7 +174,7 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> Result<(), Count
     } else {
         masquerade(session, &half_open.client)
     };
-    session.pad = 0;
+    session.untold = 0;
     session.pad2 = 0;
     session.announced = 0;
     session.waiting = [Port(0); 2];

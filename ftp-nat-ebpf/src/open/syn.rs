@@ -2,15 +2,16 @@
 
 use super::connection;
 use super::handshake::{self, Belongs};
-use super::learned;
+use super::learning;
 use super::lists;
 use super::mapping::{self, Use};
 use super::range::{self, Entry};
+use super::takeover::{self, Untold};
 use super::{refusal, session};
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
 use crate::state::scratch::{self, Draft};
-use crate::state::{counters, flows, maps, ports};
+use crate::state::{flows, maps, ports};
 use ftp_nat_common::abi::{Flow, kind, port, setting};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::tcp::flag;
@@ -37,7 +38,20 @@ pub fn open(skb: &Skb, hook: Hook) -> Belongs {
         return Belongs::Finished;
     }
     let belongs = unannounced(skb, hook, part);
-    if belongs != Belongs::Nowhere || hook != Hook::WanIngress {
+    if belongs != Belongs::Nowhere {
+        return belongs;
+    }
+    if learning::is_shared() {
+        match takeover::enter(skb, hook, part) {
+            Untold::Opened => return Belongs::Finished,
+            Untold::Unknown => {
+                learning::refuse(part);
+                return Belongs::Refused;
+            }
+            Untold::Nobody => {}
+        }
+    }
+    if hook != Hook::WanIngress {
         return belongs;
     }
     if is_banned(part) {
@@ -115,8 +129,8 @@ fn is_repeated(flow: &Flow) -> bool {
 fn deny(part: *mut Draft, reason: Counter) -> Belongs {
     // SAFETY: see `scratch`; no other reference to the headers is alive.
     let head = unsafe { &(*part).head };
-    if learned::is_learning() {
-        counters::add(Counter::DroppedLearning, head.total);
+    if learning::is_learning(&head.destination.addr) {
+        learning::refuse(part);
         return Belongs::Refused;
     }
     refusal::deny(head, reason as u32);

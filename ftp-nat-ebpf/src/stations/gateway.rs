@@ -10,6 +10,7 @@ use crate::kernel::skb::{Context, Skb};
 use crate::open::connection;
 use crate::open::handshake::{self, Belongs};
 use crate::open::learned;
+use crate::open::learning;
 use crate::open::syn;
 use crate::packet::headers::{IP, IPV4};
 use crate::packet::segment::{Headers, Packet, Reading};
@@ -80,7 +81,7 @@ pub fn enter(skb: &Skb) -> i32 {
         answer = go_on(skb, hook, syn::open(skb, hook));
     } else if answer == HANDSHAKE {
         let mut belongs = handshake::see(skb, hook);
-        if belongs == Belongs::Nowhere && learned::is_shared() {
+        if belongs == Belongs::Nowhere && learning::is_shared() {
             belongs = learned::open(skb, hook);
         }
         answer = go_on(skb, hook, belongs);
@@ -204,7 +205,7 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         if look == Look::First && ports::is_control(packet.ports) {
             return remember(&packet, HANDSHAKE);
         }
-        if look == Look::First && learned::is_shared() {
+        if look == Look::First && learning::is_shared() {
             return remember(&packet, LEARNED);
         }
         if hook == Hook::WanIngress {

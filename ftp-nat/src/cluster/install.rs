@@ -10,8 +10,8 @@ use bytemuck::Zeroable as _;
 use ftp_nat_common::{
     abi::{
         Direction, Flow, FlowKey as _, FlowKey4, FlowKey6, InsideNetwork, Mapping, MappingKey,
-        PublishKey, REVERSED, Session, direction_mut, flow_flag, interface_flag, kind,
-        mapping_flag, port, role, session_flag, share_of_session, side,
+        PublishKey, REVERSED, Session, TLS_SESSIONS, TlsClientKey, direction_mut, flow_flag,
+        interface_flag, kind, mapping_flag, port, role, session_flag, share_of_session, side,
     },
     edit::{edits::REMEMBERED, text::TEXT_MAX},
     stream::adopt::adopt,
@@ -70,6 +70,8 @@ pub struct Installer {
     /// The masqueraded clients' networks.
     inside: Vec<(Prefix, InsideNetwork)>,
     sessions: HashMap<u32, Known>,
+    /// Those that are found by their ends' addresses, with their places among their clients'.
+    entered: HashMap<u32, u32>,
     /// Interfaces that packets may be redirected through, inside and outside, with their MTU; none:
     /// the stack forwards.
     exits: [Option<(u32, u32)>; 2],
@@ -83,6 +85,7 @@ impl Installer {
             clock,
             inside: Vec::new(),
             sessions: HashMap::new(),
+            entered: HashMap::new(),
             exits: [None; 2],
         }
     }
@@ -95,6 +98,7 @@ impl Installer {
     pub fn refresh(&mut self) -> io::Result<()> {
         self.inside = self.maps.inside.all()?;
         self.sessions.clear();
+        self.entered.clear();
         let mut exits = [None; 2];
         self.maps.interfaces.each(|index, interface| {
             for (place, role) in [interface_flag::LAN, interface_flag::WAN]
@@ -144,7 +148,8 @@ impl Installer {
             return Ok(Outcome::Refused);
         };
         let known = Known::of(&session);
-        if let Some(here) = self.maps.sessions.get(&record.session)? {
+        let here = self.maps.sessions.get(&record.session)?;
+        if let Some(here) = here {
             if Known::of(&here).ends() != known.ends() {
                 return Ok(Outcome::Refused);
             }
@@ -158,9 +163,46 @@ impl Installer {
         fill(direction_mut(&mut session, 0), &record.commands);
         fill(direction_mut(&mut session, 1), &record.replies);
         adopt(&mut session);
+        session.answered.place = self.enter(record.session, &known)?;
         self.maps.sessions.set(&record.session, &session)?;
         self.sessions.insert(record.session, known);
         Ok(Outcome::Installed)
+    }
+
+    /// Makes a session one of its client's, so that either end's packets find it: as the datapath does
+    /// with those that speak TLS. Gives its place among the client's.
+    fn enter(&mut self, number: u32, known: &Known) -> io::Result<u32> {
+        if let Some(place) = self.entered.get(&number) {
+            return Ok(*place);
+        }
+        let mut place = 0;
+        for server in [known.public.addr, known.inside.addr] {
+            let key = TlsClientKey {
+                client: known.outside.addr,
+                public: server,
+            };
+            let mut client = self.maps.tls_clients.get(&key)?.unwrap_or_default();
+            place = client.entered % TLS_SESSIONS as u32;
+            if !client.sessions.contains(&number) {
+                client.sessions[place as usize] = number;
+                client.entered = client.entered.wrapping_add(1);
+                self.maps.tls_clients.set(&key, &client)?;
+            }
+        }
+        self.entered.insert(number, place);
+        Ok(place)
+    }
+
+    /// The same with a session of this gateway.
+    ///
+    /// # Errors
+    ///
+    /// When a table cannot be read or written.
+    pub fn enter_own(&mut self, number: u32) -> io::Result<()> {
+        if let Some(known) = self.known(number)? {
+            self.enter(number, &known)?;
+        }
+        Ok(())
     }
 
     /// The session as this gateway's configuration has it; none: it allows no such session.
@@ -317,15 +359,7 @@ impl Installer {
         }
         let epoch = port::epoch(self.clock.now(), self.clock.hz());
         for port in ports.iter().filter(|port| port.number() != 0) {
-            let number = port.number();
-            let mut seen = self.maps.ports.get(number);
-            while !self
-                .maps
-                .ports
-                .replace(number, seen, seen & !port::EPOCH | epoch)
-            {
-                seen = self.maps.ports.get(number);
-            }
+            self.maps.ports.set_epoch(port.number(), epoch);
         }
     }
 
@@ -440,8 +474,14 @@ impl Installer {
         Ok(Outcome::Installed)
     }
 
-    fn session_ended(&mut self, number: u32) -> io::Result<Outcome> {
+    /// A session has ended.
+    pub fn forget(&mut self, number: u32) {
         self.sessions.remove(&number);
+        self.entered.remove(&number);
+    }
+
+    fn session_ended(&mut self, number: u32) -> io::Result<Outcome> {
+        self.forget(number);
         let Some(session) = self.maps.sessions.get(&number)? else {
             return Ok(Outcome::Stale);
         };

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use ftp_nat_common::abi::{Event, cluster};
+use ftp_nat_common::abi::{Event, event, kind};
 use log::{info, warn};
 use tokio::{
     runtime::Builder,
@@ -46,17 +46,18 @@ const ALONE: Duration = Duration::from_millis(1500);
 const WITHOUT_ENGINE: Duration = Duration::from_secs(10);
 /// Everything is told again so often: what is quiet lives on at the others.
 const WALK: Duration = Duration::from_secs(600);
-/// How long nobody is refused after the network has changed, or another gateway has gone.
+/// How long nobody is refused after an address came or went, or another gateway has gone.
 const LEARNING: Duration = Duration::from_secs(5);
 /// How often a gateway looks at what has changed around it.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The daemon's end of it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Handle {
+    maps: Arc<Maps>,
+    clock: Clock,
     events: mpsc::Sender<Event>,
     overflow: Arc<std::sync::atomic::AtomicU64>,
-    changes: Arc<tokio::sync::Notify>,
     status: Arc<Shared>,
 }
 
@@ -69,9 +70,12 @@ impl Handle {
         }
     }
 
-    /// The network has changed: perhaps an address came here.
-    pub fn network_changed(&self) {
-        self.changes.notify_one();
+    /// An address came or went. At once, and not with the policy, which waits for further changes: what is
+    /// under way now may be known to another gateway.
+    pub fn addresses_changed(&self) {
+        if let Err(error) = learn(&self.maps, &self.clock) {
+            warn!("{error:#}");
+        }
     }
 
     /// What is known.
@@ -84,7 +88,7 @@ impl Handle {
 ///
 /// # Errors
 ///
-/// When no thread can be started.
+/// When the settings cannot be written, or no thread can be started.
 pub fn start(
     config: &Cluster,
     digest: u64,
@@ -92,6 +96,7 @@ pub fn start(
     policies: watch::Receiver<Arc<Policy>>,
     clock: Clock,
 ) -> anyhow::Result<Handle> {
+    learn(&maps, &clock)?;
     let (events, queue) = mpsc::channel(QUEUE);
     let status = Arc::new(Shared::default());
     status.change(|it| {
@@ -99,9 +104,10 @@ pub fn start(
         it.node = config.node;
     });
     let handle = Handle {
+        maps: Arc::clone(&maps),
+        clock,
         events,
         overflow: Arc::default(),
-        changes: Arc::default(),
         status: Arc::clone(&status),
     };
     let node = Node {
@@ -120,7 +126,6 @@ pub fn start(
         waiting: VecDeque::new(),
         started: Instant::now(),
         walk_due: Some(Instant::now() + WALK),
-        learning_until: Some(Instant::now() + LEARNING),
         alive: 0,
         overflowed: 0,
         is_ready: false,
@@ -134,6 +139,17 @@ pub fn start(
         .spawn(move || runtime.block_on(node.run()))
         .context("cannot start the cluster's thread")?;
     Ok(handle)
+}
+
+/// From now on, for a while, nobody is refused whom another gateway may know
+/// ([`ftp_nat_common::abi::Settings::learning_until`]).
+///
+/// # Errors
+///
+/// `EPERM`: no CAP_BPF.
+pub fn learn(maps: &Maps, clock: &Clock) -> anyhow::Result<()> {
+    let until = clock.now().saturating_add(clock.ticks(LEARNING));
+    maps.change_settings(|settings| settings.learning_until = until)
 }
 
 /// A digest of what must be the same at all gateways of a cluster.
@@ -168,7 +184,6 @@ struct Node {
     waiting: VecDeque<Vec<u8>>,
     started: Instant,
     walk_due: Option<Instant>,
-    learning_until: Option<Instant>,
     alive: usize,
     overflowed: u64,
     /// [`super::status::Status::is_ready`].
@@ -244,7 +259,6 @@ impl Node {
         let mut look = interval(LOOK);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let changes = Arc::clone(&self.handle.changes);
         loop {
             while let Some(batch) = self.waiting.pop_front() {
                 let written = timeout(Duration::from_secs(2), writer.write(&batch)).await;
@@ -266,7 +280,6 @@ impl Node {
                         self.hear(&batch)?;
                     }
                 }
-                () = changes.notified() => self.learn_for(LEARNING),
                 _ = heartbeat.tick() => self.tell(&[])?,
                 _ = look.tick() => self.look(),
             }
@@ -282,6 +295,13 @@ impl Node {
         let mut next = Some(first);
         while let Some(event) = next {
             records.extend(describe::event(&self.maps, &self.clock, &event)?);
+            match event.what {
+                event::SESSION => self.installer.enter_own(event.session)?,
+                event::ENDED if event.kind == kind::CONTROL => {
+                    self.installer.forget(event.session);
+                }
+                _ => {}
+            }
             next = if records.len() < BATCH - 4 {
                 self.queue.try_recv().ok()
             } else {
@@ -409,8 +429,10 @@ impl Node {
             self.walk_due = Some(now);
         }
         let alive = self.peers.alive(now);
-        if alive < self.alive {
-            self.learn_for(LEARNING);
+        if alive < self.alive
+            && let Err(error) = learn(&self.maps, &self.clock)
+        {
+            warn!("cluster {}: {error:#}", self.config.name);
         }
         self.alive = alive;
         let peers = self.peers.show(self.digest, now);
@@ -418,10 +440,6 @@ impl Node {
             it.peers = peers;
             it.overflowed = overflowed;
         });
-        if self.learning_until.is_some_and(|until| until <= now) && self.is_ready {
-            self.learning_until = None;
-            self.set_learning(false);
-        }
         self.judge_readiness(None);
     }
 
@@ -439,24 +457,6 @@ impl Node {
             info!("cluster {}: ready", self.config.name);
             self.is_ready = true;
             self.status.change(|it| it.is_ready = true);
-        }
-    }
-
-    /// For so long nobody is refused.
-    fn learn_for(&mut self, time: Duration) {
-        self.learning_until = Some(Instant::now() + time);
-        self.set_learning(true);
-    }
-
-    fn set_learning(&self, is_learning: bool) {
-        let changed = self.maps.change_settings(|settings| {
-            settings.cluster &= !cluster::LEARNING;
-            if is_learning {
-                settings.cluster |= cluster::LEARNING;
-            }
-        });
-        if let Err(error) = changed {
-            warn!("cluster {}: {error:#}", self.config.name);
         }
     }
 }

@@ -41,7 +41,6 @@ const TRANSFERS_KEPT: usize = 2048;
 const FOLLOWED: usize = 1024;
 
 /// The event bus.
-#[derive(Debug)]
 pub struct EventBus {
     clock: Clock,
     inner: Mutex<Inner>,

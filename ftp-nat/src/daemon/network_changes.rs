@@ -19,13 +19,12 @@ impl NetworkChanges {
             .context("cannot wait for the network's changes")
     }
 
-    /// Waits for changes and takes all that came; gives whether interfaces are among them. Cancelled
-    /// while it waits, it misses nothing.
-    pub(super) async fn drain(&mut self) -> anyhow::Result<bool> {
+    /// Waits for changes and takes all that came. Cancelled while it waits, it misses nothing.
+    pub(super) async fn drain(&mut self) -> anyhow::Result<netlink::Changed> {
         let tried = "cannot hear of the network's changes";
         let mut ready = self.0.readable_mut().await.context(tried)?;
-        let has_links = ready.get_inner_mut().drain().context(tried)?;
+        let changed = ready.get_inner_mut().drain().context(tried)?;
         ready.clear_ready();
-        Ok(has_links)
+        Ok(changed)
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use ftp_nat_common::abi::{Flow, cluster};
+use ftp_nat_common::abi::Flow;
 use jiff::Timestamp;
 use log::{debug, info, warn};
 use tokio::{runtime::Handle, sync::watch::Sender, task::JoinHandle};
@@ -248,10 +248,9 @@ impl Reconciler {
         self.maps.change_settings(|settings| {
             let epoch = settings.route_epoch.wrapping_add(1).max(1);
             debug!("route epoch {epoch}");
-            // Whether this gateway learns, its cluster says.
-            let learning = settings.cluster & cluster::LEARNING;
+            let learning_until = settings.learning_until;
             *settings = policy::settings(config, &self.clock, epoch);
-            settings.cluster |= learning;
+            settings.learning_until = learning_until;
         })?;
         Ok(slow)
     }

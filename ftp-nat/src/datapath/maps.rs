@@ -190,6 +190,8 @@ pub struct Maps {
     pub lines: Table<LinesKey, Lines>,
     /// Whose sessions are that the datapath alone could not tell.
     pub clients: Table<ClientKey, Endpoint>,
+    /// The clients' sessions that are found by their address.
+    pub tls_clients: Table<TlsClientKey, TlsClient>,
     /// The sessions' permits for data connections, where they speak TLS.
     pub permits: Table<u32, Permit>,
     /// What each client has.
@@ -231,6 +233,7 @@ impl Maps {
             sessions: Table::new(open(map::SESSIONS)?),
             lines: Table::new(open(map::LINES)?),
             clients: Table::new(open(map::CLIENTS)?),
+            tls_clients: Table::new(open(map::TLS_CLIENTS)?),
             permits: Table::new(open(map::PERMITS)?),
             shares: Table::new(open(map::SHARES)?),
             published: Table::new(open(map::PUBLISHED)?),
@@ -490,6 +493,7 @@ pub(crate) fn scratch(entries: u32) -> Maps {
         sessions: Table::new(make(map::SESSIONS)),
         lines: Table::new(make(map::LINES)),
         clients: Table::new(make(map::CLIENTS)),
+        tls_clients: Table::new(make(map::TLS_CLIENTS)),
         permits: Table::new(make(map::PERMITS)),
         shares: Table::new(make(map::SHARES)),
         published: Table::new(make(map::PUBLISHED)),

@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::Context as _;
 use aya::maps::MapData;
-use ftp_nat_common::{abi::Ports, wire::addr::Port};
+use ftp_nat_common::{
+    abi::{Ports, port as bits},
+    wire::addr::Port,
+};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 const SIZE: usize = size_of::<Ports>();
@@ -74,6 +77,15 @@ impl PortBytes {
         self.byte(port)
             .compare_exchange(seen, new, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
+    }
+
+    /// Marks a port as one that flows use, in this epoch.
+    pub fn set_epoch(&self, port: u16, epoch: u8) {
+        let mut seen = self.get(port);
+        while seen & bits::EPOCH != epoch && !self.replace(port, seen, seen & !bits::EPOCH | epoch)
+        {
+            seen = self.get(port);
+        }
     }
 
     /// Clears bits of a port's byte unless somebody has changed it meanwhile; whether it was

@@ -23,6 +23,7 @@ pub(crate) mod message {
     pub(crate) const NEW_LINK: u16 = 16;
     pub(crate) const GET_LINK: u16 = 18;
     pub(crate) const NEW_ADDRESS: u16 = 20;
+    pub(crate) const ADDRESS_GONE: u16 = 21;
     pub(crate) const GET_ADDRESS: u16 = 22;
     pub(crate) const NEW_ROUTE: u16 = 24;
     pub(crate) const GET_ROUTE: u16 = 26;
@@ -205,6 +206,15 @@ impl Exchange {
     }
 }
 
+/// What news were about that need more than a look at the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changed {
+    /// An interface may be new, or have a new name.
+    pub(crate) links: bool,
+    /// An address may have come or gone.
+    pub(crate) addresses: bool,
+}
+
 /// A socket that hears of changes to links, addresses and routes.
 #[derive(Debug)]
 pub(crate) struct Changes {
@@ -230,18 +240,25 @@ impl Changes {
     }
 
     /// Takes all that came. What it was does not matter: whoever hears of a change looks at the
-    /// state, so that a lost message (`ENOBUFS`) is only one more. Gives whether an interface may be
-    /// new, or have a new name.
-    pub(crate) fn drain(&mut self) -> io::Result<bool> {
-        let mut has_links = false;
+    /// state, so that a lost message (`ENOBUFS`) is only one more.
+    pub(crate) fn drain(&mut self) -> io::Result<Changed> {
+        let mut changed = Changed::default();
         loop {
             match recv(&self.socket, &mut self.buffer, RecvFlags::empty()) {
                 Ok((length, _)) => {
-                    let mut came = messages(&self.buffer[..length]);
-                    has_links |= came.any(|it| it.kind == message::NEW_LINK);
+                    for came in messages(&self.buffer[..length]) {
+                        changed.links |= came.kind == message::NEW_LINK;
+                        changed.addresses |=
+                            matches!(came.kind, message::NEW_ADDRESS | message::ADDRESS_GONE);
+                    }
                 }
-                Err(rustix::io::Errno::NOBUFS) => has_links = true,
-                Err(rustix::io::Errno::AGAIN) => return Ok(has_links),
+                Err(rustix::io::Errno::NOBUFS) => {
+                    changed = Changed {
+                        links: true,
+                        addresses: true,
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => return Ok(changed),
                 Err(error) => return Err(error.into()),
             }
         }

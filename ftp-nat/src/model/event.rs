@@ -128,6 +128,7 @@ pub const fn cause_name(number: u8) -> &'static str {
         cause::EPRT => "EPRT",
         cause::DEFAULT => "the default data port",
         cause::TLS => "an answer inside TLS",
+        cause::TAKEOVER => "another gateway's",
         _ => "",
     }
 }

@@ -57,11 +57,14 @@ impl Policy {
         for (number, bits) in &self.ports {
             maps.ports.set_bits(*number, *bits);
         }
+        let epoch = port::epoch(clock.now(), clock.hz());
+        for number in self.takeover_ports().into_iter().flatten() {
+            maps.ports.set_epoch(number, epoch);
+        }
         for (number, byte) in maps.ports.marked() {
             let wanted = self.ports.get(&number).copied().unwrap_or(0);
             let surplus = byte & CONTROL & !wanted;
             if surplus != 0 {
-                let epoch = port::epoch(clock.now(), clock.hz());
                 let fresh = byte & !surplus & !port::EPOCH | epoch;
                 maps.ports.replace(number, byte, fresh);
             }

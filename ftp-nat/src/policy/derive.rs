@@ -57,6 +57,10 @@ impl Policy {
             policy.masquerade(masquerade);
         }
         policy.warnings.extend(unowned_addresses(config, network));
+        if config.cluster.is_some() {
+            let unowned = unowned(config, network).into_iter().map(Addr::from);
+            policy.away = unowned.collect();
+        }
         (policy, obstacles)
     }
 
@@ -200,23 +204,10 @@ const fn session_flags(commands: &config::Commands) -> u8 {
 /// here, and on a standby. There may be thousands.
 pub(super) fn unowned_addresses(config: &Config, network: &Network) -> Option<String> {
     const NAMED: usize = 5;
-    if config.standby {
+    if config.standby || config.cluster.is_some() {
         return None;
     }
-    let unowned: BTreeSet<IpAddr> = config
-        .publish
-        .iter()
-        .filter_map(
-            |publish| match (&publish.public.value, publish.server.value) {
-                // It is the server's.
-                (_, Server::Itself) => None,
-                (Public::Address(address), server) if server == Server::Behind(*address) => None,
-                (Public::Address(address), _) => Some(address.ip()),
-                (Public::Interface { .. } | Public::Network { .. }, _) => None,
-            },
-        )
-        .filter(|ip| !network.has(*ip))
-        .collect();
+    let unowned = unowned(config, network);
     let named: Vec<_> = unowned
         .iter()
         .take(NAMED)
@@ -241,6 +232,23 @@ pub(super) fn unowned_addresses(config: &Config, network: &Network) -> Option<St
             ))
         }
     }
+}
+/// Public addresses that are not this machine's, but for those of servers that keep theirs.
+fn unowned(config: &Config, network: &Network) -> BTreeSet<IpAddr> {
+    config
+        .publish
+        .iter()
+        .filter_map(
+            |publish| match (&publish.public.value, publish.server.value) {
+                // It is the server's.
+                (_, Server::Itself) => None,
+                (Public::Address(address), server) if server == Server::Behind(*address) => None,
+                (Public::Address(address), _) => Some(address.ip()),
+                (Public::Interface { .. } | Public::Network { .. }, _) => None,
+            },
+        )
+        .filter(|ip| !network.has(*ip))
+        .collect()
 }
 
 /// What an entry of PUBLISHED or ROUTED has, whatever address it is for.

@@ -1,6 +1,9 @@
 //! The desired state: what the datapath's tables should hold and where its programs should be.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    ops::RangeInclusive,
+};
 
 use ftp_nat_common::{
     abi::{InsideNetwork, Interface, Publish, PublishKey, interface_flag, publish_flag},
@@ -15,6 +18,9 @@ use crate::{
     },
     kernel::network::{Link, Network},
 };
+
+/// The port that servers connect from (RFC 959 section 3.2).
+const DATA_PORT: u16 = 20;
 
 /// What the datapath is to know and where it is to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +37,8 @@ pub struct Policy {
     pub inside: HashMap<Prefix, InsideNetwork>,
     /// The control ports' bits of the PORTS map.
     pub ports: BTreeMap<u16, u8>,
+    /// Published addresses that another gateway of the cluster has now.
+    pub away: HashSet<Addr>,
     /// What works, but perhaps not as meant.
     pub warnings: BTreeSet<String>,
 }
@@ -51,6 +59,26 @@ impl Policy {
         let mut all: Vec<_> = published.chain(routed).chain(inside).collect();
         all.sort_unstable();
         all
+    }
+
+    /// The ports on which packets may come, once a published address comes here, of connections that
+    /// another gateway has not told of: the passive ranges of the servers there, or all from 1024 up where
+    /// one has none, and the port that servers connect from.
+    pub fn takeover_ports(&self) -> Vec<RangeInclusive<u16>> {
+        let mut ranges = BTreeSet::new();
+        for (key, entry) in &self.published {
+            if self.away.contains(&key.addr) && !is_routed(key, entry) {
+                ranges.insert((DATA_PORT, DATA_PORT));
+                ranges.insert(match entry.passive_first {
+                    0 => (1024, u16::MAX),
+                    first => (first, entry.passive_last),
+                });
+            }
+        }
+        ranges
+            .into_iter()
+            .map(|(first, last)| first..=last)
+            .collect()
     }
 
     pub(super) fn attach(&mut self, link: &Link, program: Program) {
@@ -186,6 +214,9 @@ impl Policy {
                 ..*key
             };
             let ranges = all.entry(address).or_default();
+            if self.away.contains(&key.addr) {
+                ranges.flags |= publish_flag::AWAY;
+            }
             // The ports of a server on this machine are behind its own firewall.
             if entry.passive_first == 0 || entry.flags & publish_flag::LOCAL != 0 {
                 continue;

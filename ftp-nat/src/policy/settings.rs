@@ -32,6 +32,7 @@ pub fn settings(config: &Config, clock: &Clock, route_epoch: u32) -> Settings {
         },
         node: config.cluster.as_ref().map_or(0, |it| u16::from(it.node)),
         flags: flags(config),
+        learning_until: 0,
         mapping_timeout: clock.ticks(config.timeouts.mapping),
         hold_timeout: clock.ticks(HOLD),
         version: version(),
