@@ -39,6 +39,7 @@ pub mod terminal;
 pub mod tools;
 pub mod transfers;
 pub mod unpacked;
+pub mod uplinks;
 pub mod xferlog;
 
 /// The programs that the lab runs, each with the Debian package that has it. (The servers are

@@ -247,10 +247,6 @@ impl Pinholes {
     #[inline(always)]
     fn make(&self, session: &mut Session, opening: &Opening) -> Result<Port, Counter> {
         let passive = opening.kind == kind::PASSIVE;
-        if session.flags & session_flag::LOCAL != 0 && !passive {
-            // This machine's own server connects, by its own address.
-            return Ok(opening.port);
-        }
         let (Some(part), Some(settings)) = (scratch::pinhole(), maps::SETTINGS.get(0)) else {
             return Err(Counter::PassedMapFull);
         };

@@ -30,7 +30,7 @@ fn a_server_on_the_gateway_itself() {
         server: &server,
     });
     let used = played.gateway.metric("mappings_used_total", "").unwrap();
-    assert_eq!(used, 2);
+    assert_eq!(used, 4);
     // Only what was announced: a port that the server listens on by itself stays closed.
     let denied = |played: &crate::stage::Played<'_>| {
         let labels = "reason=\"unannounced\"";

@@ -8,6 +8,7 @@ mod scene;
 mod stage;
 mod tunnels;
 mod two_ends;
+mod uplinks;
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
@@ -25,6 +26,7 @@ const SOURCES: &[&str] = &[
     include_str!("routed.rs"),
     include_str!("tunnels.rs"),
     include_str!("two_ends.rs"),
+    include_str!("uplinks.rs"),
 ];
 
 #[test]

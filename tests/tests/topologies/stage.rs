@@ -50,6 +50,11 @@ impl Scene {
     #[track_caller]
     pub fn play<'l>(&self, stage: &Stage<'l, '_>) -> Played<'l> {
         stage.server.offer("small.txt", CONTENT).unwrap();
+        for line in self.block("ip").unwrap_or_default().lines() {
+            let mut ip = stage.router.command("ip").unwrap();
+            let outcome = process::run(ip.args(line.split_whitespace()), LIMIT).unwrap();
+            outcome.expect_success().unwrap();
+        }
         for (column, mark) in ["nft", "nft helper"].into_iter().enumerate() {
             self.rules(stage.router, mark);
             self.column(stage, column);

@@ -1,0 +1,208 @@
+//! Several uplinks: whoever comes by one of them is answered there.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ftp_nat_tests::{
+    client::Mode,
+    lab::{Host, Lab, Plan, WAN_ADDRESS, WAN_ADDRESS_V6},
+    namespace::Namespace,
+    server::{FtpServer, Kind, Settings},
+    uplinks::{Provider, far_host},
+};
+
+use crate::{
+    scene::Scene,
+    stage::{Played, Stage, fetches},
+};
+
+/// What the first provider has given out, and the second.
+const NETWORKS: [[&str; 2]; 2] = [
+    ["198.51.100.0/24", "2001:db8:1::/64"],
+    ["203.0.113.0/24", "2001:db8:2::/64"],
+];
+/// The router's addresses at the second provider.
+const SECOND: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(203, 0, 113, 1),
+    Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1),
+);
+
+/// A router with two uplinks, and a host far away behind them.
+struct World {
+    far: Host,
+    _second: Option<Host>,
+    lab: Lab,
+}
+
+/// Two uplinks on two interfaces.
+fn two_interfaces() -> World {
+    let lab = Lab::new().unwrap();
+    let (v4, v6) = SECOND;
+    let second = lab
+        .attach_host(
+            "wan2",
+            [v4, Ipv4Addr::new(203, 0, 113, 20)],
+            [v6, Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x20)],
+        )
+        .unwrap();
+    let [first_networks, second_networks] = NETWORKS;
+    let far = far_host([
+        Provider {
+            host: lab.client(),
+            networks: first_networks,
+        },
+        Provider {
+            host: &second,
+            networks: second_networks,
+        },
+    ])
+    .unwrap();
+    World {
+        far,
+        _second: Some(second),
+        lab,
+    }
+}
+
+/// Two routers on one network, each for one address.
+fn two_routers() -> World {
+    let lab = Lab::with(Plan {
+        outside: 2,
+        ..Plan::default()
+    })
+    .unwrap();
+    let provider = |number: usize, networks| Provider {
+        host: &lab.outside[number],
+        networks,
+    };
+    let far = far_host([
+        provider(0, ["198.51.100.1/32", "2001:db8:1::1/128"]),
+        provider(1, ["198.51.100.2/32", "2001:db8:1::2/128"]),
+    ])
+    .unwrap();
+    World {
+        far,
+        _second: None,
+        lab,
+    }
+}
+
+/// The rows of a scene's table, with the public ends that they dial.
+fn by_providers(
+    far: &Host,
+    second: (Ipv4Addr, Ipv6Addr),
+) -> Vec<(Option<&'static str>, &Host, SocketAddr)> {
+    let end = |address: IpAddr| SocketAddr::new(address, 21);
+    vec![
+        (Some("the first provider"), far, end(WAN_ADDRESS.into())),
+        (Some("the second provider"), far, end(second.0.into())),
+        (
+            Some("the first provider and IPv6"),
+            far,
+            end(WAN_ADDRESS_V6.into()),
+        ),
+        (
+            Some("the second provider and IPv6"),
+            far,
+            end(second.1.into()),
+        ),
+    ]
+}
+
+/// Plays a scene whose server is behind the router.
+fn play<'w>(
+    scene: &Scene,
+    world: &'w World,
+    second: (Ipv4Addr, Ipv6Addr),
+    server: &FtpServer,
+) -> Played<'w> {
+    scene.play(&Stage {
+        router: &world.lab.router,
+        clients: by_providers(&world.far, second),
+        server,
+    })
+}
+
+#[test]
+fn told_apart_by_source_address() {
+    let scene = Scene::named("Two uplinks, told apart by source address");
+    let world = two_interfaces();
+    let server = FtpServer::start(Kind::Vsftpd, world.lab.server(), &Settings::default()).unwrap();
+    play(&scene, &world, SECOND, &server);
+}
+
+#[test]
+fn told_apart_by_marks() {
+    let scene = Scene::named("Two uplinks, told apart by marks");
+    let world = two_interfaces();
+    let server = FtpServer::start(Kind::Vsftpd, world.lab.server(), &Settings::default()).unwrap();
+    play(&scene, &world, SECOND, &server);
+}
+
+#[test]
+fn only_one_default_route() {
+    let scene = Scene::named("Two uplinks, and only one default route");
+    let world = two_interfaces();
+    let server = FtpServer::start(Kind::Vsftpd, world.lab.server(), &Settings::default()).unwrap();
+    drop(play(&scene, &world, SECOND, &server));
+    // XDP sends them the same way.
+    let xdp = Scene::with_toml(&scene, |toml| {
+        toml.replace("[gateway]", "[gateway]\ndatapath = \"xdp\"")
+    });
+    let _played = xdp.start(&world.lab.router);
+    for (by, host, address) in by_providers(&world.far, SECOND) {
+        for mode in [Mode::Epsv, Mode::Eprt] {
+            let did = fetches(host, &server, address, mode, true);
+            assert!(did.is_ok(), "{mode:?} by {by:?} with XDP: {did:?}");
+        }
+    }
+}
+
+#[test]
+fn through_the_stack() {
+    let scene = Scene::named("Two uplinks, through the stack");
+    let world = two_interfaces();
+    let server = FtpServer::start(Kind::Vsftpd, world.lab.server(), &Settings::default()).unwrap();
+    play(&scene, &world, SECOND, &server);
+}
+
+#[test]
+fn a_server_on_the_gateway_itself() {
+    let scene = Scene::named("A server on the gateway itself, with two uplinks");
+    let world = two_interfaces();
+    let here = Host {
+        namespace: Namespace::existing(world.lab.router.name()).unwrap(),
+        v4: WAN_ADDRESS,
+        v6: WAN_ADDRESS_V6,
+    };
+    let server = FtpServer::start(Kind::Vsftpd, &here, &Settings::default()).unwrap();
+    play(&scene, &world, SECOND, &server);
+}
+
+#[test]
+fn two_routers_on_one_network() {
+    let scene = Scene::named("Two routers on one network");
+    let world = two_routers();
+    let server = FtpServer::start(Kind::Vsftpd, world.lab.server(), &Settings::default()).unwrap();
+    let second = (
+        Ipv4Addr::new(198, 51, 100, 2),
+        Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2),
+    );
+    play(&scene, &world, second, &server);
+}
+
+#[test]
+fn clients_behind_two_uplinks() {
+    let scene = Scene::named("Clients behind two uplinks");
+    let world = two_interfaces();
+    let far = &world.far;
+    let server = FtpServer::start(Kind::Vsftpd, far, &Settings::default()).unwrap();
+    let client = world.lab.server();
+    scene.play(&Stage {
+        router: &world.lab.router,
+        clients: vec![
+            (Some("IPv4"), client, (far.v4, 21).into()),
+            (Some("IPv6"), client, (far.v6, 21).into()),
+        ],
+        server: &server,
+    });
+}
