@@ -8,6 +8,7 @@
 //! [`Port`](crate::wire::addr::Port) lie as in a packet, all else is the
 //! machine's own.
 
+mod announced;
 mod clients;
 mod counters;
 mod events;
@@ -25,6 +26,7 @@ mod settings;
 mod shares;
 mod tls_clients;
 
+pub use self::announced::*;
 pub use self::clients::*;
 pub use self::counters::*;
 pub use self::events::*;
@@ -84,6 +86,7 @@ mod user {
         TlsClientKey,
         TlsClient,
         Permit,
+        Announced,
         ListKey,
         Listed,
         Event

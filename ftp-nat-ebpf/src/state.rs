@@ -1,5 +1,6 @@
 //! What outlives a packet, and a CPU's scratch memory.
 
+pub mod announced;
 pub mod counters;
 pub mod flows;
 pub mod maps;

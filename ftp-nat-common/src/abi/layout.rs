@@ -45,6 +45,8 @@ pub mod map {
     pub const HALF_OPEN_LEVELS: &str = "HALF_OPEN_LEVELS";
     /// [`crate::abi::share_of`] a client to [`crate::abi::Share`].
     pub const SHARES: &str = "SHARES";
+    /// A published server's [`crate::wire::addr::Addr`] to [`crate::abi::Announced`].
+    pub const ANNOUNCED: &str = "ANNOUNCED";
     /// Interface index (`u32`) to [`crate::abi::Interface`].
     pub const INTERFACES: &str = "INTERFACES";
     /// One [`crate::abi::Settings`].

@@ -22,7 +22,7 @@ pub mod setting {
     /// Each SYN to a published server goes through the stack, so that the firewall's rules see it;
     /// what comes after it goes as the datapath says.
     pub const SYN_BY_STACK: u16 = 1;
-    /// Commands and their replies are told ([`super::Said`]).
+    /// Commands and their replies are told ([`crate::abi::Said`]).
     pub const TELLS_COMMANDS: u16 = 2;
 }
 

@@ -11,7 +11,7 @@ use super::reserved;
 use super::session::{apply_policy, found_client};
 use crate::kernel::helpers::{jiffies, repeat};
 use crate::state::scratch::{self, Pinhole};
-use crate::state::{counters, maps, ports, shares};
+use crate::state::{announced, counters, maps, ports, shares};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use core::ptr;
 use ftp_nat_common::abi::{
@@ -284,6 +284,9 @@ impl Pinholes {
             let key = unsafe { &mut (*part).key };
             Self::fill_key(key, session, outward, earlier);
             self.withdraw(key);
+        }
+        if passive && session.role == role::PUBLISH {
+            announced::note(&session.inside.addr, opening.port.number());
         }
         let shown = if outward { Port(0) } else { public };
         let counter = if passive {

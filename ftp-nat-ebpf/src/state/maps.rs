@@ -12,7 +12,7 @@ use aya_ebpf::maps::{
     Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SockMap,
 };
 use ftp_nat_common::abi::{
-    ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, HalfOpenLevel,
+    Announced, ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, HalfOpenLevel,
     InsideNetwork, Interface, Lines, LinesKey, ListKey, Listed, Mapping, MappingKey, Permit, Ports,
     Publish, PublishKey, RoutedKey, Session, Settings, Share, TlsClient, TlsClientKey, guard,
     station,
@@ -119,6 +119,11 @@ pub(crate) static TLS_CLIENTS: LruHashMap<TlsClientKey, TlsClient> =
 #[map]
 pub(crate) static PERMITS: HashMap<u32, Permit> =
     HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+
+/// The ports that each published server has announced.
+#[map]
+pub(crate) static ANNOUNCED: HashMap<Addr, Announced> =
+    HashMap::with_max_entries(1 << 14, BPF_F_NO_PREALLOC);
 
 /// Interfaces that the datapath is attached to.
 #[map]

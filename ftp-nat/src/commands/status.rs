@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
+use anyhow::Context as _;
 use aya::programs::ProgramInfo;
 use ftp_nat_common::{
     abi::{LAYOUT, Publish, PublishKey, interface_flag, publish_flag},
@@ -15,6 +16,7 @@ use crate::{
     config::value::MssClamp,
     datapath::{
         attach::{self, Attachment, Kind},
+        maps::Maps,
         shares::most_refused,
         stations,
     },
@@ -61,6 +63,8 @@ struct GatewayStatus {
     connections: Connections,
     /// Those that were refused most because they had their share, the first ones first.
     refused_clients: Vec<ClientStatus>,
+    /// What each published server has announced for passive connections.
+    announced: Vec<AnnouncedStatus>,
     settings: SettingsStatus,
     counters: Vec<Counted>,
 }
@@ -174,6 +178,16 @@ struct ClientStatus {
     refused: u64,
 }
 
+#[derive(Debug, Serialize)]
+struct AnnouncedStatus {
+    server: String,
+    /// The lowest port.
+    first: u16,
+    /// The highest port.
+    last: u16,
+    times: u64,
+}
+
 /// Clients that are named.
 const NAMED: usize = 5;
 
@@ -224,6 +238,21 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
         print(&status.text())?;
     }
     Ok(())
+}
+
+fn announced(maps: &Maps) -> anyhow::Result<Vec<AnnouncedStatus>> {
+    let mut all = maps
+        .announced
+        .all()
+        .context("cannot read the ports that servers have announced")?;
+    all.sort_by_key(|(server, _)| server.to_ip());
+    let status = all.into_iter().map(|(server, it)| AnnouncedStatus {
+        server: server.to_string(),
+        first: it.first,
+        last: it.last,
+        times: it.times,
+    });
+    Ok(status.collect())
 }
 
 fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<GatewayStatus> {
@@ -303,6 +332,7 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
             ipv4: connections(maps.flows4.count()?, maps.flows4.room()?),
             ipv6: connections(maps.flows6.count()?, maps.flows6.room()?),
         },
+        announced: announced(maps)?,
         refused_clients: most_refused(maps, NAMED)?
             .iter()
             .map(|it| ClientStatus {

@@ -8,10 +8,10 @@ use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::{
     abi::{
-        ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, HalfOpenLevel,
-        InsideNetwork, Interface, Lines, LinesKey, ListKey, Listed, Mapping, MappingKey, Permit,
-        Ports, Publish, PublishKey, RoutedKey, Session, Settings, Share, TlsClient, TlsClientKey,
-        map, station,
+        Announced, ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey,
+        HalfOpenLevel, InsideNetwork, Interface, Lines, LinesKey, ListKey, Listed, Mapping,
+        MappingKey, Permit, Ports, Publish, PublishKey, RoutedKey, Session, Settings, Share,
+        TlsClient, TlsClientKey, map, station,
     },
     counter::COUNTERS,
     wire::addr::{Addr, Endpoint},
@@ -61,7 +61,7 @@ const fn preallocated(spec: Spec) -> Spec {
 }
 
 /// All maps that are pinned.
-const SPECS: [Spec; 23] = [
+const SPECS: [Spec; 24] = [
     preallocated(table::<FlowKey4, Flow>(map::FLOWS4)),
     table::<FlowKey6, Flow>(map::FLOWS6),
     preallocated(table::<MappingKey, Mapping>(map::MAPPINGS)),
@@ -97,6 +97,7 @@ const SPECS: [Spec; 23] = [
         ..table::<TlsClientKey, TlsClient>(map::TLS_CLIENTS)
     },
     table::<u32, Permit>(map::PERMITS),
+    table::<Addr, Announced>(map::ANNOUNCED),
     Spec {
         kind: MapType::LruHash,
         flags: 0,
@@ -194,6 +195,8 @@ pub struct Maps {
     pub tls_clients: Table<TlsClientKey, TlsClient>,
     /// The sessions' permits for data connections, where they speak TLS.
     pub permits: Table<u32, Permit>,
+    /// The ports that published servers have announced.
+    pub announced: Table<Addr, Announced>,
     /// What each client has.
     pub shares: Table<Addr, Share>,
     /// Published servers.
@@ -235,6 +238,7 @@ impl Maps {
             clients: Table::new(open(map::CLIENTS)?),
             tls_clients: Table::new(open(map::TLS_CLIENTS)?),
             permits: Table::new(open(map::PERMITS)?),
+            announced: Table::new(open(map::ANNOUNCED)?),
             shares: Table::new(open(map::SHARES)?),
             published: Table::new(open(map::PUBLISHED)?),
             reserved: Table::new(open(map::RESERVED)?),
@@ -495,6 +499,7 @@ pub(crate) fn scratch(entries: u32) -> Maps {
         clients: Table::new(make(map::CLIENTS)),
         tls_clients: Table::new(make(map::TLS_CLIENTS)),
         permits: Table::new(make(map::PERMITS)),
+        announced: Table::new(make(map::ANNOUNCED)),
         shares: Table::new(make(map::SHARES)),
         published: Table::new(make(map::PUBLISHED)),
         reserved: Table::new(make(map::RESERVED)),

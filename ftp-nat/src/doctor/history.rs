@@ -6,11 +6,16 @@ use super::{
     finding::{Cause, Findings},
     subject::Subject,
 };
+use crate::client::view::Loaded;
 
 /// Announced connections that never came, above which it is no accident: so many, and this share of
 /// all in percent.
 const NEVER_LEAST: u64 = 3;
 const NEVER_SHARE: u64 = 5;
+/// Announcements of a server, from which on its range shows.
+const RANGE_LEAST: u64 = 20;
+/// Ports, from which on a range is none that somebody has set.
+const RANGE_MOST: u16 = 10_000;
 /// Answers inside TLS, above which somebody should have made a data connection.
 const TLS_ANSWERS_LEAST: u64 = 20;
 
@@ -103,7 +108,44 @@ fn look(subject: &Subject, findings: &mut Findings) -> anyhow::Result<()> {
              must use passive mode",
         );
     }
+    announced(subject, loaded, findings)?;
     encrypted(subject, of, findings);
+    Ok(())
+}
+
+/// Servers without `passive_ports` that have shown which ports they use.
+fn announced(subject: &Subject, loaded: &Loaded, findings: &mut Findings) -> anyhow::Result<()> {
+    let open = subject.services.iter().filter(|it| it.passive.is_none());
+    for service in open.filter(|it| it.network.is_none()) {
+        let server = service.server.ip();
+        let Some(seen) = loaded.maps.announced.get(&server.into())? else {
+            continue;
+        };
+        if seen.times < RANGE_LEAST {
+            continue;
+        }
+        let (times, first, last) = (seen.times, seen.first, seen.last);
+        let saw = format!(
+            "passive_ports is not set for {}: of the {times} ports that {server} has announced, the \
+             lowest was {first} and the highest {last}",
+            service.title()
+        );
+        let remedy = if last - first < RANGE_MOST {
+            format!(
+                "compare with the server's own range (vsftpd pasv_min_port and pasv_max_port, \
+                 ProFTPD PassivePorts, Pure-FTPd PassivePortRange) and name it in its [[publish]]: \
+                 passive_ports = \"{first}-{last}\" holds all that were seen. Then no other port of \
+                 that host is ever opened, whatever its replies say"
+            )
+        } else {
+            "it has no range of its own, it seems: give it one (vsftpd pasv_min_port and \
+             pasv_max_port, ProFTPD PassivePorts, Pure-FTPd PassivePortRange) and name it as \
+             passive_ports in its [[publish]]. Then no other port of that host is ever opened, \
+             whatever its replies say"
+                .to_owned()
+        };
+        findings.note("passive-ports-seen", Some(Cause::Ports), saw, remedy);
+    }
     Ok(())
 }
 

@@ -24,17 +24,17 @@ fn the_first_packet_of_a_session_may_go_through_the_firewall_and_no_other() {
         });
         for control in [control_v4(), control_v6()] {
             control.publish(datapath, 0);
-            let syn = control.inbound().syn().seq(1);
+            let syn = control.inbound().syn().seq(70_001);
             Fixture::wan("SYN", &syn)
                 .translated(&control.inwards(&syn))
                 .counting(&[Counter::HandshakeStarted])
                 .check(datapath);
             assert_eq!(control.flows(datapath), None);
-            let answer = control.outbound().flags(SYN | ACK).seq(9).ack(2);
+            let answer = control.outbound().flags(SYN | ACK).seq(90_001).ack(70_002);
             Fixture::lan("SYN and ACK", &answer)
                 .redirected(&hop(control.outwards(&answer)))
                 .check(datapath);
-            let ack = control.inbound().seq(2).ack(10);
+            let ack = control.inbound().seq(70_002).ack(90_002);
             Fixture::wan("ACK", &ack)
                 .redirected(&hop(control.inwards(&ack)))
                 .counting(&[Counter::SessionOpened])

@@ -15,6 +15,8 @@ use ftp_nat_tests::{
     server::{FtpServer, Kind, Settings},
 };
 
+use serde_json::json;
+
 use crate::{PUBLIC, RUN, config, examine, vsftpd};
 
 /// A client's own firewall that lets out to port 21 and nowhere else.
@@ -80,6 +82,47 @@ fn ports_outside_the_servers_range_are_found() {
     }
     let said = examine(&gateway, &arguments).expect("port-out-of-range", "warning", 4);
     assert!(said.contains("3 times"), "{said}");
+}
+
+#[test]
+fn the_range_that_a_server_uses_is_learned_and_proposed() {
+    for (passive_ports, proposes) in [(Some(50_000..=50_099), true), (None, false)] {
+        let lab = Lab::new().unwrap();
+        let settings = Settings {
+            passive_ports,
+            ..Settings::default()
+        };
+        let server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
+        let gateway = Gateway::start(&lab.router, &RUN).unwrap();
+        let mut client = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+        let mut announce = |times: u32| -> Vec<u16> {
+            let ports = (0..times).map(|_| {
+                let address = client.announce("PASV").unwrap();
+                control::connect(lab.client(), address).unwrap();
+                address.port()
+            });
+            ports.collect()
+        };
+        let mut ports = announce(10);
+        examine(&gateway, &RUN).expect_health();
+        ports.extend(announce(30));
+        let (first, last) = (ports.iter().min().unwrap(), ports.iter().max().unwrap());
+
+        let status = gateway.json(&["status"]).unwrap();
+        let announced = &status["gateways"][0]["announced"];
+        let wanted = json!([{"server": "10.0.0.5", "first": first, "last": last, "times": 40}]);
+        assert_eq!(*announced, wanted, "{status:#}");
+        let said = examine(&gateway, &RUN).expect("passive-ports-seen", "note", 4);
+        let proposal = format!("passive_ports = \"{first}-{last}\"");
+        assert_eq!(said.contains(&proposal), proposes, "{said}");
+        assert_eq!(said.contains("no range of its own"), !proposes, "{said}");
+
+        // Where a range is set, nothing is proposed.
+        let scratch = Scratch::new().unwrap();
+        let file = config(&scratch, "passive_ports = \"50000-50099\"", "");
+        let examined = examine(&gateway, &["--config", &*file]);
+        assert!(examined.named("passive-ports-seen").is_none());
+    }
 }
 
 #[test]
