@@ -19,6 +19,7 @@ mod layout;
 mod lines;
 mod lists;
 mod mappings;
+mod pools;
 mod ports;
 mod published;
 mod sessions;
@@ -37,6 +38,7 @@ pub use self::layout::*;
 pub use self::lines::*;
 pub use self::lists::*;
 pub use self::mappings::*;
+pub use self::pools::*;
 pub use self::ports::*;
 pub use self::published::*;
 pub use self::sessions::*;
@@ -74,6 +76,7 @@ mod user {
         PublishKey,
         Publish,
         RoutedKey,
+        Pool,
         Interface,
         Ports,
         Settings,

@@ -67,6 +67,8 @@ counters! {
         "SYNs to control ports: handshakes that wait for their end in the half-open table";
     HandshakeBeyond = "handshakes_beyond_share" "" "" false,
         "SYNs to control ports of addresses that had their share of the half-open table: they wait in a table of their own";
+    HandshakeUnchecked = "handshakes_unchecked" "" "" false,
+        "SYNs sent to a server of a pool while none of the pool's servers passes its check";
     SessionOpened = "sessions_opened" "" "" false,
         "Control connections taken on";
     Replaced = "connections_replaced" "" "" false,
@@ -182,6 +184,8 @@ counters! {
         "Not translated: connections into passive_ports by a client to whom the server has said nothing inside TLS since its last one, or not within the time for mappings";
     DeniedOutsideRange = "denied" "reason" "outside_range" true,
         "Not translated: connections of a client with a live TLS session to a port outside its server's passive_ports";
+    DeniedNoServer = "denied" "reason" "no_server" true,
+        "Not translated: connections to a pool all of whose servers are drained";
     DeniedBounce = "denied" "reason" "bounce" false,
         "PORT and EPRT that name somebody else's address (RFC 2577)";
     DeniedUnknownClient = "denied" "reason" "unknown_client" false,

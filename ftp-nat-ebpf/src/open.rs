@@ -10,6 +10,7 @@ mod lists;
 pub mod mapping;
 mod permit;
 pub mod pinhole;
+mod pool;
 pub mod port_search;
 mod range;
 mod refusal;

@@ -105,6 +105,9 @@ pub enum Command {
     /// Show the gateways that share their sessions with this one
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Take a server of a pool out of service, and back
+    #[command(subcommand)]
+    Pool(PoolCommand),
     /// Have a running daemon read its configuration file anew
     ///
     /// Connections that are there go on, whatever changes. A file with mistakes changes nothing:
@@ -158,6 +161,69 @@ pub enum ClusterCommand {
     ///
     /// For keepalived's vrrp_script. Exit code 1: not yet, and why; 3: no daemon runs.
     Ready(ShowArgs),
+}
+
+/// The commands for pools: published servers that are several.
+#[derive(Debug, Subcommand)]
+pub enum PoolCommand {
+    /// Send no more new sessions to a server; those that it has go on
+    ///
+    /// With all their data connections, for as long as they like: `ftp-nat status` shows how many are
+    /// left, `ftp-nat end` ends one. It stays so over reloads and restarts of the daemon, until
+    /// `undrain`, `ftp-nat unload` or a reboot. The gateways of a cluster are told one by one.
+    Drain(DrainArgs),
+    /// Send new sessions to a server again
+    Undrain(DrainArgs),
+}
+
+/// Arguments of `ftp-nat pool drain` and `undrain`.
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// The server, in all pools that have it: ADDR:PORT, or ADDR for all its ports
+    #[arg(value_name = "SERVER", value_parser = ServerName::parse)]
+    pub server: ServerName,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Which gateway.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// A server of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerName {
+    /// Its address.
+    pub address: std::net::IpAddr,
+    /// Its port; none: any.
+    pub port: Option<u16>,
+}
+
+impl ServerName {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(end) = text.parse::<std::net::SocketAddr>() {
+            return Ok(Self {
+                address: end.ip(),
+                port: Some(end.port()),
+            });
+        }
+        match text.parse() {
+            Ok(address) => Ok(Self {
+                address,
+                port: None,
+            }),
+            Err(_) => Err("is neither ADDR:PORT, [V6]:PORT nor an address".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for ServerName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.port {
+            Some(port) => std::net::SocketAddr::new(self.address, port).fmt(f),
+            None => self.address.fmt(f),
+        }
+    }
 }
 
 /// Arguments of `ftp-nat check`.

@@ -12,6 +12,7 @@ pub mod man_pages;
 pub mod mappings;
 pub mod metrics;
 pub mod networks;
+pub mod pool;
 pub mod reload;
 pub mod sessions;
 pub mod status;

@@ -16,8 +16,8 @@ pub use self::{
     arguments::RunArgs,
     options::{
         Attach, Cluster, Commands, Config, ControlNat, DEFAULT_FILE, DEFAULT_MARK,
-        DEFAULT_REMAP_PORTS, DEFAULT_STATE_DIR, Datapath, FirstPacket, Lan, Limits, Masquerade,
-        Order, Peer, Placing, Publish, Timeouts, TowardServer,
+        DEFAULT_REMAP_PORTS, DEFAULT_STATE_DIR, Datapath, FirstPacket, Health, Lan, Limits,
+        Masquerade, Order, Peer, Placing, Publish, Timeouts, TowardServer,
     },
     origin::{Origin, Problem, Spanned},
 };

@@ -6,6 +6,7 @@ mod clients;
 mod event_bus;
 mod event_log;
 mod flood;
+mod health;
 mod lists;
 mod network_changes;
 mod occurrence;
@@ -181,6 +182,13 @@ async fn serve(
     }
     let (lifetimes, _) = latest::channel(Lifetimes::new(&config.timeouts, &clock));
     let need = Arc::<Notify>::default();
+    let (health, _) = latest::channel(config.health);
+    let pools = health::Pools {
+        maps: Arc::clone(&maps),
+        policies: policies.subscribe(),
+        clock,
+        bus: Arc::clone(&bus),
+    };
     let sweeps = sweeper::start(
         Arc::clone(&maps),
         policies.subscribe(),
@@ -192,6 +200,9 @@ async fn serve(
     let source = metrics::Source::new(Arc::clone(&maps), sweeps, losses)
         .with_cluster(bus.cluster().map(|it| Arc::clone(it.status())))
         .with_transfers(Arc::clone(bus.transfers()));
+    pools
+        .clone()
+        .check(health.subscribe(), Arc::clone(source.checks()));
     let listeners = guards
         .iter()
         .map(Guard::listener)
@@ -204,6 +215,7 @@ async fn serve(
         source.clone(),
         &bus,
         lists.clone(),
+        pools,
     )?;
     let (end, ended) = oneshot::channel::<()>();
     let wans = config.wan.iter().map(|wan| wan.value.clone()).collect();
@@ -225,6 +237,7 @@ async fn serve(
         clock,
         policies,
         lifetimes,
+        health,
         reserved,
         lists: lists.clone(),
         metrics: reconciler::Scraped::start(source, Handle::current(), listener),

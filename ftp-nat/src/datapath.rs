@@ -9,6 +9,7 @@ pub mod load;
 pub mod maps;
 pub mod object;
 pub mod pins;
+pub mod pools;
 pub mod ports;
 pub mod program;
 pub mod shares;

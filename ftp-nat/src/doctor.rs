@@ -13,6 +13,7 @@ mod interfaces;
 mod kernel_routes;
 mod losses;
 mod machine;
+mod pools;
 mod report;
 mod routes;
 
@@ -39,7 +40,7 @@ use crate::{
 type Check = (&'static str, fn(&Subject, &mut Findings));
 
 /// The groups that look at a gateway, in the order of what depends on what.
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     ("BPF file system", machine::pins),
     ("programs and daemon", attachment::check),
     ("interfaces", interfaces::check),
@@ -47,6 +48,7 @@ const CHECKS: [Check; 11] = [
     ("routes and reverse-path filter", routes::routes),
     ("public addresses", addresses::check),
     ("servers", servers::check),
+    ("pools", pools::check),
     ("ports", sockets::check),
     ("tables", tables::check),
     ("what has happened", history::check),

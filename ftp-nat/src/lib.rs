@@ -14,6 +14,7 @@ pub mod config;
 pub mod daemon;
 pub mod datapath;
 pub mod doctor;
+mod greeting;
 pub mod inspect;
 pub mod ipc;
 pub mod kernel;

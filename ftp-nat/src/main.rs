@@ -10,7 +10,7 @@ use ftp_nat::{
     cli::{Cli, Command},
     commands::{
         check, cluster, completions, end, events, flows, list, man_pages, mappings, metrics,
-        networks, reload, sessions, status, top, trace, unload,
+        networks, pool, reload, sessions, status, top, trace, unload,
     },
     daemon, doctor, inspect,
     model::list::List,
@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         Command::Cluster(command) => cluster::run(command),
         Command::Deny(args) => networks::run(List::Deny, args),
         Command::Allow(args) => networks::run(List::Allow, args),
+        Command::Pool(command) => pool::run(command),
         Command::Reload(args) => reload::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Probe(args) => probe::run(args, cli.verbose > 0),

@@ -5,13 +5,14 @@ mod daemon;
 mod datapath;
 mod family;
 pub mod http;
+mod pools;
 mod process;
 mod source;
 mod text;
 mod transfers;
 
 pub use self::{
-    daemon::{Losses, Reloads, Repairs, Sweeps, Totals, names_of_daemon},
+    daemon::{Checks, Losses, Reloads, Repairs, Sweeps, Totals, names_of_daemon},
     datapath::{SessionStates, families, session_states},
     family::Family,
     source::Source,

@@ -7,6 +7,7 @@ pub mod event;
 pub mod flow;
 pub mod list;
 pub mod mapping;
+pub mod pool;
 pub mod prefix;
 pub mod sentence;
 pub mod transfer;

@@ -512,13 +512,24 @@ fn document(tables: &[String]) -> anyhow::Result<String> {
     };
     write!(
         text,
-        "\n## In all\nOf {} scenes {} work over the kernel's helper and {} over ftp-nat.\n",
+        "\n## In all\nOf {} scenes {} work over the kernel's helper and {} over ftp-nat.\n{POOLS}",
         rows.len(),
         count(0),
         count(1)
     )?;
     Ok(text)
 }
+
+/// What no scene compares: other programs that share clients among servers.
+const POOLS: &str = "
+## Several servers behind one address
+ftp-nat has this (`server = [..]`, [topologies.md](topologies.md#several-servers-behind-one-address)), the
+kernel's helper only as far as NAT rules share clients, without checks. Of load balancers, which
+were not tried here: LVS follows data connections with ip_vs_ftp, in clear text alone and where LVS translates itself;
+HAProxy and a cloud's network load balancer read no FTP, so each server needs a passive range of its own that is
+forwarded as so many services, PORT does not work through HAProxy, and inside TLS anybody may connect to the
+range.
+";
 
 fn cell(faults: &[Fault]) -> String {
     let works = faults.iter().filter(|fault| fault.is_none()).count();

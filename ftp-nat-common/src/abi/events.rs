@@ -37,6 +37,14 @@ pub mod event {
     pub const TRANSFER: u8 = 14;
     /// A change of what a server keeps, answered; the daemon's own word.
     pub const CHANGE: u8 = 15;
+    /// A server of a pool fails its checks; this and what follows is the daemon's own word.
+    pub const SERVER_DOWN: u8 = 16;
+    /// It passes them again.
+    pub const SERVER_UP: u8 = 17;
+    /// An operator drains a server of a pool: no new sessions go there.
+    pub const SERVER_DRAINED: u8 = 18;
+    /// They do again.
+    pub const SERVER_UNDRAINED: u8 = 19;
 }
 
 /// Something that an operator may want to know.

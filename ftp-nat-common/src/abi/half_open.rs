@@ -10,8 +10,9 @@ use bytemuck::{Pod, Zeroable};
 
 /// A handshake's key: the two ends as the inside sees them.
 ///
-/// Where the inside sees the end outside under another address or port, a second entry leads there
-/// ([`half_open_flag::ALIAS`]): its key has both ends as the outside sees them.
+/// Where the inside sees the end outside under another address or port, or the server is one of a
+/// pool's, a second entry leads there ([`half_open_flag::ALIAS`]): its key has both ends as the
+/// outside sees them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct HalfOpenKey {
@@ -30,9 +31,11 @@ pub mod half_open_flag {
     pub const CLIENT_SCALES: u8 = 2;
     /// Both SYNs did: windows are scaled.
     pub const SCALES: u8 = 4;
-    /// The entry only tells under what end outside the inside knows the handshake:
+    /// The entry only tells where the handshake is: between [`super::HalfOpen::to`] and
     /// [`super::HalfOpen::other`].
     pub const ALIAS: u8 = 8;
+    /// The server is one of a pool's.
+    pub const POOL: u8 = 16;
 }
 
 /// A handshake that is not finished.

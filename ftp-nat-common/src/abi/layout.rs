@@ -18,6 +18,9 @@ pub mod map {
     pub const LINES: &str = "LINES";
     /// [`crate::abi::PublishKey`] to [`crate::abi::Publish`].
     pub const PUBLISHED: &str = "PUBLISHED";
+    /// [`crate::abi::PublishKey`] of an entry in PUBLISHED with
+    /// [`crate::abi::publish_flag::POOL`] to [`crate::abi::Pool`].
+    pub const POOLS: &str = "POOLS";
     /// [`crate::abi::PublishKey`] of a port that is somebody else's, `0.0.0.0` or `::` for all
     /// addresses, to the [`crate::wire::addr::Endpoint`] that it leads to; none: to a program here, or
     /// nobody can tell.

@@ -57,13 +57,16 @@ pub mod publish_flag {
     /// Of an entry without a port: another gateway of the cluster has this address now. What comes for
     /// it all the same is judged as by [`Settings::learning_until`](super::settings::Settings::learning_until).
     pub const AWAY: u16 = 128;
+    /// Several servers share its clients: POOLS has them under the same key.
+    pub const POOL: u16 = 256;
 }
 
 /// A published server.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Publish {
-    /// Where its control connections go. In the ROUTED map zeros: where their clients dial.
+    /// Where its control connections go; of a pool the first one of its servers, which says nothing of
+    /// any session's. In the ROUTED map zeros: where their clients dial.
     pub server: Endpoint,
     /// The address that replies announce. In the ROUTED map zeros: the one that clients dial.
     pub advertise: Addr,

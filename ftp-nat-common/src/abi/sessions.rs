@@ -108,7 +108,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Takes what holds for sessions of a published server; [`Session::public`] is set already.
+    /// Takes what holds for sessions of a published server; its ends are set already.
     #[inline(always)]
     pub fn go_by(&mut self, found: &Publish) {
         let public = self.public;
@@ -128,7 +128,6 @@ impl Session {
         if found.flags & publish_flag::REQUIRE_TLS != 0 {
             flags |= session_flag::REQUIRE_TLS;
         }
-        self.inside = found.server_for(&public);
         self.advertise = found.advertise_for(&public);
         self.flags = flags;
         self.deny = found.deny;

@@ -2,7 +2,7 @@
 //! used one gives way.
 
 use super::connection::{describe, describe_for_stack};
-use super::{alias, half_open as table, lists, refusal, session, source};
+use super::{alias, half_open as table, lists, pool, refusal, session, source};
 use crate::forward::return_path;
 use crate::kernel::hook::Hook;
 use crate::kernel::route::{Hop, route};
@@ -66,8 +66,15 @@ pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
         counters::add(Counter::DeniedNoPort, head.total);
         return Belongs::Refused;
     }
+    // One beside the other and not within: a chain of calls has 512 bytes of stack.
     read_offer(skb, part);
-    note(part)
+    match note(part) {
+        Noted::NoRoom => return Belongs::Refused,
+        Noted::Before => {}
+        Noted::Common => note_alias(part, false),
+        Noted::Beyond => note_alias(part, true),
+    }
+    Belongs::Unfinished
 }
 
 /// Fills in whose connection a masqueraded client's SYN begins.
@@ -85,6 +92,7 @@ fn masqueraded(skb: &Skb, part: *mut Draft) -> Belongs {
         return Belongs::Nowhere;
     }
     half_open.role = role::MASQUERADE;
+    half_open.flags = 0;
     half_open.public = head.source;
     half_open.to = head.source;
     half_open.client = session::client(skb, head);
@@ -111,7 +119,20 @@ fn published(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
         return Belongs::Nowhere;
     };
     let (source, here) = (&head.source.addr, &head.destination.addr);
+    if hook != Hook::LanIngress && !source::may_come_from_outside(skb, source, here) {
+        counters::add(Counter::DeniedSource, head.total);
+        return Belongs::Refused;
+    }
     half_open.to = found.server_for(&head.destination);
+    half_open.flags = 0;
+    let mut near = &raw const found.near;
+    if found.flags & publish_flag::POOL != 0 {
+        near = pool::choose(head, half_open);
+        if near.is_null() {
+            return Belongs::Denied;
+        }
+        half_open.flags = half_open_flag::POOL;
+    }
     let mut is_hidden = found.flags & publish_flag::TOWARD_GATEWAY != 0;
     half_open.flow_flags = session::flow_flags(found);
     half_open.return_path = ReturnPath::default();
@@ -125,9 +146,6 @@ fn published(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
         half_open.flow_flags |= flow_flag::HAIRPIN | flow_flag::NO_STACK;
         // On one network the server would answer its client without the gateway.
         is_hidden |= leads_back(skb, source, &half_open.to.addr);
-    } else if !source::may_come_from_outside(skb, source, here) {
-        counters::add(Counter::DeniedSource, head.total);
-        return Belongs::Refused;
     } else {
         return_path::of_packet(skb, &mut half_open.return_path);
     }
@@ -137,14 +155,29 @@ fn published(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
     half_open.other = head.source;
     connection.alias = head.source;
     if is_hidden {
-        if found.near.is_none() {
+        // SAFETY: the entry that it lies in stays in its place while the program runs.
+        let near = unsafe { *near };
+        if near.is_none() {
             return Belongs::Nowhere;
         }
         half_open.flow_flags |= flow_flag::NO_STACK;
-        connection.alias = Endpoint::new(found.near, alias::hidden(head.source.port));
+        connection.alias = Endpoint::new(near, alias::hidden(head.source.port));
     }
     connect(half_open, connection);
     Belongs::Unfinished
+}
+
+/// Where a handshake was noted.
+#[repr(u32)]
+enum Noted {
+    /// Nowhere: there is no room.
+    NoRoom,
+    /// It was before: the SYN is a repetition.
+    Before,
+    /// In the common table.
+    Common,
+    /// In the table for those beyond their share.
+    Beyond,
 }
 
 /// Fills in what the SYN in the memory says of its sender. A function beside [`note`], as the search
@@ -156,19 +189,18 @@ fn read_offer(skb: &Skb, part: *mut Draft) {
     half_open.client_isn = head.segment.seq;
     half_open.server_isn = 0;
     half_open.server_window = 0;
-    half_open.flags = 0;
     half_open.server_scale = 0;
     half_open.pad = [0; 5];
     let scale = window_scale(skb, head.tcp + offset::OPTIONS, head.payload);
     half_open.client_scale = scale.unwrap_or(0);
     if scale.is_some() {
-        half_open.flags = half_open_flag::CLIENT_SCALES;
+        half_open.flags |= half_open_flag::CLIENT_SCALES;
     }
 }
 
 /// Notes the handshake in the memory, whose offer was read.
 #[inline(never)]
-fn note(part: *mut Draft) -> Belongs {
+fn note(part: *mut Draft) -> Noted {
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
     let (head, half_open, connection) =
         unsafe { (&(*part).head, &mut (*part).half_open, &(*part).connection) };
@@ -181,24 +213,42 @@ fn note(part: *mut Draft) -> Belongs {
         };
         if is_same {
             read(there, half_open);
-            return Belongs::Unfinished;
+            return Noted::Before;
         }
     }
     let is_beyond = table::begin(&half_open.share(&connection.outside));
     if !table::add(&key, half_open, is_beyond) {
         refusal::deny(head, Counter::DeniedNoRoom as u32);
-        return Belongs::Refused;
-    }
-    if connection.alias != connection.outside {
-        let flags = half_open.flags;
-        half_open.other = connection.alias;
-        half_open.flags = half_open_flag::ALIAS;
-        table::add(&alias_key(connection), half_open, is_beyond);
-        half_open.other = connection.outside;
-        half_open.flags = flags;
+        return Noted::NoRoom;
     }
     counters::add(Counter::HandshakeStarted, 0);
-    Belongs::Unfinished
+    if is_beyond {
+        Noted::Beyond
+    } else {
+        Noted::Common
+    }
+}
+
+/// Makes the entry that leads to the handshake in the memory from the outside's names, if it needs one.
+#[inline(never)]
+fn note_alias(part: *mut Draft, is_beyond: bool) {
+    // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
+    let (half_open, connection) = unsafe { (&mut (*part).half_open, &(*part).connection) };
+    if !has_alias(half_open, connection) {
+        return;
+    }
+    let flags = half_open.flags;
+    half_open.other = connection.alias;
+    half_open.flags = half_open_flag::ALIAS;
+    table::add(&alias_key(connection), half_open, is_beyond);
+    half_open.other = connection.outside;
+    half_open.flags = flags;
+}
+
+/// Whether a second entry leads to the handshake: see [`HalfOpenKey`].
+#[inline(always)]
+fn has_alias(half_open: &HalfOpen, connection: &Connection) -> bool {
+    half_open.flags & half_open_flag::POOL != 0 || connection.alias != connection.outside
 }
 
 /// Copies an entry, straight: a copy on the stack between them would take too much of it.
@@ -429,7 +479,6 @@ fn of_client(head: &Head, key: &mut HalfOpenKey) -> Option<*mut HalfOpen> {
     {
         return Some(found);
     }
-    let server = key.inside;
     key.inside = head.destination;
     let there = table::find(key)?;
     // SAFETY: as in `find`.
@@ -437,7 +486,7 @@ fn of_client(head: &Head, key: &mut HalfOpenKey) -> Option<*mut HalfOpen> {
     if there.flags & half_open_flag::ALIAS == 0 {
         return None;
     }
-    key.inside = server;
+    key.inside = there.to;
     key.outside = there.other;
     let found = table::find(key)?;
     is_here(found).then_some(found)
@@ -452,7 +501,7 @@ fn end(part: *mut Draft) {
     if table::remove(key) {
         shares::finish_handshake(&half_open.share(&connection.outside));
     }
-    if connection.alias != connection.outside {
+    if has_alias(half_open, connection) {
         *key = alias_key(connection);
         table::remove(key);
     }

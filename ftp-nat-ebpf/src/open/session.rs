@@ -164,6 +164,7 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> Result<(), Count
         let Some(found) = published(&connection.public) else {
             return Err(Counter::DeniedUnannounced);
         };
+        session.inside = connection.inside;
         session.go_by(found);
         if half_open.flow_flags & flow_flag::HAIRPIN != 0 {
             session.flags |= session_flag::HAIRPIN;

@@ -13,9 +13,9 @@ use aya_ebpf::maps::{
 };
 use ftp_nat_common::abi::{
     Announced, ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, HalfOpenLevel,
-    InsideNetwork, Interface, Lines, LinesKey, ListKey, Listed, Mapping, MappingKey, Permit, Ports,
-    Publish, PublishKey, RoutedKey, Session, Settings, Share, TlsClient, TlsClientKey, guard,
-    station,
+    InsideNetwork, Interface, Lines, LinesKey, ListKey, Listed, Mapping, MappingKey, Permit, Pool,
+    Ports, Publish, PublishKey, RoutedKey, Session, Settings, Share, TlsClient, TlsClientKey,
+    guard, station,
 };
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
@@ -53,6 +53,11 @@ pub(crate) static LINES: HashMap<LinesKey, Lines> =
 #[map]
 pub(crate) static PUBLISHED: HashMap<PublishKey, Publish> =
     HashMap::with_max_entries(1 << 14, BPF_F_NO_PREALLOC);
+
+/// Those of them that are several servers each. The daemon sets the real size.
+#[map]
+pub(crate) static POOLS: HashMap<PublishKey, Pool> =
+    HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
 
 /// Networks of servers that keep their addresses.
 #[map]

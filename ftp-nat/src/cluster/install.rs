@@ -10,8 +10,9 @@ use bytemuck::Zeroable as _;
 use ftp_nat_common::{
     abi::{
         Direction, Flow, FlowKey as _, FlowKey4, FlowKey6, InsideNetwork, Mapping, MappingKey,
-        PublishKey, REVERSED, Session, TLS_SESSIONS, TlsClientKey, direction_mut, flow_flag,
-        interface_flag, kind, mapping_flag, port, role, session_flag, share_of_session, side,
+        Publish, PublishKey, REVERSED, Session, TLS_SESSIONS, TlsClientKey, direction_mut,
+        flow_flag, interface_flag, kind, mapping_flag, port, publish_flag, role, session_flag,
+        share_of_session, side,
     },
     edit::{edits::REMEMBERED, text::TEXT_MAX},
     stream::adopt::adopt,
@@ -223,7 +224,7 @@ impl Installer {
                 let Some(publish) = self.maps.published.get(&key)? else {
                     return Ok(None);
                 };
-                if key.port.number() == 0 || publish.server_for(&session.public) != session.inside {
+                if key.port.number() == 0 || !self.is_server(&key, &publish, &session.inside)? {
                     return Ok(None);
                 }
                 session.go_by(&publish);
@@ -248,6 +249,21 @@ impl Installer {
             _ => return Ok(None),
         }
         Ok(Some(session))
+    }
+
+    /// Whether a published end leads to this server: to one of its pool's, whatever its state is here.
+    fn is_server(
+        &self,
+        public: &PublishKey,
+        publish: &Publish,
+        server: &Endpoint,
+    ) -> io::Result<bool> {
+        if publish.flags & publish_flag::POOL == 0 {
+            let dialled = Endpoint::new(public.addr, public.port);
+            return Ok(publish.server_for(&dialled) == *server);
+        }
+        let pool = self.maps.pools.get(public)?;
+        Ok(pool.is_some_and(|pool| pool.all().iter().any(|it| it.server == *server)))
     }
 
     /// What is known of a session that is in the table.

@@ -161,7 +161,7 @@ fn files(roff: &mut Roff) {
 }
 
 /// What is typed, and what for.
-const EXAMPLES: [(&str, &str, &str); 16] = [
+const EXAMPLES: [(&str, &str, &str); 17] = [
     (
         "run",
         "ftp-nat run --wan eth0 --publish 203.0.113.10:21=10.0.0.5:21",
@@ -181,6 +181,11 @@ const EXAMPLES: [(&str, &str, &str); 16] = [
         "status",
         "ftp-nat status --json",
         "What is attached and alive, for a program.",
+    ),
+    (
+        "pool",
+        "ftp-nat pool drain 10.0.0.5:21",
+        "Before maintenance: new sessions go to the other servers.",
     ),
     (
         "sessions",

@@ -1,12 +1,16 @@
 //! `ftp-nat status`: what is attached and how much is alive.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+};
 
 use anyhow::Context as _;
 use aya::programs::ProgramInfo;
 use ftp_nat_common::{
-    abi::{LAYOUT, Publish, PublishKey, interface_flag, publish_flag},
+    abi::{LAYOUT, Pool, Publish, PublishKey, interface_flag, publish_flag},
     counter::Counter,
+    wire::addr::Endpoint,
 };
 use serde::Serialize;
 
@@ -17,12 +21,14 @@ use crate::{
     datapath::{
         attach::{self, Attachment, Kind},
         maps::Maps,
+        pools::sessions_of_servers,
         shares::most_refused,
         stations,
     },
     ipc::{connection::Answer, message::LastReload},
     kernel::network::Network,
     metrics::session_states,
+    model::pool,
     output::{
         columns::{Columns, Side},
         failure::Failure,
@@ -156,6 +162,23 @@ struct PublishStatus {
     control_nat: &'static str,
     passive_ports: Option<String>,
     peer: &'static str,
+    /// The servers of a pool, of which `server` is the first one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pool: Vec<ServerStatus>,
+}
+
+/// A server of a pool.
+#[derive(Debug, Serialize)]
+struct ServerStatus {
+    server: Option<String>,
+    server_port: u16,
+    /// `up`, `down`, `unknown` (not checked yet) or `draining`.
+    state: &'static str,
+    /// Seconds since it is so; none: it has always been so.
+    seconds: Option<f64>,
+    /// What its last check has met, while it is down; it may be drained as well.
+    why_down: Option<String>,
+    sessions: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -297,6 +320,12 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
     published.retain(|(key, _)| key.port.number() != 0);
     published.sort_by_key(|(_, entry)| entry.index);
     let routed = maps.routed.all()?;
+    let pools = maps.pools.all().context("cannot read the pools")?;
+    let sessions = if pools.is_empty() {
+        HashMap::new()
+    } else {
+        sessions_of_servers(&maps.sessions).context("cannot count the sessions")?
+    };
     Ok(GatewayStatus {
         name: gateway.name().to_owned(),
         state_dir: gateway.dir().display().to_string(),
@@ -318,7 +347,12 @@ fn gateway(view: &View, loaded: &Loaded, network: &Network) -> anyhow::Result<Ga
             .collect(),
         published: published
             .iter()
-            .map(|(key, entry)| publish(key, entry))
+            .map(|(key, entry)| PublishStatus {
+                pool: pools
+                    .get(key)
+                    .map_or_else(Vec::new, |pool| servers(view, key, pool, &sessions)),
+                ..publish(key, entry)
+            })
             .chain(routed.iter().map(|(prefix, entry)| PublishStatus {
                 public: Some(prefix.network().to_string()),
                 ..publish(&prefix.of_address(), entry)
@@ -400,7 +434,26 @@ fn publish(key: &PublishKey, entry: &Publish) -> PublishStatus {
         } else {
             "same"
         },
+        pool: Vec::new(),
     }
+}
+
+fn servers(
+    view: &View,
+    key: &PublishKey,
+    pool: &Pool,
+    sessions: &HashMap<(Endpoint, Endpoint), u64>,
+) -> Vec<ServerStatus> {
+    let public = Endpoint::new(key.addr, key.port);
+    let servers = pool.all().iter().map(|it| ServerStatus {
+        server: address(it.server.addr),
+        server_port: it.server.port.number(),
+        state: pool::state(it),
+        seconds: (it.since != 0).then(|| view.age(it.since)),
+        why_down: pool::why_down(it),
+        sessions: sessions.get(&(public, it.server)).copied().unwrap_or(0),
+    });
+    servers.collect()
 }
 
 fn counters(loaded: &Loaded) -> anyhow::Result<Vec<Counted>> {
@@ -420,6 +473,16 @@ fn counters(loaded: &Loaded) -> anyhow::Result<Vec<Counted>> {
             }
         })
         .collect())
+}
+
+/// An end, as people write it.
+fn end(address: &Option<String>, port: u16) -> String {
+    let address = address.as_deref().unwrap_or("-");
+    if address.contains(':') && !address.contains('/') {
+        format!("[{address}]:{port}")
+    } else {
+        format!("{address}:{port}")
+    }
 }
 
 impl Status {
@@ -566,18 +629,12 @@ impl GatewayStatus {
             ("PASSIVE PORTS", Side::Left),
         ]);
         for it in &self.published {
-            let end = |address: &Option<String>, port: u16| {
-                let address = address.as_deref().unwrap_or("-");
-                if address.contains(':') && !address.contains('/') {
-                    format!("[{address}]:{port}")
-                } else {
-                    format!("{address}:{port}")
-                }
-            };
             columns.row(vec![
                 end(&it.public, it.public_port),
                 if it.local {
                     "local".into()
+                } else if !it.pool.is_empty() {
+                    format!("{} servers", it.pool.len())
                 } else if it.server_port == 0 {
                     "the same".into()
                 } else {
@@ -589,6 +646,35 @@ impl GatewayStatus {
             ]);
         }
         let _ = write!(text, "\n{}", columns.text());
+        self.write_pools(text);
+    }
+
+    fn write_pools(&self, text: &mut String) {
+        let mut columns = Columns::new(&[
+            ("POOL", Side::Left),
+            ("SERVER", Side::Left),
+            ("STATE", Side::Left),
+            ("SINCE", Side::Right),
+            ("SESSIONS", Side::Right),
+            ("WHY DOWN", Side::Left),
+        ]);
+        let pools = self.published.iter();
+        let servers = pools.flat_map(|it| it.pool.iter().map(move |server| (it, server)));
+        let mut any = false;
+        for (of, it) in servers {
+            any = true;
+            columns.row(vec![
+                end(&of.public, of.public_port),
+                end(&it.server, it.server_port),
+                it.state.into(),
+                it.seconds.map_or("-".into(), human::duration),
+                human::count(it.sessions),
+                it.why_down.clone().unwrap_or_default(),
+            ]);
+        }
+        if any {
+            let _ = write!(text, "\n{}", columns.text());
+        }
     }
 
     fn write_counters(&self, text: &mut String) {

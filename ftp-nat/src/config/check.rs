@@ -199,14 +199,16 @@ fn publishes(config: &Config, problems: &mut Vec<Problem>) {
                 ),
             );
         }
-        let server = match publish.server.value {
-            Server::Behind(server) => Some(server),
-            Server::Local | Server::Itself => None,
-        };
-        if let Some(what) = itself(publish) {
+        let servers = publish.server.value.behind();
+        if let Some(what) = itself(publish).or_else(|| pool(publish)) {
             fault(&publish.server.origin, what);
         }
-        if let (Public::Address(address), Some(server)) = (&public.value, server) {
+        if let Public::Address(address) = &public.value
+            && let Some(server) = servers.iter().find(|it| {
+                address.is_ipv4() != it.is_ipv4()
+                    || (*it == address && publish.control_nat == ControlNat::Ebpf)
+            })
+        {
             if address.is_ipv4() != server.is_ipv4() {
                 fault(
                     &publish.server.origin,
@@ -214,10 +216,10 @@ fn publishes(config: &Config, problems: &mut Vec<Problem>) {
                         "{address} is {} and {server} is {}: translation between the two is not \
                          possible",
                         family(address),
-                        family(&server)
+                        family(server)
                     ),
                 );
-            } else if *address == server && publish.control_nat == ControlNat::Ebpf {
+            } else {
                 fault(
                     &publish.server.origin,
                     format!(
@@ -232,7 +234,7 @@ fn publishes(config: &Config, problems: &mut Vec<Problem>) {
         {
             fault(&publish.toward_server.origin, what.to_owned());
         }
-        let announced = match (&public.value, server) {
+        let announced = match (&public.value, servers.first()) {
             (Public::Address(address), _) => Some(address.is_ipv4()),
             (Public::Interface { .. }, Some(server)) => Some(server.is_ipv4()),
             (Public::Network { network, .. }, _) => Some(network.address.is_ipv4()),
@@ -255,19 +257,31 @@ fn publishes(config: &Config, problems: &mut Vec<Problem>) {
 /// What is wrong with an entry whose servers keep their addresses, or should.
 fn itself(publish: &Publish) -> Option<String> {
     let public = &publish.public.value;
-    match (public, publish.server.value) {
+    match (public, &publish.server.value) {
         (Public::Interface { name, .. }, Server::Itself) => Some(format!(
             "`server` is missing: {name} is an interface of this machine (a server on this machine \
              is `local`)"
         )),
-        (Public::Network { .. }, Server::Behind(_) | Server::Local) => Some(format!(
-            "{public} is a network, whose servers keep their addresses: leave `server` out"
-        )),
+        (Public::Network { .. }, Server::Behind(_) | Server::Pool(_) | Server::Local) => {
+            Some(format!(
+                "{public} is a network, whose servers keep their addresses: leave `server` out"
+            ))
+        }
         (Public::Network { .. }, Server::Itself) if publish.advertise.is_some() => Some(format!(
             "{public} is a network, whose servers announce their own addresses: leave `advertise` out"
         )),
         _ => None,
     }
+}
+
+/// Why the servers of an entry cannot share its clients.
+fn pool(publish: &Publish) -> Option<String> {
+    let is_pool = matches!(publish.server.value, Server::Pool(_));
+    (is_pool && publish.control_nat == ControlNat::Kernel).then(|| {
+        "several servers need `control_nat = \"ebpf\"`: where the kernel's own NAT translates, its \
+         rules choose the server"
+            .to_owned()
+    })
 }
 
 /// Why a server's clients cannot appear to it as this gateway.
@@ -323,7 +337,30 @@ pub fn idle_timeout(seconds: u32) -> Result<Duration, String> {
     between(seconds, 10, IDLE_MAX)
 }
 
-fn between(seconds: u32, least: u32, most: u32) -> Result<Duration, String> {
+/// The longest time between two checks of a server.
+pub const INTERVAL_MAX: u32 = 3600;
+/// The longest time that a check may take.
+pub const TIMEOUT_MAX: u32 = 60;
+
+/// How many checks in a row must agree.
+///
+/// # Errors
+///
+/// When it is not sensible.
+pub fn in_a_row(checks: u32) -> Result<u32, String> {
+    const MOST: u32 = 100;
+    if (1..=MOST).contains(&checks) {
+        return Ok(checks);
+    }
+    Err(format!("{checks} is out of range: 1 to {MOST} checks"))
+}
+
+/// A time in seconds.
+///
+/// # Errors
+///
+/// When it is less or more.
+pub fn between(seconds: u32, least: u32, most: u32) -> Result<Duration, String> {
     if (least..=most).contains(&seconds) {
         return Ok(Duration::from_secs(u64::from(seconds)));
     }

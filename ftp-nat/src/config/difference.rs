@@ -6,7 +6,7 @@ use std::{collections::HashMap, fmt::Display, path::PathBuf};
 use crate::model::prefix::Prefix;
 
 use super::{
-    options::{Commands, Config, Lan, Limits, Masquerade, Publish},
+    options::{Commands, Config, Health, Lan, Limits, Masquerade, Publish},
     value::Public,
 };
 
@@ -43,6 +43,17 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
         old.transfers.to_string(),
         new.transfers.to_string(),
     );
+    let health = |it: &Health| {
+        let Health {
+            interval,
+            timeout,
+            rise,
+            fall,
+        } = it;
+        let (interval, timeout) = (interval.as_secs(), timeout.as_secs());
+        format!("every {interval} s, {timeout} s each, rise {rise}, fall {fall}")
+    };
+    note("health", health(&old.health), health(&new.health));
     for (key, old, new) in [
         ("gateway.deny", &old.lists.deny, &new.lists.deny),
         ("gateway.allow", &old.lists.allow, &new.lists.allow),

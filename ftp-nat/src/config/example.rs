@@ -43,6 +43,7 @@ mod tests {
             ("masquerade", "[[masquerade]]"),
             ("timeouts", "[timeouts]"),
             ("limits", "[limits]"),
+            ("health", "[health]"),
             ("cluster", "[cluster]"),
         ] {
             let (_, problems) = read("ftp-nat-known", &format!("{header}\n\"?\" = 1\n"));
@@ -101,6 +102,7 @@ mod tests {
         let defaults = Config::default();
         assert_eq!(config.timeouts, defaults.timeouts);
         assert_eq!(config.limits, defaults.limits.resolved());
+        assert_eq!(config.health, defaults.health);
         assert_eq!(config.mark, defaults.mark);
         assert_eq!(config.remap_ports, defaults.remap_ports);
         assert_eq!(config.datapath, defaults.datapath);

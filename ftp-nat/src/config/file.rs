@@ -111,6 +111,11 @@ impl Reader {
         {
             self.limits(Section::new("limits", table), config);
         }
+        if let Some(item) = self.take(&mut root, "health")
+            && let Some(table) = self.table(&item)
+        {
+            self.health(Section::new("health", table), config);
+        }
         if let Some(item) = self.take(&mut root, "cluster")
             && let Some(table) = self.table(&item)
         {
@@ -297,7 +302,7 @@ impl Reader {
             .map(|item| self.parsed_with_origin::<Public>(&item));
         let server = self
             .take(&mut section, "server")
-            .map(|item| self.parsed_with_origin::<Server>(&item));
+            .map(|item| self.server(&item));
         if public.is_none() {
             self.problem(&origin, "`public` is missing");
         }
@@ -405,6 +410,29 @@ impl Reader {
         }
     }
 
+    /// A server, or a list of those that share the clients.
+    fn server<'t>(&mut self, item: &Item<'t>) -> Option<Spanned<Server>> {
+        if item.value.as_array().is_none() {
+            return self.parsed_with_origin(item);
+        }
+        let mut servers = Vec::new();
+        let before = self.problems.len();
+        for item in self.list(item) {
+            if let Some(text) = self.string(&item) {
+                let joined = Server::join(&mut servers, text);
+                self.keep(&item.origin, joined);
+            }
+        }
+        if self.problems.len() > before {
+            return None;
+        }
+        if servers.is_empty() {
+            self.problem(&item.origin, "names no server: list at least one ADDR:PORT");
+            return None;
+        }
+        self.with_origin(item, Ok(Server::Pool(servers)))
+    }
+
     /// The keys that refuse commands and hide the greeting.
     fn commands<'t>(&mut self, section: &mut Section<'t>) -> Commands {
         let mut commands = Commands::default();
@@ -481,6 +509,30 @@ impl Reader {
         }
         limits.client_sessions = self.bound(&mut section, "client_sessions");
         limits.client_connections = self.bound(&mut section, "client_connections");
+        self.finish(section);
+    }
+
+    fn health<'t>(&mut self, mut section: Section<'t>, config: &mut Config) {
+        let health = &mut config.health;
+        for (key, time, most) in [
+            ("interval", &mut health.interval, check::INTERVAL_MAX),
+            ("timeout", &mut health.timeout, check::TIMEOUT_MAX),
+        ] {
+            if let Some(item) = self.take(&mut section, key)
+                && let Some(seconds) = self.integer(&item, "a number of seconds")
+                && let Some(checked) = self.keep(&item.origin, check::between(seconds, 1, most))
+            {
+                *time = checked;
+            }
+        }
+        for (key, count) in [("rise", &mut health.rise), ("fall", &mut health.fall)] {
+            if let Some(item) = self.take(&mut section, key)
+                && let Some(checks) = self.integer(&item, "a number of checks")
+                && let Some(checks) = self.keep(&item.origin, check::in_a_row(checks))
+            {
+                *count = checks;
+            }
+        }
         self.finish(section);
     }
 
@@ -934,6 +986,127 @@ server = "203.0.113.9:21"
         assert!(
             problems[0]
                 .contains("f.toml:3: masquerade.translate: must be true or false, not string"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn several_servers_share_a_public_end() {
+        let entry = |server: &str, more: &str| {
+            format!(
+                "[gateway]\nwan = [\"eth0\"]\n[[publish]]\npublic = \"203.0.113.10:21\"\n\
+                 server = {server}\n{more}\n"
+            )
+        };
+        let (config, problems) = read(&entry(
+            "[\n  \"10.0.0.5:21\",\n  \"10.0.0.6:2121\",\n]",
+            "[health]\ninterval = 10\ntimeout = 2\nrise = 1\nfall = 5",
+        ));
+        assert_eq!(problems, [""; 0]);
+        let servers = ["10.0.0.5:21", "10.0.0.6:2121"].map(|it| it.parse().unwrap());
+        assert_eq!(config.publish[0].server.value, Server::Pool(servers.into()));
+        let health = crate::config::Health {
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(2),
+            rise: 1,
+            fall: 5,
+        };
+        assert_eq!(config.health, health);
+        let (config, problems) = read(&entry("[\"10.0.0.5:21\"]", ""));
+        assert_eq!(
+            problems, [""; 0],
+            "a pool of one is checked and can be drained"
+        );
+        assert_eq!(config.health, crate::config::Health::default());
+
+        let many: Vec<_> = (0..=64).map(|it| format!("\"10.0.1.{it}:21\"")).collect();
+        for (server, more, named) in [
+            ("[]", "", "f.toml:5: publish.server: names no server"),
+            (
+                "[\n\"10.0.0.5:21\",\n\"10.0.0.5:21\"]",
+                "",
+                "f.toml:7: publish.server: 10.0.0.5:21 is named twice",
+            ),
+            (
+                "[\"10.0.0.5:21\",\n\"[2001:db8::6]:21\"]",
+                "",
+                "f.toml:6: publish.server: 10.0.0.5:21 and [2001:db8::6]:21 are of two families: \
+                 write an entry for each family",
+            ),
+            (
+                "[\"10.0.0.5:21\", \"local\"]",
+                "",
+                "f.toml:5: publish.server: \"local\" cannot be one of several servers",
+            ),
+            (
+                "[\"10.0.0.0/24:21\"]",
+                "",
+                "f.toml:5: publish.server: \"10.0.0.0/24:21\" is a network, and a server is one address",
+            ),
+            (
+                "[\"10.0.0.5\"]",
+                "",
+                "f.toml:5: publish.server: \"10.0.0.5\" has no port",
+            ),
+            (
+                "[21]",
+                "",
+                "f.toml:5: publish.server: must be a string, not integer",
+            ),
+            (
+                &format!("[{}]", many.join(",\n")),
+                "",
+                "f.toml:69: publish.server: 10.0.1.64:21 is one server too many: a pool has room for 64",
+            ),
+            (
+                "[\"10.0.0.5:21\", \"10.0.0.6:21\"]",
+                "control_nat = \"kernel\"",
+                "f.toml:5: publish.server: several servers need `control_nat = \"ebpf\"`",
+            ),
+            (
+                "[\"[2001:db8::5]:21\"]",
+                "",
+                "f.toml:5: publish.server: 203.0.113.10:21 is IPv4 and [2001:db8::5]:21 is IPv6",
+            ),
+            (
+                "[\"10.0.0.5:21\", \"203.0.113.10:21\"]",
+                "",
+                "f.toml:5: publish.server: 203.0.113.10:21 is its own public address",
+            ),
+            (
+                "\"10.0.0.5:21\"",
+                "[health]\ninterval = 0",
+                "f.toml:7: health.interval: 0 is out of range: 1 to 3600 seconds",
+            ),
+            (
+                "\"10.0.0.5:21\"",
+                "[health]\ntimeout = 61",
+                "f.toml:7: health.timeout: 61 is out of range: 1 to 60 seconds",
+            ),
+            (
+                "\"10.0.0.5:21\"",
+                "[health]\nfall = 0",
+                "f.toml:7: health.fall: 0 is out of range: 1 to 100 checks",
+            ),
+            (
+                "\"10.0.0.5:21\"",
+                "[health]\nraise = 2",
+                "f.toml:7: health.raise: unknown key; did you mean `rise`?",
+            ),
+        ] {
+            let (_, problems) = read(&entry(server, more));
+            assert!(
+                problems.iter().any(|it| it.contains(named)),
+                "{named}: {problems:?}"
+            );
+            assert_eq!(problems.len(), 1, "{problems:?}");
+        }
+        let (_, problems) = read(
+            "[gateway]\nwan = [\"eth0\"]\n[[publish]]\npublic = \"203.0.113.0/24:21\"\n\
+             server = [\"10.0.0.5:21\"]\n",
+        );
+        assert!(
+            problems[0].contains("f.toml:5: publish.server: 203.0.113.0/24:21 is a network"),
             "{problems:?}"
         );
     }

@@ -168,6 +168,13 @@ fn masquerade(text: &str) -> Result<Masquerade, String> {
 
 fn publish(text: &str) -> Result<Publish, String> {
     let (public, server) = match text.split_once('=') {
+        Some((public, servers)) if servers.contains(',') => {
+            let mut pool = Vec::new();
+            for server in servers.split(',') {
+                Server::join(&mut pool, server)?;
+            }
+            (public, Server::Pool(pool))
+        }
         Some((public, server)) => (public, server.parse::<Server>()?),
         None => (text, Server::Itself),
     };
@@ -218,6 +225,8 @@ mod tests {
             "wan",
             "--publish",
             "198.51.100.1:21=10.0.0.5:21",
+            "--publish",
+            "198.51.100.1:2121=10.0.0.5:21,10.0.0.6:21",
             "--masquerade",
             "192.168.0.0/16:2121",
             "--lan",
@@ -234,6 +243,10 @@ mod tests {
             "198.51.100.1:21"
         );
         assert_eq!(config.publish[0].server.value.to_string(), "10.0.0.5:21");
+        assert_eq!(
+            config.publish[1].server.value.to_string(),
+            "10.0.0.5:21, 10.0.0.6:21"
+        );
         let clients = &config.masquerade[0].clients[0];
         assert_eq!(clients.value.to_string(), "192.168.0.0/16");
         assert_eq!(config.masquerade[0].control_ports, [2121]);
@@ -248,6 +261,8 @@ mod tests {
             "300.1.1.1:21=10.0.0.5:21",
             "--publish",
             "1.2.3.4:21=10.0.0.5:0",
+            "--publish",
+            "1.2.3.4:22=10.0.0.5:21,10.0.0.5:21",
             "--masquerade",
             "192.168.0.0/40",
             "--mark",
@@ -264,6 +279,7 @@ mod tests {
             "--wan a/b: \"a/b\" is not an interface name",
             "--publish 300.1.1.1:21=10.0.0.5:21: \"300.1.1.1\" is not an IPv4 address",
             "--publish 1.2.3.4:21=10.0.0.5:0: \"0\" is not a port",
+            "--publish 1.2.3.4:22=10.0.0.5:21,10.0.0.5:21: 10.0.0.5:21 is named twice",
             "--masquerade 192.168.0.0/40: \"40\" is not a prefix length",
             "--mark red: \"red\" is not a mark",
             "--lan none: contradicts",
@@ -271,6 +287,6 @@ mod tests {
         ] {
             assert!(all.contains(named), "{named} is not in:\n{all}");
         }
-        assert_eq!(problems.len(), 7, "{all}");
+        assert_eq!(problems.len(), 8, "{all}");
     }
 }

@@ -219,10 +219,10 @@ impl Publish {
     /// whether each is IPv4.
     pub fn families(&self) -> &'static [bool] {
         let one = |v4| if v4 { &[true] } else { &[false] };
-        match (self.server.value, &self.advertise) {
-            (Server::Behind(server), _) => one(server.is_ipv4()),
-            (Server::Local | Server::Itself, Some(advertise)) => one(advertise.value.is_ipv4()),
-            (Server::Local | Server::Itself, None) => &[true, false],
+        match (self.server.value.behind().first(), &self.advertise) {
+            (Some(server), _) => one(server.is_ipv4()),
+            (None, Some(advertise)) => one(advertise.value.is_ipv4()),
+            (None, None) => &[true, false],
         }
     }
 }
@@ -330,6 +330,30 @@ impl Default for Limits {
     }
 }
 
+/// How the servers of pools are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// From the beginning of one check to that of the next.
+    pub interval: Duration,
+    /// How long the connection may take, and then the greeting.
+    pub timeout: Duration,
+    /// So many checks in a row must pass before a server that is down counts as up.
+    pub rise: u32,
+    /// So many checks in a row must fail before one that is up counts as down.
+    pub fall: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(3),
+            rise: 2,
+            fall: 3,
+        }
+    }
+}
+
 /// Several gateways that share their sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
@@ -387,6 +411,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How much can be alive.
     pub limits: Limits,
+    /// How the servers of pools are checked.
+    pub health: Health,
     /// The gateways that this one shares its sessions with.
     pub cluster: Option<Cluster>,
 }
@@ -415,6 +441,7 @@ impl Default for Config {
             masquerade: Vec::new(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            health: Health::default(),
             cluster: None,
         }
     }

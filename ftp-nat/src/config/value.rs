@@ -9,7 +9,10 @@ use std::{
     str::FromStr,
 };
 
-use ftp_nat_common::{abi::mss, ftp::policy};
+use ftp_nat_common::{
+    abi::{POOL_SERVERS, mss},
+    ftp::policy,
+};
 
 use crate::model::prefix::Prefix;
 
@@ -80,14 +83,57 @@ impl fmt::Display for Public {
 }
 
 /// Where a published server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Server {
     /// Behind the gateway.
     Behind(SocketAddr),
+    /// Several behind the gateway, of one family, that share the clients.
+    Pool(Vec<SocketAddr>),
     /// On this machine.
     Local,
     /// Behind the gateway, at the address that clients dial: nothing is translated.
     Itself,
+}
+
+impl Server {
+    /// Those that are behind the gateway at an address of their own.
+    pub fn behind(&self) -> &[SocketAddr] {
+        match self {
+            Self::Behind(server) => std::slice::from_ref(server),
+            Self::Pool(servers) => servers,
+            Self::Local | Self::Itself => &[],
+        }
+    }
+
+    /// Adds a server to a pool's list.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be in it.
+    pub fn join(pool: &mut Vec<SocketAddr>, text: &str) -> Result<(), String> {
+        let Self::Behind(server) = text.parse()? else {
+            return Err(format!(
+                "{text:?} cannot be one of several servers: each is ADDR:PORT or [V6]:PORT"
+            ));
+        };
+        if pool.contains(&server) {
+            return Err(format!("{server} is named twice"));
+        }
+        if let Some(first) = pool.first()
+            && first.is_ipv4() != server.is_ipv4()
+        {
+            return Err(format!(
+                "{first} and {server} are of two families: write an entry for each family"
+            ));
+        }
+        if pool.len() == POOL_SERVERS {
+            return Err(format!(
+                "{server} is one server too many: a pool has room for {POOL_SERVERS}"
+            ));
+        }
+        pool.push(server);
+        Ok(())
+    }
 }
 
 impl FromStr for Server {
@@ -97,6 +143,11 @@ impl FromStr for Server {
         if text == "local" {
             return Ok(Self::Local);
         }
+        if let Some((network, _)) = text.split_once('/') {
+            return Err(format!(
+                "{text:?} is a network, and a server is one address, such as {network}:21"
+            ));
+        }
         let (host, port) = host_and_port(text)?;
         match host {
             Host::Address(ip) => {
@@ -105,7 +156,7 @@ impl FromStr for Server {
             }
             Host::Name(name) => Err(format!(
                 "{name:?} is not an IP address, and names are not looked up; \
-                 a server is ADDR:PORT, [V6]:PORT or `local`"
+                 a server is ADDR:PORT, [V6]:PORT, a list of such or `local`"
             )),
         }
     }
@@ -115,6 +166,13 @@ impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Behind(address) => address.fmt(f),
+            Self::Pool(servers) => {
+                for (place, server) in servers.iter().enumerate() {
+                    let between = if place == 0 { "" } else { ", " };
+                    write!(f, "{between}{server}")?;
+                }
+                Ok(())
+            }
             Self::Local => f.write_str("local"),
             Self::Itself => f.write_str("itself"),
         }

@@ -4,9 +4,10 @@
 //! others, and each peer is checked (SO_PEERCRED). Whatever a client sends or does not read, it
 //! costs a bounded time and a bounded memory, and no other client waits for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use ftp_nat_common::wire::addr::{Addr, Endpoint};
 use log::debug;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -19,10 +20,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{event_bus::EventBus, lists::Lists, occurrence::Occurrence};
+use super::{event_bus::EventBus, health::Pools, lists::Lists, occurrence::Occurrence};
 use crate::{
     ipc::{
-        message::{Hello, LastReload, NetworkChange, REQUEST_MAX, Refused, Reloaded, Request},
+        message::{
+            Drained, DrainedServer, Hello, LastReload, NetworkChange, REQUEST_MAX, Refused,
+            Reloaded, Request,
+        },
         trust::may_command,
     },
     metrics::Source,
@@ -53,6 +57,7 @@ struct Answers {
     bus: Arc<EventBus>,
     reloads: mpsc::Sender<ReloadOrder>,
     lists: Lists,
+    pools: Pools,
     conversations: Arc<Semaphore>,
     connections: Arc<Semaphore>,
 }
@@ -64,6 +69,7 @@ pub(super) fn start(
     metrics: Source,
     bus: &Arc<EventBus>,
     lists: Lists,
+    pools: Pools,
 ) -> anyhow::Result<mpsc::Receiver<ReloadOrder>> {
     let (reloads, orders) = mpsc::channel(1);
     let answers = Answers {
@@ -72,6 +78,7 @@ pub(super) fn start(
         bus: Arc::clone(bus),
         reloads,
         lists,
+        pools,
         conversations: Arc::new(Semaphore::new(CONVERSATIONS)),
         connections: Arc::new(Semaphore::new(CONNECTIONS)),
     };
@@ -159,6 +166,36 @@ impl Answers {
             }
             Request::Events { follow } => self.events(reader, &mut writer, follow).await,
             Request::Metrics => self.metrics(&mut writer).await,
+            Request::Drain {
+                address,
+                port,
+                draining,
+            } => {
+                let answer = self.drain((address, port), draining);
+                write(&mut writer, &answer).await;
+            }
+        }
+    }
+
+    fn drain(&self, (address, port): (IpAddr, Option<u16>), draining: bool) -> String {
+        let server = (Addr::from(address), port);
+        match self.pools.clone().drain(server, draining) {
+            Ok(servers) => {
+                let servers = servers
+                    .into_iter()
+                    .map(|(public, server, changed)| DrainedServer {
+                        public: Endpoint::new(public.addr, public.port).to_string(),
+                        server: server.server.to_string(),
+                        draining: server.draining != 0,
+                        changed,
+                    });
+                line(&Drained {
+                    servers: servers.collect(),
+                })
+            }
+            Err(error) => line(&Refused {
+                error: format!("cannot write the pools: {error}"),
+            }),
         }
     }
 

@@ -23,6 +23,7 @@ use crate::{
     model::{
         event::{Record, cause_name, time_text, what_name},
         flow::{State, kind_name},
+        pool,
         transfer::{Told, Transfer},
         xferlog,
     },
@@ -64,6 +65,16 @@ pub struct Ended {
     pub seconds: f64,
 }
 
+/// What a check of a server has met: [`PoolServer::fault`](ftp_nat_common::abi::PoolServer::fault), and
+/// the code that it said instead of 220.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// [`ftp_nat_common::abi::fault`].
+    pub fault: u8,
+    /// 0: none.
+    pub code: u16,
+}
+
 /// An event with its number and the time of day.
 #[derive(Clone, Debug)]
 pub struct Occurrence {
@@ -85,6 +96,8 @@ pub enum Detail {
     None,
     /// How a connection ended.
     Ended(Ended),
+    /// What is wrong with a pool's server.
+    Fault(Fault),
     /// The event stands for so many like it, which were not published.
     Repeated(u64),
     /// What was transferred or changed.
@@ -141,7 +154,15 @@ impl Occurrence {
 
     /// Whether it belongs into an audit trail: who was let in, and who was not.
     pub const fn is_for_audit(&self) -> bool {
-        !matches!(self.event.what, event::PASSED | event::REWRITTEN)
+        !matches!(
+            self.event.what,
+            event::PASSED
+                | event::REWRITTEN
+                | event::SERVER_DOWN
+                | event::SERVER_UP
+                | event::SERVER_DRAINED
+                | event::SERVER_UNDRAINED
+        )
     }
 
     /// The level at which it is logged. Of a data connection that was let in, one line is logged at
@@ -155,6 +176,7 @@ impl Occurrence {
             | event::REMAPPED
             | event::TRANSFER
             | event::CHANGE => Level::Debug,
+            event::SERVER_DOWN => Level::Warn,
             _ => Level::Info,
         }
     }
@@ -178,11 +200,12 @@ impl From<&Occurrence> for Record {
                     it.value
                 }
             });
-        let (mut ended, mut repeated, mut transfer) = (None, None, None);
+        let (mut ended, mut repeated, mut transfer, mut fault) = (None, None, None, None);
         match &occurrence.detail {
             Detail::None => {}
             Detail::Ended(it) => ended = Some(it),
             Detail::Repeated(count) => repeated = Some(*count),
+            Detail::Fault(it) => fault = Some(pool::fault_text(it.fault, it.code)),
             Detail::Transfer(it) => transfer = Some(&**it),
         }
         let seconds = ended.map(|it| it.seconds);
@@ -211,7 +234,7 @@ impl From<&Occurrence> for Record {
             announced: address(of.announced),
             reason: match ended {
                 Some(ended) if ended.by_operator => Some("operator".to_owned()),
-                _ => reason.map(str::to_owned),
+                _ => fault.or(reason.map(str::to_owned)),
             },
             state: ended.map(|it| it.end.name().to_owned()),
             inbound_bytes: ended.map(|it| it.inbound),

@@ -16,7 +16,7 @@ use tokio::{runtime::Handle, sync::watch::Sender, task::JoinHandle};
 
 use super::{lists::Lists, repair::Repairer, reserved::Reserved, sweep::lifetime::Lifetimes};
 use crate::{
-    config::{self, Config, Datapath, RunArgs, difference},
+    config::{self, Config, Datapath, Health, RunArgs, difference},
     datapath::{
         attach::{self, Changes},
         maps::Maps,
@@ -47,6 +47,7 @@ pub(super) struct Reconciler {
     pub(super) clock: Clock,
     pub(super) policies: Sender<Arc<Policy>>,
     pub(super) lifetimes: Sender<Lifetimes>,
+    pub(super) health: Sender<Health>,
     pub(super) reserved: Reserved,
     pub(super) lists: Lists,
     pub(super) metrics: Scraped,
@@ -367,6 +368,9 @@ impl Reconciler {
         reloaded.warnings = self.reported.iter().cloned().collect();
         self.lifetimes
             .send_replace(Lifetimes::new(&config.timeouts, &self.clock));
+        if self.config.health != config.health {
+            self.health.send_replace(config.health);
+        }
         self.policies.send_replace(Arc::new(policy));
         self.config = config;
         self.insides = self.policies.borrow().insides().map(Into::into).collect();
@@ -386,6 +390,18 @@ impl Reconciler {
                 "{wanted} published addresses and ports are more than the {room} that there is \
                  room for: stop the daemon, `ftp-nat unload` (which ends its connections) and \
                  start it again"
+            );
+        }
+        let room = self.maps.pools.room()? as usize;
+        let old = Arc::clone(&self.policies.borrow());
+        let gone = old.pools.keys();
+        let gone = gone.filter(|key| !policy.pools.contains_key(key)).count();
+        let wanted = policy.pools.len() + gone;
+        if wanted > room {
+            bail!(
+                "{wanted} public ends with several servers are more than the {room} that there is \
+                 room for: stop the daemon, `ftp-nat unload` (which ends its connections) and start \
+                 it again"
             );
         }
         Ok(())

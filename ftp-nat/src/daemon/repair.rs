@@ -101,8 +101,8 @@ impl Repairer {
             .count()
             + stations::unpinned(gateway);
         if unpinned > 0 {
-            let publishes = policy.published.len();
-            self.held.guard = load::load(gateway, &config.limits, publishes, with_xdp)
+            let (publishes, pools) = (policy.published.len(), policy.pools.len());
+            self.held.guard = load::load(gateway, &config.limits, publishes, pools, with_xdp)
                 .context("cannot load the programs again")?;
             repairs
                 .programs

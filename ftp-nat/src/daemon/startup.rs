@@ -143,7 +143,8 @@ fn bring_up(
         .filter(|name| !gateway.map(name).exists())
         .collect();
     let with_xdp = config.datapath == Datapath::Xdp;
-    let guard = load::load(gateway, &config.limits, policy.published.len(), with_xdp)?;
+    let (publishes, pools) = (policy.published.len(), policy.pools.len());
+    let guard = load::load(gateway, &config.limits, publishes, pools, with_xdp)?;
     let maps = Maps::open(gateway)?;
     keep_what_is_used(gateway, &maps, network, policy)?;
     let old = of_other_versions(config, &rollback.pins);

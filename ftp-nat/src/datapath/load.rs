@@ -32,9 +32,10 @@ pub fn load(
     gateway: &Gateway,
     limits: &Limits,
     publishes: usize,
+    pools: usize,
     with_xdp: bool,
 ) -> anyhow::Result<Option<Guard>> {
-    let sizes = sizes(limits, publishes);
+    let sizes = sizes(limits, publishes, pools);
     for name in maps::names() {
         if !gateway.map(name).exists() {
             continue;
@@ -141,7 +142,7 @@ fn named<'e>(ebpf: &'e mut Ebpf, name: &str) -> anyhow::Result<&'e mut aya::prog
 }
 
 /// Entries of the maps that can be sized.
-fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 8] {
+fn sizes(limits: &Limits, publishes: usize, pools: usize) -> [(&'static str, u32); 9] {
     // A connection has two entries, one a direction.
     let flows = limits.connections.saturating_mul(2);
     // And so has what is kept of a session's lines.
@@ -154,6 +155,11 @@ fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 8] {
         // And an entry for each address, beside that of each address and port.
         .saturating_mul(4)
         .max(16_384);
+    // For the same reason; a pool takes memory only once it is there.
+    let pools = u32::try_from(pools)
+        .unwrap_or(u32::MAX)
+        .saturating_mul(4)
+        .max(256);
     [
         (map::FLOWS4, flows),
         (map::FLOWS6, flows),
@@ -163,6 +169,7 @@ fn sizes(limits: &Limits, publishes: usize) -> [(&'static str, u32); 8] {
         (map::PERMITS, limits.sessions),
         (map::SHARES, shares),
         (map::PUBLISHED, published),
+        (map::POOLS, pools),
     ]
 }
 
@@ -221,10 +228,11 @@ mod tests {
             mappings: 7,
             ..Limits::default()
         };
-        let sizes = sizes(&limits, 20_000);
+        let sizes = sizes(&limits, 20_000, 100);
         assert!(sizes.contains(&(map::FLOWS4, 20)));
         assert!(sizes.contains(&(map::SESSIONS, 5)));
         assert!(sizes.contains(&(map::LINES, 10)));
         assert!(sizes.contains(&(map::PUBLISHED, 80_000)));
+        assert!(sizes.contains(&(map::POOLS, 400)));
     }
 }

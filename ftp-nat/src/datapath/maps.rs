@@ -10,14 +10,14 @@ use ftp_nat_common::{
     abi::{
         Announced, ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey,
         HalfOpenLevel, InsideNetwork, Interface, Lines, LinesKey, ListKey, Listed, Mapping,
-        MappingKey, Permit, Ports, Publish, PublishKey, RoutedKey, Session, Settings, Share,
+        MappingKey, Permit, Pool, Ports, Publish, PublishKey, RoutedKey, Session, Settings, Share,
         TlsClient, TlsClientKey, map, station,
     },
     counter::COUNTERS,
     wire::addr::{Addr, Endpoint},
 };
 
-use super::{pins::Gateway, ports::PortBytes};
+use super::{pins::Gateway, pools::Pools, ports::PortBytes};
 use crate::{
     kernel::{bpf, table::Table},
     model::prefix,
@@ -61,13 +61,14 @@ const fn preallocated(spec: Spec) -> Spec {
 }
 
 /// All maps that are pinned.
-const SPECS: [Spec; 24] = [
+const SPECS: [Spec; 25] = [
     preallocated(table::<FlowKey4, Flow>(map::FLOWS4)),
     table::<FlowKey6, Flow>(map::FLOWS6),
     preallocated(table::<MappingKey, Mapping>(map::MAPPINGS)),
     table::<u32, Session>(map::SESSIONS),
     table::<LinesKey, Lines>(map::LINES),
     table::<PublishKey, Publish>(map::PUBLISHED),
+    table::<PublishKey, Pool>(map::POOLS),
     table::<PublishKey, Endpoint>(map::RESERVED),
     Spec {
         kind: MapType::LpmTrie,
@@ -201,6 +202,8 @@ pub struct Maps {
     pub shares: Table<Addr, Share>,
     /// Published servers.
     pub published: Table<PublishKey, Publish>,
+    /// Those of them that are several servers each.
+    pub pools: Pools,
     /// Ports that belong to somebody else.
     pub reserved: Table<PublishKey, Endpoint>,
     /// Networks outside that may not begin sessions, or that alone may.
@@ -241,6 +244,7 @@ impl Maps {
             announced: Table::new(open(map::ANNOUNCED)?),
             shares: Table::new(open(map::SHARES)?),
             published: Table::new(open(map::PUBLISHED)?),
+            pools: Pools::new(Table::new(open(map::POOLS)?)),
             reserved: Table::new(open(map::RESERVED)?),
             lists: Trie::of(open(map::LISTS)?),
             interfaces: Table::new(open(map::INTERFACES)?),
@@ -502,6 +506,7 @@ pub(crate) fn scratch(entries: u32) -> Maps {
         announced: Table::new(make(map::ANNOUNCED)),
         shares: Table::new(make(map::SHARES)),
         published: Table::new(make(map::PUBLISHED)),
+        pools: Pools::new(Table::new(make(map::POOLS))),
         reserved: Table::new(make(map::RESERVED)),
         lists: Trie::of(make(map::LISTS)),
         interfaces: Table::new(make(map::INTERFACES)),

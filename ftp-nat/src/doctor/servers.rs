@@ -9,45 +9,26 @@ use std::{
 
 use anyhow::Context as _;
 use ftp_nat_common::abi::interface_flag;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpSocket,
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{net::TcpSocket, task::JoinSet};
 
 use super::{
     finding::Findings,
     kernel_routes,
     subject::{Service, Subject},
 };
-use crate::kernel::{netlink::Netlink, network::Route};
+use crate::{
+    greeting::{self, Answer, Patience},
+    kernel::{netlink::Netlink, network::Route},
+};
 
-/// How long a connection may take: longer than the kernel looks for a neighbour (three seconds).
-const CONNECT: Duration = Duration::from_secs(4);
-/// How long a greeting may take.
-const GREET: Duration = Duration::from_secs(5);
-/// The longest greeting that is read.
-const GREETING_MAX: usize = 512;
+/// How long a connection may take, longer than the kernel looks for a neighbour (three seconds), and
+/// how long a greeting may.
+const PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(4),
+    greet: Duration::from_secs(5),
+};
 /// Servers that are tried.
 const SERVERS_MAX: usize = 256;
-/// TLS from the first byte on: no greeting comes before the handshake.
-const IMPLICIT_TLS: u16 = 990;
-
-/// What came of an attempt.
-#[derive(Debug)]
-enum Answer {
-    /// An FTP server that is ready.
-    Ready,
-    /// It speaks, but not as an FTP server that is ready.
-    Other(String),
-    /// It accepts the connection and says nothing.
-    Silent,
-    /// No connection.
-    NoConnection(io::Error),
-    /// No answer at all.
-    Nothing,
-}
 
 pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     // Many public addresses may be one server.
@@ -139,57 +120,18 @@ struct From {
 }
 
 async fn ask(server: SocketAddr, from: Option<From>) -> Answer {
-    let stream = match timeout(CONNECT, connect(server, from)).await {
-        Err(_) => return Answer::Nothing,
-        Ok(Err(error)) => return Answer::NoConnection(error),
-        Ok(Ok(stream)) => stream,
+    let socket = match from.map(|from| bound(server, &from)).transpose() {
+        Ok(socket) => socket,
+        Err(error) => return Answer::NoConnection(error),
     };
-    if server.port() == IMPLICIT_TLS {
-        return Answer::Ready;
-    }
-    greeting(stream).await
+    greeting::ask(server, socket, PATIENCE).await
 }
 
-async fn connect(server: SocketAddr, from: Option<From>) -> io::Result<tokio::net::TcpStream> {
-    let socket = if server.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    if let Some(from) = from {
-        socket.bind_device(Some(from.interface.as_bytes()))?;
-        socket.bind(SocketAddr::new(from.address, 0))?;
-    }
-    socket.connect(server).await
-}
-
-async fn greeting(mut stream: tokio::net::TcpStream) -> Answer {
-    let mut text = Vec::new();
-    let reading = async {
-        while text.len() < GREETING_MAX && !text.contains(&b'\n') {
-            if stream.read_buf(&mut text).await? == 0 {
-                break;
-            }
-        }
-        Ok::<_, io::Error>(())
-    };
-    let ended = timeout(GREET, reading).await;
-    let line = String::from_utf8_lossy(&text);
-    let line = line.lines().next().unwrap_or_default().trim();
-    if line.starts_with("220") {
-        // Leaving without a word would be a line in its log.
-        let _ = timeout(GREET, stream.write_all(b"QUIT\r\n")).await;
-        return Answer::Ready;
-    }
-    match ended {
-        Err(_) if line.is_empty() => Answer::Silent,
-        Ok(Err(error)) => Answer::Other(format!("it breaks off ({error})")),
-        _ if line.is_empty() => Answer::Other("it hangs up without a word".into()),
-        _ => Answer::Other(format!(
-            "it says {:?}",
-            line.chars().take(80).collect::<String>()
-        )),
-    }
+fn bound(server: SocketAddr, from: &From) -> io::Result<TcpSocket> {
+    let socket = greeting::socket(server)?;
+    socket.bind_device(Some(from.interface.as_bytes()))?;
+    socket.bind(SocketAddr::new(from.address, 0))?;
+    Ok(socket)
 }
 
 fn judge(service: &Service, answer: Answer, from_outside: Option<Answer>, findings: &mut Findings) {
@@ -209,17 +151,18 @@ fn judge(service: &Service, answer: Answer, from_outside: Option<Answer>, findin
                 );
             }
         }
-        Answer::Other(what) => findings.error(
-            "not-an-ftp-server",
-            None,
-            format!("{server} accepts a connection, but does not greet as FTP does: {what}"),
-            "correct the port; a server that greets with 421 or 530 turns this gateway away (too \
-             many clients, a list of addresses)",
-        ),
+        Answer::Other(line) => {
+            let start = line.chars().take(80).collect::<String>();
+            no_greeting(server, &format!("it says {start:?}"), findings);
+        }
+        Answer::HungUp(None) => no_greeting(server, "it hangs up without a word", findings),
+        Answer::HungUp(Some(error)) => {
+            no_greeting(server, &format!("it breaks off ({error})"), findings);
+        }
         Answer::Silent => findings.warning(
             "server-slow",
             None,
-            format!("{server} accepts a connection, but says nothing within {} s", GREET.as_secs()),
+            format!("{server} accepts a connection, but says nothing within {} s", PATIENCE.greet.as_secs()),
             "mostly it looks up its clients' names: turn that off (vsftpd reverse_lookup_enable=NO, \
              ProFTPD UseReverseDNS off, Pure-FTPd -H), or repair its DNS",
         ),
@@ -227,10 +170,20 @@ fn judge(service: &Service, answer: Answer, from_outside: Option<Answer>, findin
         Answer::Nothing => findings.error(
             "server-silent",
             None,
-            format!("{server} does not answer within {} s", CONNECT.as_secs()),
+            format!("{server} does not answer within {} s", PATIENCE.connect.as_secs()),
             "look at the server's own firewall and at rules of this machine's output chain",
         ),
     }
+}
+
+fn no_greeting(server: SocketAddr, what: &str, findings: &mut Findings) {
+    findings.error(
+        "not-an-ftp-server",
+        None,
+        format!("{server} accepts a connection, but does not greet as FTP does: {what}"),
+        "correct the port; a server that greets with 421 or 530 turns this gateway away (too many \
+         clients, a list of addresses)",
+    );
 }
 
 fn no_connection(service: &Service, error: &io::Error, findings: &mut Findings) {

@@ -1,12 +1,14 @@
 //! What is examined: a gateway as its configuration means it, as it is loaded, or both.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
-use ftp_nat_common::abi::{
-    Publish, PublishKey, inside, interface_flag, port, publish_flag, setting,
+use ftp_nat_common::{
+    abi::{Publish, PublishKey, inside, interface_flag, port, publish_flag, setting},
+    wire::addr::Endpoint,
 };
 
 use crate::{
@@ -59,9 +61,15 @@ pub struct Clients {
 }
 
 impl Service {
-    fn of(key: &PublishKey, entry: &Publish, policy: &Policy, network: &Network) -> Self {
+    fn of(
+        key: &PublishKey,
+        entry: &Publish,
+        server: &Endpoint,
+        policy: &Policy,
+        network: &Network,
+    ) -> Self {
         let has = |flag| entry.flags & flag != 0;
-        let server = SocketAddr::new(entry.server.addr.to_ip(), entry.server.port.number());
+        let server = SocketAddr::new(server.addr.to_ip(), server.port.number());
         let route = network.route(server.ip());
         Self {
             public: SocketAddr::new(key.addr.to_ip(), key.port.number()),
@@ -104,7 +112,7 @@ impl Service {
             redirects: redirects(route, policy),
             routed: true,
             network: Some(servers),
-            ..Self::of(&prefix.of_address(), entry, policy, network)
+            ..Self::of(&prefix.of_address(), entry, &entry.server, policy, network)
         }
     }
 
@@ -226,7 +234,14 @@ impl Subject {
         let mut published = maps.published.all()?;
         // Those without a port are only addresses.
         published.retain(|(key, _)| key.port.number() != 0);
-        let servers = published.iter().map(|(_, entry)| entry.server.addr.to_ip());
+        let pools = maps.pools.all()?;
+        let pools: HashMap<_, _> = pools
+            .into_iter()
+            .map(|(public, pool)| (public, pool.all().to_vec()))
+            .collect();
+        let servers = published.iter().map(|(_, entry)| entry.server);
+        let servers = servers.chain(pools.values().flatten().map(|it| it.server));
+        let servers = servers.map(|server| server.addr.to_ip());
         let inside = maps.inside.all()?;
         let routed = maps.routed.all()?;
         let networks: Vec<_> = inside
@@ -239,6 +254,7 @@ impl Subject {
         let mut policy = Policy {
             interfaces: maps.interfaces.all()?.into_iter().collect(),
             published: published.into_iter().collect(),
+            pools,
             inside: inside.into_iter().collect(),
             routed: routed.into_iter().collect(),
             ports: maps.ports.marked().into_iter().collect(),
@@ -333,7 +349,14 @@ fn services(policy: &Policy, network: &Network) -> Vec<Service> {
     let networks = policy.routed.iter();
     entries
         .into_iter()
-        .map(|(key, entry)| Service::of(key, entry, policy, network))
+        .flat_map(|(key, entry)| {
+            let servers = match policy.pools.get(key) {
+                Some(pool) => pool.iter().map(|it| it.server).collect(),
+                None => vec![entry.server],
+            };
+            let of = |server: &Endpoint| Service::of(key, entry, server, policy, network);
+            servers.iter().map(of).collect::<Vec<_>>()
+        })
         .chain(networks.map(|(prefix, entry)| Service::of_network(prefix, entry, policy, network)))
         .collect()
 }

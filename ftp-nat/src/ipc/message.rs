@@ -1,5 +1,7 @@
 //! What a daemon and those who ask it write to each other: one JSON object a line.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -58,6 +60,35 @@ pub enum Request {
     Metrics,
     /// What is known of the cluster: one [`crate::cluster::status::Status`] comes back.
     Cluster,
+    /// Send no new sessions to a server of a pool, or send them again: one [`Drained`] comes back.
+    Drain {
+        /// The server's address.
+        address: IpAddr,
+        /// Its port; none: any.
+        port: Option<u16>,
+        /// Whether it is to have none.
+        draining: bool,
+    },
+}
+
+/// The servers that were meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// One for each pool that has such a server.
+    pub servers: Vec<DrainedServer>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainedServer {
+    /// What the pool's clients dial.
+    pub public: String,
+    /// The server.
+    pub server: String,
+    /// Whether it is drained now.
+    pub draining: bool,
+    /// Whether it was not what was asked for before.
+    pub changed: bool,
 }
 
 /// A network that is added to a list, or taken out.

@@ -70,25 +70,35 @@ pub struct Repairs {
     pub maps: AtomicU64,
 }
 
+/// What came of the checks of pools' servers.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// The server was ready.
+    pub passed: AtomicU64,
+    /// It was not.
+    pub failed: AtomicU64,
+}
+
 /// All of it.
 pub(super) fn families(
     totals: &Totals,
     losses: &Losses,
     reloads: &Reloads,
     repairs: &Repairs,
+    checks: &Checks,
 ) -> Vec<Family> {
     let mut families = swept(totals);
-    let lost = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
+    let count = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
     families.push(
         Family::new(
             "events_untold_total",
             Kind::Counter,
             "Events that the daemon could not pass on, by to whom",
         )
-        .with(&[("to", "log")], lost(&losses.log))
-        .with(&[("to", "follower")], lost(&losses.followers))
-        .with(&[("to", "audit")], lost(&losses.audit))
-        .with(&[("to", "xferlog")], lost(&losses.xferlog)),
+        .with(&[("to", "log")], count(&losses.log))
+        .with(&[("to", "follower")], count(&losses.followers))
+        .with(&[("to", "audit")], count(&losses.audit))
+        .with(&[("to", "xferlog")], count(&losses.xferlog)),
     );
     families.push(
         Family::new(
@@ -96,9 +106,18 @@ pub(super) fn families(
             Kind::Counter,
             "What others had removed and the daemon has put back, by what it was",
         )
-        .with(&[("what", "attachment")], lost(&repairs.attachments))
-        .with(&[("what", "program")], lost(&repairs.programs))
-        .with(&[("what", "map")], lost(&repairs.maps)),
+        .with(&[("what", "attachment")], count(&repairs.attachments))
+        .with(&[("what", "program")], count(&repairs.programs))
+        .with(&[("what", "map")], count(&repairs.maps)),
+    );
+    families.push(
+        Family::new(
+            "pool_checks_total",
+            Kind::Counter,
+            "Checks of the servers of pools, by what came of them",
+        )
+        .with(&[("result", "passed")], count(&checks.passed))
+        .with(&[("result", "failed")], count(&checks.failed)),
     );
     let noted = reloads.noted();
     // A start counts as one that went well.
@@ -130,6 +149,7 @@ pub fn names_of_daemon() -> Vec<String> {
         &Losses::default(),
         &Reloads::default(),
         &Repairs::default(),
+        &Checks::default(),
     )
     .into_iter()
     .chain(Transfers::default().families())
@@ -189,6 +209,7 @@ mod tests {
             &Losses::default(),
             &Reloads::default(),
             &Repairs::default(),
+            &Checks::default(),
         );
         for family in all {
             let is_counter = family.kind == Kind::Counter;

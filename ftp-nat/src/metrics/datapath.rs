@@ -6,7 +6,10 @@ use ftp_nat_common::{
     counter::Counter,
 };
 
-use super::family::{Family, Kind};
+use super::{
+    family::{Family, Kind},
+    pools,
+};
 use crate::{
     datapath::{maps::Maps, shares::most_refused},
     kernel::table::Table,
@@ -66,6 +69,7 @@ pub fn families(maps: &Maps) -> anyhow::Result<Vec<Family>> {
     families.extend(counters(maps)?);
     families.extend(alive(maps)?);
     families.extend(refusals(maps)?);
+    families.extend(pools::families(maps)?);
     Ok(families)
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     cluster,
-    daemon::{self, Losses, Reloads, Repairs, Sweeps},
+    daemon::{self, Checks, Losses, Reloads, Repairs, Sweeps},
     datapath::families,
     family::Family,
     text::text,
@@ -20,6 +20,7 @@ pub struct Source {
     losses: Arc<Losses>,
     reloads: Arc<Reloads>,
     repairs: Arc<Repairs>,
+    checks: Arc<Checks>,
     cluster: Option<Arc<Shared>>,
     transfers: Arc<Transfers>,
 }
@@ -33,6 +34,7 @@ impl Source {
             losses,
             reloads: Arc::default(),
             repairs: Arc::default(),
+            checks: Arc::default(),
             cluster: None,
             transfers: Arc::default(),
         }
@@ -60,6 +62,11 @@ impl Source {
         &self.repairs
     }
 
+    /// What came of the checks of pools' servers.
+    pub fn checks(&self) -> &Arc<Checks> {
+        &self.checks
+    }
+
     /// The metrics as text.
     ///
     /// # Errors
@@ -81,6 +88,7 @@ impl Source {
             &self.losses,
             &self.reloads,
             &self.repairs,
+            &self.checks,
         ));
         all.extend(self.transfers.families());
         if let Some(cluster) = &self.cluster {

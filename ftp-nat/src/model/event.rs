@@ -15,7 +15,8 @@ pub struct Record {
     #[serde(default)]
     pub number: u64,
     /// What happened: `session`, `opened`, `used`, `remapped`, `rewritten`, `denied`, `passed`,
-    /// `encrypted`, `cleared`, `expired`, `ended`, `transfer`, `change`; `repeated` for a sum of events that
+    /// `encrypted`, `cleared`, `expired`, `ended`, `transfer`, `change`; `server_down`, `server_up`,
+    /// `server_drained`, `server_undrained` of a pool's server; `repeated` for a sum of events that
     /// were alike; `lost`, where events could not be told.
     pub event: String,
     /// Of a sum: what happened again and again.
@@ -51,7 +52,8 @@ pub struct Record {
     /// The address that was announced, before it was rewritten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<String>,
-    /// Why: the metrics' own word; of a connection that an operator has ended: `operator`.
+    /// Why: the metrics' own word; of a connection that an operator has ended: `operator`; of a server
+    /// that is down: what its last check met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The state in which a connection ended, or `replaced` if its ends began a new one instead.
@@ -115,6 +117,10 @@ pub const fn what_name(what: u8) -> &'static str {
         event::ENDED => "ended",
         event::TRANSFER => "transfer",
         event::CHANGE => "change",
+        event::SERVER_DOWN => "server_down",
+        event::SERVER_UP => "server_up",
+        event::SERVER_DRAINED => "server_drained",
+        event::SERVER_UNDRAINED => "server_undrained",
         _ => "unknown",
     }
 }
@@ -140,7 +146,9 @@ mod tests {
     #[test]
     fn every_kind_of_event_has_a_name() {
         let of_daemon = [event::TRANSFER, event::CHANGE];
-        for what in (event::SESSION..=event::ENDED).chain(of_daemon) {
+        let of_servers = event::SERVER_DOWN..=event::SERVER_UNDRAINED;
+        let all = (event::SESSION..=event::ENDED).chain(of_daemon);
+        for what in all.chain(of_servers) {
             assert_ne!(what_name(what), "unknown", "{what}");
         }
     }

@@ -75,6 +75,18 @@ impl fmt::Display for Record {
                 Ok(())
             }
             "transfer" | "change" => self.transferred(f, &peer, &inside),
+            "server_down" => {
+                let why = self.reason.as_deref().unwrap_or_default();
+                write!(f, "server {inside} of {public} is down: {why}")
+            }
+            "server_up" => write!(f, "server {inside} of {public} is up again"),
+            "server_drained" => write!(
+                f,
+                "server {inside} of {public} is drained: new sessions go elsewhere"
+            ),
+            "server_undrained" => {
+                write!(f, "server {inside} of {public} gets new sessions again")
+            }
             "repeated" => {
                 let (count, of) = (self.count.unwrap_or(0), self.of.as_deref());
                 let of = of.unwrap_or_default();

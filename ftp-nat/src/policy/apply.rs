@@ -21,6 +21,8 @@ impl Policy {
     pub fn apply(&self, maps: &Maps, clock: &Clock) -> anyhow::Result<()> {
         self.mark_ports(maps, clock);
         let tried = "cannot write the published servers";
+        // A pool is there before the entry that leads to it, and for as long.
+        maps.pools.set_servers(&self.pools).context(tried)?;
         let old: HashMap<_, _> = maps.published.all().context(tried)?.into_iter().collect();
         let published = self.published_and_addresses();
         for (key, entry) in &published {
@@ -31,6 +33,7 @@ impl Policy {
         for key in old.keys().filter(|key| !published.contains_key(key)) {
             maps.published.delete(key).context(tried)?;
         }
+        maps.pools.keep_only(&self.pools).context(tried)?;
         let tried = "cannot write the published networks";
         write(&maps.routed, &self.routed).context(tried)?;
         let tried = "cannot write the clients' networks";

@@ -7,7 +7,8 @@ use std::{
 
 use ftp_nat_common::{
     abi::{
-        Publish, PublishKey, RoutedKey, inside, interface_flag, port, publish_flag, session_flag,
+        PoolServer, Publish, PublishKey, RoutedKey, inside, interface_flag, port, publish_flag,
+        session_flag,
     },
     wire::addr::{Addr, Endpoint, Port},
 };
@@ -120,11 +121,16 @@ impl Policy {
         if publish.server.value == Server::Local {
             template.flags |= publish_flag::LOCAL;
         }
+        if matches!(publish.server.value, Server::Pool(_)) {
+            template.flags |= publish_flag::POOL;
+        }
+        let near = |server: SocketAddr| {
+            let source = network.source_toward(server.ip());
+            source.map_or_else(Addr::default, Addr::from)
+        };
         for public in self.public_ends(publish, network, obstacles) {
-            let server = match publish.server.value {
-                Server::Behind(server) => server,
-                Server::Local | Server::Itself => public,
-            };
+            let behind = publish.server.value.behind();
+            let server = behind.first().copied().unwrap_or(public);
             let advertise = publish.advertise.as_ref().map(|advertise| advertise.value);
             let key = PublishKey {
                 addr: Addr::from(public.ip()),
@@ -134,9 +140,7 @@ impl Policy {
             let entry = Publish {
                 server: endpoint(server),
                 advertise: Addr::from(advertise.unwrap_or(public.ip())),
-                near: network
-                    .source_toward(server.ip())
-                    .map_or_else(Addr::default, Addr::from),
+                near: near(server),
                 ..template
             };
             if self.published.contains_key(&key) {
@@ -147,8 +151,17 @@ impl Policy {
                 continue;
             }
             self.published.insert(key, entry);
+            if matches!(publish.server.value, Server::Pool(_)) {
+                let servers = behind.iter().map(|server| PoolServer {
+                    server: endpoint(*server),
+                    near: near(*server),
+                    ..PoolServer::default()
+                });
+                self.pools.insert(key, servers.collect());
+            }
             // A reply carries the server's own port, until it is translated.
-            for number in [public.port(), server.port()] {
+            let servers = behind.iter().map(SocketAddr::port);
+            for number in servers.chain([public.port()]) {
                 *self.ports.entry(number).or_default() |= port::PUBLISHED;
             }
         }
@@ -239,10 +252,10 @@ fn unowned(config: &Config, network: &Network) -> BTreeSet<IpAddr> {
         .publish
         .iter()
         .filter_map(
-            |publish| match (&publish.public.value, publish.server.value) {
+            |publish| match (&publish.public.value, &publish.server.value) {
                 // It is the server's.
                 (_, Server::Itself) => None,
-                (Public::Address(address), server) if server == Server::Behind(*address) => None,
+                (Public::Address(address), server) if server.behind().contains(address) => None,
                 (Public::Address(address), _) => Some(address.ip()),
                 (Public::Interface { .. } | Public::Network { .. }, _) => None,
             },
@@ -461,6 +474,100 @@ mod tests {
         let entry = policy.published[&key("198.51.100.1", 21)];
         assert_eq!(entry.near.to_string(), "10.0.0.1");
         assert_eq!(entry.flags & publish_flag::TOWARD_GATEWAY, 0);
+    }
+
+    #[test]
+    fn a_pool_has_its_servers_and_each_its_way() {
+        let network = network()
+            .with_link(4, "far", true)
+            .with_route("10.9.0.5", Route::Through(4))
+            .with_source("10.0.0.5", "10.0.0.1")
+            .with_source("10.9.0.5", "10.9.0.1");
+        let config = config(&["198.51.100.1:21=10.0.0.5:21,10.9.0.5:2121"], &[]);
+        let (policy, obstacles) = Policy::derive(&config, &network);
+        assert_eq!(obstacles, []);
+        let key = key("198.51.100.1", 21);
+        assert_eq!(policy.published[&key].flags, publish_flag::POOL);
+        let pool = policy.pools[&key].iter();
+        let pool: Vec<_> = pool
+            .map(|it| (it.server.to_string(), it.near.to_string()))
+            .collect();
+        let wanted = [("10.0.0.5:21", "10.0.0.1"), ("10.9.0.5:2121", "10.9.0.1")];
+        assert_eq!(pool, wanted.map(|(one, other)| (one.into(), other.into())));
+        assert_eq!(policy.ports.keys().copied().collect::<Vec<_>>(), [21, 2121]);
+        let lans = hooks(&policy).into_iter().skip(BOTH_WAN.len());
+        assert_eq!(
+            lans.map(|(name, _)| name).collect::<Vec<_>>(),
+            ["lan", "far"]
+        );
+        // Other gateways of a cluster have other addresses there, and must have the same servers.
+        let mut other = policy.clone();
+        for it in other.pools.get_mut(&key).unwrap() {
+            it.near = Addr::default();
+        }
+        assert_eq!(policy.shared(), other.shared());
+        other.pools.get_mut(&key).unwrap().pop();
+        assert_ne!(policy.shared(), other.shared());
+    }
+
+    #[test]
+    fn servers_of_a_pool_keep_their_states_for_as_long_as_they_are_in_it() {
+        use ftp_nat_common::abi::health;
+        let maps = crate::datapath::maps::scratch(64);
+        let clock = Clock::of_this_kernel().unwrap();
+        let network = network()
+            .with_route("10.0.0.6", Route::Through(LAN))
+            .with_route("10.0.0.7", Route::Through(LAN));
+        let public = key("198.51.100.1", 21);
+        let apply = |servers: &[&str]| {
+            let mut config = config(&["198.51.100.1:21=10.0.0.5:21"], &[]);
+            let servers = servers.iter().map(|it| it.parse().unwrap());
+            config.publish[0].server.value = Server::Pool(servers.collect());
+            let (policy, _) = Policy::derive(&config, &network);
+            policy.apply(&maps, &clock).unwrap();
+        };
+        let states = || {
+            let pool = maps.pools.get(&public).unwrap().unwrap();
+            let states = pool.all().iter().map(|it| (it.health, it.draining));
+            states.collect::<Vec<_>>()
+        };
+        apply(&["10.0.0.5:21", "10.0.0.6:21"]);
+        let is = |it: &PoolServer, ip: &str| it.server.addr.to_string() == ip;
+        let changed = maps.pools.change(&[public], |it| {
+            if is(it, "10.0.0.5") {
+                it.draining = 1;
+            } else {
+                it.health = health::DOWN;
+            }
+        });
+        assert_eq!(changed.unwrap().len(), 2);
+        apply(&["10.0.0.7:21", "10.0.0.6:21", "10.0.0.5:21"]);
+        assert_eq!(
+            states(),
+            [
+                (health::UNKNOWN, 0),
+                (health::DOWN, 0),
+                (health::UNKNOWN, 1)
+            ]
+        );
+        let pool = maps.pools.get(&public).unwrap().unwrap();
+        let getting = |pool: &ftp_nat_common::abi::Pool, ip: &str| {
+            let slots = pool.slots.iter();
+            slots
+                .filter(|slot| is(&pool.servers[usize::from(**slot)], ip))
+                .count()
+        };
+        assert_eq!(getting(&pool, "10.0.0.7"), pool.slots.len());
+        apply(&["10.0.0.6:21"]);
+        assert_eq!(states(), [(health::DOWN, 0)]);
+        apply(&["10.0.0.5:21", "10.0.0.6:21"]);
+        assert_eq!(states(), [(health::UNKNOWN, 0), (health::DOWN, 0)]);
+        // One server that is no list is no pool.
+        let (policy, _) = Policy::derive(&config(&["198.51.100.1:21=10.0.0.5:21"], &[]), &network);
+        policy.apply(&maps, &clock).unwrap();
+        assert_eq!(maps.pools.all().unwrap().len(), 0);
+        let published = maps.published.get(&public).unwrap().unwrap();
+        assert_eq!(published.flags & publish_flag::POOL, 0);
     }
 
     fn masquerading(networks: &[&str]) -> Config {

@@ -6,7 +6,9 @@ use std::{
 };
 
 use ftp_nat_common::{
-    abi::{InsideNetwork, Interface, Publish, PublishKey, interface_flag, publish_flag},
+    abi::{
+        InsideNetwork, Interface, PoolServer, Publish, PublishKey, interface_flag, publish_flag,
+    },
     wire::addr::{Addr, Endpoint, Port},
 };
 
@@ -31,6 +33,9 @@ pub struct Policy {
     pub interfaces: BTreeMap<u32, Interface>,
     /// The PUBLISHED map.
     pub published: HashMap<PublishKey, Publish>,
+    /// The servers of the pools among them, as they are before anything is known of them: for the POOLS
+    /// map.
+    pub pools: HashMap<PublishKey, Vec<PoolServer>>,
     /// The ROUTED map.
     pub routed: HashMap<RoutedPrefix, Publish>,
     /// The INSIDE map.
@@ -53,10 +58,14 @@ impl Policy {
         };
         let published = self.published.iter();
         let published = published.map(|(key, entry)| format!("{key:?} {:?}", common(entry)));
+        let pools = self.pools.iter().map(|(key, servers)| {
+            let servers: Vec<_> = servers.iter().map(|it| it.server).collect();
+            format!("{key:?} {servers:?}")
+        });
         let routed = self.routed.iter();
         let routed = routed.map(|(key, entry)| format!("{key:?} {:?}", common(entry)));
         let inside = self.inside.iter().map(|it| format!("{it:?}"));
-        let mut all: Vec<_> = published.chain(routed).chain(inside).collect();
+        let mut all: Vec<_> = published.chain(pools).chain(routed).chain(inside).collect();
         all.sort_unstable();
         all
     }

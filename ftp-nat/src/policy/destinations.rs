@@ -46,12 +46,11 @@ pub(super) fn published_networks(config: &Config) -> impl Iterator<Item = Spanne
 }
 
 pub(super) fn servers(config: &Config) -> impl Iterator<Item = (&config::Publish, SocketAddr)> {
-    config.publish.iter().filter_map(|publish| {
-        let server = match (publish.server.value, &publish.public.value) {
-            (Server::Behind(server), _) => server,
-            (Server::Itself, Public::Address(address)) => *address,
-            (Server::Itself | Server::Local, _) => return None,
+    config.publish.iter().flat_map(|publish| {
+        let servers = match (&publish.server.value, &publish.public.value) {
+            (Server::Itself, Public::Address(address)) => std::slice::from_ref(address),
+            (server, _) => server.behind(),
         };
-        Some((publish, server))
+        servers.iter().map(move |server| (publish, *server))
     })
 }

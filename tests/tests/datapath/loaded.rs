@@ -20,10 +20,10 @@ use aya::{
 use bytemuck::Zeroable;
 use ftp_nat_common::{
     abi::{
-        ClientKey, Count, Event, Flow, FlowKey4, FlowKey6, InsideNetwork, Interface, Lines,
-        LinesKey, ListKey, Listed, Mapping, MappingKey, Permit, Ports, Publish, PublishKey,
-        SAID_HEAD, Said, Session, Settings, Share, TlsClient, TlsClientKey, event, interface_flag,
-        map, mss, port, station,
+        ClientKey, Count, Event, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, InsideNetwork,
+        Interface, Lines, LinesKey, ListKey, Listed, Mapping, MappingKey, Permit, Pool, Ports,
+        Publish, PublishKey, SAID_HEAD, Said, Session, Settings, Share, TlsClient, TlsClientKey,
+        event, interface_flag, map, mss, port, station,
     },
     counter::{COUNTERS, Counter},
     wire::addr::{Addr, Endpoint, Port},
@@ -112,6 +112,8 @@ pub(crate) struct Datapath {
     /// Not pinned: nobody else needs it.
     full_until: Array<MapData, u64>,
     pub(crate) published: Table<PublishKey, Publish>,
+    pub(crate) pools: Table<PublishKey, Pool>,
+    pub(crate) half_open: Table<HalfOpenKey, HalfOpen>,
     pub(crate) reserved: Table<PublishKey, Endpoint>,
     pub(crate) clients: Table<ClientKey, Endpoint>,
     lists: LpmTrie<MapData, ListKey, Listed>,
@@ -194,6 +196,8 @@ impl Datapath {
             shares: Table::take(&mut ebpf, map::SHARES),
             full_until: table::take(&mut ebpf, "FULL_UNTIL"),
             published: Table::take(&mut ebpf, map::PUBLISHED),
+            pools: Table::take(&mut ebpf, map::POOLS),
+            half_open: Table::take(&mut ebpf, map::HALF_OPEN),
             inside: table::take(&mut ebpf, map::INSIDE),
             network: InsideNetwork::default(),
             interfaces: Table::take(&mut ebpf, map::INTERFACES),
@@ -225,6 +229,7 @@ impl Datapath {
         self.sender = self.lan;
         self.forget_connections();
         self.published.clear();
+        self.pools.clear();
         self.reserved.clear();
         self.ports
             .set(0, *Box::<Ports>::new(Zeroable::zeroed()), 0)
@@ -474,6 +479,7 @@ impl Datapath {
         self.tls_clients.clear();
         self.shares.clear();
         self.full_until.set(0, 0, 0).unwrap();
+        self.half_open.clear();
         self.events();
     }
 }

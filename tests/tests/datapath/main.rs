@@ -22,6 +22,7 @@ mod opening;
 mod packet;
 mod passing;
 mod policy;
+mod pools;
 mod return_path;
 mod said;
 mod scene;

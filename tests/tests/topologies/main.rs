@@ -3,6 +3,7 @@
 
 mod beside;
 mod ordinary;
+mod pools;
 mod routed;
 mod scene;
 mod stage;
@@ -23,6 +24,7 @@ const PUBLIC: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(WAN_ADDRESS), 21
 const SOURCES: &[&str] = &[
     include_str!("beside.rs"),
     include_str!("ordinary.rs"),
+    include_str!("pools.rs"),
     include_str!("routed.rs"),
     include_str!("tunnels.rs"),
     include_str!("two_ends.rs"),
