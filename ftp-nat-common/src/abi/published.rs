@@ -55,7 +55,7 @@ pub mod publish_flag {
     /// route to the real one.
     pub const TOWARD_GATEWAY: u16 = 64;
     /// Of an entry without a port: another gateway of the cluster has this address now. What comes for
-    /// it all the same is judged as by [`Settings::learning_until`](super::settings::Settings::learning_until).
+    /// it all the same is judged as by [`learning_until`](crate::abi::Settings::learning_until).
     pub const AWAY: u16 = 128;
     /// Several servers share its clients: POOLS has them under the same key.
     pub const POOL: u16 = 256;

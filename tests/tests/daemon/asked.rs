@@ -181,8 +181,10 @@ fn a_flood_is_summed_and_who_was_let_in_stays_on_record() {
     let written = wait_for("the flood's sums", || {
         let written = records(&audit);
         let (single, summed) = denied(&written);
+        // Of too many at once the datapath tells a part, and counts the others.
+        let withheld = gateway.metric("events_withheld_total", "").unwrap();
         // The kernel's own repetitions of a SYN count as well.
-        (single + summed >= KNOCKS).then_some(written)
+        (single + summed + withheld >= KNOCKS).then_some(written)
     });
     let (single, summed) = denied(&written);
     println!("{single} records, {summed} summed");
@@ -320,11 +322,11 @@ fn events_that_nobody_read_in_time_are_counted_and_doctor_tells() {
     let server = vsftpd(lab.server(), CONTENT);
     let gateway = ConfigFile::new(ONE_SERVER).run(&lab);
     let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
-    let port = control.announce("PASV").unwrap().port();
-    drop(ftp_nat_tests::control::connect(lab.client(), (PUBLIC.ip(), port).into()).unwrap());
     gateway.signal(Signal::STOP).unwrap();
-    // More than the ring has room for.
-    knock(&lab, port, 6000);
+    // More than the ring of 1 MiB has room for: two events each.
+    for _ in 0..6000 {
+        control.announce("PASV").unwrap();
+    }
     gateway.signal(Signal::CONT).unwrap();
     let lost = gateway.metric("events_lost_total", "").unwrap();
     assert!(lost > 0);
