@@ -35,6 +35,9 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// At least so many times the duration of the last reconciliation: thousands of routes take a while
 /// to look up.
 const DEBOUNCE_FACTOR: u32 = 10;
+/// But no longer than this: one reconciliation that was slow, on a busy machine, must not leave the
+/// next change unheeded for half a minute.
+const LONGEST_DEBOUNCE: Duration = Duration::from_secs(3);
 /// Changes that are logged; a client of `reload` is told all of them.
 const LOGGED: usize = 20;
 
@@ -125,7 +128,7 @@ impl Reconciler {
 
     /// How long to let a burst of changes pass.
     pub(super) fn debounce(&self) -> Duration {
-        DEBOUNCE.max(self.last_duration * DEBOUNCE_FACTOR)
+        (self.last_duration * DEBOUNCE_FACTOR).clamp(DEBOUNCE, LONGEST_DEBOUNCE)
     }
 
     /// Brings the datapath up to a network that has changed, or may have.

@@ -157,21 +157,21 @@ impl Worker {
                         drop(answer.send(reloaded));
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    let now = Instant::now();
-                    if reconcile_at.is_some_and(|at| at <= now) {
-                        reconcile_at = None;
-                        self.busy(|it| it.reconciler.reconcile_network());
-                    }
-                    if prune_at <= now {
-                        self.busy(|it| {
-                            it.reconciler.prune();
-                            it.reconciler.repair();
-                        });
-                        prune_at = Instant::now() + PRUNE_INTERVAL;
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // After each job, too: links that never rest must not put off what is due.
+            let now = Instant::now();
+            if reconcile_at.is_some_and(|at| at <= now) {
+                reconcile_at = None;
+                self.busy(|it| it.reconciler.reconcile_network());
+            }
+            if prune_at <= now {
+                self.busy(|it| {
+                    it.reconciler.prune();
+                    it.reconciler.repair();
+                });
+                prune_at = Instant::now() + PRUNE_INTERVAL;
             }
         }
     }

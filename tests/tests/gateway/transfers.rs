@@ -374,11 +374,14 @@ fn xferlog_the_audit_log_and_the_metrics_have_the_transfers() {
             ["b", "_", "o", "a", "anonymous", "ftp", "0", "*", "c"]
         );
     }
-    let audited = fs::read_to_string(&audit).unwrap();
-    let told = audited
-        .lines()
-        .filter(|line| line.contains("\"event\":\"transfer\""));
-    assert_eq!(told.count(), names.len(), "{audited}");
+    // The two files are written one after the other.
+    wait_for("three records of the audit log", || {
+        let audited = fs::read_to_string(&audit).unwrap();
+        let told = audited
+            .lines()
+            .filter(|line| line.contains("\"event\":\"transfer\""));
+        (told.count() == names.len()).then_some(())
+    });
     let labels = "action=\"retrieved\",outcome=\"completed\",server=\"10.0.0.5:21\"";
     assert_eq!(gateway.metric("transfers_total", labels).unwrap(), 3);
     let labels = "action=\"retrieved\",server=\"10.0.0.5:21\"";
