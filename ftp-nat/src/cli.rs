@@ -380,10 +380,21 @@ pub struct EventsArgs {
     /// Only for this reason, as the metrics name it: unannounced, bounce.. (repeatable)
     #[arg(long, value_name = "REASON")]
     pub reason: Vec<String>,
+    /// About what.
+    #[command(flatten)]
+    pub about: RecordFilter,
+    /// Which gateway.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// Which of the events.
+#[derive(Debug, Args)]
+pub struct RecordFilter {
     /// Between whom; the server may be either end.
     #[command(flatten)]
     pub ends: EndsFilter,
-    /// Of which kind.
+    /// Of which kind of connection.
     #[command(flatten)]
     pub kind: KindFilter,
     /// Of which session.
@@ -392,9 +403,6 @@ pub struct EventsArgs {
     /// Since when.
     #[command(flatten)]
     pub since: SinceFilter,
-    /// Which gateway.
-    #[command(flatten)]
-    pub selection: Selection,
 }
 
 /// Arguments of `ftp-nat transfers`.
@@ -415,18 +423,9 @@ pub struct TransfersArgs {
     /// Only those that did not succeed
     #[arg(long)]
     pub failed: bool,
-    /// Between whom; the server may be either end.
+    /// About what.
     #[command(flatten)]
-    pub ends: EndsFilter,
-    /// By which kind of data connection.
-    #[command(flatten)]
-    pub kind: KindFilter,
-    /// Of which session.
-    #[command(flatten)]
-    pub session: SessionFilter,
-    /// Since when.
-    #[command(flatten)]
-    pub since: SinceFilter,
+    pub about: RecordFilter,
     /// Which gateway.
     #[command(flatten)]
     pub selection: Selection,

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use anyhow::Context as _;
 
 use crate::{
-    cli::{EventsArgs, Form, Selection, TransfersArgs},
+    cli::{EventsArgs, Form, RecordFilter, Selection, TransfersArgs},
     client::call,
     ipc::message::Request,
     model::{event::Record, transfer::Outcome},
@@ -97,16 +97,23 @@ fn admits(args: &EventsArgs, record: &Record) -> bool {
     let is_one_of = |wanted: &[String], word: Option<&str>| {
         wanted.is_empty() || wanted.iter().any(|it| word == Some(it))
     };
-    let ip = |text: &Option<String>| text.as_ref()?.parse().ok();
-    let (peer, inside) = (ip(&record.peer), ip(&record.inside));
     // A sum counts as what it is a sum of.
     let event = record.of.as_deref().unwrap_or(&record.event);
     is_one_of(&args.event, Some(event))
         && is_one_of(&args.reason, record.reason.as_deref())
-        && args.ends.admits(peer, &[inside, peer])
-        && args.kind.admits(record.kind.as_deref().unwrap_or_default())
-        && args.session.admits(record.session.as_deref())
-        && args.since.admits_time(&record.time)
+        && is_about(&args.about, record)
+}
+
+/// Whether an event is about what is asked for.
+fn is_about(about: &RecordFilter, record: &Record) -> bool {
+    let ip = |text: &Option<String>| text.as_ref()?.parse().ok();
+    let (peer, inside) = (ip(&record.peer), ip(&record.inside));
+    about.ends.admits(peer, &[inside, peer])
+        && about
+            .kind
+            .admits(record.kind.as_deref().unwrap_or_default())
+        && about.session.admits(record.session.as_deref())
+        && about.since.admits_time(&record.time)
 }
 
 /// Whether an event is a transfer or a change that is asked for.
@@ -114,8 +121,6 @@ fn admits_transfer(args: &TransfersArgs, record: &Record) -> bool {
     let Some(told) = &record.transfer else {
         return false;
     };
-    let ip = |text: &Option<String>| text.as_ref()?.parse().ok();
-    let (peer, inside) = (ip(&record.peer), ip(&record.inside));
     let is_user = |wanted: &String| told.user.as_ref() == Some(wanted);
     let is_command = |wanted: &String| {
         told.command
@@ -125,10 +130,7 @@ fn admits_transfer(args: &TransfersArgs, record: &Record) -> bool {
     (args.user.is_empty() || args.user.iter().any(is_user))
         && (args.command.is_empty() || args.command.iter().any(is_command))
         && !(args.failed && told.outcome == Outcome::Completed)
-        && args.ends.admits(peer, &[inside, peer])
-        && args.kind.admits(record.kind.as_deref().unwrap_or_default())
-        && args.session.admits(record.session.as_deref())
-        && args.since.admits_time(&record.time)
+        && is_about(&args.about, record)
 }
 
 /// A reader that has seen enough (`| head`) is no error.
