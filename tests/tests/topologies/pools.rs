@@ -75,6 +75,17 @@ impl<'l> Running<'l> {
         }
     }
 
+    /// Changes the configuration, and has it read anew.
+    #[track_caller]
+    fn reload(&self, change: impl FnOnce(&str) -> String) {
+        let text = fs::read_to_string(&self.config).unwrap();
+        let changed = change(&text);
+        assert_ne!(changed, text);
+        fs::write(&self.config, changed).unwrap();
+        let answer = self.gateway.ask(&["reload"]).unwrap();
+        answer.expect_success().unwrap();
+    }
+
     /// What `status` has of a server, by its address, in the pool of [`PUBLIC`].
     fn server(&self, ip: &str) -> Value {
         let status = self.gateway.json(&["status"]).unwrap();
@@ -237,16 +248,7 @@ fn several_servers_share_the_clients_of_one_address() {
     assert!(text.contains("no pool has a server 10.0.0.9"), "{text}");
 
     // A third one comes, by a reload: the drained one stays drained, and its session goes on.
-    let text = fs::read_to_string(&running.config).unwrap();
-    let more = text.replace("\"10.0.0.6:21\"]", "\"10.0.0.6:21\", \"10.0.0.7:21\"]");
-    assert_ne!(more, text);
-    fs::write(&running.config, more).unwrap();
-    running
-        .gateway
-        .ask(&["reload"])
-        .unwrap()
-        .expect_success()
-        .unwrap();
+    running.reload(|text| text.replace("\"10.0.0.6:21\"]", "\"10.0.0.6:21\", \"10.0.0.7:21\"]"));
     running.wait_for(names[2], "up");
     assert_eq!(running.server(&own)["state"], "draining");
     goes_on(&mut back, client);
@@ -277,17 +279,10 @@ fn several_servers_share_the_clients_of_one_address() {
     running.wait_for(&own, "up");
 
     // Taken out of the list, it keeps its session.
-    let text = fs::read_to_string(&running.config).unwrap();
-    let without = text.replace(&format!("\"{own}:21\", "), "");
-    let without = without.replace(&format!(", \"{own}:21\""), "");
-    assert_ne!(without, text);
-    fs::write(&running.config, without).unwrap();
-    running
-        .gateway
-        .ask(&["reload"])
-        .unwrap()
-        .expect_success()
-        .unwrap();
+    running.reload(|text| {
+        text.replace(&format!("\"{own}:21\", "), "")
+            .replace(&format!(", \"{own}:21\""), "")
+    });
     goes_on(&mut back, client);
     let (mut last, at) = running.begin(client, &any);
     assert_ne!(at, own);
