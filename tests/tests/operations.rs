@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
+    fs,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
 
@@ -182,21 +183,33 @@ fn every_configuration_is_right() {
     }
 }
 
-/// Metrics that are there only with what they count: a client that was refused something, a pool.
-const ONLY_AT_TIMES: [&str; 3] = [
-    "ftp_nat_client_refusals",
-    "ftp_nat_pool_server_sessions",
-    "ftp_nat_pool_server_up",
-];
-
 #[test]
 fn every_metric_that_is_named_exists() {
     let lab = Lab::new().unwrap();
     let address = "127.0.0.1:9810";
     let scratch = Scratch::new().unwrap();
+    // Some are there only with what they count: a pool, and a client that was refused something.
     let config = config(&scratch, "public = \"wan:21\"");
+    let text = fs::read_to_string(&config).unwrap();
+    let pool = text.replace("\"10.0.0.5:21\"", "[\"10.0.0.5:21\", \"10.0.0.5:2121\"]");
+    assert_ne!(pool, text);
+    fs::write(&config, pool + "\n[limits]\nclient_sessions = 1\n").unwrap();
     let arguments = ["--config", &config, "--metrics-listen", address];
     let _gateway = Gateway::start(&lab.router, &arguments).unwrap();
+    let listen = |port| {
+        let address = lab.server().at(port);
+        lab.server()
+            .namespace
+            .run(|| Ok(TcpListener::bind(address)?))
+    };
+    let _servers = [listen(21).unwrap(), listen(2121).unwrap()];
+    let begin = || {
+        lab.client()
+            .namespace
+            .run(|| Ok(TcpStream::connect_timeout(&PUBLIC, Duration::from_secs(2))?))
+    };
+    let _first = begin().unwrap();
+    assert!(begin().is_err(), "a client has two sessions");
     let mut curl = lab.router.command("curl").unwrap();
     curl.args(["--silent", "--fail", &format!("http://{address}/metrics")]);
     let metrics = process::run(&mut curl, Duration::from_secs(5)).unwrap();
@@ -218,9 +231,6 @@ fn every_metric_that_is_named_exists() {
         .collect();
     assert!(named.len() > 10, "{named:?}");
     for name in named {
-        if ONLY_AT_TIMES.contains(&name) {
-            continue;
-        }
         let is_there = metrics.lines().any(|line| {
             let rest = line.strip_prefix(name);
             rest.is_some_and(|rest| rest.starts_with([' ', '{']))
