@@ -7,12 +7,11 @@ use ftp_nat_common::wire::addr::Addr;
 
 /// Notes that the server at this address has announced a port.
 ///
-/// The key is a copy on the stack: Linux 6.1 takes none that lies behind a global function's argument.
+/// The key is given by value, which copies it to the stack: Linux 6.1 takes none that lies behind a
+/// global function's argument.
 #[inline(never)]
 pub fn note(server: &Addr, port: u16) {
-    // Without the black box the compiler would use the original.
-    let server = core::hint::black_box(*server);
-    if let Some(there) = maps::ANNOUNCED.get_ptr_mut(&server) {
+    if let Some(there) = maps::ANNOUNCED.get_ptr_mut(*server) {
         // SAFETY: the entry stays in its place while the program runs, and nothing else holds a
         // reference to it here; another CPU may write it meanwhile, see `Announced`.
         unsafe { (*there).note(port) };
@@ -20,5 +19,5 @@ pub fn note(server: &Addr, port: u16) {
     }
     let mut first = Announced::default();
     first.note(port);
-    let _ = maps::ANNOUNCED.insert(&server, first, u64::from(BPF_NOEXIST));
+    let _ = maps::ANNOUNCED.insert(*server, first, u64::from(BPF_NOEXIST));
 }
