@@ -41,3 +41,15 @@ pub(super) fn grant(session: &mut Session, number: u32) {
         session.answered.place = entered & (TLS_SESSIONS as u32 - 1);
     }
 }
+
+/// One of a client's sessions, with its number: the one at `index`, counted modulo the places that there
+/// are. None: no session has that place now. `client` must be an entry of TLS_CLIENTS.
+#[inline(always)]
+pub(super) fn session_at(client: *const TlsClient, index: u64) -> Option<(u32, &'static Session)> {
+    // SAFETY: the client's entry and the session's stay in their places while the program runs.
+    unsafe {
+        let number = (*client).sessions[index as usize & (TLS_SESSIONS - 1)];
+        let session = maps::SESSIONS.get_ptr(number)?;
+        Some((number, &*session))
+    }
+}

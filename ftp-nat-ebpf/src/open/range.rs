@@ -1,6 +1,7 @@
 //! The passive range of a server whose replies are encrypted: a client may connect to it while it has a
 //! live TLS session there, one connection for each answer of the server.
 
+use super::permit::session_at;
 use super::{alias, mapping, refusal};
 use crate::kernel::helpers::{jiffies, repeat};
 use crate::kernel::hook::Hook;
@@ -156,19 +157,13 @@ fn refuse(search: &Search, public: &Endpoint) -> Entry {
 
 /// Looks at one of the client's sessions.
 unsafe extern "C" fn look_at(index: u64, search: *mut Search) -> i64 {
-    // SAFETY: `repeat` hands over what `enter` made; the client's entry stays in its place while the
-    // program runs.
-    let (search, number) = unsafe {
-        let search = &mut *search;
-        let number = (*search.client).sessions[index as usize & (TLS_SESSIONS - 1)];
-        (search, number)
-    };
-    let Some(session) = maps::SESSIONS.get_ptr(number) else {
+    // SAFETY: `repeat` hands over what `enter` made.
+    let search = unsafe { &mut *search };
+    let Some((number, session)) = session_at(search.client, index) else {
         return 0;
     };
-    // SAFETY: see `scratch` for the headers, which nobody writes meanwhile; the session's entry stays
-    // in its place while the program runs.
-    let (head, session) = unsafe { (&(*search.part).head, &*session) };
+    // SAFETY: see `scratch`; nobody writes the headers meanwhile.
+    let head = unsafe { &(*search.part).head };
     if !is_live(session, head) {
         return 0;
     }

@@ -9,6 +9,7 @@
 use super::connection::{Made, create, find_paths};
 use super::learning::is_learning;
 use super::mapping::tell_used;
+use super::permit::session_at;
 use crate::kernel::helpers::repeat;
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
@@ -117,19 +118,13 @@ pub(super) fn enter(skb: &Skb, hook: Hook, part: *mut Draft) -> Untold {
 
 /// Looks at one of the client's sessions.
 unsafe extern "C" fn look_at(index: u64, search: *mut Search) -> i64 {
-    // SAFETY: `repeat` hands over what `enter` made; the client's entry stays in its place while the
-    // program runs.
-    let (search, number) = unsafe {
-        let search = &mut *search;
-        let number = (*search.client).sessions[index as usize & (TLS_SESSIONS - 1)];
-        (search, number)
-    };
-    let Some(session) = maps::SESSIONS.get_ptr(number) else {
+    // SAFETY: `repeat` hands over what `enter` made.
+    let search = unsafe { &mut *search };
+    let Some((number, session)) = session_at(search.client, index) else {
         return 0;
     };
-    // SAFETY: see `scratch` for the headers, which nobody writes meanwhile; the session's entry stays
-    // in its place while the program runs.
-    let (head, session) = unsafe { (&(*search.part).head, &*session) };
+    // SAFETY: see `scratch`; nobody writes the headers meanwhile.
+    let head = unsafe { &(*search.part).head };
     if !is_between(session, head, search.side) || !is_learning(&session.public.addr) {
         return 0;
     }
