@@ -41,10 +41,16 @@ fn scene(lab: &Lab, server: &FtpServer) -> Scene {
     }
 }
 
+fn listed(gateway: &Gateway<'_>, words: &[&str]) -> usize {
+    gateway.json(words).unwrap().as_array().unwrap().len()
+}
+
+/// What is listed and what is counted; both are asked for one after the other, so nothing may be
+/// changing meanwhile.
 fn count(gateway: &Gateway<'_>, words: &[&str]) -> usize {
     let counted = gateway.ask(&[words, &["--count"]].concat()).unwrap();
     let counted = counted.expect_success().unwrap().text();
-    let listed = gateway.json(words).unwrap().as_array().unwrap().len();
+    let listed = listed(gateway, words);
     assert_eq!(counted, format!("{listed}\n"), "{words:?}");
     listed
 }
@@ -97,7 +103,7 @@ fn each_filter_leaves_what_fits() {
     scene.first.send("QUIT\r\n").unwrap();
     drop(scene.first);
     wait_for("the end of the first", || {
-        (count(&gateway, &["sessions"]) == 1).then_some(())
+        (listed(&gateway, &["sessions"]) == 1).then_some(())
     });
     assert_eq!(count(&gateway, &["sessions", "--all"]), 2);
     assert_eq!(
