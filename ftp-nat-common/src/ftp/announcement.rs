@@ -47,7 +47,7 @@ impl Inspection {
             return;
         }
         if self.is_replies == 0 && self.waits_for_client(session, gate, &opening.addr) {
-            self.withheld = withheld::WHOLE;
+            self.withheld = withheld::HELD;
             return;
         }
         // Acted on: neither must the rest be held, nor does the line's end miss an address.

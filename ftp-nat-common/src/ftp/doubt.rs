@@ -3,8 +3,8 @@
 //! STAT, HELP, SITE, MLST, PWD, MKD, LANG and commands that are not known may be answered with lines that a
 //! stranger has written: names of files, above all. A line `227 ..` among them must not pass for the
 //! answer to a PASV that is under way at the same time. So while such an answer may still go on, a
-//! PASV is withheld, and while a PASV waits, such a command is: the line's end is cut off the
-//! segment, and its sender repeats it. It is let through
+//! PASV is withheld, and while a PASV waits, such a command is: the line is cut off the segment, and its
+//! sender repeats it. It is let through
 //!
 //! - at once, if the answer was a single line, alone in its segment;
 //! - or once the answer has ended, all of it was acknowledged, the receiver's window is open and
@@ -37,7 +37,7 @@ pub const STUCK: u64 = 1_000;
 pub const LONGEST: u64 = 10_000;
 
 impl Inspection {
-    /// A command's line ends here: whether the end must be cut off.
+    /// A command's line ends here: whether it must be withheld.
     #[inline(always)]
     pub(super) fn must_withhold(&mut self, session: &mut Session, gate: &mut impl Gate) -> bool {
         if session.role != role::PUBLISH {

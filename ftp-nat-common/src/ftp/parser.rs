@@ -10,7 +10,9 @@
 //! own address; both only on a connection that began as FTP.
 
 use super::command;
-use crate::abi::{LINE_MAX, Said, Session, asked_flag, begin, direction_flag, event, role};
+use crate::abi::{
+    Direction, LINE_MAX, Said, Session, asked_flag, begin, direction_flag, event, role,
+};
 use crate::counter::Counter;
 use crate::edit::text::{TEXT_MAX, Text};
 use crate::ftp::extended::Extended;
@@ -63,10 +65,11 @@ pub(super) mod todo {
 pub(super) mod withheld {
     /// The line goes on as far as it is there.
     pub(in crate::ftp) const NOTHING: u8 = 0;
-    /// Its end is cut off, and its sender repeats that.
-    pub(in crate::ftp) const END: u8 = 1;
-    /// The same, and the rest is held as an unfinished line is: it may have to be changed.
-    pub(in crate::ftp) const WHOLE: u8 = 2;
+    /// What this segment has of it is cut off, or the line feed alone if something was done about it; its
+    /// sender repeats that.
+    pub(in crate::ftp) const CUT: u8 = 1;
+    /// Its line feed is cut off, and the rest is held as an unfinished line is: it may have to be changed.
+    pub(in crate::ftp) const HELD: u8 = 2;
 }
 
 /// How many edits one segment may get: they must all be remembered until it is rewritten.
@@ -160,16 +163,22 @@ impl Inspection {
         self.is_replies = is_replies as u8;
         self.seq = seq;
         self.line_seq = seq;
-        self.line_len = direction.line_len;
-        self.head = direction.head;
-        let kept = direction.flags & direction_flag::READER;
-        self.kept = kept & !direction_flag::AFTER_CR;
-        self.last = if kept == self.kept { 0 } else { b'\r' };
+        self.resume(direction);
         let let_go = direction.flags & direction_flag::LET_GO;
         if self.line_len == 0 {
             self.begin_line(session);
         }
         self.let_go = let_go;
+    }
+
+    /// Goes on in the line that the direction's segments have begun, if they have.
+    #[inline(always)]
+    fn resume(&mut self, direction: &Direction) {
+        self.line_len = direction.line_len;
+        self.head = direction.head;
+        let kept = direction.flags & direction_flag::READER;
+        self.kept = kept & !direction_flag::AFTER_CR;
+        self.last = if kept == self.kept { 0 } else { b'\r' };
     }
 
     #[inline(never)]
@@ -398,7 +407,12 @@ impl Inspection {
                 self.hide_greeting(session, gate);
             }
             if self.is_replies == 0 && self.must_withhold(session, gate) {
-                self.withheld = withheld::END;
+                // What was done about a line is done once: then what was read of it stays read.
+                if !self.is_acted_on(session) {
+                    self.cut(session);
+                    return;
+                }
+                self.withheld = withheld::CUT;
             }
             if self.withheld != withheld::NOTHING {
                 self.seq = self.seq.wrapping_sub(1);
@@ -428,6 +442,37 @@ impl Inspection {
         if todo & todo::HELLO != 0 {
             self.greet_tls(session, gate);
         }
+    }
+
+    /// Cuts the segment in front of what it has of the client's line under way; its sender repeats that.
+    ///
+    /// The line feed alone is not enough: ProFTPD 1.3.8 waits for ever for one that comes behind its
+    /// carriage return in a segment of its own.
+    #[inline(never)]
+    pub(super) fn cut(&mut self, session: &Session) {
+        self.stop = 1;
+        self.withheld = withheld::CUT;
+        self.seq = self.line_seq;
+        self.kept = 0;
+        self.last = 0;
+        self.head = 0;
+        self.line_len = 0;
+        if self.line_seq == self.first_seq {
+            // As the segments before it have left it.
+            self.resume(&session.commands);
+        }
+    }
+
+    /// Whether something of what the segment has of the client's line was edited, or announced.
+    #[inline(always)]
+    fn is_acted_on(&self, session: &Session) -> bool {
+        let commands = &session.commands;
+        let begins_here = self.line_seq != self.first_seq || commands.line_len == 0;
+        let is_edited = match commands.edits.recent(0) {
+            Some(edit) => distance(edit.start, self.line_seq) >= 0,
+            None => false,
+        };
+        is_edited || (begins_here && self.let_go != 0)
     }
 
     /// Whether the line that ends is a command whose verb was not judged yet, because nothing stood
@@ -469,7 +514,7 @@ impl Inspection {
         if len == 0
             || len as usize >= LINE_MAX
             || self.let_go != 0
-            || self.withheld == withheld::END
+            || self.withheld == withheld::CUT
         {
             return false;
         }

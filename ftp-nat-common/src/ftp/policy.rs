@@ -6,7 +6,7 @@
 
 use super::command::{self, named};
 use super::line;
-use super::parser::{EDITS_A_SEGMENT, Inspection, NOTHING, withheld};
+use super::parser::{EDITS_A_SEGMENT, Inspection, NOTHING};
 use crate::abi::{LINE_MAX, Session, begin, event, session_flag};
 use crate::counter::Counter;
 use crate::edit::edits::REMEMBERED;
@@ -88,7 +88,9 @@ impl Inspection {
             return;
         }
         if !has_room(session) {
-            self.stop_before();
+            self.candidate = NOTHING;
+            self.todo = 0;
+            self.cut(session);
             return;
         }
         let is_login = matches!(name, USER | PASS | ACCT);
@@ -118,19 +120,6 @@ impl Inspection {
         self.edits = self.edits.wrapping_add(1);
         self.head = HARMLESS;
         self.candidate = NOTHING;
-    }
-
-    /// Cuts the segment in front of the line under way: its sender repeats it.
-    #[inline(always)]
-    fn stop_before(&mut self) {
-        self.seq = self.line_seq;
-        self.line_len = 0;
-        self.head = 0;
-        self.kept = 0;
-        self.candidate = NOTHING;
-        self.todo = 0;
-        self.withheld = withheld::END;
-        self.stop = 1;
     }
 
     /// Whether the line under way belongs to a greeting that is to be hidden.

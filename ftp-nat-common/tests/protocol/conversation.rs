@@ -104,8 +104,10 @@ pub(crate) struct Conversation {
     pub(crate) now: u64,
     /// The next sequence number of the client and of the server.
     next: [u32; 2],
-    /// What the client has said from the end of a line on that the gateway withholds.
+    /// What the client has said from a line on that the gateway withholds.
     pub(crate) withheld: Vec<u8>,
+    /// What the server has heard of that when the client repeated it.
+    pub(crate) heard_late: String,
 }
 
 impl Conversation {
@@ -118,6 +120,7 @@ impl Conversation {
             now: 1_000_000,
             next,
             withheld: Vec::new(),
+            heard_late: String::new(),
         }
     }
 
@@ -168,7 +171,8 @@ impl Conversation {
         for _ in 0..milliseconds / 200 {
             self.now += 200;
             if !self.withheld.is_empty() {
-                let _ = self.bytes(false, b"");
+                let heard = self.say(false, b"");
+                self.heard_late += &heard;
             }
         }
     }
@@ -222,9 +226,8 @@ impl Conversation {
                 ..Segment::default()
             };
             let Some(sent) = self.pass(is_replies, &segment) else {
-                let is_unknown = self.session.inside.addr.is_none();
-                let may_be_held = rest[0] == b'\n' || is_unknown;
-                assert!(may_be_held && !is_replies, "held: {heard:?}");
+                let is_withheld = self.session.asked.withheld_since != 0;
+                assert!(is_withheld && !is_replies, "held: {heard:?}");
                 self.withheld = rest.to_vec();
                 return heard;
             };

@@ -98,7 +98,7 @@ pub struct Control {
     streams: [Stream; 2],
     early: [Vec<Segment>; 2],
     decisions: [Vec<Decision>; 2],
-    /// What the client has said from a line on whose end is withheld: it would repeat that.
+    /// What the client has said from a line on that is withheld: it would repeat that.
     withheld: Vec<Piece>,
     /// Milliseconds by which the gateway's clock is ahead of the capture's: those that its repetitions
     /// would have taken.
@@ -341,7 +341,7 @@ impl Control {
         }
     }
 
-    /// The gateway's own code; false: the piece's end is withheld.
+    /// The gateway's own code; false: the piece, or its end, is withheld.
     fn pass(
         &mut self,
         is_replies: bool,
@@ -365,8 +365,8 @@ impl Control {
             };
             let sent = self.drive(side, &segment, time, pinholes);
             let seen = direction(&self.session, u8::from(is_replies)).seen;
-            if !is_replies && self.session.asked.withheld_since != 0 && seen == end.wrapping_sub(1)
-            {
+            let is_withheld = self.session.asked.withheld_since != 0;
+            if !is_replies && is_withheld && (seen == from || seen == end.wrapping_sub(1)) {
                 if let Some(sent) = sent {
                     self.streams[side].arrive(sent.seq, &sent.payload);
                 }

@@ -6,7 +6,7 @@ use ftp_nat_common::{
     abi::side,
     counter::Counter::{
         self, CommandWithheld, DeniedDoubtful, DeniedNoPort, DeniedNotFtp, DeniedUnreadable,
-        PassedInside, PassedNoStation, PassedTooLong, Refused227, SegmentCut,
+        LineHeld, PassedInside, PassedNoStation, PassedTooLong, Refused227,
     },
     ftp::doubt::LONGEST,
 };
@@ -141,13 +141,10 @@ fn a_pasv_behind_a_listing_that_never_ends_has_no_licence() {
         talk.passes(Client, "STAT .\r\n");
         talk.passes(Server, "213-Status\r\n");
         let packet = talk.segment(Client, "PASV\r\n");
-        talk.arrives(
-            "too early",
-            Client,
-            &packet,
-            "PASV\r",
-            &[CommandWithheld, SegmentCut],
-        );
+        talk.fixture(Client, "too early", &packet)
+            .dropped()
+            .counting(&[CommandWithheld, LineHeld])
+            .check(talk.datapath);
         let (number, mut session) = talk.datapath.sessions.all()[0];
         session.asked.withheld_first = session.asked.withheld_first.wrapping_sub(LONGEST);
         talk.datapath.sessions.set(number, session);

@@ -5,6 +5,7 @@ mod daemon_death;
 mod fast;
 mod kernel;
 mod kernel_nat;
+mod pipelined;
 mod policy;
 mod refusals;
 mod shown;

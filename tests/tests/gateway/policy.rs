@@ -1,12 +1,16 @@
 //! Commands that a policy refuses and greetings that it hides, with real servers and clients.
 
-use std::io::Read as _;
+use std::{
+    io::Read as _,
+    net::{IpAddr, SocketAddr},
+};
 
 use ftp_nat_tests::{
-    client::{Client, Job, Mode},
+    client::{Client, Job, Mode, Target},
     control::{self, Control},
+    firewall,
     gateway::Gateway,
-    lab::Lab,
+    lab::{Host, Lab, WAN_ADDRESS_V6},
     scratch::Scratch,
     server::{FtpServer, Kind, Settings},
 };
@@ -58,13 +62,8 @@ fn a_read_only_server_without_a_name_serves_and_keeps_its_files() {
             PRODUCTS.iter().all(|name| !greeting.contains(name)),
             "{kind:?}: {greeting}"
         );
-        // What asks for the folder's name first waits long for ProFTPD's answer to PASV.
-        let clients: &[Client] = match kind {
-            Kind::Proftpd => &[Client::Ftplib],
-            _ => &Client::ALL,
-        };
-        for client in clients.iter().copied() {
-            for mode in [Mode::Pasv, Mode::Port] {
+        for client in Client::ALL {
+            for mode in [Mode::Pasv, Mode::Epsv, Mode::Port, Mode::Eprt] {
                 let fetch = Job::Fetch(SMALL);
                 if client.can(PUBLIC, mode, fetch) {
                     let session = client.perform(lab.client(), &target, mode, fetch).unwrap();
@@ -73,7 +72,7 @@ fn a_read_only_server_without_a_name_serves_and_keeps_its_files() {
                 }
             }
         }
-        for client in clients.iter().copied() {
+        for client in Client::ALL {
             let store = Job::Store(&file, "/upload/new.txt");
             if !client.can(PUBLIC, Mode::Pasv, store) {
                 continue;
@@ -113,7 +112,6 @@ fn a_read_only_server_without_a_name_serves_and_keeps_its_files() {
     }
     let denied = gateway
         .metric("denied_packets_total", "reason=\"command\"")
-        .or_else(|_| gateway.metric("denied_total", "reason=\"command\""))
         .unwrap();
     // Five commands, two at once, one in pieces, and a client's STOR, for each server.
     assert!(denied >= 4 * 9, "{denied}");
@@ -132,12 +130,12 @@ fn where_tls_is_required_nobody_logs_in_without_it() {
         passive_ports: Some(50_000..=50_099),
         ..Settings::default()
     };
-    for kind in [Kind::Vsftpd, Kind::Proftpd] {
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.speaks_tls()) {
         let server = server(&lab, kind, &settings);
         let encrypted = server.target_at(PUBLIC);
         let mut clear = encrypted.clone();
         clear.tls = false;
-        for client in [Client::Curl, Client::Lftp] {
+        for client in Client::ALL {
             let session = client
                 .perform(lab.client(), &clear, Mode::Pasv, Job::Fetch(SMALL))
                 .unwrap();
@@ -150,15 +148,143 @@ fn where_tls_is_required_nobody_logs_in_without_it() {
             assert!(reply.starts_with('5'), "{kind:?} {command}: {reply}");
         }
         drop(control);
-        let session = Client::Curl
-            .perform(lab.client(), &encrypted, Mode::Epsv, Job::Fetch(SMALL))
-            .unwrap();
-        let session = session.expect_success().unwrap();
-        assert_eq!(session.content, CONTENT, "{kind:?}");
+        for client in Client::ALL.into_iter().filter(|it| it.speaks_tls()) {
+            let session = client
+                .perform(lab.client(), &encrypted, Mode::Epsv, Job::Fetch(SMALL))
+                .unwrap();
+            let session = session.expect_success().unwrap();
+            assert_eq!(session.content, CONTENT, "{kind:?} {client:?}");
+        }
     }
     let denied = gateway
         .metric("denied_packets_total", "reason=\"clear_text\"")
-        .or_else(|_| gateway.metric("denied_total", "reason=\"clear_text\""))
         .unwrap();
-    assert!(denied >= 8, "{denied}");
+    assert!(denied >= 3 * 7, "{denied}");
+}
+
+/// The server's two public ends.
+const ENDS: [SocketAddr; 2] = [PUBLIC, SocketAddr::new(IpAddr::V6(WAN_ADDRESS_V6), 21)];
+
+/// Lists are refused and files are not, over IPv4 and IPv6.
+fn lists_are_refused(client: Client, host: &Host, target: &Target, about: &str) {
+    let mode = if target.address.is_ipv4() {
+        Mode::Pasv
+    } else {
+        Mode::Epsv
+    };
+    if client.can(target.address, mode, Job::List("/download")) {
+        let session = client
+            .perform(host, target, mode, Job::List("/download"))
+            .unwrap();
+        let said = String::from_utf8_lossy(&session.content).into_owned();
+        assert!(!said.contains("small.txt"), "{about}: {said}");
+    }
+    if client.can(target.address, mode, Job::Fetch(SMALL)) {
+        let session = client
+            .perform(host, target, mode, Job::Fetch(SMALL))
+            .unwrap();
+        let session = session.expect_success().unwrap();
+        assert_eq!(session.content, CONTENT, "{about}");
+    }
+}
+
+#[test]
+fn denied_commands_reach_no_server_over_either_family() {
+    let lab = Lab::new().unwrap();
+    let scratch = Scratch::new().unwrap();
+    let denies = "deny_commands = [\"LIST\", \"NLST\", \"MLSD\", \"STAT\"]";
+    let keys = format!(
+        "{denies}\n[[publish]]\npublic = \"[2001:db8:1::1]:21\"\n\
+         server = \"[fd00:10::5]:21\"\n{denies}\n"
+    );
+    let gateway = start(&lab, &scratch, &keys);
+    for kind in Kind::ALL {
+        let server = server(&lab, kind, &Settings::default());
+        for end in ENDS {
+            for client in Client::ALL {
+                let about = format!("{kind:?} {client:?} {end}");
+                lists_are_refused(client, lab.client(), &server.target_at(end), &about);
+            }
+        }
+    }
+    // A list by curl, ftplib and lftp, over each family, of each server.
+    let denied = gateway
+        .metric("denied_packets_total", "reason=\"command\"")
+        .unwrap();
+    assert!(denied >= 4 * 2 * 3, "{denied}");
+}
+
+/// The policy of a network of our own, whose clients reach servers outside.
+#[test]
+fn our_own_clients_are_held_to_a_policy_too() {
+    let lab = Lab::new().unwrap();
+    lab.router.nft(firewall::MASQUERADE).unwrap();
+    let scratch = Scratch::new().unwrap();
+    let outside = lab.client();
+    let start = |keys: &str| {
+        let text = format!(
+            "[gateway]\nwan = [\"wan\"]\n[[masquerade]]\n\
+             clients = [\"10.0.0.0/24\", \"fd00:10::/64\"]\n{keys}\n"
+        );
+        let file = scratch.write("ftp-nat.toml", text).unwrap();
+        Gateway::start(&lab.router, &["--config", file.to_str().unwrap()]).unwrap()
+    };
+    let local = scratch.write("new.txt", CONTENT).unwrap();
+    for kind in Kind::ALL {
+        let settings = Settings {
+            tls: kind.speaks_tls(),
+            ..Settings::default()
+        };
+        let server = FtpServer::start(kind, outside, &settings).unwrap();
+        server.offer("small.txt", CONTENT).unwrap();
+        let gateway =
+            start("deny_commands = [\"LIST\", \"NLST\", \"MLSD\", \"STAT\"]\nread_only = true");
+        for address in [outside.at(21), (outside.v6, 21).into()] {
+            let mut target = server.target_at(address);
+            target.tls = false;
+            for client in Client::ALL {
+                let about = format!("{kind:?} {client:?} {address}");
+                lists_are_refused(client, lab.server(), &target, &about);
+                let active = if address.is_ipv4() {
+                    Mode::Port
+                } else {
+                    Mode::Eprt
+                };
+                let store = Job::Store(&local, "/upload/new.txt");
+                if client.can(address, active, store) {
+                    let session = client
+                        .perform(lab.server(), &target, active, store)
+                        .unwrap();
+                    assert!(!session.outcome.success(), "{about}");
+                    assert!(server.stored("new.txt").is_err(), "{about}");
+                }
+            }
+        }
+        let labels = "reason=\"command\"";
+        assert!(gateway.metric("denied_packets_total", labels).unwrap() >= 8);
+        drop(gateway);
+        if !kind.speaks_tls() {
+            continue;
+        }
+        let gateway = start("require_tls = true");
+        let encrypted = server.target_at(outside.at(21));
+        let mut clear = encrypted.clone();
+        clear.tls = false;
+        for client in Client::ALL {
+            let fetch = Job::Fetch(SMALL);
+            let session = client
+                .perform(lab.server(), &clear, Mode::Pasv, fetch)
+                .unwrap();
+            assert!(!session.outcome.success(), "{kind:?} {client:?}");
+            if client.speaks_tls() {
+                let session = client
+                    .perform(lab.server(), &encrypted, Mode::Pasv, fetch)
+                    .unwrap();
+                let session = session.expect_success().unwrap();
+                assert_eq!(session.content, CONTENT, "{kind:?} {client:?}");
+            }
+        }
+        let labels = "reason=\"clear_text\"";
+        assert!(gateway.metric("denied_packets_total", labels).unwrap() >= 5);
+    }
 }
