@@ -2,6 +2,7 @@
 //! all the while, looked at from outside.
 
 mod attack;
+mod capture;
 mod client;
 mod fault;
 mod load;
@@ -9,6 +10,7 @@ mod record;
 mod watch;
 
 use std::{
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -23,7 +25,7 @@ use ftp_nat_tests::{
     tools::Tools,
 };
 
-use self::{fault::Faults, load::Load, record::Record, watch::Watch};
+use self::{capture::Captures, fault::Faults, load::Load, record::Record, watch::Watch};
 use crate::progress::say;
 
 /// What the gateway is told: times so short that what is left over would be seen to stay.
@@ -65,6 +67,10 @@ pub(crate) struct Arguments {
     /// Only faults with this in their name, to find out which one breaks something; more than once
     #[arg(long)]
     fault: Vec<String>,
+    /// Records the headers of what passes the clients, the router and the server as pcap files in this
+    /// folder, and tells the time of each fault
+    #[arg(long)]
+    capture: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -99,7 +105,11 @@ pub(crate) fn run(tools: Tools, arguments: &Arguments) -> anyhow::Result<()> {
     let file = file.to_str().context("a path that is no text")?;
     let mut gateway = Gateway::start(&lab.router, &["--config", file])?;
 
-    let record = Record::default();
+    let record = Record::new(arguments.capture.is_some());
+    let captures = match &arguments.capture {
+        Some(folder) => Captures::start(&lab, folder)?,
+        None => Captures::none(),
+    };
     let load = Load::new(&lab, &server)?;
     let mut watch = Watch::begin(&lab, &gateway)?;
     let mut faults = Faults::new(&lab, seed, &arguments.fault)?;
@@ -127,6 +137,7 @@ pub(crate) fn run(tools: Tools, arguments: &Arguments) -> anyhow::Result<()> {
     watch.nothing_is_left(&gateway, END, &record);
     let left = watch.end(&mut gateway, &record);
     drop(server);
+    captures.stop()?;
     left?;
     report(seed, &record, &faults, &watch)
 }

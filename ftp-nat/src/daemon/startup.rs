@@ -13,7 +13,6 @@ use crate::{
         load,
         maps::{self, Maps},
         pins::{Gateway, Pins},
-        program::Program,
     },
     kernel::{bpffs, clock::Clock, network::Network},
     policy::{self, Policy},
@@ -180,9 +179,7 @@ fn keep_what_is_used(
     policy: &mut Policy,
 ) -> anyhow::Result<()> {
     let attached = attach::attached(gateway, network)?;
-    let inside = attached
-        .iter()
-        .filter(|it| it.program == Program::LanIngress);
+    let inside = attached.iter().filter(|it| it.program.is_inside());
     let hooks = inside.filter_map(|it| {
         Some(Hook {
             link: network.named(&it.interface)?.clone(),

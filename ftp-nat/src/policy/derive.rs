@@ -871,6 +871,38 @@ mod tests {
     }
 
     #[test]
+    fn a_wan_by_another_name_is_not_taken_for_an_inside_interface() {
+        let network = |wan| {
+            Network::default()
+                .with_link(WAN, wan, true)
+                .with_link(LAN, "lan", true)
+                .with_address(WAN, "198.51.100.1")
+                .with_route("10.0.0.5", Route::Through(LAN))
+        };
+        let (old, _) = derive("198.51.100.1:21=10.0.0.5:21", &network("wan"));
+        let renamed = network("other");
+        let (mut policy, _) = derive("198.51.100.1:21=10.0.0.5:21", &renamed);
+        assert_eq!(
+            policy.interfaces[&WAN].flags & interface_flag::LAN,
+            interface_flag::LAN
+        );
+        let taken_for_inside = policy.clone();
+        policy.keep_renamed(&old, &renamed);
+        assert_eq!(policy.interfaces, old.interfaces);
+        let programs = |policy: &Policy| {
+            let hooks = policy.hooks.iter();
+            let mut all: Vec<_> = hooks.map(|it| (it.link.index, it.program)).collect();
+            all.sort_unstable();
+            all
+        };
+        assert_eq!(programs(&policy), programs(&old));
+        // By its old name again, it does not keep programs of the inside that connections use.
+        let (mut policy, _) = derive("198.51.100.1:21=10.0.0.5:21", &network("wan"));
+        policy.keep_inside(&taken_for_inside, &network("wan"), |_| true);
+        assert_eq!(policy, old);
+    }
+
+    #[test]
     fn interfaces_without_ethernet_get_their_own_programs() {
         for (wan, lan) in [(false, true), (true, false), (false, false)] {
             let network = network_of(wan, lan);

@@ -109,12 +109,14 @@ impl Policy {
     }
 
     /// Keeps those inside hooks of an earlier policy that are on interfaces which are still there
-    /// and `needed`, for the connections that leave by them already.
+    /// and `needed`, for the connections that leave by them already. An interface that is outside now
+    /// keeps none: what comes by it would count as the inside's.
     pub fn keep_inside(&mut self, old: &Self, network: &Network, needed: impl Fn(u32) -> bool) {
         for hook in &old.hooks {
             let index = hook.link.index;
             if hook.program.is_inside()
                 && !self.has(hook.program, index)
+                && !self.is_outside(index)
                 && needed(index)
                 && let Some(link) = network.numbered(index)
             {
@@ -131,7 +133,8 @@ impl Policy {
     }
 
     /// Keeps those outside hooks of an earlier policy whose interface is still there, under another
-    /// name: its connections go on.
+    /// name: its connections go on. By that name it may have been taken for an inside interface, which it
+    /// is not.
     pub fn keep_renamed(&mut self, old: &Self, network: &Network) {
         for hook in &old.hooks {
             let index = hook.link.index;
@@ -139,6 +142,9 @@ impl Policy {
                 && !self.has(hook.program, index)
                 && let Some(link) = network.numbered(index)
             {
+                self.hooks
+                    .retain(|it| it.link.index != index || !it.program.is_inside());
+                self.interfaces.remove(&index);
                 self.attach(link, hook.program);
                 self.interface(link, interface_flag::WAN);
                 self.warnings.insert(format!(
@@ -200,6 +206,12 @@ impl Policy {
         self.hooks
             .iter()
             .any(|hook| hook.program.is_inside() && !other.has(hook.program, hook.link.index))
+    }
+
+    /// Whether an interface has programs for the outside.
+    fn is_outside(&self, index: u32) -> bool {
+        let mut hooks = self.hooks.iter();
+        hooks.any(|it| it.link.index == index && !it.program.is_inside())
     }
 
     pub(super) fn has(&self, program: Program, index: u32) -> bool {

@@ -272,3 +272,24 @@ fn connections_outlive_an_interface_that_is_made_anew_or_renamed() {
         assert_eq!(hosts.map(resets), before, "{what}");
     }
 }
+
+#[test]
+fn a_wan_by_another_name_is_not_taken_for_an_inside_interface() {
+    let lab = Lab::new().unwrap();
+    let server = vsftpd(lab.server(), b"");
+    let gateway = ConfigFile::new(ONE_SERVER).run(&lab);
+    // While connections leave by an interface, programs for the inside stay there.
+    let resting = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+    rename_and_back(&lab, "wan");
+    // This client comes by the WAN and by nothing else: when the interface is made anew, with the WAN's
+    // programs, its connection is known there.
+    let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+    wait_for_programs(&gateway);
+    lab.router.ip("link delete wan").unwrap();
+    plug_in_wan(&lab);
+    for _ in 0..3 {
+        control.send("NOOP\r\n").unwrap();
+        control.expect("200").unwrap();
+    }
+    drop(resting);
+}

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use fastrand::Rng;
 use ftp_nat_tests::{
     control::Control,
@@ -115,16 +115,35 @@ impl<'l> Load<'l> {
         let v4 = random.u8(..4) > 0;
         let host = &self.lab.outside[random.usize(..2)];
         let mut control = self.log_in(host, v4)?;
+        let local = control.local_address()?;
+        self.files(random, record, host, v4, &mut control)
+            .map_err(|failure| match failure {
+                Failure::Broken(error) => Failure::Broken(error.context(format!("{local}"))),
+                other => other,
+            })?;
+        client::quit(&mut control).with_context(|| format!("{local}: QUIT"))?;
+        Ok(())
+    }
+
+    /// A few files, each compared.
+    fn files(
+        &self,
+        random: &mut Rng,
+        record: &Record,
+        host: &Host,
+        v4: bool,
+        control: &mut Control,
+    ) -> Result<(), Failure> {
         for _ in 0..random.u8(1..6) {
             let verbs = Verb::all(v4);
             let verb = verbs[random.usize(..verbs.len())];
             let (name, content) = &self.files[random.usize(..self.files.len())];
             if random.u8(..3) > 0 {
-                client::fetch(&mut control, host, verb, name, content)?;
+                client::fetch(control, host, verb, name, content)?;
             } else {
                 let number = self.stored.fetch_add(1, Ordering::Relaxed);
                 let name = format!("{number}.bin");
-                client::store(&mut control, host, verb, &name, content)?;
+                client::store(control, host, verb, &name, content)?;
                 let stored = self.server.stored(&name)?;
                 if stored != *content {
                     return Err(anyhow::anyhow!("{verb:?} STOR {name}: another content").into());
@@ -135,7 +154,6 @@ impl<'l> Load<'l> {
             // Some rest between two files, so that faults meet them.
             thread::sleep(Duration::from_millis(random.u64(..400)));
         }
-        client::quit(&mut control)?;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::progress::say;
@@ -13,12 +13,20 @@ const KEPT: usize = 50;
 /// How many faults before a violation are told with it.
 const TOLD: usize = 6;
 
+/// Seconds since 1970, as `tcpdump -tt` tells them.
+fn clock() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    format!("{:.3}", now.unwrap_or_default().as_secs_f64())
+}
+
 /// What happened so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Record(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
+    /// Whether each fault is told with its time when it is made.
+    tells_faults: bool,
     sessions: u64,
     files: u64,
     bytes: u64,
@@ -33,6 +41,14 @@ struct Kept {
 }
 
 impl Record {
+    /// Nothing yet.
+    pub(super) fn new(tells_faults: bool) -> Self {
+        Self(Mutex::new(Kept {
+            tells_faults,
+            ..Kept::default()
+        }))
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,6 +73,9 @@ impl Record {
     /// A fault is made.
     pub(super) fn fault(&self, name: &'static str) {
         let mut kept = self.kept();
+        if kept.tells_faults {
+            say(&format!("soak: {}: {name}", clock()));
+        }
         kept.faults.push((Instant::now(), name));
         let from = kept.faults.len().saturating_sub(TOLD);
         kept.faults.drain(..from);
@@ -71,7 +90,7 @@ impl Record {
             .collect();
         let what = format!("{what} ({})", before.join(", "));
         if kept.violations.len() < KEPT {
-            say(&format!("soak: does not hold: {what}"));
+            say(&format!("soak: {}: does not hold: {what}", clock()));
             kept.violations.push(what);
         }
     }
