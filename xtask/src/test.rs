@@ -1,4 +1,7 @@
-//! Every test: of the crates, of the datapath, and of the whole in namespaces.
+//! Every test: of the crates, of the datapath, of the whole in namespaces, and of the programs in the
+//! oldest kernel that they are for.
+
+use anyhow::ensure;
 
 use crate::{
     apt::Installing,
@@ -6,8 +9,9 @@ use crate::{
     build::OBJECT_VARIABLE,
     command::{cargo, run},
     ebpf, lab,
-    progress::step,
+    progress::{say, step},
     tools,
+    vm::{self, Short},
     workspace::Workspace,
 };
 
@@ -46,14 +50,38 @@ pub(crate) fn run_all(
     step("compiling the tests", || {
         cargo_test(&["--no-run", "--quiet"])
     })?;
-    // Not quiet: the names of the tests say what was shown.
-    step("tests", || cargo_test(&[]))?;
+    // Not quiet: the names of the tests say what was shown. A test that fails hides no other.
+    let all = ["--no-fail-fast"];
+    let says_so = arguments.iter().any(|word| word == all[0]);
+    let tests = || step("tests", || cargo_test(&all[usize::from(says_so)..]));
     if !arguments.is_empty() {
-        return Ok(());
+        return tests();
     }
-    step("the lab by hand", || lab::smoke(workspace, &tools))?;
-    // Not for its figures: so that it still works when somebody needs them.
-    step("a smoke run of the benchmark", || {
-        bench::smoke(workspace, installing, tools.clone())
-    })
+    let mut not_had = None;
+    let parts = [
+        tests(),
+        step("the lab by hand", || lab::smoke(workspace, &tools)),
+        // Not for its figures: so that it still works when somebody needs them.
+        step("a smoke run of the benchmark", || {
+            bench::smoke(workspace, installing, tools.clone())
+        }),
+        step("Linux 6.1, booted: it takes every program", || {
+            if let Short::NotHad(why) = vm::short(workspace, installing)? {
+                not_had = Some(why);
+            }
+            Ok(())
+        }),
+    ];
+    if let Some(why) = not_had {
+        say(&format!(
+            "NOT SHOWN: that Linux 6.1, Debian 12's, takes the programs, because it could not be \
+             booted here: {why:#}. `cargo xtask vm --kernel 6.1 --scene load` shows it"
+        ));
+    }
+    let failures: Vec<_> = parts
+        .into_iter()
+        .filter_map(|part| part.err().map(|error| format!("{error:#}")))
+        .collect();
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
 }

@@ -3,6 +3,10 @@
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{Ipv6Addr, SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -20,7 +24,7 @@ use crate::{CONTENT, ConfigFile, ONE_SERVER, PUBLIC, SMALL, vsftpd, wait_for};
 
 /// Enough for a transfer to last.
 const LARGE: usize = 1 << 30;
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Connections of the server that are established, by its own kernel.
 fn servers_connections(lab: &Lab) -> usize {
@@ -73,15 +77,28 @@ fn a_session_ends_with_all_its_connections_at_both_ends() {
         let server = serve(&lab);
         let gateway = ConfigFile::new(ONE_SERVER).run_with(&lab, arguments);
         let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
-        // It reads on while it is ended.
-        let data = download(&lab, &mut control);
-        let reader = data.try_clone().unwrap();
-        let reading = thread::spawn(move || is_reset(&reader));
+        // It reads on while it is ended, so slowly that the file lasts until then.
+        let mut reader = download(&lab, &mut control);
+        let is_ended = Arc::new(AtomicBool::new(false));
+        let reading = thread::spawn({
+            let is_ended = Arc::clone(&is_ended);
+            move || {
+                let mut buffer = [0; 1 << 14];
+                while !is_ended.load(Ordering::Relaxed) {
+                    if let Err(error) = reader.read(&mut buffer) {
+                        return error.kind() == ErrorKind::ConnectionReset;
+                    }
+                    thread::sleep(Duration::from_millis(5));
+                }
+                is_reset(&reader)
+            }
+        });
         assert_eq!(servers_connections(&lab), 2);
         let number = session(&gateway);
         let started = Instant::now();
         let ended = gateway.json(&["end", &number]).unwrap();
         println!("{arguments:?}: {:?}", started.elapsed());
+        is_ended.store(true, Ordering::Relaxed);
         for connection in ended.as_array().unwrap() {
             assert_eq!(connection["reset"], true, "{ended:#}");
             assert_eq!(connection["session"], number.as_str());
@@ -159,7 +176,7 @@ fn an_upload_and_a_session_over_ipv6_end() {
     let mut writer = data.try_clone().unwrap();
     let writing = thread::spawn(move || {
         let start = Instant::now();
-        while start.elapsed() < 4 * PATIENCE {
+        while start.elapsed() < PATIENCE {
             if let Err(error) = writer.write_all(&[7; 1 << 16]) {
                 return Some(error.kind());
             }

@@ -31,7 +31,7 @@ const MAIN: &str = include_str!("main.sh");
 
 /// How long a machine may take from power-on to its first scene, and from the last one's end to
 /// power-off.
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
+const BOOT_LIMIT: Duration = Duration::from_secs(240);
 
 /// Pairs of network cards, both of a pair on one cable that ends in the machine.
 const CARD_PAIRS: u8 = 2;
@@ -114,7 +114,7 @@ impl<'k> Machine<'k> {
                     .display()
             ),
         )?;
-        let mut qemu = Running::start(&mut self.qemu(&shared)?)?;
+        let mut qemu = Running::start(&mut self.qemu(&shared, scenes)?)?;
         step("booting", || {
             self.wait(&mut qemu, BOOT_LIMIT, || shared.join("booted").exists())
         })?;
@@ -162,7 +162,13 @@ impl<'k> Machine<'k> {
         Ok(outcomes)
     }
 
-    fn qemu(&self, shared: &Path) -> anyhow::Result<Command> {
+    fn qemu(&self, shared: &Path, scenes: &[Scene]) -> anyhow::Result<Command> {
+        // Servers and their files lie in the machine's memory.
+        let mebibytes = if scenes.iter().any(|scene| scene.needs_lab()) {
+            "6000"
+        } else {
+            "1500"
+        };
         // It ends with this process, however that ends.
         let mut qemu = program("setpriv");
         qemu.args(["--pdeathsig", "KILL", "--"]);
@@ -177,7 +183,7 @@ impl<'k> Machine<'k> {
         };
         qemu.arg(emulator)
             .args(["-machine", machine, "-cpu", processor])
-            .args(["-smp", "2", "-m", "6000"])
+            .args(["-smp", "2", "-m", mebibytes])
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             .arg("-no-reboot")
             .arg("-kernel")

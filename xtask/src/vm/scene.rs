@@ -92,7 +92,7 @@ impl Scene {
     /// How long it may take in a machine, on a host that is at other work too.
     pub(crate) const fn limit(self) -> Duration {
         match self {
-            Self::Load => Duration::from_secs(180),
+            Self::Load => Duration::from_secs(400),
             Self::Gateway | Self::Networks | Self::Impaired => Duration::from_secs(1500),
             _ => Duration::from_secs(600),
         }
