@@ -18,6 +18,7 @@ use crate::edit::text::{TEXT_MAX, Text};
 use crate::ftp::extended::Extended;
 use crate::ftp::host_port::SixNumbers;
 use crate::ftp::line;
+use crate::ftp::telnet;
 use crate::ftp::tls;
 use crate::gate::{Gate, Opening};
 use crate::masked;
@@ -217,6 +218,7 @@ impl Inspection {
         }
         let mut byte = byte;
         if self.is_replies == 0 {
+            let before = self.last;
             if self.is_guarded != 0 && !may_be_tls(session) && self.spoils(byte, at) {
                 self.todo = todo::REPLACE;
                 self.last = byte;
@@ -228,6 +230,9 @@ impl Inspection {
                 // What stands before a command is no part of it: telnet commands in front of ABOR
                 // (RFC 959 section 4.1.3), blanks that some servers skip.
                 self.line_seq = self.seq;
+                if session.asked.begin == begin::OPEN && !telnet::may_precede_command(byte, before) {
+                    session.asked.begin = begin::OTHER;
+                }
                 return self.todo != 0;
             }
         } else {

@@ -689,6 +689,26 @@ fn line_feeds_alone_are_line_ends_where_they_are_meant_so() {
     assert_eq!(it.gate.count_of(Counter::CommandWithheld), 0);
 }
 
+/// Telnet's commands with their options, blanks, empty lines and a byte order mark are no other beginning.
+#[test]
+fn what_clients_send_in_front_of_a_command_is_no_other_beginning() {
+    for first in [
+        &b"\xff\xf4\xff\xf2USER x\r\n"[..],
+        b"\xff\xfd\x03\xff\xfb\x00\r\nUSER x\r\n",
+        b" \tUSER x\r\n",
+        b"\r\n\nUSER x\r\n",
+        b"\xef\xbb\xbfUSER x\r\n",
+    ] {
+        for family in &FAMILIES {
+            let mut it = Conversation::new(silent((family.masquerade)([1, 2])));
+            it.server("220 Hi\r\n");
+            it.client(first);
+            it.client(family.fill("{PORT}\r\n"));
+            assert_eq!(it.gate.openings().len(), 1, "{}", first.escape_ascii());
+        }
+    }
+}
+
 /// What begins as something else opens nothing in either role.
 #[test]
 fn what_does_not_begin_as_ftp_opens_nothing() {
@@ -704,6 +724,11 @@ fn what_does_not_begin_as_ftp_opens_nothing() {
         "\u{16}\u{3}\u{1}\u{0}\u{5}\u{1}\u{0}\u{0}\u{1}\n",
         "a\u{0}b\n",
         "\u{4}\u{1}\u{0}\u{15}abcdefgh\n",
+        "\u{0}\u{0}\u{0}\n",
+        "\u{0}\n\r\nUSER x\r\n",
+        "\u{1}\u{2}\r\n",
+        "{}\r\n",
+        "12 34\r\n",
     ] {
         for family in &FAMILIES {
             let mut it = Conversation::new(silent((family.masquerade)([1, 2])));

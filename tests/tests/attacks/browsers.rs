@@ -12,7 +12,6 @@ use super::{
 const SECRET: u16 = 8080;
 
 #[test]
-#[ignore = "a session that begins with NULs may open something"]
 fn a_browser_opens_no_port_of_its_host() {
     let lab = lab();
     let victim = lab.server();
@@ -61,6 +60,18 @@ fn a_browser_opens_no_port_of_its_host() {
             ],
         ),
         ("binary first", vec!["\0\0\0\n".to_owned(), port.clone()]),
+        (
+            "a number first",
+            vec!["0\r\n".to_owned(), "USER x\r\n".to_owned(), port.clone()],
+        ),
+        (
+            "JSON",
+            vec!["{\"a\":\n".to_owned(), "USER x\r\n".to_owned(), port.clone()],
+        ),
+        (
+            "STUN over TCP",
+            vec!["\0\u{3}\0\u{8}!\u{12}\n".to_owned(), port.clone()],
+        ),
     ];
     let mut failures = Failures::default();
     for (name, segments) in cases {
