@@ -210,6 +210,8 @@ counters! {
         "Dropped: first fragments of packets to control ports, which nobody could read";
     DeniedSynText = "denied" "reason" "syn_text" true,
         "Dropped: SYNs to control ports with text in them, which the gateway would not read; their client repeats them without";
+    DeniedTimestamp = "denied" "reason" "timestamp" true,
+        "Dropped: text on control connections with a TCP timestamp that is older than the last one, with two or with none, which its receiver may drop unread; its sender repeats it";
     DeniedSource = "denied" "reason" "source" true,
         "Dropped: SYNs from outside with a source that nobody there can have: martian, this machine's own, or routed inside";
     DeniedBanned = "denied" "reason" "banned" true,

@@ -1,6 +1,7 @@
 //! FTP: lines, commands and replies, a byte at a time.
 
 mod announcement;
+mod beginning;
 pub mod command;
 mod default_port;
 mod dialogue;

@@ -4,4 +4,5 @@
 pub mod adopt;
 pub mod driver;
 pub mod segment;
+pub mod timestamp;
 pub mod window;

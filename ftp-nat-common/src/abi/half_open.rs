@@ -70,6 +70,10 @@ pub struct HalfOpen {
     pub server_scale: u8,
     /// Zero.
     pub pad: [u8; 5],
+    /// The timestamp of the client's last SYN (RFC 7323 section 3.2); 0: it has none.
+    pub client_timestamp: u32,
+    /// That of the server's answer.
+    pub server_timestamp: u32,
 }
 
 /// What a packet is to a handshake that is not finished.
@@ -149,7 +153,7 @@ impl HalfOpen {
 }
 
 const _: () = assert!(size_of::<HalfOpenKey>() == 40);
-const _: () = assert!(size_of::<HalfOpen>() == 116);
+const _: () = assert!(size_of::<HalfOpen>() == 124);
 
 #[cfg(test)]
 mod tests {

@@ -330,8 +330,8 @@ pub struct Direction {
     pub scale: u8,
     /// Bits of [`may_jump`].
     pub may_jump: u8,
-    /// Zero.
-    pub pad: u8,
+    /// 1: a segment behind the sender's SYN had a TCP timestamp.
+    pub has_timestamps: u8,
     /// The sender's initial sequence number.
     pub isn: u32,
     /// Since when a line is held, in jiffies; 0: none.
@@ -354,8 +354,9 @@ pub struct Direction {
     /// The change to TLS, from 1, after which the sender really spoke it; 0: none. See
     /// [`crate::ftp::records`].
     pub spoke_tls: u32,
-    /// Zero.
-    pub pad2: u32,
+    /// The sender's latest TCP timestamp (RFC 7323 section 3), of what came in order; 0: none. See
+    /// [`crate::stream::timestamp`].
+    pub timestamp: u32,
     /// What was changed, for retransmissions and for sequence numbers.
     pub edits: Edits,
 }

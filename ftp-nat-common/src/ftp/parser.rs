@@ -15,10 +15,10 @@ use crate::abi::{
 };
 use crate::counter::Counter;
 use crate::edit::text::{TEXT_MAX, Text};
+use crate::ftp::beginning;
 use crate::ftp::extended::Extended;
 use crate::ftp::host_port::SixNumbers;
 use crate::ftp::line;
-use crate::ftp::telnet;
 use crate::ftp::tls;
 use crate::gate::{Gate, Opening};
 use crate::masked;
@@ -230,7 +230,9 @@ impl Inspection {
                 // What stands before a command is no part of it: telnet commands in front of ABOR
                 // (RFC 959 section 4.1.3), blanks that some servers skip.
                 self.line_seq = self.seq;
-                if session.asked.begin == begin::OPEN && !telnet::may_precede_command(byte, before) {
+                if session.asked.begin == begin::OPEN
+                    && !beginning::may_precede_command(byte, before)
+                {
                     session.asked.begin = begin::OTHER;
                 }
                 return self.todo != 0;

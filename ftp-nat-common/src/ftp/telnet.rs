@@ -23,15 +23,6 @@ const NOP: u8 = 241;
 /// The option "timing mark" (RFC 860).
 const TIMING_MARK: u8 = 6;
 
-/// Whether a client of FTP sends a byte that is no letter in front of its first command: blanks, telnet's
-/// commands and their options, UTF-8's byte order mark. `before`: the byte in front of it; 0: none.
-#[inline(always)]
-pub(super) const fn may_precede_command(byte: u8, before: u8) -> bool {
-    let is_option = before >= *OPTION_COMMANDS.start() && before <= *OPTION_COMMANDS.end();
-    let is_mark = byte == 0xef || matches!((before, byte), (0xef, 0xbb) | (0xbb, 0xbf));
-    matches!(byte, b' ' | b'\t' | b'\r') || byte >= *SIGNALS.start() || is_option || is_mark
-}
-
 impl Inspection {
     /// Whether byte `at` of an outside client's line must be replaced, because of telnet, by
     /// [`Inspection::instead`].

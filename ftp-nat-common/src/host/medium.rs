@@ -47,15 +47,18 @@ impl<'a, G: Gate> Vectors<'a, G> {
             now,
             timeout: limits.timeout,
             sent: sent.clone(),
-            segment: driver::Segment::new(
-                sent.seq,
-                ack,
-                len,
-                room,
-                sent.flags(),
-                sent.window.into(),
-                is_replies,
-            ),
+            segment: driver::Segment {
+                timestamp: sent.timestamp,
+                ..driver::Segment::new(
+                    sent.seq,
+                    ack,
+                    len,
+                    room,
+                    sent.flags(),
+                    sent.window.into(),
+                    is_replies,
+                )
+            },
             inspection: Box::new(Inspection::zeroed()),
             judge: PlainText::zeroed(),
             cursor: Cursor::default(),

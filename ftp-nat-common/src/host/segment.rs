@@ -20,6 +20,8 @@ pub struct Segment {
     pub ack: Option<u32>,
     /// The window that it advertises, as it stands in the header.
     pub window: u16,
+    /// Its timestamp (RFC 7323 section 3.2); 0: it has none.
+    pub timestamp: u32,
 }
 
 impl Segment {

@@ -15,7 +15,7 @@ use crate::ftp::records;
 use crate::ftp::tls::{self, PlainText};
 use crate::gate::Gate;
 use crate::stream::segment::{self, Hold, Plan, acknowledge};
-use crate::stream::{adopt, window};
+use crate::stream::{adopt, timestamp, window};
 use crate::wire::seq::distance;
 use crate::wire::tcp::flag;
 use bytemuck::{Pod, Zeroable};
@@ -59,6 +59,10 @@ pub struct Segment {
     /// The urgent pointer: where urgent data ends, in bytes from `seq` on (RFC 9293 section 3.8.5);
     /// 0: there is none.
     pub urgent: u32,
+    /// Its timestamp (TSval of RFC 7323 section 3.2); 0: it has none.
+    pub timestamp: u32,
+    /// 1: its direction was silent for [`timestamp::WRAP`] before it.
+    pub rested: u32,
 }
 
 impl Segment {
@@ -89,6 +93,8 @@ impl Segment {
             believed: flags & !(flag::SYN | flag::FIN | flag::RST),
             window,
             urgent: 0,
+            timestamp: 0,
+            rested: 0,
         }
     }
 
@@ -322,9 +328,16 @@ pub fn drive<S: Steps>(steps: &mut S) -> Verdict {
 /// Judges the segment by TCP's numbers, and compares it with what its direction has seen.
 #[inline(always)]
 pub fn plan<M: Medium + ?Sized>(medium: &mut M) -> Plan {
-    if !is_believed(medium) {
-        medium.parts().gate.count(Counter::PassedOutOfWindow);
-        return Plan::Outside;
+    match believe(medium) {
+        Belief::Taken => {}
+        Belief::Outside => {
+            medium.parts().gate.count(Counter::PassedOutOfWindow);
+            return Plan::Outside;
+        }
+        Belief::Stale => {
+            medium.parts().gate.count(Counter::DeniedTimestamp);
+            return Plan::Drop;
+        }
     }
     let parts = medium.parts();
     let is_replies = parts.segment.is_replies;
@@ -361,9 +374,19 @@ pub fn plan<M: Medium + ?Sized>(medium: &mut M) -> Plan {
     plan.verdict
 }
 
-/// Whether TCP believes the segment; what it tells of both directions is noted then.
+/// What the receiver does with a segment, by TCP's numbers.
+enum Belief {
+    /// It takes it.
+    Taken,
+    /// It does not.
+    Outside,
+    /// It may take it or not: [`timestamp::is_stale`].
+    Stale,
+}
+
+/// Judges the segment; what it tells of both directions is noted if it is taken.
 #[inline(always)]
-fn is_believed<M: Medium + ?Sized>(medium: &mut M) -> bool {
+fn believe<M: Medium + ?Sized>(medium: &mut M) -> Belief {
     let (now, timeout) = (medium.now(), medium.hold_timeout());
     let is_shared = medium.is_shared();
     let parts = medium.parts();
@@ -371,25 +394,30 @@ fn is_believed<M: Medium + ?Sized>(medium: &mut M) -> bool {
     let segment = parts.segment;
     let is_replies = segment.is_replies;
     let own = direction(parts.session, is_replies);
+    let end = segment
+        .seq
+        .wrapping_add(segment.len)
+        .wrapping_add(u32::from(segment.has(flag::FIN)));
     if own.flags & direction_flag::TRACKED == 0 {
+        if is_stale(parts.session, segment, end) {
+            return Belief::Stale;
+        }
+        note_timestamp(parts.session, segment);
         segment.believed = segment.flags & !flag::SYN;
-        return true;
+        return Belief::Taken;
     }
     if segment.has(flag::SYN) {
-        return false;
+        return Belief::Outside;
     }
     if segment.has(flag::RST) {
         let is_exact = window::is_exact(own, segment.seq);
         if is_exact {
             segment.believed |= flag::RST;
+            return Belief::Taken;
         }
-        return is_exact;
+        return Belief::Outside;
     }
     let others = direction(parts.session, is_replies ^ 1);
-    let end = segment
-        .seq
-        .wrapping_add(segment.len)
-        .wrapping_add(u32::from(segment.has(flag::FIN)));
     let acked = others.edits.original(segment.ack, false);
     if is_shared && segment.has(flag::ACK) && unseen == 0 {
         unseen = adopt::unseen_by_ack(parts.session, is_replies, acked, now, timeout);
@@ -398,9 +426,13 @@ fn is_believed<M: Medium + ?Sized>(medium: &mut M) -> bool {
     let others = direction(parts.session, is_replies ^ 1);
     if !segment.has(flag::ACK) || !window::is_believed(own, others, segment.seq, end, acked, unseen)
     {
-        return false;
+        return Belief::Outside;
     }
     let scale = own.scale;
+    if is_stale(parts.session, segment, end) {
+        return Belief::Stale;
+    }
+    note_timestamp(parts.session, segment);
     if unseen > 0 && !tls::is_encrypted(parts.session, is_replies == 0) {
         adopt::catch_up(parts.session, is_replies, acked);
     }
@@ -414,7 +446,25 @@ fn is_believed<M: Medium + ?Sized>(medium: &mut M) -> bool {
         segment.window,
         scale,
     );
-    true
+    Belief::Taken
+}
+
+/// Whether the segment, whose numbers end at `end`, is text that is to be read and that its receiver may
+/// drop for its timestamp.
+#[inline(always)]
+fn is_stale(session: &Session, segment: &Segment, end: u32) -> bool {
+    let own = direction(session, segment.is_replies);
+    end != segment.seq
+        && !segment.has(flag::SYN | flag::RST)
+        && timestamp::is_stale(own, end, segment.timestamp, segment.rested != 0)
+        && !tls::is_encrypted(session, segment.is_replies != 0)
+}
+
+/// Notes the segment's timestamp.
+#[inline(always)]
+fn note_timestamp(session: &mut Session, segment: &Segment) {
+    let own = direction_mut(session, segment.is_replies);
+    timestamp::note(own, segment.seq, segment.timestamp, segment.rested != 0);
 }
 
 /// Believes a FIN if everything before it was seen.

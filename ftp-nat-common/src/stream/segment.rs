@@ -17,7 +17,7 @@
 //! it owes those bytes to the receiver ([`Owed`]): they stand in front of what the sender sends
 //! next, and again in front of its repetitions, until the receiver has acknowledged them.
 
-use super::{adopt, window};
+use super::{adopt, timestamp, window};
 use crate::abi::{Direction, LINE_MAX, Session, direction_flag};
 use crate::abi::{direction, direction_mut};
 use crate::counter::Counter;
@@ -155,7 +155,7 @@ pub fn reset(direction: &mut Direction) {
     direction.head = 0;
     direction.flags = 0;
     direction.may_jump = 0;
-    direction.pad = 0;
+    direction.has_timestamps = 0;
     direction.isn = 0;
     direction.held_since = 0;
     direction.gap_since = 0;
@@ -166,7 +166,7 @@ pub fn reset(direction: &mut Direction) {
     direction.scale = 0;
     direction.cleared = 0;
     direction.spoke_tls = 0;
-    direction.pad2 = 0;
+    direction.timestamp = 0;
     direction.edits.count = 0;
     direction.edits.adjusted = 0;
     direction.edits.growth = 0;
@@ -399,7 +399,7 @@ pub const fn is_renumbered(direction: &Direction) -> bool {
 
 /// Whether a segment without payload, SYN, FIN and RST leaves as it came and TCP believes it; what
 /// it acknowledges is noted then. `ack`: its acknowledgement number, if that counts; `window`: the
-/// window that it advertises, as it stands in the header.
+/// window that it advertises, as it stands in the header; `stamp`: its timestamp, 0: it has none.
 #[inline(always)]
 pub fn is_quiet(
     session: &mut Session,
@@ -407,6 +407,7 @@ pub fn is_quiet(
     seq: u32,
     ack: Option<u32>,
     window: u32,
+    stamp: u32,
 ) -> bool {
     let own = direction(session, is_replies as u8);
     let others = direction(session, !is_replies as u8);
@@ -423,6 +424,7 @@ pub fn is_quiet(
         return false;
     }
     let scale = own.scale;
+    timestamp::note(direction_mut(session, is_replies as u8), seq, stamp, false);
     let others = direction_mut(session, !is_replies as u8);
     if distance(ack, others.acked) > 0 {
         others.acked = ack;

@@ -166,7 +166,7 @@ fn forged_numbers_are_mapped_like_all_others_behind_an_edit_that_grew() {
 #[test]
 fn an_acknowledgement_alone_is_quiet_unless_numbers_are_changed_or_it_is_not_believed() {
     let mut it = Tracked::new();
-    let mut quiet = |seq, ack| segment::is_quiet(&mut it.session, false, seq, ack, 500);
+    let mut quiet = |seq, ack| segment::is_quiet(&mut it.session, false, seq, ack, 500, 0);
     assert!(quiet(CLIENT, Some(SERVER)));
     assert!(!quiet(CLIENT, None));
     assert!(!quiet(CLIENT, Some(SERVER + 1)));
@@ -177,7 +177,8 @@ fn an_acknowledgement_alone_is_quiet_unless_numbers_are_changed_or_it_is_not_bel
         false,
         CLIENT,
         Some(SERVER),
-        500
+        500,
+        0
     ));
 }
 

@@ -1,16 +1,17 @@
 //! A control segment before it is read.
 
+use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
 use crate::packet::checksum;
 use crate::packet::headers::IP;
-use crate::packet::options::{find, kind};
+use crate::packet::options::{self, find, kind};
 use crate::packet::segment::{Headers, Packet};
 use crate::state::maps;
 use crate::state::scratch::{self, Place};
 use ftp_nat_common::abi::{Flow, flow_flag, session_flag};
 use ftp_nat_common::stream::driver::{LONGEST, Segment};
-use ftp_nat_common::stream::segment;
+use ftp_nat_common::stream::{segment, timestamp};
 use ftp_nat_common::wire::checksum::difference;
 use ftp_nat_common::wire::tcp::{flag, offset};
 
@@ -45,6 +46,9 @@ pub fn prepare<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
         packet.window.into(),
         is_replies,
     );
+    // SAFETY: see `scratch`.
+    segment.timestamp = unsafe { (*part).place.timestamp };
+    segment.rested = u32::from(has_rested(flow));
     if packet.flags & flag::URG != 0 {
         segment.urgent = settle_urgent(skb, packet.tcp, packet.payload, packet.len, is_replies);
     }
@@ -54,6 +58,7 @@ pub fn prepare<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
         payload: packet.payload,
         total: packet.total,
         v4: u32::from(N::V4),
+        timestamp: segment.timestamp,
     };
     // SAFETY: see `scratch`.
     unsafe {
@@ -61,6 +66,13 @@ pub fn prepare<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
         (*part).place = place;
     }
     true
+}
+
+/// Whether the flow was silent for so long that its sender's timestamps may have wrapped.
+#[inline(always)]
+fn has_rested(flow: &Flow) -> bool {
+    let hz = maps::SETTINGS.get(0).map_or(0, |it| it.hz);
+    jiffies().wrapping_sub(flow.last_seen) > u64::from(hz) * timestamp::WRAP
 }
 
 /// Telnet's commands begin here (RFC 854): a client that aborts a transfer sends their last byte as
@@ -98,9 +110,21 @@ fn settle_urgent(skb: &Skb, tcp: u32, payload: u32, len: u32, is_replies: bool) 
     0
 }
 
-/// TCP options of a segment that only has a time stamp, as most do (RFC 7323 appendix A): two of no
-/// operation, then kind 8 with its length of 10.
-const USUAL_OPTIONS: [u8; 4] = [1, 1, 8, 10];
+/// Leaves the segment's timestamp in the scratch memory for [`is_quiet`] and [`prepare`]; false: it has
+/// two, or one of a wrong length, and nobody knows which one its receiver goes by. `tcp` and `payload`: where
+/// its header and its payload start.
+#[inline(always)]
+pub fn read_timestamp(skb: &Skb, tcp: u32, payload: u32) -> bool {
+    let Some(timestamp) = options::timestamp(skb, tcp.wrapping_add(offset::OPTIONS), payload)
+    else {
+        return false;
+    };
+    if let Some(part) = scratch::control() {
+        // SAFETY: see `scratch`.
+        unsafe { (*part).place.timestamp = timestamp };
+    }
+    true
+}
 
 /// Whether the receiver will take the segment as far as its packet shows: it reaches it, its checksum
 /// is right, and it has no signature that the receiver would have to share. What will not be taken
@@ -110,10 +134,10 @@ pub fn will_be_taken<N: Headers>(skb: &Skb, hook: Hook, packet: &Packet<N>, flow
     if hook != Hook::WanEgress && packet.ttl <= 1 && !is_local(flow) {
         return false;
     }
-    let options = packet.tcp.wrapping_add(offset::OPTIONS);
-    if packet.payload > options
-        && skb.load::<[u8; 4]>(options) != Some(USUAL_OPTIONS)
-        && find(skb, options, packet.payload, kind::SIGNATURE).is_some()
+    let at = packet.tcp.wrapping_add(offset::OPTIONS);
+    if packet.payload > at
+        && !options::is_usual(skb, at)
+        && find(skb, at, packet.payload, kind::SIGNATURE).is_some()
     {
         return false;
     }
@@ -148,5 +172,14 @@ pub fn is_quiet<N: Headers>(packet: &Packet<N>, flow: &Flow) -> bool {
     let session = unsafe { &mut *session };
     let ack = (packet.flags & flag::ACK != 0).then_some(packet.ack);
     let is_replies = flow.flags & flow_flag::REPLIES != 0;
-    segment::is_quiet(session, is_replies, packet.seq, ack, packet.window.into())
+    // SAFETY: see `scratch`.
+    let timestamp = scratch::control().map_or(0, |part| unsafe { (*part).place.timestamp });
+    segment::is_quiet(
+        session,
+        is_replies,
+        packet.seq,
+        ack,
+        packet.window.into(),
+        timestamp,
+    )
 }

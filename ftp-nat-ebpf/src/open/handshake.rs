@@ -7,7 +7,7 @@ use crate::forward::return_path;
 use crate::kernel::hook::Hook;
 use crate::kernel::route::{Hop, route};
 use crate::kernel::skb::Skb;
-use crate::packet::options::window_scale;
+use crate::packet::options::{timestamp, window_scale};
 use crate::state::scratch::{self, Connection, Draft, Head};
 use crate::state::{counters, maps, ports, shares};
 use ftp_nat_common::abi::{
@@ -67,7 +67,10 @@ pub(super) fn start(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
         return Belongs::Refused;
     }
     // One beside the other and not within: a chain of calls has 512 bytes of stack.
-    read_offer(skb, part);
+    if !read_offer(skb, part) {
+        counters::add(Counter::DeniedTimestamp, head.total);
+        return Belongs::Refused;
+    }
     match note(part) {
         Noted::NoRoom => return Belongs::Refused,
         Noted::Before => {}
@@ -180,10 +183,10 @@ enum Noted {
     Beyond,
 }
 
-/// Fills in what the SYN in the memory says of its sender. A function beside [`note`], as the search
+/// Fills in what the SYN in the memory says of its sender; false: its timestamps are unclear. A function beside [`note`], as the search
 /// for its options and the entries' keys are too much for one chain of calls.
 #[inline(never)]
-fn read_offer(skb: &Skb, part: *mut Draft) {
+fn read_offer(skb: &Skb, part: *mut Draft) -> bool {
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
     let (head, half_open) = unsafe { (&(*part).head, &mut (*part).half_open) };
     half_open.client_isn = head.segment.seq;
@@ -191,11 +194,18 @@ fn read_offer(skb: &Skb, part: *mut Draft) {
     half_open.server_window = 0;
     half_open.server_scale = 0;
     half_open.pad = [0; 5];
-    let scale = window_scale(skb, head.tcp + offset::OPTIONS, head.payload);
+    half_open.server_timestamp = 0;
+    let options = head.tcp + offset::OPTIONS;
+    let Some(timestamp) = timestamp(skb, options, head.payload) else {
+        return false;
+    };
+    half_open.client_timestamp = timestamp;
+    let scale = window_scale(skb, options, head.payload);
     half_open.client_scale = scale.unwrap_or(0);
     if scale.is_some() {
         half_open.flags |= half_open_flag::CLIENT_SCALES;
     }
+    true
 }
 
 /// Notes the handshake in the memory, whose offer was read.
@@ -212,6 +222,11 @@ fn note(part: *mut Draft) -> Noted {
             (*there).client_isn == half_open.client_isn && (*there).public == half_open.public
         };
         if is_same {
+            // The server goes by the latest.
+            let latest = half_open.client_timestamp;
+            // SAFETY: the entry stays in its place; if it is reused, its handshake starts with another
+            // timestamp.
+            unsafe { (&raw mut (*there).client_timestamp).write_volatile(latest) };
             read(there, half_open);
             return Noted::Before;
         }
@@ -555,7 +570,9 @@ fn answer(skb: &Skb, part: *mut Draft, found: *mut HalfOpen) {
     let (head, half_open) = unsafe { (&(*part).head, &mut (*part).half_open) };
     half_open.server_isn = head.segment.seq;
     half_open.server_window = head.window as u16;
-    let scale = window_scale(skb, head.tcp + offset::OPTIONS, head.payload);
+    let options = head.tcp + offset::OPTIONS;
+    half_open.server_timestamp = timestamp(skb, options, head.payload).unwrap_or(0);
+    let scale = window_scale(skb, options, head.payload);
     half_open.flags |= half_open_flag::ANSWERED;
     half_open.flags &= !half_open_flag::SCALES;
     half_open.server_scale = 0;

@@ -13,7 +13,7 @@ use ftp_nat_common::abi::{
     half_open_flag, kind, publish_flag, role, session_flag, session_number, share_of_session,
 };
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::stream::{segment, window};
+use ftp_nat_common::stream::{segment, timestamp, window};
 use ftp_nat_common::wire::addr::{Addr, Endpoint, Port};
 
 /// How many numbers are tried for a new session.
@@ -187,6 +187,12 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> Result<(), Count
     segment::reset(&mut session.replies);
     segment::start(&mut session.commands, half_open.client_isn);
     segment::start(&mut session.replies, half_open.server_isn);
+    timestamp::start(
+        &mut session.commands,
+        &mut session.replies,
+        half_open.client_timestamp,
+        half_open.server_timestamp,
+    );
     let scales = half_open.flags & half_open_flag::SCALES != 0;
     let (client, server) = if scales {
         (half_open.client_scale, half_open.server_scale)

@@ -18,11 +18,20 @@ pub mod kind {
     pub const WINDOW_SCALE: u32 = 1 << 3;
     /// Selective acknowledgements (RFC 2018 section 3); its value is pairs of sequence numbers.
     pub const SACK: u32 = 1 << 5;
+    /// Timestamps (RFC 7323 section 3.2); its value is the sender's and the one that it echoes.
+    pub const TIMESTAMP: u32 = 1 << 8;
     /// Signatures: MD5 (RFC 2385) and TCP-AO (RFC 5925). An end drops a segment that has one it shares
     /// no key for.
     pub const SIGNATURE: u32 = 1 << 19 | 1 << 29;
 }
 
+/// Length of the value of timestamps, in bytes.
+const TIMESTAMP_LEN: u32 = 8;
+/// TCP options of a segment that only has timestamps, as most do (RFC 7323 appendix A): two of no
+/// operation, then kind 8 with its length of 10.
+const USUAL: [u8; 4] = [1, 1, 8, 10];
+/// The length of those.
+const USUAL_LEN: u32 = 12;
 /// Length of the value of a maximum segment size, in bytes.
 pub const MSS_LEN: u32 = 2;
 /// The largest shift of a window that may be used; a larger one means this one (RFC 7323 section 2.3).
@@ -112,4 +121,45 @@ pub fn window_scale(skb: &Skb, at: u32, end: u32) -> Option<u8> {
     let value = find(skb, at, end, kind::WINDOW_SCALE)?;
     let shift = skb.load::<u8>(value.at)?;
     (value.len == 1).then_some(shift.min(LARGEST_SHIFT))
+}
+
+/// Whether the options at `at` begin as those of segments that only have timestamps.
+#[inline(always)]
+pub fn is_usual(skb: &Skb, at: u32) -> bool {
+    skb.load::<[u8; 4]>(at) == Some(USUAL)
+}
+
+/// The sender's timestamp among the options from `at` to `end`, in bytes from the Ethernet header on; 0:
+/// there is none. None: there are two, or one of a wrong length.
+#[inline(always)]
+pub fn timestamp(skb: &Skb, at: u32, end: u32) -> Option<u32> {
+    if end <= at {
+        return Some(0);
+    }
+    let both = if end == at.wrapping_add(USUAL_LEN) && is_usual(skb, at) {
+        u64::from(skb.load::<u32>(at.wrapping_add(4)).map_or(0, u32::from_be))
+    } else {
+        ftp_nat_find_timestamp(skb.context(), at, end)
+    };
+    (both != UNCLEAR).then_some(both as u32)
+}
+
+/// [`ftp_nat_find_timestamp`]'s answer where there is none that all receivers would go by.
+const UNCLEAR: u64 = u64::MAX;
+
+/// [`timestamp`] where other options are there; [`UNCLEAR`]: None.
+///
+/// A global function: the verifier checks it once and by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ftp_nat_find_timestamp(context: Context, at: u32, end: u32) -> u64 {
+    let skb = Skb::of(context);
+    let Some(value) = find(&skb, at, end, kind::TIMESTAMP) else {
+        return 0;
+    };
+    let behind = value.at.wrapping_add(value.len);
+    if value.len != TIMESTAMP_LEN || find(&skb, behind, end, kind::TIMESTAMP).is_some() {
+        return UNCLEAR;
+    }
+    u64::from(skb.load::<u32>(value.at).map_or(0, u32::from_be))
 }

@@ -235,6 +235,11 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         // One that goes by the stack for want of room or time to live is counted at its last look.
         let is_usual =
             is_last || hook == Hook::WanEgress || way.is_redirect() || flow.out_ifindex == 0;
+        let is_judged = !matches!(look, Look::Read | Look::Unfinished | Look::Outside);
+        if is_judged && !control::segment::read_timestamp(skb, packet.tcp, packet.payload) {
+            counters::add(Counter::DeniedTimestamp, packet.total);
+            return DROP;
+        }
         match look {
             Look::Read => flows::note(entry, control::believed(), packet.ack, packet.total),
             Look::Unfinished | Look::Outside => {}

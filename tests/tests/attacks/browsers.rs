@@ -66,7 +66,11 @@ fn a_browser_opens_no_port_of_its_host() {
         ),
         (
             "JSON",
-            vec!["{\"a\":\n".to_owned(), "USER x\r\n".to_owned(), port.clone()],
+            vec![
+                "{\"a\":\n".to_owned(),
+                "USER x\r\n".to_owned(),
+                port.clone(),
+            ],
         ),
         (
             "STUN over TCP",

@@ -188,6 +188,8 @@ struct Known {
     client: SocketAddr,
     seq: u32,
     ack: u32,
+    /// The client's timestamp (RFC 7323) of this moment.
+    timestamp: u32,
 }
 
 impl Known {
@@ -197,18 +199,22 @@ impl Known {
             client: control.local_address().unwrap(),
             seq,
             ack,
+            timestamp: numbers::timestamp(control.stream()).unwrap(),
         }
     }
 
     /// A segment that claims to be the client's, its numbers that far from the right ones.
     fn as_client(&self, flags: u8, seq: i64, ack: i64) -> Segment {
-        Segment::new(
-            self.client,
-            PUBLIC,
-            flags,
-            away(self.seq, seq),
-            away(self.ack, ack),
-        )
+        Segment {
+            options: timestamp_options(self.timestamp),
+            ..Segment::new(
+                self.client,
+                PUBLIC,
+                flags,
+                away(self.seq, seq),
+                away(self.ack, ack),
+            )
+        }
     }
 
     /// A segment that claims to be the server's, as the inside sees it.
@@ -221,6 +227,11 @@ impl Known {
             away(self.seq, ack),
         )
     }
+}
+
+/// TCP options with nothing but this timestamp (RFC 7323, appendix A).
+fn timestamp_options(timestamp: u32) -> Vec<u8> {
+    [&[1, 1, 8, 10][..], &timestamp.to_be_bytes(), &[0; 4]].concat()
 }
 
 fn away(number: u32, by: i64) -> u32 {

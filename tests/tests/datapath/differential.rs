@@ -87,6 +87,7 @@ struct Said {
     denied: u64,
     merged: u64,
     acknowledged: u64,
+    stale: u64,
 }
 
 impl Said {
@@ -100,6 +101,7 @@ impl Said {
         assert!(self.denied > segments as u64 / 1000, "few were denied");
         assert!(self.merged > segments as u64 / 200, "few were merged");
         assert!(self.acknowledged > 100, "few were acknowledged ahead");
+        assert!(self.stale > segments as u64 / 500, "few had old timestamps");
     }
 }
 
@@ -132,6 +134,7 @@ fn run_group(datapath: &mut Datapath, random: &mut Random, group: usize, said: &
                 said.denied += by.packets;
             }
             Counter::LineMerged => said.merged += by.packets,
+            Counter::DeniedTimestamp => said.stale += by.packets,
             Counter::LineAcknowledged => said.acknowledged += by.packets,
             _ => {}
         }
@@ -231,6 +234,7 @@ impl fmt::Display for Sketch<'_> {
             write!(f, " flags {} gap {}", it.flags, it.gap_since)?;
             write!(f, " owed {:x} acked {}", it.owed, it.acked)?;
             write!(f, " cleared {} growth {}", it.cleared, it.edits.growth)?;
+            write!(f, " timestamp {}", it.timestamp)?;
             for age in 0..4 {
                 if let Some(edit) = it.edits.recent(age) {
                     write!(f, "\n    {} {}", edit.start, edit.before)?;

@@ -32,5 +32,6 @@ mod skb;
 mod table;
 mod tagged;
 mod talk;
+mod timestamps;
 mod tls_range;
 mod two_ends;

@@ -31,6 +31,13 @@ pub(crate) struct Talk<'d> {
     pub(crate) ahead: [u32; 2],
 }
 
+/// TCP options with nothing but this timestamp (RFC 7323 appendix A).
+pub(crate) fn timestamp_options(timestamp: u32) -> [u8; 12] {
+    let mut options = [1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0];
+    options[4..8].copy_from_slice(&timestamp.to_be_bytes());
+    options
+}
+
 /// The greeting of the server.
 const GREETING: &str = "220 ready\r\n";
 
@@ -83,12 +90,34 @@ impl<'d> Talk<'d> {
         Self::shake_hands(datapath, ends, false, isn).greeted()
     }
 
+    /// The same of a published server whose SYN has a timestamp, as the client's always has.
+    pub(crate) fn begin_with_timestamps(
+        datapath: &'d mut Datapath,
+        ends: Ends,
+        server: u32,
+    ) -> Self {
+        datapath.forget_connections();
+        ends.publish(datapath, 0);
+        let options = timestamp_options(server);
+        Self::shake_hands_with(datapath, ends, true, [1000, 2000], &options)
+    }
+
     /// A handshake, behind which nothing was said.
     pub(crate) fn shake_hands(
         datapath: &'d mut Datapath,
         ends: Ends,
         is_published: bool,
         isn: [u32; 2],
+    ) -> Self {
+        Self::shake_hands_with(datapath, ends, is_published, isn, &[])
+    }
+
+    fn shake_hands_with(
+        datapath: &'d mut Datapath,
+        ends: Ends,
+        is_published: bool,
+        isn: [u32; 2],
+        server_options: &[u8],
     ) -> Self {
         let mut talk = Self {
             datapath,
@@ -101,6 +130,7 @@ impl<'d> Talk<'d> {
         talk.arrives("SYN", Client, &syn, "", &[Counter::HandshakeStarted]);
         talk.next[0] = isn[0].wrapping_add(1);
         let answer = talk.segment(Server, "").flags(SYN | ACK);
+        let answer = answer.tcp_options(server_options);
         talk.arrives("SYN and ACK", Server, &answer, "", &[]);
         talk.next[1] = isn[1].wrapping_add(1);
         let ack = talk.segment(Client, "").flags(ACK);

@@ -17,7 +17,10 @@ use crate::{
     loaded::{DROP, Datapath, Hook, NEVER, NEXT, Outcome, REDIRECT},
     packet::{ACK, FIN, PSH, Packet, RST, SYN, WINDOW, hex},
     scene::{Ends, hop},
-    talk::Sender::{self, Client, Server},
+    talk::{
+        Sender::{self, Client, Server},
+        timestamp_options,
+    },
 };
 
 /// The model's time; only what passes between two segments matters.
@@ -36,6 +39,19 @@ fn forged(random: &mut Random, right: u32) -> u32 {
     }
 }
 
+/// Where the value of the first TCP option of this kind stands.
+fn option(options: &[u8], kind: u8) -> Option<usize> {
+    let mut at = 0;
+    while at < options.len() {
+        match options[at] {
+            1 => at += 1,
+            found if found == kind => return Some(at + 2),
+            _ => at += usize::from(options[at + 1]),
+        }
+    }
+    None
+}
+
 pub(super) struct Connection {
     ends: Ends,
     is_published: bool,
@@ -44,6 +60,9 @@ pub(super) struct Connection {
     pub(super) session: Session,
     pub(super) lines: [Lines; 2],
     streams: [Stream; 2],
+    /// Whether its ends have TCP timestamps, and the latest of them.
+    has_timestamps: bool,
+    timestamp: u32,
 }
 
 impl Connection {
@@ -82,6 +101,9 @@ impl Connection {
             session: bytemuck::Zeroable::zeroed(),
             lines: bytemuck::Zeroable::zeroed(),
             streams: isns.map(Stream::new),
+            has_timestamps: random.chance(60),
+            // Wraps soon.
+            timestamp: u32::MAX - random.below(3000) as u32,
         };
         let syn = connection.plain(Client).syn().seq(isns[0]);
         datapath.run(connection.hook(Client), &syn.bytes());
@@ -197,6 +219,14 @@ impl Connection {
         if random.chance(15) {
             packet.tcp_options = self.options(random, other);
         }
+        if self.has_timestamps && packet.tcp_options.len() <= 28 && !random.chance(3) {
+            self.timestamp = self.timestamp.wrapping_add(random.below(4) as u32);
+            let mut timestamp = self.timestamp;
+            if random.chance(5) {
+                timestamp = timestamp.wrapping_sub(1 << random.below(31));
+            }
+            packet.tcp_options.splice(..0, timestamp_options(timestamp));
+        }
         let piece = self.streams[own].piece(random);
         packet.seq = piece.seq;
         if !random.chance(8) {
@@ -250,6 +280,10 @@ impl Connection {
             rst: packet.flags & RST != 0,
             ack: (packet.flags & ACK != 0).then_some(packet.ack),
             window: WINDOW,
+            timestamp: option(&packet.tcp_options, 8).map_or(0, |at| {
+                let bytes = packet.tcp_options[at..].first_chunk();
+                u32::from_be_bytes(*bytes.unwrap())
+            }),
         };
         let limits = Limits {
             timeout: NEVER,
@@ -282,14 +316,14 @@ impl Connection {
         Some(self.translated(sender, out))
     }
 
-    /// Moves the edges of SACK blocks: the option stands behind at most three bytes of nothing.
+    /// Moves the edges of SACK blocks.
     fn move_blocks(&self, sender: Sender, options: &mut [u8]) {
         let edits = direction(&self.session, 1 - sender as u8).edits;
-        let Some(at) = options.iter().position(|byte| *byte != 1) else {
+        let Some(at) = option(options, 5) else {
             return;
         };
-        let end = at + usize::from(options[at + 1]);
-        for (place, edge) in options[at + 2..end].chunks_exact_mut(4).enumerate() {
+        let end = at - 2 + usize::from(options[at - 1]);
+        for (place, edge) in options[at..end].chunks_exact_mut(4).enumerate() {
             let old = u32::from_be_bytes([edge[0], edge[1], edge[2], edge[3]]);
             let new = edits.original(old, place % 2 == 0);
             edge.copy_from_slice(&new.to_be_bytes());
