@@ -2,9 +2,10 @@
 //!
 //! Straight from the packet where its linear part holds them, which is nearly always; packets of
 //! some drivers have to be pulled first. Nothing here is trusted: lengths that lie, options,
-//! fragments and extension headers end in a [`segment::Reading`] that lets the packet pass.
+//! and fragments end in a [`segment::Reading`] that says so; packets with extension headers are not read.
 
 pub mod checksum;
+pub mod extension;
 pub mod headers;
 pub mod icmp;
 pub mod options;

@@ -3,6 +3,7 @@
 use crate::forward::send::leave;
 use crate::kernel::hook::{DROP, Hook, NEXT, WAN_EGRESS_BARE};
 use crate::kernel::skb::{Skb, TRANSLATED};
+use crate::packet::extension::{self, Behind};
 use crate::packet::headers::{BARE, IP, IPV4, IPV6};
 use crate::packet::icmp;
 use crate::packet::reach::{self, Carries, Reach};
@@ -40,6 +41,10 @@ pub fn enter<const AT: u32>(ctx: &TcContext, hook: Hook) -> i32 {
             }
             station::GATEWAY
         }
+        Carries::Extension if hook == Hook::WanIngress && is_hidden_command(&skb, reach) => {
+            counters::add(Counter::DeniedExtension, skb.len().wrapping_sub(AT));
+            return DROP;
+        }
         Carries::Icmp if icmp::is_error(&skb, protocol == IPV4, reach.at) => station::ICMP,
         _ => return NEXT,
     };
@@ -72,6 +77,18 @@ pub fn enter<const AT: u32>(ctx: &TcContext, hook: Hook) -> i32 {
     }
     counters::add(Counter::PassedNoStation, skb.len().wrapping_sub(IP));
     NEXT
+}
+
+/// Whether what stands behind the extension headers of an IPv6 packet from the outside may be TCP on a
+/// control port, or if there are more of them than any host sends. Its receiver would read what the
+/// gateway has not.
+#[inline(always)]
+fn is_hidden_command(skb: &Skb, reach: Reach) -> bool {
+    match extension::follow(skb, reach.flags, reach.at) {
+        Behind::Other => false,
+        Behind::Tcp(ports) => ports::is_control(ports),
+        Behind::More => true,
+    }
 }
 
 /// The same for a packet without an Ethernet header: it gets one, so that stations find everything in

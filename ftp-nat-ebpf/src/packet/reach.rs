@@ -1,5 +1,6 @@
 //! The first look at a packet: what it carries, and the ports of TCP.
 
+use super::extension;
 use super::headers::{ICMP, ICMP6, Ipv4, Ipv6, MOST, TCP, Tcp};
 use crate::kernel::skb::Skb;
 use ftp_nat_common::wire::addr::PortPair;
@@ -14,7 +15,7 @@ pub struct Reach {
     pub at: u32,
     /// TCP's ports.
     pub ports: PortPair,
-    /// TCP's flags.
+    /// TCP's flags; of an extension header its kind.
     pub flags: u8,
 }
 
@@ -28,6 +29,8 @@ pub enum Carries {
     Tcp = 1,
     /// ICMP or ICMPv6.
     Icmp = 2,
+    /// An IPv6 extension header.
+    Extension = 3,
 }
 
 impl Reach {
@@ -63,12 +66,14 @@ pub fn reach4<const IP: u32>(skb: &Skb) -> Reach {
     }
 }
 
-/// The first look at an IPv6 packet. Extension headers are not followed: such packets pass.
+/// The first look at an IPv6 packet. Extension headers are not followed here.
 #[inline(always)]
 pub fn reach6<const IP: u32>(skb: &Skb) -> Reach {
     if !skb.has(IP as usize + size_of::<Ipv6>()) {
         match skb.load::<u8>(IP + 6) {
-            Some(TCP | ICMP6) if skb.pull(MOST.min(skb.len())) => {}
+            Some(header)
+                if (matches!(header, TCP | ICMP6) || extension::is_one(header))
+                    && skb.pull(MOST.min(skb.len())) => {}
             _ => return Reach::new(Carries::Other, 0),
         }
     }
@@ -79,6 +84,10 @@ pub fn reach6<const IP: u32>(skb: &Skb) -> Reach {
     match ip.next_header() {
         TCP => tcp_at(skb, at),
         ICMP6 => Reach::new(Carries::Icmp, at),
+        header if extension::is_one(header) => Reach {
+            flags: header,
+            ..Reach::new(Carries::Extension, at)
+        },
         _ => Reach::new(Carries::Other, 0),
     }
 }

@@ -424,10 +424,10 @@ fn fragments_hide_no_port() {
         let wire = Wire::from_outside(&lab, client(&lab)).unwrap();
         let mut failures = Failures::default();
         for (name, size, backwards) in [
-            ("within the address", 32, false),
-            ("behind the header", 24, false),
+            ("within the address", 40, false),
+            ("behind the header", 32, false),
             ("within the header", 16, false),
-            ("backwards", 32, true),
+            ("backwards", 40, true),
         ] {
             let mut control = Control::connect(client(&lab), PUBLIC).unwrap();
             control.command("USER x").unwrap();
@@ -521,10 +521,8 @@ fn text_in_a_syn_hides_no_port() {
 }
 
 #[test]
-#[ignore = "with NAT by the kernel, IPv6 extension headers pass unread"]
 fn ip_options_and_extension_headers_hide_no_port() {
-    // Over IPv4 four options that mean nothing; over IPv6 a header of options that mean nothing
-    // (RFC 8200, section 4.2). Both are taken by servers.
+    // Options that mean nothing, and fragments: all are taken by servers.
     needs_judgement_of_ports();
     let lab = lab();
     lab.router.nft(firewall::TRANSLATE_PORT_21).unwrap();
@@ -541,47 +539,90 @@ fn ip_options_and_extension_headers_hide_no_port() {
     let public_v6: SocketAddr = (ftp_nat_tests::lab::WAN_ADDRESS_V6, 21).into();
     let wire = Wire::from_outside(&lab, client(&lab)).unwrap();
     let mut failures = Failures::default();
-    for (name, server, public) in [
-        ("options over IPv4", lab.server().at(21), PUBLIC),
-        (
-            "a header of options over IPv6",
-            (lab.server().v6, 21).into(),
-            public_v6,
-        ),
-    ] {
-        let server = Recorder::start_at(lab.server(), server, false);
+    let v4 = Recorder::start_at(lab.server(), lab.server().at(21), false);
+    let v6 = Recorder::start_at(lab.server(), (lab.server().v6, 21).into(), false);
+    let cases: [(&str, &Recorder, SocketAddr, Wrapped); 6] = [
+        ("options over IPv4", &v4, PUBLIC, with_options),
+        ("destination options", &v6, public_v6, |it| {
+            vec![with_extensions(it, &[(DESTINATION_OPTIONS, PADDING)])]
+        }),
+        ("a header for each hop", &v6, public_v6, |it| {
+            vec![with_extensions(it, &[(HOP_BY_HOP, PADDING)])]
+        }),
+        ("two headers", &v6, public_v6, |it| {
+            let both = [(HOP_BY_HOP, PADDING), (DESTINATION_OPTIONS, PADDING)];
+            vec![with_extensions(it, &both)]
+        }),
+        ("a fragment that is whole", &v6, public_v6, |it| {
+            vec![with_extensions(it, &[(FRAGMENT, [0, 0, 0, 0, 0, 0, 9])])]
+        }),
+        ("two fragments", &v6, public_v6, in_two_fragments),
+    ];
+    for (name, server, public, wrap) in cases {
         let mut control = Control::connect(client(&lab), public).unwrap();
         control.command("USER x").unwrap();
         server.heard();
         let (seq, ack) = numbers::next(control.stream()).unwrap();
         let own = control.local_address().unwrap();
         let line = "EPRT |1|198.51.100.21|50000|\r\n";
-        let segment = Segment::new(own, public, PSH | ACK, seq, ack).with(line);
-        wire.send_packet(&with_options(&segment.packet())).unwrap();
+        let timestamp = numbers::timestamp(control.stream()).unwrap();
+        let segment = Segment {
+            options: timestamp_options(timestamp),
+            ..Segment::new(own, public, PSH | ACK, seq, ack).with(line)
+        };
+        for packet in wrap(&segment.packet()) {
+            wire.send_packet(&packet).unwrap();
+        }
         thread::sleep(Duration::from_millis(300));
         failures.note(name, assert_unheard(&server.heard()));
     }
     failures.assert_none();
 }
 
-/// The packet with four bytes of IPv4 options, or eight of a header of IPv6 destination options.
-fn with_options(packet: &[u8]) -> Vec<u8> {
-    let (ip, rest) = etherparse::IpHeaders::from_slice(packet).unwrap();
-    match ip {
-        etherparse::IpHeaders::Ipv4(mut ip, _) => {
-            // Four times "no operation" (RFC 791, section 3.1).
-            ip.options = [1; 4].into();
-            ip.total_len += 4;
-            ip.header_checksum = ip.calc_header_checksum();
-            [&ip.to_bytes()[..], rest.payload].concat()
-        }
-        etherparse::IpHeaders::Ipv6(mut ip, _) => {
-            let next = ip.next_header;
-            ip.next_header = etherparse::IpNumber::IPV6_DESTINATION_OPTIONS;
-            ip.payload_length += 8;
-            // One option of four bytes that pads (RFC 8200, section 4.2).
-            let options = [next.0, 0, 1, 4, 0, 0, 0, 0];
-            [&ip.to_bytes()[..], &options, rest.payload].concat()
-        }
+/// What becomes of an IP packet on its way to the wire.
+type Wrapped = fn(&[u8]) -> Vec<Vec<u8>>;
+
+/// The IPv4 packet with four times the option "no operation" (RFC 791, section 3.1).
+fn with_options(packet: &[u8]) -> Vec<Vec<u8>> {
+    let (mut ip, rest) = etherparse::Ipv4Header::from_slice(packet).unwrap();
+    ip.options = [1; 4].into();
+    ip.total_len += 4;
+    ip.header_checksum = ip.calc_header_checksum();
+    vec![[&ip.to_bytes()[..], rest].concat()]
+}
+
+/// Kinds of IPv6 extension headers (RFC 8200, section 4).
+const HOP_BY_HOP: u8 = 0;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+/// A header of options behind its first byte: its length, and one option of four bytes that pads.
+const PADDING: [u8; 7] = [0, 1, 4, 0, 0, 0, 0];
+
+/// The IPv6 packet with extension headers of eight bytes: the kind of each, and what stands behind its
+/// first byte.
+fn with_extensions(packet: &[u8], headers: &[(u8, [u8; 7])]) -> Vec<u8> {
+    let (mut ip, rest) = etherparse::Ipv6Header::from_slice(packet).unwrap();
+    ip.payload_length += 8 * headers.len() as u16;
+    let mut behind = rest.to_vec();
+    for (kind, bytes) in headers.iter().rev() {
+        behind.splice(..0, [&[ip.next_header.0][..], bytes].concat());
+        ip.next_header = etherparse::IpNumber(*kind);
     }
+    [&ip.to_bytes()[..], &behind].concat()
+}
+
+/// The IPv6 packet in two fragments, the first of which ends within the text.
+fn in_two_fragments(packet: &[u8]) -> Vec<Vec<u8>> {
+    const FIRST: usize = 40;
+    let (ip, rest) = etherparse::Ipv6Header::from_slice(packet).unwrap();
+    [(0, &rest[..FIRST], 1), (FIRST, &rest[FIRST..], 0)]
+        .into_iter()
+        .map(|(at, piece, more)| {
+            let mut ip = ip.clone();
+            ip.payload_length = piece.len() as u16;
+            let [high, low] = (at as u16 | more).to_be_bytes();
+            let piece = [&ip.to_bytes()[..], piece].concat();
+            with_extensions(&piece, &[(FRAGMENT, [0, high, low, 0, 0, 0, 9])])
+        })
+        .collect()
 }

@@ -27,7 +27,15 @@ const TO_V6: SocketAddr = SocketAddr::new(
 const UDP: u8 = 17;
 const ICMP: u8 = 1;
 const ICMP_V6: u8 = 58;
-const HOP_BY_HOP: u8 = 0;
+const ESP: u8 = 50;
+
+/// Extension headers of IPv6 (RFC 8200 section 4): kind, and the bytes behind the first one.
+const HOP_BY_HOP: (u8, &[u8]) = (0, &[0, 1, 4, 0, 0, 0, 0]);
+const ROUTING: (u8, &[u8]) = (43, &[0, 4, 0, 0, 0, 0, 0]);
+const DESTINATION: (u8, &[u8]) = (60, &[1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+const AUTHENTICATION: (u8, &[u8]) = (51, &[1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]);
+const FIRST_FRAGMENT: (u8, &[u8]) = (44, &[0, 0, 1, 0, 0, 0, 7]);
+const LATER_FRAGMENT: (u8, &[u8]) = (44, &[0, 0, 0x48, 0, 0, 0, 7]);
 
 /// A segment to a port of FTP.
 fn segment() -> Packet {
@@ -50,11 +58,18 @@ fn frame_of(ether_type: [u8; 2]) -> Vec<u8> {
     frame
 }
 
-/// IPv6 with a hop-by-hop header in front of TCP.
-fn with_extension_header() -> Vec<u8> {
-    let mut content = vec![TCP, 0, 1, 4, 0, 0, 0, 0];
-    content.extend(tcp());
-    packet::ip(FROM_V6.ip(), TO_V6.ip(), HOP_BY_HOP, 64, &[], &content)
+/// IPv6 with these extension headers in front of `content`, which is of this protocol: the kind of each,
+/// and its bytes behind the first one, which names what follows.
+fn behind_extensions(headers: &[(u8, &[u8])], protocol: u8, content: &[u8]) -> Vec<u8> {
+    let kinds = headers.iter().map(|(kind, _)| *kind).chain([protocol]);
+    let mut bytes = Vec::new();
+    for ((_, rest), next) in headers.iter().zip(kinds.clone().skip(1)) {
+        bytes.push(next);
+        bytes.extend(*rest);
+    }
+    bytes.extend(content);
+    let first = headers.first().map_or(protocol, |(kind, _)| *kind);
+    packet::ip(FROM_V6.ip(), TO_V6.ip(), first, 64, &[], &bytes)
 }
 
 /// A tag in the frame itself: kernel and drivers take it off before TC sees it, all but a second.
@@ -81,7 +96,7 @@ fn what_is_not_ftp_passes_uncounted() {
         ("LLDP", frame_of([0x88, 0xcc])),
         ("802.3 with a length", frame_of([0x00, 0x40])),
         ("a VLAN tag in the frame", with_vlan_tag()),
-        ("an IPv6 extension header", with_extension_header()),
+        ("ESP over IPv6", v6(ESP, &tcp())),
         (
             "TCP of other ports",
             Packet::new(FROM, other_port)
@@ -118,6 +133,68 @@ fn the_first_fragment_to_a_control_port_is_dropped_where_it_comes_in() {
                 fixture.counting(&[Counter::PassedFragment])
             }
             .check(datapath);
+        }
+    });
+}
+
+#[test]
+fn what_stands_behind_ipv6_extension_headers_is_dropped_if_it_may_be_a_command() {
+    let many = [HOP_BY_HOP; 10];
+    let segment = tcp();
+    let to = |port: u16| [&segment[..2], &port.to_be_bytes(), &segment[4..]].concat();
+    let cases: [(&str, &[(u8, &[u8])], u8, Vec<u8>, bool); 14] = [
+        ("hop by hop", &[HOP_BY_HOP], TCP, to(21), true),
+        ("destination", &[DESTINATION], TCP, to(21), true),
+        ("routing", &[ROUTING], TCP, to(21), true),
+        ("authentication", &[AUTHENTICATION], TCP, to(21), true),
+        (
+            "a fragment that is whole",
+            &[FIRST_FRAGMENT],
+            TCP,
+            to(21),
+            true,
+        ),
+        (
+            "several",
+            &[
+                HOP_BY_HOP,
+                ROUTING,
+                FIRST_FRAGMENT,
+                AUTHENTICATION,
+                DESTINATION,
+            ],
+            TCP,
+            to(21),
+            true,
+        ),
+        ("as many as are followed", &many[..8], TCP, to(21), true),
+        ("more", &many, TCP, to(21), true),
+        ("another port", &[DESTINATION], TCP, to(443), false),
+        ("a later fragment", &[LATER_FRAGMENT], TCP, to(21), false),
+        ("UDP", &[DESTINATION], UDP, to(21), false),
+        ("ESP", &[DESTINATION], ESP, to(21), false),
+        ("cut short", &[DESTINATION], TCP, vec![0, 80, 0], false),
+        (
+            "a header that is not there",
+            &[(60, &[9])],
+            TCP,
+            to(21),
+            false,
+        ),
+    ];
+    on_router(|datapath| {
+        datapath.mark_port(21, port::PUBLISHED);
+        for (name, headers, protocol, content, is_dropped) in cases {
+            let frame = behind_extensions(headers, protocol, &content);
+            for hook in Hook::ALL {
+                let fixture = Fixture::new(format!("{name} at {hook:?}"), hook, frame.clone());
+                if is_dropped && hook == Hook::WanIngress {
+                    fixture.dropped().counting(&[Counter::DeniedExtension])
+                } else {
+                    fixture
+                }
+                .check(datapath);
+            }
         }
     });
 }
