@@ -9,10 +9,10 @@ use std::{collections::HashMap, io, sync::Arc, time::Duration};
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
     abi::{
-        Direction, Flow, FlowKey as _, FlowKey4, FlowKey6, InsideNetwork, Mapping, MappingKey,
-        Publish, PublishKey, REVERSED, Session, TLS_SESSIONS, TlsClientKey, direction_mut,
-        flow_flag, interface_flag, kind, mapping_flag, port, publish_flag, role, session_flag,
-        share_of_session, side,
+        Direction, Flow, FlowKey as _, FlowKey4, FlowKey6, InsideNetwork, ListKey, Mapping,
+        MappingKey, Publish, PublishKey, REVERSED, Session, TLS_SESSIONS, TlsClientKey,
+        direction_mut, flow_flag, interface_flag, kind, list, mapping_flag, port, publish_flag,
+        role, scope, session_flag, share_of_session, side,
     },
     edit::{edits::REMEMBERED, text::TEXT_MAX},
     stream::adopt::adopt,
@@ -27,7 +27,7 @@ use super::{
     record::{ConnectionRecord, DirectionRecord, MappingRecord, Record, SessionRecord},
 };
 use crate::{
-    datapath::maps::{Maps, Prefix},
+    datapath::maps::{ListPrefix, Maps, Prefix},
     kernel::{clock::Clock, table::Table},
     model::flow::Key,
 };
@@ -248,7 +248,33 @@ impl Installer {
             }
             _ => return Ok(None),
         }
+        if self.is_denied(&session)? {
+            return Ok(None);
+        }
         Ok(Some(session))
+    }
+
+    /// Whether the deny lists of this gateway have the session's peer.
+    fn is_denied(&self, session: &Session) -> io::Result<bool> {
+        let own = match session.role {
+            role::PUBLISH => Some(session.index.wrapping_add(1)),
+            _ => None,
+        };
+        for scope in [Some(scope::ALL), own].into_iter().flatten() {
+            let peer = ListPrefix {
+                bits: ListKey::ALL,
+                key: ListKey {
+                    list: list::DENY,
+                    scope,
+                    addr: session.outside.addr,
+                },
+            };
+            let listed = self.maps.lists.get(&peer)?;
+            if listed.is_some_and(|it| it.expires == 0 || self.clock.now() <= it.expires) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a published end leads to this server: to one of its pool's, whatever its state is here.

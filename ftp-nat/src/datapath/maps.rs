@@ -422,6 +422,17 @@ impl<K: Pod, V: Pod> Trie<K, V> {
         Ok(all)
     }
 
+    /// The value of the smallest network that has this one in it.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM`: no CAP_BPF. That there is none is no error.
+    pub fn get(&self, network: &K) -> io::Result<Option<V>> {
+        let mut value = V::zeroed();
+        let found = bpf::lookup(self.0.fd().as_fd(), network, &mut value)?;
+        Ok(found.then_some(value))
+    }
+
     /// Adds one, or sets its value.
     ///
     /// # Errors

@@ -29,13 +29,16 @@ const ICMP: u8 = 1;
 const ICMP_V6: u8 = 58;
 const ESP: u8 = 50;
 
-/// Extension headers of IPv6 (RFC 8200 section 4): kind, and the bytes behind the first one.
-const HOP_BY_HOP: (u8, &[u8]) = (0, &[0, 1, 4, 0, 0, 0, 0]);
-const ROUTING: (u8, &[u8]) = (43, &[0, 4, 0, 0, 0, 0, 0]);
-const DESTINATION: (u8, &[u8]) = (60, &[1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-const AUTHENTICATION: (u8, &[u8]) = (51, &[1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]);
-const FIRST_FRAGMENT: (u8, &[u8]) = (44, &[0, 0, 1, 0, 0, 0, 7]);
-const LATER_FRAGMENT: (u8, &[u8]) = (44, &[0, 0, 0x48, 0, 0, 0, 7]);
+/// An extension header of IPv6 (RFC 8200 section 4): kind, and the bytes behind the first one.
+type Extension = (u8, &'static [u8]);
+
+const HOP_BY_HOP: Extension = (0, &[0, 1, 4, 0, 0, 0, 0]);
+const ROUTING: Extension = (43, &[0, 4, 0, 0, 0, 0, 0]);
+const DESTINATION: Extension = (60, &[1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+const AUTHENTICATION: Extension = (51, &[1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]);
+const FIRST_FRAGMENT: Extension = (44, &[0, 0, 1, 0, 0, 0, 7]);
+const CUT_SHORT: Extension = (60, &[9]);
+const LATER_FRAGMENT: Extension = (44, &[0, 0, 0x48, 0, 0, 0, 7]);
 
 /// A segment to a port of FTP.
 fn segment() -> Packet {
@@ -60,7 +63,7 @@ fn frame_of(ether_type: [u8; 2]) -> Vec<u8> {
 
 /// IPv6 with these extension headers in front of `content`, which is of this protocol: the kind of each,
 /// and its bytes behind the first one, which names what follows.
-fn behind_extensions(headers: &[(u8, &[u8])], protocol: u8, content: &[u8]) -> Vec<u8> {
+fn behind_extensions(headers: &[Extension], protocol: u8, content: &[u8]) -> Vec<u8> {
     let kinds = headers.iter().map(|(kind, _)| *kind).chain([protocol]);
     let mut bytes = Vec::new();
     for ((_, rest), next) in headers.iter().zip(kinds.clone().skip(1)) {
@@ -142,14 +145,14 @@ fn what_stands_behind_ipv6_extension_headers_is_dropped_if_it_may_be_a_command()
     let many = [HOP_BY_HOP; 10];
     let segment = tcp();
     let to = |port: u16| [&segment[..2], &port.to_be_bytes(), &segment[4..]].concat();
-    let cases: [(&str, &[(u8, &[u8])], u8, Vec<u8>, bool); 14] = [
-        ("hop by hop", &[HOP_BY_HOP], TCP, to(21), true),
-        ("destination", &[DESTINATION], TCP, to(21), true),
-        ("routing", &[ROUTING], TCP, to(21), true),
-        ("authentication", &[AUTHENTICATION], TCP, to(21), true),
+    let cases = [
+        ("hop by hop", &[HOP_BY_HOP][..], TCP, to(21), true),
+        ("destination", &[DESTINATION][..], TCP, to(21), true),
+        ("routing", &[ROUTING][..], TCP, to(21), true),
+        ("authentication", &[AUTHENTICATION][..], TCP, to(21), true),
         (
             "a fragment that is whole",
-            &[FIRST_FRAGMENT],
+            &[FIRST_FRAGMENT][..],
             TCP,
             to(21),
             true,
@@ -168,15 +171,21 @@ fn what_stands_behind_ipv6_extension_headers_is_dropped_if_it_may_be_a_command()
             true,
         ),
         ("as many as are followed", &many[..8], TCP, to(21), true),
-        ("more", &many, TCP, to(21), true),
-        ("another port", &[DESTINATION], TCP, to(443), false),
-        ("a later fragment", &[LATER_FRAGMENT], TCP, to(21), false),
-        ("UDP", &[DESTINATION], UDP, to(21), false),
-        ("ESP", &[DESTINATION], ESP, to(21), false),
-        ("cut short", &[DESTINATION], TCP, vec![0, 80, 0], false),
+        ("more", &many[..], TCP, to(21), true),
+        ("another port", &[DESTINATION][..], TCP, to(443), false),
+        (
+            "a later fragment",
+            &[LATER_FRAGMENT][..],
+            TCP,
+            to(21),
+            false,
+        ),
+        ("UDP", &[DESTINATION][..], UDP, to(21), false),
+        ("ESP", &[DESTINATION][..], ESP, to(21), false),
+        ("cut short", &[DESTINATION][..], TCP, vec![0, 80, 0], false),
         (
             "a header that is not there",
-            &[(60, &[9])],
+            &[CUT_SHORT][..],
             TCP,
             to(21),
             false,

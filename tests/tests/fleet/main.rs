@@ -1,6 +1,6 @@
 //! Two gateways that share their sessions through a real Redis, moved by a real keepalived.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ftp_nat_tests::fleet::{
     Fleet,
@@ -35,6 +35,37 @@ fn a_resting_session_goes_on_when_the_addresses_are_moved() {
 #[test]
 fn a_resting_session_goes_on_when_the_master_is_cut_off() {
     play(Move::Cut, Duration::from_secs(1), 2);
+}
+
+#[test]
+fn a_session_of_a_network_that_is_denied_here_is_not_taken_from_the_other_gateway() {
+    let fleet = Fleet::new().unwrap();
+    let stage = Stage::set(&fleet, "").unwrap();
+    let standby = &stage.gateways[1 - fleet.master().unwrap()];
+    let told = |of: &str| standby.json(&["cluster", "status"]).unwrap()[0][of].clone();
+    let files = Files {
+        length: 20_000,
+        rest: Duration::from_secs(1),
+    };
+    for (is_denied, sessions) in [(true, "0"), (false, "1")] {
+        let verb = if is_denied { "add" } else { "remove" };
+        let deny = ["deny", verb, "198.51.100.0/24"];
+        standby.ask(&deny).unwrap().expect_success().unwrap();
+        let refused = told("refused").as_u64().unwrap();
+        let fetching = stage.fetch(&files).unwrap();
+        let start = Instant::now();
+        loop {
+            let count = standby.ask(&["sessions", "--count"]).unwrap();
+            let is_refused = told("refused").as_u64().unwrap() > refused;
+            if count.text().trim() == sessions && is_refused == is_denied {
+                break;
+            }
+            let status = standby.json(&["cluster", "status"]).unwrap();
+            assert!(start.elapsed() < Duration::from_secs(20), "{status:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(fetching.stop().unwrap(), [""; 0]);
+    }
 }
 
 #[test]
