@@ -11,6 +11,7 @@
 mod announced;
 mod clients;
 mod counters;
+mod dialogues;
 mod events;
 mod flows;
 mod half_open;
@@ -30,6 +31,7 @@ mod tls_clients;
 pub use self::announced::*;
 pub use self::clients::*;
 pub use self::counters::*;
+pub use self::dialogues::*;
 pub use self::events::*;
 pub use self::flows::*;
 pub use self::half_open::*;

@@ -81,8 +81,10 @@ counters! {
         "Data connections announced by a server and let in";
     ActiveOpened = "mappings_opened" "kind" "active" false,
         "Data connections announced by a client and let through";
-    MappingUsed = "mappings_used" "" "" false,
-        "Announced data connections that came";
+    PassiveUsed = "mappings_used" "kind" "passive" false,
+        "Data connections announced by a server that its client made";
+    ActiveUsed = "mappings_used" "kind" "active" false,
+        "Data connections announced by a client that its server made";
     PermitGranted = "tls_permits" "" "" false,
         "Answers of servers inside TLS, each of which permits one data connection to passive_ports";
     PermitUsed = "tls_permits_used" "" "" false,
@@ -178,6 +180,8 @@ counters! {
 
     DeniedUnannounced = "denied" "reason" "unannounced" true,
         "Not translated: connections to a port that was not announced to that peer";
+    DeniedUninvited = "denied" "reason" "uninvited" true,
+        "Not translated: connections of a server to its client that the client has not announced where the gateway can read it";
     DeniedNoTls = "denied" "reason" "no_tls_session" true,
         "Not translated: connections into passive_ports by somebody without a live TLS session";
     DeniedNoPermit = "denied" "reason" "nothing_said" true,

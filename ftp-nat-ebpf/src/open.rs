@@ -2,6 +2,7 @@
 
 mod alias;
 pub mod connection;
+mod dialogue;
 mod half_open;
 pub mod handshake;
 pub mod learned;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 use crate::{
@@ -111,6 +111,26 @@ impl<'lab> Gateway<'lab> {
         text.lines()
             .find_map(|line| line.strip_prefix(&wanted)?.parse().ok())
             .with_context(|| format!("there is no {wanted}in:\n{text}"))
+    }
+
+    /// The sum of a metric over all its labels; its name without `ftp_nat_`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such metric.
+    pub fn metric_in_all(&self, name: &str) -> anyhow::Result<u64> {
+        let text = self.ask(&["metrics"])?.expect_success()?.text();
+        let start = format!("ftp_nat_{name}");
+        let values: Vec<u64> = text
+            .lines()
+            .filter_map(|line| {
+                let behind = line.strip_prefix(&start)?;
+                let is_it = behind.starts_with(['{', ' ']);
+                is_it.then(|| behind.rsplit(' ').next()?.parse().ok())?
+            })
+            .collect();
+        ensure!(!values.is_empty(), "there is no {start} in:\n{text}");
+        Ok(values.iter().sum())
     }
 
     /// What the daemon has said since it was started last.

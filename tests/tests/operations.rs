@@ -112,7 +112,7 @@ fn where_the_kernel_translates_port_21_the_rest_is_looked_after() {
     let server = vsftpd(lab.server(), &Settings::default());
     let gateway = start(&lab, "control_nat = \"kernel\"", "kernel");
     fetches(lab.client(), &server, PUBLIC, &ALL_MODES);
-    let opened = gateway.metric("mappings_used_total", "").unwrap();
+    let opened = gateway.metric_in_all("mappings_used_total").unwrap();
     assert_eq!(opened, 4);
 }
 
@@ -129,7 +129,7 @@ fn encrypted_sessions_use_the_range_that_the_firewall_lets_in_and_others_are_ser
     let gateway = start(&lab, "public = \"wan:21\"", "ftps");
     fetches(lab.client(), &server, PUBLIC, &[Mode::Pasv, Mode::Epsv]);
     assert!(gateway.metric("sessions_encrypted_total", "").unwrap() >= 2);
-    assert_eq!(gateway.metric("mappings_used_total", "").unwrap(), 0);
+    assert_eq!(gateway.metric_in_all("mappings_used_total").unwrap(), 0);
 
     drop(server);
     let plain = vsftpd(
@@ -140,7 +140,7 @@ fn encrypted_sessions_use_the_range_that_the_firewall_lets_in_and_others_are_ser
         },
     );
     fetches(lab.client(), &plain, PUBLIC, &[Mode::Pasv, Mode::Epsv]);
-    assert_eq!(gateway.metric("mappings_used_total", "").unwrap(), 2);
+    assert_eq!(gateway.metric_in_all("mappings_used_total").unwrap(), 2);
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub mod map {
     pub const HALF_OPEN: &str = "HALF_OPEN";
     /// [`crate::abi::TlsClientKey`] to [`crate::abi::TlsClient`].
     pub const TLS_CLIENTS: &str = "TLS_CLIENTS";
+    /// [`crate::abi::DialogueKey`] to a session's number (`u32`).
+    pub const DIALOGUES: &str = "DIALOGUES";
     /// Session number (`u32`) to [`crate::abi::Permit`].
     pub const PERMITS: &str = "PERMITS";
     /// As HALF_OPEN, for clients beyond their share of that.

@@ -9,7 +9,7 @@ use crate::packet::icmp;
 use crate::packet::reach::{self, Carries, Reach};
 use crate::state::{counters, maps, ports};
 use aya_ebpf::programs::TcContext;
-use ftp_nat_common::abi::{PublishKey, TlsClientKey, station};
+use ftp_nat_common::abi::{DialogueKey, PublishKey, TlsClientKey, station};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::{Addr, Port};
 use ftp_nat_common::wire::tcp::flag;
@@ -35,7 +35,7 @@ pub fn enter<const AT: u32>(ctx: &TcContext, hook: Hook) -> i32 {
     let to = match reach.carries {
         Carries::Tcp => {
             if ports::marks_of_pair(reach.ports) == 0
-                && (hook != Hook::WanIngress || !may_open::<AT>(&skb, protocol == IPV4, reach))
+                && !may_open::<AT>(&skb, protocol == IPV4, reach, hook)
             {
                 return NEXT;
             }
@@ -128,9 +128,10 @@ fn go_on(ctx: &TcContext, station: u32) {
 
 /// A packet on ports that are none of ours: whether it may open something all the same. A SYN may be
 /// for the passive range of a server with which its sender has a TLS session; or it may come to a port
-/// that its sender took for an announced one, which is counted, so that an operator sees it.
+/// that its sender took for an announced one, or from a server to its client, which is counted, so that an
+/// operator sees it.
 #[inline(always)]
-fn may_open<const AT: u32>(skb: &Skb, v4: bool, reach: Reach) -> bool {
+fn may_open<const AT: u32>(skb: &Skb, v4: bool, reach: Reach, hook: Hook) -> bool {
     if reach.flags & (flag::SYN | flag::ACK) != flag::SYN {
         return false;
     }
@@ -142,6 +143,16 @@ fn may_open<const AT: u32>(skb: &Skb, v4: bool, reach: Reach) -> bool {
     let Some(ends) = ends::<AT>(skb, v4) else {
         return false;
     };
+    let dialogue = DialogueKey {
+        server: ends.client,
+        client: ends.public,
+    };
+    if maps::DIALOGUES.get_ptr(dialogue).is_some() {
+        return true;
+    }
+    if hook != Hook::WanIngress {
+        return false;
+    }
     if maps::TLS_CLIENTS.get_ptr(ends).is_some() {
         return true;
     }

@@ -4,7 +4,7 @@
 use super::connection::{Made, create, find_paths};
 use super::handshake::Belongs;
 use super::learning;
-use super::mapping::{belongs_to, forget_learned, tell_used};
+use super::mapping::{belongs_to, forget_learned, tell_used, used};
 use super::takeover::{self, Untold};
 use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::Hook;
@@ -13,7 +13,6 @@ use crate::state::scratch::{self, Draft};
 use crate::state::{counters, maps};
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ftp_nat_common::abi::{MappingKey, REVERSED, mapping_flag, side};
-use ftp_nat_common::counter::Counter;
 
 /// A packet without a flow that is no SYN, whose headers lie in the scratch memory.
 ///
@@ -101,7 +100,7 @@ fn use_for(skb: &Skb, hook: Hook, part: *mut Draft) -> bool {
         return false;
     }
     forget_learned(connection);
-    counters::add(Counter::MappingUsed, 0);
+    counters::add(used(connection), 0);
     tell_used(connection, mapping.cause);
     true
 }

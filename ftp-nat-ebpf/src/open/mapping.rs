@@ -117,7 +117,7 @@ pub(super) fn use_for(skb: &Skb, hook: Hook, part: *mut Draft) -> Use {
     if mapping.flags & mapping_flag::LEARNED != 0 {
         forget_learned(connection);
     }
-    counters::add(Counter::MappingUsed, 0);
+    counters::add(used(connection), 0);
     tell_used(connection, mapping.cause);
     Use::Opened
 }
@@ -131,13 +131,23 @@ pub(super) fn belongs_to(connection: &mut Connection, mapping: &Mapping) {
     connection.server_inside = 1;
 }
 
+/// The counter of a used mapping.
+#[inline(always)]
+pub(super) const fn used(connection: &Connection) -> Counter {
+    if connection.kind == kind::ACTIVE {
+        Counter::ActiveUsed
+    } else {
+        Counter::PassiveUsed
+    }
+}
+
 /// Tells that a mapping was used.
 #[inline(always)]
 pub(super) fn tell_used(connection: &Connection, cause: u8) {
     counters::tell(|told| {
         told.what = event::USED;
         told.kind = connection.kind;
-        told.reason = Counter::MappingUsed as u16;
+        told.reason = used(connection) as u16;
         told.session = connection.session;
         told.peer = connection.outside;
         told.inside = connection.inside;

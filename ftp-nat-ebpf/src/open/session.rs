@@ -1,6 +1,7 @@
 //! Sessions: a control connection whose handshake is finished.
 
 use super::connection::{Made, create, find_paths};
+use super::dialogue;
 use crate::kernel::helpers::{jiffies, random};
 use crate::kernel::hook::Hook;
 use crate::kernel::skb::Skb;
@@ -236,6 +237,7 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> Result<(), Count
         shares::note_no_room();
         return Err(Counter::DeniedNoRoom);
     }
+    dialogue::note(session, number);
     counters::add(Counter::SessionOpened, 0);
     counters::tell(|told| {
         told.what = event::SESSION;

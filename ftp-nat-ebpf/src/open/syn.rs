@@ -1,6 +1,7 @@
 //! A SYN: whose it is, and whether it opens something.
 
 use super::connection;
+use super::dialogue;
 use super::handshake::{self, Belongs};
 use super::learning;
 use super::lists;
@@ -52,7 +53,7 @@ pub fn open(skb: &Skb, hook: Hook) -> Belongs {
         }
     }
     if hook != Hook::WanIngress {
-        return belongs;
+        return deny(skb, hook, part, 0);
     }
     if is_banned(part) {
         return Belongs::Refused;
@@ -60,8 +61,8 @@ pub fn open(skb: &Skb, hook: Hook) -> Belongs {
     match range::enter(skb, hook, part) {
         Entry::Opened => Belongs::Finished,
         Entry::NoRoom => Belongs::Refused,
-        Entry::Elsewhere => Belongs::Denied,
-        Entry::Denied(reason) => deny(part, reason),
+        Entry::Elsewhere => deny(skb, hook, part, 0),
+        Entry::Denied(reason) => deny(skb, hook, part, reason as u32),
     }
 }
 
@@ -123,16 +124,25 @@ fn is_repeated(flow: &Flow) -> bool {
     flow.kind != kind::CONTROL && flow.tcp_flags & (flag::ACK | flag::RST) == 0
 }
 
-/// Counts and reports a SYN that may not enter; while the gateway learns, it is dropped, so that its
+/// Counts and reports a SYN that opens nothing, under the number of the counter `reason`, or under none if that
+/// is 0, unless it is a server's that dials its client; while the gateway learns, it is dropped, so that its
 /// client tries again.
 #[inline(never)]
-fn deny(part: *mut Draft, reason: Counter) -> Belongs {
+fn deny(skb: &Skb, hook: Hook, part: *mut Draft, reason: u32) -> Belongs {
     // SAFETY: see `scratch`; no other reference to the headers is alive.
     let head = unsafe { &(*part).head };
-    if learning::is_learning(&head.destination.addr) {
+    if reason != 0 && learning::is_learning(&head.destination.addr) {
         learning::refuse(part);
         return Belongs::Refused;
     }
-    refusal::deny(head, reason as u32);
-    Belongs::Denied
+    let may_be_a_servers = reason == 0 || reason == Counter::DeniedUnannounced as u32;
+    let is_told = may_be_a_servers && dialogue::tell_uninvited(skb, hook, part);
+    if reason != 0 && !is_told {
+        refusal::deny(head, reason);
+    }
+    if hook == Hook::WanIngress {
+        Belongs::Denied
+    } else {
+        Belongs::Nowhere
+    }
 }

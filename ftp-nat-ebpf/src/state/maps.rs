@@ -12,10 +12,10 @@ use aya_ebpf::maps::{
     Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SockMap,
 };
 use ftp_nat_common::abi::{
-    Announced, ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, HalfOpenLevel,
-    InsideNetwork, Interface, Lines, LinesKey, ListKey, Listed, Mapping, MappingKey, Permit, Pool,
-    Ports, Publish, PublishKey, RoutedKey, Session, Settings, Share, TlsClient, TlsClientKey,
-    guard, station,
+    Announced, ClientKey, Count, DialogueKey, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey,
+    HalfOpenLevel, InsideNetwork, Interface, Lines, LinesKey, ListKey, Listed, Mapping, MappingKey,
+    Permit, Pool, Ports, Publish, PublishKey, RoutedKey, Session, Settings, Share, TlsClient,
+    TlsClientKey, guard, station,
 };
 use ftp_nat_common::counter::COUNTERS as COUNTER_NUMBER;
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
@@ -118,6 +118,12 @@ pub(crate) static FULL_UNTIL: Array<u64> = Array::with_max_entries(1, 0);
 /// of its server.
 #[map]
 pub(crate) static TLS_CLIENTS: LruHashMap<TlsClientKey, TlsClient> =
+    LruHashMap::with_max_entries(1 << 14, 0);
+
+/// The latest session between a server and a client. One that is thrown out leaves untold what its server
+/// sends beside it.
+#[map]
+pub(crate) static DIALOGUES: LruHashMap<DialogueKey, u32> =
     LruHashMap::with_max_entries(1 << 14, 0);
 
 /// Permits for data connections of sessions that speak TLS, one a session.

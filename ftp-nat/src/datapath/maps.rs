@@ -8,7 +8,7 @@ use aya_obj::generated::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use bytemuck::{Pod, Zeroable};
 use ftp_nat_common::{
     abi::{
-        Announced, ClientKey, Count, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey,
+        Announced, ClientKey, Count, DialogueKey, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey,
         HalfOpenLevel, InsideNetwork, Interface, Lines, LinesKey, ListKey, Listed, Mapping,
         MappingKey, Permit, Pool, Ports, Publish, PublishKey, RoutedKey, Session, Settings, Share,
         TlsClient, TlsClientKey, map, station,
@@ -61,7 +61,7 @@ const fn preallocated(spec: Spec) -> Spec {
 }
 
 /// All maps that are pinned.
-const SPECS: [Spec; 25] = [
+const SPECS: [Spec; 26] = [
     preallocated(table::<FlowKey4, Flow>(map::FLOWS4)),
     table::<FlowKey6, Flow>(map::FLOWS6),
     preallocated(table::<MappingKey, Mapping>(map::MAPPINGS)),
@@ -96,6 +96,11 @@ const SPECS: [Spec; 25] = [
         kind: MapType::LruHash,
         flags: 0,
         ..table::<TlsClientKey, TlsClient>(map::TLS_CLIENTS)
+    },
+    Spec {
+        kind: MapType::LruHash,
+        flags: 0,
+        ..table::<DialogueKey, u32>(map::DIALOGUES)
     },
     table::<u32, Permit>(map::PERMITS),
     table::<Addr, Announced>(map::ANNOUNCED),

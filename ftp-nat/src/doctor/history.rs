@@ -1,6 +1,6 @@
 //! What has happened so far: counters tell of causes that cannot be seen at rest.
 
-use ftp_nat_common::counter::Counter;
+use ftp_nat_common::{abi::kind, counter::Counter};
 
 use super::{
     finding::{Cause, Findings},
@@ -31,20 +31,52 @@ fn look(subject: &Subject, findings: &mut Findings) -> anyhow::Result<()> {
     };
     let counts = loaded.maps.counters()?;
     let of = |counter: Counter| counts.get(counter as usize).map_or(0, |it| it.packets);
-    let mut waiting = 0_u64;
+    let mut waiting = [0_u64; 2];
     loaded.maps.mappings.each(|_, mapping| {
-        waiting += u64::from(mapping.expires > subject.now);
+        let is_waiting = mapping.expires > subject.now;
+        waiting[usize::from(mapping.kind == kind::ACTIVE)] += u64::from(is_waiting);
     })?;
-    let opened = of(Counter::PassiveOpened) + of(Counter::ActiveOpened);
-    let never = opened.saturating_sub(of(Counter::MappingUsed) + waiting);
-    if never >= NEVER_LEAST && never * 100 >= opened * NEVER_SHARE {
+    let [passive, active] = waiting;
+    let opened = of(Counter::PassiveOpened);
+    let never = opened.saturating_sub(of(Counter::PassiveUsed) + passive);
+    if is_no_accident(never, opened) {
         findings.warning(
             "announced-never-came",
             Some(Cause::Client),
-            format!("{never} of {opened} announced data connections never came"),
+            format!("{never} of {opened} data connections that servers announced never came"),
             "mostly the client's own firewall, or one on its way, lets port 21 out but no high \
              ports: `ftp-nat events` names the clients, `ftp-nat probe` on a client's machine \
              shows it; it is their side that must allow outgoing TCP to ports from 1024 up",
+        );
+    }
+    let asked = of(Counter::ActiveOpened);
+    let undialled = asked.saturating_sub(of(Counter::ActiveUsed) + active);
+    if is_no_accident(undialled, asked) {
+        findings.warning(
+            "server-never-dialled",
+            Some(Cause::Firewall),
+            format!(
+                "{undialled} of {asked} data connections that clients announced by PORT or EPRT never \
+                 came from their servers"
+            ),
+            "the server was asked to connect and its connection never reached this gateway: the \
+             server's own firewall lets no connection out from its port 20 (or the one that it uses), \
+             or it has another default route; a server outside may be behind a firewall that does so. \
+             `ftp-nat events` names the servers; clients that use passive mode do not need it",
+        );
+    }
+    if of(Counter::DeniedUninvited) > 0 {
+        findings.note(
+            "server-dials-uninvited",
+            Some(Cause::Firewall),
+            format!(
+                "{} times a server connected to its client, and no PORT or EPRT had announced that",
+                of(Counter::DeniedUninvited)
+            ),
+            "such a connection is left to the kernel: it arrives only where the firewall and the \
+             kernel's NAT let it. The client has said PORT or EPRT inside TLS, where no gateway can read it, \
+             or has sent EPSV or PASV and then waits for the server all the same (lynx with ProFTPD): let \
+             it use passive mode alone. `ftp-nat events` names the servers and their clients",
         );
     }
     let unannounced = of(Counter::DeniedUnannounced);
@@ -111,6 +143,11 @@ fn look(subject: &Subject, findings: &mut Findings) -> anyhow::Result<()> {
     announced(subject, loaded, findings)?;
     encrypted(subject, of, findings);
     Ok(())
+}
+
+/// Whether so many announced connections out of all are too many that never came.
+const fn is_no_accident(never: u64, opened: u64) -> bool {
+    never >= NEVER_LEAST && never * 100 >= opened * NEVER_SHARE
 }
 
 /// Servers without `passive_ports` that have shown which ports they use.

@@ -61,7 +61,7 @@ fn prometheus_scrapes_them_its_tool_finds_no_fault_and_every_query_of_the_dashbo
         results.first().map(|(_, value)| *value)
     };
     wait_for("the scrape of a used mapping", || {
-        (value("ftp_nat_mappings_used_total") == Some(1.0)).then_some(())
+        (value("ftp_nat_mappings_used_total{kind=\"passive\"}") == Some(1.0)).then_some(())
     });
     assert_eq!(value("up"), Some(1.0));
     for (query, expected) in [

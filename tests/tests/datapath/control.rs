@@ -5,9 +5,9 @@ use std::{net::SocketAddr, thread, time::Duration};
 use ftp_nat_common::{
     abi::{MappingKey, PublishKey, side},
     counter::Counter::{
-        self, ActiveOpened, CommandWithheld, DeniedBounce, DeniedHidden, DeniedPort,
-        DeniedUnannounced, EditEqual, HandshakeStarted, LineHeld, MappingUsed, PassedNoAddress,
-        PassedNoRoute, PassedTtl, PassedUnasked, PassedUntakable, PassiveOpened, Refused227,
+        self, ActiveOpened, ActiveUsed, CommandWithheld, DeniedBounce, DeniedHidden, DeniedPort,
+        DeniedUnannounced, EditEqual, HandshakeStarted, LineHeld, PassedNoAddress, PassedNoRoute,
+        PassedTtl, PassedUnasked, PassedUntakable, PassiveOpened, PassiveUsed, Refused227,
         Remapped, Rewrote227, Rewrote229, SegmentCut, SessionOpened, Unchanged,
     },
     wire::addr::{Endpoint, Port},
@@ -39,7 +39,7 @@ fn a_227_is_rewritten_at_its_length_and_opens_its_port() {
         let syn = data.inbound().syn();
         Fixture::wan("the announced connection", &syn)
             .redirected(&hop(data.inwards(&syn)))
-            .counting(&[MappingUsed])
+            .counting(&[PassiveUsed])
             .check(talk.datapath);
         talk.passes(Server, "150 here it comes\r\n");
         talk.passes(Client, "QUIT\r\n");
@@ -131,7 +131,7 @@ fn a_port_that_the_peer_has_already_is_replaced() {
             let syn = data.inbound().syn();
             Fixture::wan("the announced connection", &syn)
                 .redirected(&hop(data.inwards(&syn)))
-                .counting(&[MappingUsed])
+                .counting(&[PassiveUsed])
                 .check(talk.datapath);
             let answer = data.outbound();
             Fixture::lan("an answer", &answer)
@@ -317,7 +317,7 @@ fn a_client_announces_its_own_address_to_a_published_server() {
             let syn = data.outbound().syn();
             Fixture::lan("the server's connection", &syn)
                 .redirected(&hop(data.outwards(&syn)))
-                .counting(&[MappingUsed])
+                .counting(&[ActiveUsed])
                 .check(talk.datapath);
         }
     });

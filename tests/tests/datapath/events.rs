@@ -145,7 +145,7 @@ fn an_announcement_is_told_from_its_opening_to_its_use() {
         let used = Event {
             peer: endpoint(data.outside),
             announced: Addr::default(),
-            ..about(event::USED, Counter::MappingUsed)
+            ..about(event::USED, Counter::PassiveUsed)
         };
         assert_eq!(told(&talk), [used]);
     });

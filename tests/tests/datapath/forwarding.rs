@@ -108,7 +108,7 @@ fn the_stack_gets_them_translated_with_a_mark_and_all_their_time_to_live() {
             let syn = data.inbound().syn();
             Fixture::wan("SYN", &syn)
                 .translated(&data.inwards(&syn))
-                .counting(&[Counter::MappingUsed, Counter::PassedNoRoute])
+                .counting(&[Counter::PassiveUsed, Counter::PassedNoRoute])
                 .check(datapath);
             for (name, packet) in shapes(&data.inbound()) {
                 Fixture::wan(format!("{name}, {packet:?}"), &packet)
@@ -136,7 +136,7 @@ fn a_repeated_syn_goes_straight_once_there_is_a_way() {
             let syn = data.inbound().syn();
             Fixture::wan("without a way", &syn)
                 .translated(&data.inwards(&syn))
-                .counting(&[Counter::MappingUsed, Counter::PassedNoRoute])
+                .counting(&[Counter::PassiveUsed, Counter::PassedNoRoute])
                 .check(datapath);
             Fixture::wan("still without", &syn)
                 .translated(&data.inwards(&syn))

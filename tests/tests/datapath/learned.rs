@@ -85,7 +85,12 @@ fn any_packet_of_either_end_is_the_first_one_of_a_connection_that_was_learned() 
                         Fixture::lan("from inside", &packet)
                             .redirected(&hop(data.outwards(&packet)))
                     };
-                    fixture.counting(&[Counter::MappingUsed]).check(datapath);
+                    let counter = if !passive {
+                        Counter::ActiveUsed
+                    } else {
+                        Counter::PassiveUsed
+                    };
+                    fixture.counting(&[counter]).check(datapath);
                     assert!(data.flows(datapath).is_some(), "passive: {passive}");
                     assert_eq!(datapath.mappings.len(), 0, "passive: {passive}");
                 }

@@ -35,3 +35,4 @@ mod talk;
 mod timestamps;
 mod tls_range;
 mod two_ends;
+mod uninvited;

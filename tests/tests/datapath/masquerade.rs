@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use ftp_nat_common::{
     abi::{ClientKey, role, side},
     counter::Counter::{
-        self, ActiveOpened, DeniedBounce, DeniedPort, DeniedUnknownClient, EditAdjusted, LineHeld,
-        MappingUsed, PassedNoAddress, Remapped, RewroteEprt, RewrotePort, Unchanged,
+        self, ActiveOpened, ActiveUsed, DeniedBounce, DeniedPort, DeniedUnknownClient,
+        EditAdjusted, LineHeld, PassedNoAddress, Remapped, RewroteEprt, RewrotePort, Unchanged,
     },
     wire::addr::Addr,
 };
@@ -55,7 +55,7 @@ fn a_port_command_says_the_public_address_and_lets_the_server_in() {
         let syn = data.inbound().syn();
         Fixture::wan("the server's connection", &syn)
             .redirected(&hop(data.inwards(&syn)))
-            .counting(&[MappingUsed])
+            .counting(&[ActiveUsed])
             .check(talk.datapath);
         let answer = data.outbound();
         Fixture::lan("the client's answer", &answer)

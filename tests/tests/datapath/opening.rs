@@ -44,7 +44,7 @@ fn the_first_packet_of_a_session_may_go_through_the_firewall_and_no_other() {
             let syn = data.inbound().syn();
             Fixture::wan("data", &syn)
                 .redirected(&hop(data.inwards(&syn)))
-                .counting(&[Counter::MappingUsed])
+                .counting(&[Counter::PassiveUsed])
                 .check(datapath);
         }
     });
@@ -261,7 +261,7 @@ fn an_announced_connection_comes_once_and_only_from_its_peer() {
 
             Fixture::wan("from the peer", &syn)
                 .redirected(&hop(data.inwards(&syn)))
-                .counting(&[Counter::MappingUsed])
+                .counting(&[Counter::PassiveUsed])
                 .check(datapath);
             assert!(datapath.mappings.get(&key).is_none());
             let (inbound, outbound) = data.flows(datapath).unwrap();
@@ -313,7 +313,7 @@ fn anybody_may_use_a_pinhole_that_names_nobody() {
         let syn = data.inbound().syn();
         Fixture::wan("from somebody", &syn)
             .redirected(&hop(data.inwards(&syn)))
-            .counting(&[Counter::MappingUsed])
+            .counting(&[Counter::PassiveUsed])
             .check(datapath);
         assert_eq!(datapath.mappings.len(), 0);
     });
@@ -328,7 +328,7 @@ fn a_second_syn_on_a_live_data_connection_is_denied() {
         let out = hop(data.inwards(&syn));
         Fixture::wan("SYN", &syn)
             .redirected(&out)
-            .counting(&[Counter::MappingUsed])
+            .counting(&[Counter::PassiveUsed])
             .check(datapath);
         Fixture::wan("the SYN again", &syn)
             .redirected(&out)
@@ -345,7 +345,7 @@ fn a_second_syn_on_a_live_data_connection_is_denied() {
         data.announce_passive(datapath);
         Fixture::wan("the same ports announced again", &syn)
             .redirected(&out)
-            .counting(&[Counter::MappingUsed, Counter::Replaced])
+            .counting(&[Counter::PassiveUsed, Counter::Replaced])
             .check(datapath);
         let (inbound, _) = data.flows(datapath).unwrap();
         assert_eq!((inbound.tcp_flags, inbound.packets), (SYN, 1));
@@ -370,7 +370,7 @@ fn the_servers_own_connection_goes_out_from_the_public_address() {
             let syn = data.outbound().syn();
             Fixture::lan("SYN", &syn)
                 .redirected(&hop(data.outwards(&syn)))
-                .counting(&[Counter::MappingUsed])
+                .counting(&[Counter::ActiveUsed])
                 .check(datapath);
             assert!(datapath.mappings.get(&key).is_none());
             let (inbound, _) = data.flows(datapath).unwrap();
@@ -390,7 +390,7 @@ fn the_servers_own_connection_goes_out_from_the_public_address() {
             let syn = second.outbound().syn();
             Fixture::lan("another server's SYN", &syn)
                 .redirected(&hop(second.outwards(&syn)))
-                .counting(&[Counter::MappingUsed, Counter::Remapped])
+                .counting(&[Counter::ActiveUsed, Counter::Remapped])
                 .check(datapath);
             assert!(second.flows(datapath).is_some());
             assert_ne!(datapath.port_marks(REMAP), 0);

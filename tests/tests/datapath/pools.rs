@@ -6,9 +6,9 @@ use bytemuck::Zeroable as _;
 use ftp_nat_common::{
     abi::{Pool, PublishKey, event, health, publish_flag},
     counter::Counter::{
-        DeniedNoServer, DeniedNoTls, EditEqual, HandshakeStarted, HandshakeUnchecked, MappingUsed,
-        PassedEncrypted, PassiveOpened, PermitGranted, PermitUsed, Rewrote227, SessionEncrypted,
-        SessionOpened,
+        DeniedNoServer, DeniedNoTls, EditEqual, HandshakeStarted, HandshakeUnchecked,
+        PassedEncrypted, PassiveOpened, PassiveUsed, PermitGranted, PermitUsed, Rewrote227,
+        SessionEncrypted, SessionOpened,
     },
     wire::addr::Port,
 };
@@ -218,7 +218,7 @@ fn data_connections_follow_their_session() {
         let syn = data.inbound().syn();
         Fixture::wan("the announced connection", &syn)
             .redirected(&hop(data.inwards(&syn)))
-            .counting(&[MappingUsed])
+            .counting(&[PassiveUsed])
             .check(talk.datapath);
     });
 }

@@ -7,7 +7,7 @@ use ftp_nat_common::{
     bucket,
     counter::Counter::{
         self, DeniedClientConnections, DeniedClientSessions, DeniedRate, DeniedUnannounced,
-        EventsWithheld, HandshakeBeyond, HandshakeStarted, MappingUsed, Refused227, SessionOpened,
+        EventsWithheld, HandshakeBeyond, HandshakeStarted, PassiveUsed, Refused227, SessionOpened,
     },
 };
 
@@ -172,7 +172,7 @@ fn a_client_has_its_share_of_data_connections_and_its_mapping_waits() {
                     let out = hop(data.inwards(&syn));
                     fixture
                         .redirected(&out)
-                        .counting(&[MappingUsed])
+                        .counting(&[PassiveUsed])
                         .check(datapath);
                     continue;
                 }
@@ -190,7 +190,7 @@ fn a_client_has_its_share_of_data_connections_and_its_mapping_waits() {
             let syn = data.inbound().syn();
             Fixture::wan("another client's", &syn)
                 .redirected(&hop(data.inwards(&syn)))
-                .counting(&[MappingUsed])
+                .counting(&[PassiveUsed])
                 .check(datapath);
         }
     });

@@ -494,7 +494,7 @@ fn a_clear_session_has_no_range() {
         is_denied(talk.datapath, data(control, 4000, 50_000), DeniedNoTls);
         let announced = data(control, 4000, 50_007);
         announced.announce_passive(talk.datapath);
-        enters(talk.datapath, announced, &[Counter::MappingUsed]);
+        enters(talk.datapath, announced, &[Counter::PassiveUsed]);
     });
 }
 

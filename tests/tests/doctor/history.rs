@@ -7,8 +7,9 @@ use std::{
 };
 
 use ftp_nat_tests::{
-    client::TlsSession,
+    client::{Client, Job, Mode, TlsSession},
     control::{self, Control},
+    firewall,
     gateway::Gateway,
     lab::{Lab, Plan, WAN_ADDRESS},
     scratch::Scratch,
@@ -65,6 +66,73 @@ fn announced_connections_that_never_come_are_the_clients_side() {
     }
     thread::sleep(TOO_LATE);
     examine(&gateway, &arguments).expect("came-from-elsewhere", "warning", 6);
+}
+
+/// A server's own firewall that lets nothing out but answers.
+const NO_DIALLING: &str = "
+table inet lab {
+    chain output {
+        type filter hook output priority filter; policy accept;
+        ct direction original tcp dport >= 1024 drop
+    }
+}
+";
+
+#[test]
+fn a_server_that_never_dials_what_clients_announce_is_the_servers_side() {
+    let lab = Lab::new().unwrap();
+    let server = vsftpd(&lab);
+    let scratch = Scratch::new().unwrap();
+    let file = config(&scratch, "", "[timeouts]\nmapping = 1");
+    let arguments = ["--config", &*file];
+    let gateway = Gateway::start(&lab.router, &arguments).unwrap();
+    lab.server().namespace.nft(NO_DIALLING).unwrap();
+    let mut client = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+    for port in 1..=4 {
+        let [a, b, c, d] = lab.client().v4.octets();
+        let reply = client.command(&format!("PORT {a},{b},{c},{d},200,{port}"));
+        assert!(reply.unwrap().starts_with("200"));
+    }
+    thread::sleep(TOO_LATE);
+    let examined = examine(&gateway, &arguments);
+    let said = examined.expect("server-never-dialled", "warning", 2);
+    assert!(said.contains("4 of 4"), "{said}");
+    examined.expect_only(&["server-never-dialled"]);
+}
+
+/// PORT inside TLS, with a real server and a real client: nobody can read it, and the server dials.
+#[test]
+fn a_server_that_dials_uninvited_is_noted() {
+    let lab = Lab::new().unwrap();
+    lab.router.nft(firewall::DROP_FORWARDED).unwrap();
+    let settings = Settings {
+        tls: true,
+        passive_ports: Some(50_000..=50_099),
+        announce: Some(WAN_ADDRESS),
+        ..Settings::default()
+    };
+    let server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
+    server.offer("small.txt", b"small").unwrap();
+    let scratch = Scratch::new().unwrap();
+    let file = config(&scratch, "passive_ports = \"50000-50099\"", "");
+    let arguments = ["--config", &*file];
+    let gateway = Gateway::start(&lab.router, &arguments).unwrap();
+    let fetch = Job::Fetch("/download/small.txt");
+    let target = server.target_at(PUBLIC);
+    let [patience, limit] = [2, 6].map(Duration::from_secs);
+    let session = Client::Curl
+        .perform_within(patience, limit, lab.client(), &target, Mode::Port, fetch)
+        .unwrap();
+    assert!(!session.outcome.success());
+    let labels = "reason=\"uninvited\"";
+    assert!(gateway.metric("denied_packets_total", labels).unwrap() > 0);
+    let events = gateway
+        .ask(&["events", "--json", "--reason", "uninvited"])
+        .unwrap()
+        .text();
+    assert!(events.contains("\"inside\":\"10.0.0.5\""), "{events}");
+    assert!(events.contains("\"peer\":\"198.51.100.20\""), "{events}");
+    examine(&gateway, &arguments).expect("server-dials-uninvited", "note", 2);
 }
 
 #[test]

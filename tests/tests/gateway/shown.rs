@@ -228,7 +228,11 @@ fn shows_the_metrics(gateway: &Gateway<'_>) {
             json!({"kind": "passive"}),
             1.0,
         ),
-        ("ftp_nat_mappings_used_total", json!({}), 1.0),
+        (
+            "ftp_nat_mappings_used_total",
+            json!({"kind": "passive"}),
+            1.0,
+        ),
         ("ftp_nat_rewritten_total", json!({"text": "227"}), 1.0),
         (
             "ftp_nat_denied_packets_total",

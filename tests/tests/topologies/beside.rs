@@ -29,7 +29,7 @@ fn a_server_on_the_gateway_itself() {
         clients: vec![(None, lab.client(), PUBLIC)],
         server: &server,
     });
-    let used = played.gateway.metric("mappings_used_total", "").unwrap();
+    let used = played.gateway.metric_in_all("mappings_used_total").unwrap();
     assert_eq!(used, 4);
     // Only what was announced: a port that the server listens on by itself stays closed.
     let denied = |played: &crate::stage::Played<'_>| {
