@@ -16,7 +16,7 @@ use crate::{
     process::{self, Running},
 };
 
-/// What joins two interfaces. All but [`Self::Veth`] and [`Self::Tun`] need modules that not every kernel has;
+/// What joins two interfaces. All but [`Self::Veth`] and those of tun need modules that not every kernel has;
 /// `cargo xtask vm` boots kernels that have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Medium {
@@ -32,6 +32,9 @@ pub enum Medium {
     /// Two tun interfaces and a program that carries packets from one to the other: no Ethernet
     /// header, and no module.
     Tun,
+    /// The same, by a program that loses three of a hundred packets, doubles two and lets twelve be
+    /// overtaken, as this seed has it.
+    RoughTun(u64),
     /// WireGuard over a veth pair: no Ethernet header.
     Wireguard,
     /// PPPoE over a veth pair, the first end being the client's: no Ethernet header.
@@ -80,7 +83,8 @@ impl Medium {
             Self::Vlan => vlan(ends)?,
             Self::Bond => bond(ends)?,
             Self::Cards(pair) => cards(ends, pair)?,
-            Self::Tun => return tun(ends),
+            Self::Tun => return tun(ends, None),
+            Self::RoughTun(seed) => return tun(ends, Some(seed)),
             Self::Wireguard => wireguard(ends)?,
             Self::Pppoe => return pppoe(ends),
         }
@@ -205,10 +209,10 @@ fn wireguard(ends: [End<'_>; 2]) -> anyhow::Result<()> {
 }
 
 /// Makes a tun interface here and another one for a second namespace, and carries packets between them
-/// until it is ended, which takes both away.
+/// until it is ended, which takes both away. With a seed, some of them at another time, twice or never.
 const TUN_RELAY: &str = r#"
-import fcntl, os, select, struct, subprocess, sys
-here, other, there = sys.argv[1:]
+import fcntl, heapq, os, random, select, struct, subprocess, sys, time
+here, other, there, *seed = sys.argv[1:]
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 1, 0x1000
 def tun(name):
     fd = os.open("/dev/net/tun", os.O_RDWR)
@@ -217,18 +221,44 @@ def tun(name):
 fds = [tun(here), tun("away")]
 subprocess.run(["ip", "link", "set", "away", "netns", other, "name", there], check=True)
 print("ready", flush=True)
+chance = random.Random(seed[0]) if seed else None
+late = []
+number = 0
+def times():
+    """In how many seconds each copy of a packet goes on."""
+    draw = chance.random() if chance else 1
+    if draw < 0.03:
+        return []
+    if draw < 0.05:
+        return [0, chance.uniform(0, 0.005)]
+    return [chance.uniform(0.001, 0.01)] if draw < 0.17 else [0]
+def send(fd, packet):
+    try:
+        os.write(fd, packet)
+    except OSError:
+        pass  # It is not up yet.
 while True:
-    for fd in select.select(fds, [], [])[0]:
+    wait = max(0, late[0][0] - time.monotonic()) if late else None
+    for fd in select.select(fds, [], [], wait)[0]:
         try:
-            os.write(fds[fd == fds[0]], os.read(fd, 65536))
+            packet = os.read(fd, 65536)
         except OSError:
-            pass  # One of them is not up yet.
+            continue
+        for seconds in times():
+            if seconds:
+                number += 1
+                heapq.heappush(late, (time.monotonic() + seconds, number, fds[fd == fds[0]], packet))
+            else:
+                send(fds[fd == fds[0]], packet)
+    while late and late[0][0] <= time.monotonic():
+        send(*heapq.heappop(late)[2:])
 "#;
 
-fn tun([one, other]: [End<'_>; 2]) -> anyhow::Result<Vec<Running>> {
+fn tun([one, other]: [End<'_>; 2], seed: Option<u64>) -> anyhow::Result<Vec<Running>> {
     let mut command = one.namespace.command("python3")?;
     command.args(["-c", TUN_RELAY, one.interface]);
     command.args([other.namespace.name(), other.interface]);
+    command.args(seed.map(|seed| seed.to_string()));
     let mut relay = Running::start(&mut command)?;
     relay.wait_for("ready", PATIENCE)?;
     Ok(vec![relay])

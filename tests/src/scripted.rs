@@ -404,8 +404,9 @@ pub fn address_in_port(argument: &str) -> Option<SocketAddr> {
     Some((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])).into())
 }
 
-/// `|1|192.0.2.1|50000|`, with any delimiter
-fn address_in_eprt(argument: &str) -> Option<SocketAddr> {
+/// `|1|192.0.2.1|50000|`, with any delimiter.
+#[must_use]
+pub fn address_in_eprt(argument: &str) -> Option<SocketAddr> {
     let delimiter = argument.chars().next()?;
     let mut parts = argument.split(delimiter).skip(2);
     let address: std::net::IpAddr = parts.next()?.parse().ok()?;

@@ -120,14 +120,17 @@ pub(crate) fn run(tools: Tools, arguments: &Arguments) -> anyhow::Result<()> {
             scope.spawn(move || load.work(number, seed, record, stop));
         }
         scope.spawn(|| load.trickle(&record, &stop));
-        scope.spawn(|| attack::work(&lab, &server, seed, &record, &calm));
+        let attacks = scope.spawn(|| attack::work(&lab, &server, seed, &record, &calm));
         let result = steer(
             length,
             &mut gateway,
             &mut watch,
             &mut faults,
             &record,
-            &calm,
+            || {
+                calm.store(true, Ordering::Relaxed);
+                drop(attacks.join());
+            },
         );
         calm.store(true, Ordering::Relaxed);
         stop.store(true, Ordering::Relaxed);
@@ -142,14 +145,15 @@ pub(crate) fn run(tools: Tools, arguments: &Arguments) -> anyhow::Result<()> {
     report(seed, &record, &faults, &watch)
 }
 
-/// Breaks something now and then and looks at what must hold, until the time is up.
+/// Breaks something now and then and looks at what must hold, until the time is up. `calm_down` ends all
+/// attacks.
 fn steer(
     length: Duration,
     gateway: &mut Gateway<'_>,
     watch: &mut Watch<'_>,
     faults: &mut Faults<'_>,
     record: &Record,
-    calm: &AtomicBool,
+    calm_down: impl FnOnce(),
 ) -> anyhow::Result<()> {
     let start = Instant::now();
     let mut look_at = start + LOOK;
@@ -174,7 +178,8 @@ fn steer(
             ));
         }
     }
-    calm.store(true, Ordering::Relaxed);
+    // What attackers send is no socket's.
+    calm_down();
     // What the last fault has delayed.
     thread::sleep(Duration::from_secs(8));
     watch.count_packets(gateway, CALM, record)?;
