@@ -1,6 +1,6 @@
 //! ftp-nat itself, running on the lab's router.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -8,14 +8,14 @@ use serde_json::Value;
 use crate::{
     namespace::Namespace,
     process::{self, Outcome, Running},
-    scratch::PinFolder,
+    scratch::{PinFolder, Scratch},
     tools::Tools,
 };
 
-/// How long the daemon may take until its programs are attached.
-const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long the daemon may take until its programs are attached, on a machine that is at other work too.
+pub const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to end, and a read-only command to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// A running daemon. Dropping it ends the daemon and removes its pins.
 #[derive(Debug)]
@@ -25,6 +25,9 @@ pub struct Gateway<'lab> {
     binary: PathBuf,
     arguments: Vec<String>,
     pins: PinFolder,
+    /// Where it keeps its lists of denied and allowed networks, unless it is told where. The default is
+    /// the machine's: what one test denies would keep out another one's clients.
+    lists: Scratch,
 }
 
 impl<'lab> Gateway<'lab> {
@@ -41,6 +44,7 @@ impl<'lab> Gateway<'lab> {
             binary: Tools::get()?.binary,
             arguments: arguments.iter().map(ToString::to_string).collect(),
             pins: PinFolder::new()?,
+            lists: Scratch::new()?,
         };
         gateway.restart()?;
         Ok(gateway)
@@ -58,11 +62,23 @@ impl<'lab> Gateway<'lab> {
         if !self.arguments.iter().any(|word| word == "--config") {
             command.args(["--config", "/dev/null"]);
         }
+        if !self.names_lists() {
+            let file = self.lists.path().join("lists.json");
+            command.arg("--lists-file").arg(file);
+        }
         command.args(&self.arguments);
         let mut daemon = Running::start(&mut command)?;
         daemon.wait_for("ready", START_LIMIT)?;
         self.daemon = Some(daemon);
         Ok(())
+    }
+
+    /// Whether its arguments or its configuration say where its lists are.
+    fn names_lists(&self) -> bool {
+        let configuration = self.configuration();
+        let text = configuration.and_then(|file| fs::read_to_string(file).ok());
+        self.arguments.iter().any(|word| word == "--lists-file")
+            || text.is_some_and(|text| text.contains("lists_file"))
     }
 
     /// A command of ftp-nat that looks at this gateway.

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 const RUN: [&str; 4] = ["--wan", "wan", "--publish", "198.51.100.1:21=10.0.0.5:21"];
 
 /// Long enough for whatever must happen.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 const PROMPT: &str = "lab$";
 

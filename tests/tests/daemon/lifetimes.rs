@@ -13,6 +13,7 @@ use std::{
 use ftp_nat_tests::{
     control::{self, Control},
     firewall,
+    gateway::START_LIMIT,
     lab::Lab,
     process::Running,
     scratch::PinFolder,
@@ -116,13 +117,14 @@ fn a_start_that_fails_leaves_nothing_attached_however_far_it_came() {
             .arg("--state-dir")
             .arg(pins.path());
         let mut daemon = Running::start(&mut command).unwrap();
-        if daemon.wait_for("ready", Duration::from_secs(20)).is_ok() {
+        if daemon.wait_for("ready", START_LIMIT).is_ok() {
             daemon.stop(Duration::from_secs(10)).unwrap();
             started = true;
             break;
         }
         failed += 1;
         let log = daemon.log();
+        assert!(!daemon.is_alive().unwrap(), "{limit} descriptors: {log}");
         drop(daemon);
         assert!(!pins.path().exists(), "{limit} descriptors: {log}");
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ftp_nat_tests::{lab::Lab, process::Running, scratch::PinFolder, tools::Tools};
+use ftp_nat_tests::{
+    gateway::START_LIMIT, lab::Lab, process::Running, scratch::PinFolder, tools::Tools,
+};
 use serde_json::Value;
 
 use crate::{CONTENT, ConfigFile, ONE_SERVER, fetch, vsftpd, wait_for};
@@ -61,7 +63,7 @@ fn the_journal_gets_priorities_and_no_times() {
         .arg(pins.path())
         .env("JOURNAL_STREAM", "8:12345");
     let mut daemon = Running::start(&mut command).unwrap();
-    daemon.wait_for("ready", Duration::from_secs(20)).unwrap();
+    daemon.wait_for("ready", START_LIMIT).unwrap();
     let log = daemon.log();
     assert!(
         log.lines().any(|line| line.starts_with("<6>ready: ")),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ftp_nat_tests::{
-    gateway::Gateway,
+    gateway::{Gateway, START_LIMIT},
     lab::Lab,
     process::{self, Outcome, Running},
     scratch::PinFolder,
@@ -37,7 +37,7 @@ fn start(lab: &Lab, file: &ConfigFile, pins: &PinFolder) -> Running {
         .arg("--state-dir")
         .arg(pins.path());
     let mut daemon = Running::start(&mut command).unwrap();
-    daemon.wait_for("ready", Duration::from_secs(20)).unwrap();
+    daemon.wait_for("ready", START_LIMIT).unwrap();
     daemon
 }
 

@@ -105,7 +105,7 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(seen) = look() {
             return seen;
         }
-        let patience = Duration::from_secs(15);
+        let patience = Duration::from_secs(45);
         assert!(start.elapsed() < patience, "waited in vain for {what}");
         thread::sleep(Duration::from_millis(20));
     }

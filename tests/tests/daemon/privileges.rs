@@ -14,6 +14,7 @@ use std::{
 };
 
 use ftp_nat_tests::{
+    gateway::START_LIMIT,
     lab::Lab,
     namespace::Namespace,
     process::{self, Running},
@@ -142,9 +143,12 @@ fn it_runs_as_a_user_of_its_own_with_three_capabilities_and_root_may_ask_it() {
             .args(["run", "--config"])
             .arg(file.path())
             .arg("--state-dir")
-            .arg(pins.path());
+            .arg(pins.path())
+            // Not the machine's own, which another user may have made.
+            .arg("--lists-file")
+            .arg(scratch.path().join("lists.json"));
         let mut daemon = Running::start(&mut command).unwrap();
-        daemon.wait_for("ready", Duration::from_secs(20)).unwrap();
+        daemon.wait_for("ready", START_LIMIT).unwrap();
         daemon
     };
     let ask = |words: &[&str]| {

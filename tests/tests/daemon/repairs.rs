@@ -12,7 +12,7 @@ use std::{
 };
 
 use ftp_nat_tests::{
-    gateway::Gateway,
+    gateway::{Gateway, START_LIMIT},
     lab::Lab,
     process::{self, Running},
     scratch::Scratch,
@@ -265,7 +265,7 @@ fn an_unmounted_file_system_is_told_and_all_is_put_back_once_it_is_mounted_again
         .arg("--state-dir")
         .arg(bpffs.0.path().join("pins"));
     let mut daemon = Running::start(&mut command).unwrap();
-    daemon.wait_for("ready", Duration::from_secs(20)).unwrap();
+    daemon.wait_for("ready", START_LIMIT).unwrap();
     assert_eq!(fetch(&lab, &server, "PASV").unwrap(), CONTENT);
     bpffs.unmount();
     wait_for("the loss to be told", || {
