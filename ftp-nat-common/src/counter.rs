@@ -127,6 +127,8 @@ counters! {
         "Control segments sent on up to a line's end: the sender repeats the rest";
     GapDropped = "lines" "happening" "gap" false,
         "Control segments dropped because one before them is missing: the sender repeats them";
+    HeldUntold = "lines" "happening" "untold" false,
+        "Segments with a change of length, withheld once so that other gateways of the cluster know of it first";
     Resynced = "lines" "happening" "resynced" false,
         "Gaps that were never filled: inspection goes on behind them";
 

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod attachment;
+mod cluster;
 mod ethtool;
 pub mod finding;
 mod firewall;
@@ -40,7 +41,7 @@ use crate::{
 type Check = (&'static str, fn(&Subject, &mut Findings));
 
 /// The groups that look at a gateway, in the order of what depends on what.
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     ("BPF file system", machine::pins),
     ("programs and daemon", attachment::check),
     ("interfaces", interfaces::check),
@@ -49,6 +50,7 @@ const CHECKS: [Check; 12] = [
     ("public addresses", addresses::check),
     ("servers", servers::check),
     ("pools", pools::check),
+    ("cluster", cluster::check),
     ("ports", sockets::check),
     ("tables", tables::check),
     ("what has happened", history::check),

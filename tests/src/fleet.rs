@@ -9,11 +9,15 @@
 //! The shared addresses are 198.51.100.1 and 10.0.0.1, as in the lab of one router; keepalived moves
 //! both together.
 
+pub mod client;
+pub mod figures;
 pub mod moves;
+pub mod speaker;
 
 use std::{
     fmt::Write as _,
     net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -40,9 +44,12 @@ pub const KEEPALIVED: &str = "keepalived";
 
 /// The address that clients dial.
 pub const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
-const ENGINE: &str = "10.9.0.1";
+/// The client.
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 20);
+/// The server.
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+/// The engine's address.
+pub const ENGINE: &str = "10.9.0.1";
 const START_LIMIT: Duration = Duration::from_secs(20);
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
@@ -120,16 +127,54 @@ impl Fleet {
     ///
     /// When it does not answer; the message has what it said.
     pub fn start_engine(&mut self) -> anyhow::Result<()> {
+        self.engine = Some(self.redis(&["--port", "6379"])?);
+        Ok(())
+    }
+
+    /// Starts one more server of the engine's kind beside it, with these options.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer; the message has what it said.
+    pub fn redis(&self, options: &[&str]) -> anyhow::Result<Running> {
         let folder = Tools::get()?.servers.join(REDIS);
         let mut command = unpacked_program(&self.switch, &folder, "usr/bin/redis-server")?;
         command
-            .args(["--bind", ENGINE, "--port", "6379", "--save", ""])
-            .args(["--appendonly", "no", "--protected-mode", "no", "--dir"])
-            .arg(self.folder.path());
+            .args(["--bind", ENGINE, "--save", "", "--appendonly", "no"])
+            .args(["--protected-mode", "no", "--dir"])
+            .arg(self.folder.path())
+            .args(options);
         let mut engine = Running::start(&mut command)?;
-        engine.wait_for("Ready", START_LIMIT)?;
-        self.engine = Some(engine);
-        Ok(())
+        // "Ready to accept connections", by a unix socket "The server is now ready to accept connections".
+        engine.wait_for("accept", START_LIMIT)?;
+        Ok(engine)
+    }
+
+    /// Starts a sentinel that watches the master `edge` at this port of the engine's host.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub fn sentinel(&self, port: u16, master: u16) -> anyhow::Result<Running> {
+        let config = self.folder.write(
+            &format!("sentinel{port}.conf"),
+            format!(
+                "port {port}\nbind {ENGINE}\nprotected-mode no\nsentinel monitor edge {ENGINE} {master} 1\n\
+                 sentinel down-after-milliseconds edge 1000\nsentinel failover-timeout edge 3000\n"
+            ),
+        )?;
+        let folder = Tools::get()?.servers.join(REDIS);
+        let mut command = unpacked_program(&self.switch, &folder, "usr/bin/redis-server")?;
+        command.arg(config).arg("--sentinel");
+        let mut sentinel = Running::start(&mut command)?;
+        sentinel.wait_for("monitor", START_LIMIT)?;
+        Ok(sentinel)
+    }
+
+    /// A folder for what tests write; it goes with the scene.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Ends the engine.
@@ -157,12 +202,54 @@ impl Fleet {
     ///
     /// As [`Gateway::start`].
     pub fn gateway(&self, place: usize, more: &str) -> anyhow::Result<Gateway<'_>> {
-        let node = place + 1;
+        self.gateway_by(place, place + 1, &format!("redis://{ENGINE}:6379"), more)
+    }
+
+    /// Starts ftp-nat on router number `place`, as one that shares nothing with anybody.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::start`].
+    pub fn lone_gateway(&self, place: usize, more: &str) -> anyhow::Result<Gateway<'_>> {
+        let text = format!(
+            "[gateway]\nwan = [\"{WAN}\"]\nlan = [\"{LAN}\"]\n\n[[publish]]\npublic = \
+             \"{PUBLIC}:21\"\nserver = \"{SERVER}:21\"\n{more}"
+        );
+        let config = self.folder.write(&format!("{place}-alone.toml"), text)?;
+        let path = config.to_str().context("a path of UTF-8")?;
+        Gateway::start(&self.routers[place], &["--config", path])
+    }
+
+    /// Gives router number `place` the shared addresses, without keepalived.
+    ///
+    /// # Errors
+    ///
+    /// When ip fails.
+    pub fn give_addresses(&self, place: usize) -> anyhow::Result<()> {
+        self.routers[place].ip(&format!(
+            "addr add {PUBLIC}/24 dev {WAN}\naddr add 10.0.0.1/24 dev {LAN}"
+        ))
+    }
+
+    /// As [`Self::gateway`], with this number of a gateway and this engine; `engine` may end the string and go on with
+    /// further keys of `[cluster]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::start`].
+    pub fn gateway_by(
+        &self,
+        place: usize,
+        node: usize,
+        engine: &str,
+        more: &str,
+    ) -> anyhow::Result<Gateway<'_>> {
+        let (engine, keys) = engine.split_once('\n').unwrap_or((engine, ""));
         let config = self.folder.write(
-            &format!("{node}.toml"),
+            &format!("{place}.toml"),
             format!(
                 "[gateway]\nwan = [\"{WAN}\"]\nlan = [\"{LAN}\"]\n\n[cluster]\nengine = \
-                 [\"redis://{ENGINE}:6379\"]\nname = \"lab\"\nnode = {node}\n\n[[publish]]\npublic = \
+                 [\"{engine}\"]\nname = \"lab\"\nnode = {node}\n{keys}\n\n[[publish]]\npublic = \
                  \"{PUBLIC}:21\"\nserver = \"{SERVER}:21\"\n{more}"
             ),
         )?;
@@ -189,7 +276,7 @@ impl Fleet {
             "global_defs {{\n  vrrp_version 3\n  script_user root\n  enable_script_security\n}}\nvrrp_script ready \
              {{\n  script \"{ready}\"\n  interval 1\n  timeout 2\n  fall 2\n  rise 1\n}}\n\
              vrrp_instance ftp {{\n  state BACKUP\n  interface eng\n  virtual_router_id 51\n  \
-             priority {}\n  advert_int 0.05\n  nopreempt\n  garp_master_delay 1\n  \
+             priority {}\n  advert_int 0.05\n  nopreempt\n  garp_master_delay 1\n  garp_master_refresh 5\n  \
              virtual_ipaddress {{\n    {PUBLIC}/24 dev {WAN}\n    10.0.0.1/24 dev {LAN}\n  }}\n  \
              track_script {{\n    ready\n  }}\n  track_interface {{\n    {WAN}\n    {LAN}\n  }}\n}}\n",
             100 - place
@@ -289,6 +376,29 @@ impl Fleet {
             }
         }
         Ok(true)
+    }
+
+    /// Has the network between the gateways lose keepalived's advertisements, or no more.
+    ///
+    /// # Errors
+    ///
+    /// When nft fails.
+    pub fn lose_advertisements(&self, are_lost: bool) -> anyhow::Result<()> {
+        self.switch.nft(if are_lost {
+            "table bridge lost {\n chain through { type filter hook forward priority 0; \
+             ether type ip ip protocol 112 drop; }\n}\n"
+        } else {
+            "delete table bridge lost\n"
+        })
+    }
+
+    /// Whether router number `place` has the shared addresses.
+    ///
+    /// # Errors
+    ///
+    /// When ip fails.
+    pub fn is_master(&self, place: usize) -> anyhow::Result<bool> {
+        self.has_address(place)
     }
 
     /// Pulls all cables of a router at once, or plugs them in again.

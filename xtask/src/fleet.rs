@@ -8,7 +8,9 @@ use clap::Args;
 use ftp_nat_tests::{
     fleet::{
         Fleet,
-        moves::{Files, Move, Rounds, Stage},
+        client::Files,
+        figures,
+        moves::{Move, Rounds, Stage},
     },
     tools::Tools,
 };
@@ -33,6 +35,12 @@ pub(crate) struct Arguments {
     /// The large file's length, in megabytes
     #[arg(long, value_name = "MB", default_value_t = 1000)]
     megabytes: usize,
+    /// Turns of the measurement of what sharing costs; 0: it is not measured
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    turns: usize,
+    /// Connections that a newcomer learns; 0: that is not measured
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    newcomer: usize,
 }
 
 /// The small files' length in bytes.
@@ -81,11 +89,16 @@ pub(crate) fn run(tools: Tools, arguments: &Arguments) -> anyhow::Result<()> {
         let rounds = step(name, || play(how, length, count))?;
         moves += rounds.0.len();
         broken += rounds.broken();
-        let failures = rounds.0.iter().flat_map(|it| &it.failures);
-        for failure in failures {
-            println!("{name}: {failure}");
+        for round in rounds.0.iter().filter(|it| !it.failures.is_empty()) {
+            println!("{name}: {}\n{}", round.failures.join("; "), round.evidence);
         }
         rows.push(format!("| {name} | {rounds} |"));
+    }
+    if arguments.turns > 0 {
+        rows.extend(sharing(arguments.turns)?);
+    }
+    if arguments.newcomer > 0 {
+        rows.push(newcomer(arguments.newcomer)?);
     }
     println!("| scene | result |\n| --- | --- |\n{}", rows.join("\n"));
     let summary = format!("{moves} moves, {broken} with a file or session that failed");
@@ -94,6 +107,64 @@ pub(crate) fn run(tools: Tools, arguments: &Arguments) -> anyhow::Result<()> {
     }
     println!("{summary}");
     Ok(())
+}
+
+/// Clients that transfer small files at once.
+const CLIENTS: usize = 3;
+/// For how long they do in a turn.
+const TURN: Duration = Duration::from_secs(5);
+
+/// Transfers with and without sharing, in turn, and how soon the other gateway knew of them.
+fn sharing(turns: usize) -> anyhow::Result<Vec<String>> {
+    let mut ratios = Vec::new();
+    let mut latest = figures::Shared::default();
+    let mut alone = 0.0;
+    for turn in 1..=turns {
+        let name = format!("transfers, shared and alone, turn {turn}");
+        let (shared, lone) = step(&name, || {
+            anyhow::Ok((
+                figures::transfers(CLIENTS, true, TURN)?,
+                figures::transfers(CLIENTS, false, TURN)?,
+            ))
+        })?;
+        ratios.push(shared.rate / lone.rate);
+        latest = shared;
+        alone = lone.rate;
+    }
+    ratios.sort_by(f64::total_cmp);
+    Ok(vec![
+        format!(
+            "| transfers a second, shared to alone | {:.2} (median of {turns} turns, {:.2} to {:.2}; {:.0} and {:.0} \
+             a second in the last one) |",
+            ratios[turns / 2],
+            ratios[0],
+            ratios[turns - 1],
+            latest.rate,
+            alone
+        ),
+        format!(
+            "| from an event to the other gateway's tables, at {:.0} transfers a second | p50 {:.2} ms, p99 {:.2} ms \
+             of {} records; {} batches lost |",
+            latest.rate,
+            latest.median * 1000.0,
+            latest.p99 * 1000.0,
+            latest.records,
+            latest.lost
+        ),
+    ])
+}
+
+fn newcomer(connections: usize) -> anyhow::Result<String> {
+    let figures = step("a newcomer", || figures::newcomer(connections))?;
+    Ok(format!(
+        "| a newcomer with {} connections | ready {:.2} s after its programs were attached, {:.2} s with none; \
+         {:.0} records/s were told and installed, {} batches lost |",
+        figures.connections,
+        figures.full.as_secs_f64(),
+        figures.empty.as_secs_f64(),
+        figures.rate,
+        figures.lost
+    ))
 }
 
 fn play(how: Move, length: usize, count: usize) -> anyhow::Result<Rounds> {

@@ -88,7 +88,8 @@ enum Task {
     /// (as root). FTP_NAT_BINARY names another binary than the one of this source
     Soak(soak::Arguments),
     /// Move the addresses between two gateways that share their sessions, while a client fetches files,
-    /// and print what became of them (as root)
+    /// and print what became of them (as root). FTP_NAT_BINARY names another binary than the one of
+    /// this source
     Fleet(fleet::Arguments),
     /// Count the lines of ftp-nat-common that its own tests run; fails below 95 in 100
     Coverage,
@@ -126,9 +127,9 @@ fn main() -> ExitCode {
         Task::Soak(arguments) => Tools::get()
             .or_else(|_| tools::prepare(&workspace, installing))
             .and_then(|tools| soak::run(tools, &arguments)),
-        Task::Fleet(arguments) => {
-            tools::prepare(&workspace, installing).and_then(|tools| fleet::run(tools, &arguments))
-        }
+        Task::Fleet(arguments) => Tools::get()
+            .or_else(|_| tools::prepare(&workspace, installing))
+            .and_then(|tools| fleet::run(tools, &arguments)),
         Task::Coverage => coverage::run_all(&workspace, installing),
         Task::Lint => lint::run_all(&workspace, installing),
     });

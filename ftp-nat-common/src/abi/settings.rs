@@ -15,6 +15,8 @@ pub mod cluster {
     /// Other gateways share their sessions with this one: events are told at once, and packets of
     /// connections that were learned may be any.
     pub const SHARED: u16 = 1;
+    /// Another gateway listens now: what changes a length waits until it was told.
+    pub const LISTENED: u16 = 2;
 }
 
 /// Bits of [`Settings::flags`].

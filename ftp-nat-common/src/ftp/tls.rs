@@ -59,7 +59,7 @@ pub fn pass_unread(direction: &mut Direction, seq: u32, len: u32) -> bool {
 
 /// [`Direction::line_len`] of an encrypted direction in which some segment was missed. A line that was
 /// under way when TLS began is one, too.
-pub(super) const LOST: u16 = 1;
+pub const LOST: u16 = 1;
 
 /// How far the record under way was read: what an encrypted direction keeps in [`Direction::head`] from
 /// one segment to the next. All zeros between two records.

@@ -10,6 +10,7 @@ use crate::abi::{
     ADOPTED, Direction, Session, asked_flag, begin, direction, direction_flag, direction_mut,
     may_jump, role,
 };
+use crate::ftp::tls;
 use crate::masked;
 use crate::stream::window;
 use crate::wire::seq::distance;
@@ -30,9 +31,18 @@ pub fn adopt(session: &mut Session) {
     session.asked.passive = 1;
     session.asked.passive_at = [1; crate::abi::PIPELINED];
     session.asked.flags = asked_flag::DATA_PORT;
+    let changes = session.answered.encrypted;
     for direction in [&mut session.commands, &mut session.replies] {
         direction.flags = direction_flag::STARTED | direction_flag::TRACKED;
+        if direction.cleared != changes {
+            // Where its records begin is not known. Who agreed on TLS speaks it: a server answers no
+            // other by records of data.
+            direction.spoke_tls = changes;
+            direction.line_len = tls::LOST;
+        }
     }
+    // All that was asked inside TLS so far is answered; what comes next is a question.
+    session.asked.flags |= asked_flag::BEGAN_TLS;
     let_jump(session, may_jump::ONCE);
 }
 
@@ -166,6 +176,25 @@ mod tests {
         assert_eq!(unseen(&mut session, 5010, 10), UNSEEN);
         assert_eq!(unseen(&mut session, 5011, 10), 0);
         assert_eq!((session.adopted, session.commands.may_jump), (0, 0));
+    }
+
+    #[test]
+    fn a_session_that_agreed_on_tls_goes_on_with_it() {
+        let mut session = Session::zeroed();
+        session.role = role::PUBLISH;
+        session.passive_first = 50_000;
+        session.answered.encrypted = 2;
+        session.commands.cleared = 1;
+        session.replies.cleared = 2;
+        adopt(&mut session);
+        assert_eq!(
+            (session.commands.spoke_tls, session.replies.spoke_tls),
+            (2, 0)
+        );
+        assert!(!crate::ftp::records::has_range(&session));
+        session.replies.cleared = 0;
+        adopt(&mut session);
+        assert!(crate::ftp::records::has_range(&session));
     }
 
     #[test]

@@ -205,6 +205,10 @@ pub trait Medium {
     fn is_shared(&self) -> bool {
         false
     }
+    /// Whether one of them listens now ([`crate::abi::cluster::LISTENED`]).
+    fn is_listened_to(&self) -> bool {
+        false
+    }
     /// Runs a body `times` times, or until it says true.
     fn repeat<T: Turn<Self>>(&mut self, times: u32);
 
@@ -536,6 +540,7 @@ pub fn inspect<M: Medium + ?Sized>(medium: &mut M) -> Verdict {
     let first = segment.first.wrapping_add(segment.skip);
     parts.inspection.begin(parts.session, is_replies, first);
     let is_told = parts.inspection.is_told(parts.gate);
+    let adjusted = direction(parts.session, segment.is_replies).edits.adjusted;
     let known = segment.skip.saturating_sub(segment.merge);
     let len = segment.len.wrapping_sub(known);
     let merge = segment.merge.saturating_sub(segment.skip);
@@ -604,6 +609,13 @@ pub fn inspect<M: Medium + ?Sized>(medium: &mut M) -> Verdict {
         parts.gate.count(Counter::SegmentCut);
     } else if segment.merge > 0 {
         parts.gate.count(Counter::LineMerged);
+    }
+    let edits = &direction(parts.session, segment.is_replies).edits;
+    if edits.adjusted != adjusted && medium.is_listened_to() {
+        // Who takes the session over must know by how much the numbers are off. For its sender the
+        // segment was lost: it repeats it after 0.2 s at the earliest.
+        medium.parts().gate.count(Counter::HeldUntold);
+        return Verdict::Drop;
     }
     Verdict::Send
 }

@@ -51,6 +51,11 @@ impl Medium for Work<'_> {
     }
 
     #[inline(always)]
+    fn is_listened_to(&self) -> bool {
+        learning::is_listened_to()
+    }
+
+    #[inline(always)]
     fn hold_timeout(&self) -> u64 {
         maps::SETTINGS.get(0).map_or(0, |it| it.hold_timeout)
     }

@@ -15,6 +15,14 @@ pub fn is_shared() -> bool {
         .is_some_and(|it| it.cluster & cluster::SHARED != 0)
 }
 
+/// Whether one of them listens now ([`cluster::LISTENED`]).
+#[inline(always)]
+pub fn is_listened_to() -> bool {
+    maps::SETTINGS
+        .get(0)
+        .is_some_and(|it| it.cluster & cluster::LISTENED != 0)
+}
+
 /// Whether connections to this public address may be known to another gateway and not here yet
 /// ([`publish_flag::AWAY`] and [`Settings::learning_until`](ftp_nat_common::abi::Settings)).
 #[inline(never)]

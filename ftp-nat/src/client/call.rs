@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     cli::Selection,
+    cluster::status::Status,
     datapath::pins::{Gateway, Pins},
     ipc::{
         connection,
@@ -71,16 +72,25 @@ pub fn daemons(selection: &Selection) -> Result<Vec<Line>, Failure> {
 }
 
 /// How long a daemon may take to read its tables.
-const METRICS_PATIENCE: Duration = Duration::from_secs(10);
+const TABLES_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The metrics of the daemon that runs a gateway; none where none answers.
 pub fn metrics(gateway: &Gateway, state_dir: &Path) -> Option<Vec<Family>> {
+    ask(gateway, state_dir, Request::Metrics)
+}
+
+/// What the daemon that runs a gateway knows of its cluster; none where none answers, or it is in none.
+pub fn cluster(gateway: &Gateway, state_dir: &Path) -> Option<Status> {
+    ask(gateway, state_dir, Request::Cluster)
+}
+
+fn ask<T: DeserializeOwned>(gateway: &Gateway, state_dir: &Path, request: Request) -> Option<T> {
     let selection = Selection {
         wan: gateway.wans(),
         state_dir: state_dir.to_owned(),
     };
     let mut daemon = daemons(&selection).ok()?.pop()?;
-    daemon.send(Request::Metrics, Some(METRICS_PATIENCE)).ok()?;
+    daemon.send(request, Some(TABLES_PATIENCE)).ok()?;
     daemon.answer().ok()?
 }
 

@@ -3,15 +3,18 @@
 //! Streams are short: what a reader does not read in time is gone, which it notices by the batches'
 //! numbers. Writer and reader have a connection each, because a reader blocks.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, bail};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, Value, aio::MultiplexedConnection, from_redis_value_ref,
-    sentinel::Sentinel,
+    AsyncConnectionConfig, Client, Cmd, TlsCertificates, Value, aio::MultiplexedConnection,
+    from_redis_value_ref,
 };
 
-use crate::config::check::{NODES, SENTINEL};
+use crate::config::{
+    Cluster,
+    check::{NODES, SENTINELS},
+};
 
 /// How long an answer, or a connection, is waited for.
 const PATIENCE: Duration = Duration::from_millis(1000);
@@ -22,53 +25,141 @@ const KEPT: usize = 4096;
 /// How many batches are read at once from each stream.
 const AT_ONCE: usize = 64;
 
+/// How long a claim of a number counts.
+const CLAIM: Duration = Duration::from_secs(3);
+
 /// The name of a gateway's stream.
 fn stream(cluster: &str, node: u8) -> String {
     format!("ftpnat:{{{cluster}}}:{node}")
 }
 
-/// Connects to the first engine of a list that answers and is a master.
-///
-/// # Errors
-///
-/// Why none of them does.
-pub async fn connect(addresses: &[String]) -> anyhow::Result<Client> {
-    let mut errors = Vec::new();
-    let sentinels: Vec<_> = addresses
-        .iter()
-        .filter_map(|address| address.strip_prefix(SENTINEL)?.rsplit_once('/'))
-        .collect();
-    if let Some((_, master)) = sentinels.first() {
-        let hosts = sentinels.iter().map(|(host, _)| format!("redis://{host}"));
-        let mut sentinel = Sentinel::build(hosts.collect::<Vec<_>>())
-            .context("cannot read the sentinels' addresses")?;
-        let found = sentinel.async_master_for(master, None);
-        match tokio::time::timeout(PATIENCE, found).await {
-            Ok(Ok(client)) => return Ok(client),
-            Ok(Err(error)) => errors.push(format!("sentinels: {error}")),
-            Err(_) => errors.push("sentinels: no answer".to_owned()),
-        }
-    }
-    for address in addresses.iter().filter(|it| !it.starts_with(SENTINEL)) {
-        match is_master(address).await {
-            Ok(client) => return Ok(client),
-            Err(error) => errors.push(format!("{}: {error:#}", without_password(address))),
-        }
-    }
-    bail!("{}", errors.join("; "))
+/// How engines are reached.
+pub struct Engines {
+    addresses: Vec<String>,
+    /// The certificate of the authority that has signed theirs, as PEM; none: the system's ones count.
+    authority: Option<Vec<u8>>,
 }
 
-async fn is_master(address: &str) -> anyhow::Result<Client> {
-    let client = Client::open(address)?;
-    let mut connection = open(&client, Some(PATIENCE)).await?;
-    let role: Value = redis::cmd("ROLE").query_async(&mut connection).await?;
-    let name = match &role {
-        Value::Array(values) => values.first().map(from_redis_value_ref::<String>),
-        _ => None,
-    };
-    match name {
-        Some(Ok(name)) if name != "master" => bail!("it is no master but a {name}"),
-        _ => Ok(client),
+impl Engines {
+    /// Those of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the authority's certificate cannot be read.
+    pub fn of(config: &Cluster) -> anyhow::Result<Self> {
+        // Fails only where somebody has chosen before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let authority = config
+            .ca
+            .as_ref()
+            .map(|path| fs::read(path).with_context(|| format!("cannot read {}", path.display())));
+        Ok(Self {
+            addresses: config.engine.clone(),
+            authority: authority.transpose()?,
+        })
+    }
+
+    /// Connects to the first engine of the list that answers and is a master.
+    ///
+    /// # Errors
+    ///
+    /// Why none of them does.
+    pub async fn connect(&self) -> anyhow::Result<Client> {
+        let mut errors = Vec::new();
+        for address in &self.addresses {
+            let found = match Sentinel::of(address) {
+                Some(sentinel) => self.ask_sentinel(&sentinel).await,
+                None => Ok(address.clone()),
+            };
+            let client = match found {
+                Ok(engine) => self.master(&engine).await,
+                Err(error) => Err(error),
+            };
+            match client {
+                Ok(client) => return Ok(client),
+                Err(error) => errors.push(format!("{}: {error:#}", without_password(address))),
+            }
+        }
+        bail!("{}", errors.join("; "))
+    }
+
+    fn client(&self, address: &str) -> anyhow::Result<Client> {
+        let is_by_tls = address.starts_with("rediss:") || address.starts_with("valkeys:");
+        Ok(match &self.authority {
+            Some(authority) if is_by_tls => Client::build_with_tls(
+                address,
+                TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(authority.clone()),
+                },
+            )?,
+            _ => Client::open(address)?,
+        })
+    }
+
+    /// Where the master is, by a sentinel's word.
+    async fn ask_sentinel(&self, sentinel: &Sentinel<'_>) -> anyhow::Result<String> {
+        let Sentinel {
+            scheme,
+            credentials,
+            host,
+            master,
+        } = sentinel;
+        let client = self.client(&format!("{scheme}://{host}"))?;
+        let mut connection = open(&client, Some(PATIENCE)).await?;
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+        let answer: Option<(String, u16)> = command.query_async(&mut connection).await?;
+        let (ip, port) = answer.with_context(|| format!("it knows no master {master}"))?;
+        let ip = if ip.contains(':') {
+            format!("[{ip}]")
+        } else {
+            ip
+        };
+        Ok(format!("{scheme}://{credentials}{ip}:{port}"))
+    }
+
+    async fn master(&self, address: &str) -> anyhow::Result<Client> {
+        let client = self.client(address)?;
+        let mut connection = open(&client, Some(PATIENCE)).await?;
+        let role: Value = redis::cmd("ROLE").query_async(&mut connection).await?;
+        let name = match &role {
+            Value::Array(values) => values.first().map(from_redis_value_ref::<String>),
+            _ => None,
+        };
+        match name {
+            Some(Ok(name)) if name != "master" => bail!("it is no master but a {name}"),
+            _ => Ok(client),
+        }
+    }
+}
+
+/// The address of a sentinel: `sentinel://USER:PASSWORD@HOST:PORT/MASTER`, and `sentinels://..` by TLS. Who
+/// and by which password is the engine's matter, not the sentinel's.
+#[derive(Debug, PartialEq, Eq)]
+struct Sentinel<'a> {
+    /// Of the sentinel's and the engine's own addresses.
+    scheme: &'static str,
+    /// With the `@` behind them; or nothing.
+    credentials: &'a str,
+    host: &'a str,
+    master: &'a str,
+}
+
+impl<'a> Sentinel<'a> {
+    fn of(address: &'a str) -> Option<Self> {
+        let (scheme, rest) = SENTINELS
+            .iter()
+            .find_map(|(prefix, scheme)| Some((*scheme, address.strip_prefix(prefix)?)))?;
+        let (host, master) = rest.rsplit_once('/')?;
+        let at = host.rfind('@').map_or(0, |at| at + 1);
+        let (credentials, host) = host.split_at(at);
+        Some(Self {
+            scheme,
+            credentials,
+            host,
+            master,
+        })
     }
 }
 
@@ -98,6 +189,8 @@ async fn open(
 pub struct Writer {
     connection: MultiplexedConnection,
     stream: String,
+    /// The key by which a gateway claims its number.
+    claim: String,
 }
 
 impl Writer {
@@ -110,7 +203,24 @@ impl Writer {
         Ok(Self {
             connection: open(client, Some(PATIENCE)).await?,
             stream: stream(cluster, node),
+            claim: format!("{}:claim", stream(cluster, node)),
         })
+    }
+
+    /// Claims this gateway's number; gives who has claimed it before.
+    ///
+    /// # Errors
+    ///
+    /// When the engine does not answer.
+    pub async fn claim(&mut self, epoch: u64) -> anyhow::Result<Option<u64>> {
+        let mut command = redis::cmd("SET");
+        command
+            .arg(&self.claim)
+            .arg(epoch)
+            .arg("GET")
+            .arg("PX")
+            .arg(CLAIM.as_millis() as u64);
+        Ok(command.query_async(&mut self.connection).await?)
     }
 
     /// Writes a batch.
@@ -232,6 +342,21 @@ fn first_id(entries: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sentinels_address_has_what_the_engine_wants() {
+        let sentinel = Sentinel::of("sentinels://user:a/b@c@10.9.0.1:26379/edge");
+        assert_eq!(
+            sentinel,
+            Some(Sentinel {
+                scheme: "rediss",
+                credentials: "user:a/b@c@",
+                host: "10.9.0.1:26379",
+                master: "edge",
+            })
+        );
+        assert_eq!(Sentinel::of("redis://10.9.0.1:6379"), None);
+    }
 
     #[test]
     fn no_password_is_logged() {

@@ -4,15 +4,15 @@
 //! Nothing is believed that the configuration does not allow: a record opens no port that is not
 //! published here, to nobody but its session's own peer.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
     abi::{
         Direction, Flow, FlowKey as _, FlowKey4, FlowKey6, InsideNetwork, ListKey, Mapping,
-        MappingKey, Publish, PublishKey, REVERSED, Session, TLS_SESSIONS, TlsClientKey,
-        direction_mut, flow_flag, interface_flag, kind, list, mapping_flag, port, publish_flag,
-        role, scope, session_flag, share_of_session, side,
+        MappingKey, Publish, PublishKey, REVERSED, RoutedKey, Session, TLS_SESSIONS, TlsClientKey,
+        direction_mut, flow_flag, interface_flag, kind, list, listed_flag, mapping_flag, port,
+        publish_flag, role, scope, session_flag, share_of_session, side,
     },
     edit::{edits::REMEMBERED, text::TEXT_MAX},
     stream::adopt::adopt,
@@ -27,7 +27,7 @@ use super::{
     record::{ConnectionRecord, DirectionRecord, MappingRecord, Record, SessionRecord},
 };
 use crate::{
-    datapath::maps::{ListPrefix, Maps, Prefix},
+    datapath::maps::{ListPrefix, Maps, Prefix, RoutedPrefix},
     kernel::{clock::Clock, table::Table},
     model::flow::Key,
 };
@@ -70,6 +70,8 @@ pub struct Installer {
     clock: Clock,
     /// The masqueraded clients' networks.
     inside: Vec<(Prefix, InsideNetwork)>,
+    /// The networks whose servers keep their addresses.
+    routed: Vec<(RoutedPrefix, Publish)>,
     sessions: HashMap<u32, Known>,
     /// Those that are found by their ends' addresses, with their places among their clients'.
     entered: HashMap<u32, u32>,
@@ -85,6 +87,7 @@ impl Installer {
             maps,
             clock,
             inside: Vec::new(),
+            routed: Vec::new(),
             sessions: HashMap::new(),
             entered: HashMap::new(),
             exits: [None; 2],
@@ -98,6 +101,7 @@ impl Installer {
     /// When a table cannot be read.
     pub fn refresh(&mut self) -> io::Result<()> {
         self.inside = self.maps.inside.all()?;
+        self.routed = self.maps.routed.all()?;
         self.sessions.clear();
         self.entered.clear();
         let mut exits = [None; 2];
@@ -133,7 +137,9 @@ impl Installer {
             Record::SessionEnded { session } => self.session_ended(*session),
             Record::ConnectionEnded(record) => self.connection_ended(record),
             Record::MappingEnded(record) => self.mapping_ended(record),
-            Record::Ask { .. } | Record::AllTold => Ok(Outcome::Stale),
+            Record::Ask { .. } | Record::AllTold { .. } | Record::Holds { .. } => {
+                Ok(Outcome::Stale)
+            }
         };
         match installed {
             // E2BIG, ENOMEM: full.
@@ -165,7 +171,10 @@ impl Installer {
         fill(direction_mut(&mut session, 1), &record.replies);
         adopt(&mut session);
         session.answered.place = self.enter(record.session, &known)?;
-        self.maps.sessions.set(&record.session, &session)?;
+        if let Err(error) = self.maps.sessions.set(&record.session, &session) {
+            self.forget(record.session);
+            return Err(error);
+        }
         self.sessions.insert(record.session, known);
         Ok(Outcome::Installed)
     }
@@ -214,19 +223,16 @@ impl Installer {
         session.outside = record.outside.into();
         session.public = record.public.into();
         session.alias = session.outside;
+        let ends = [&session.inside, &session.outside, &session.public];
+        let hosts = [&session.inside.addr, &session.public.addr];
+        if record.session == 0 || !are_ends(&ends) || hosts.contains(&&session.outside.addr) {
+            return Ok(None);
+        }
         match record.role {
             role::PUBLISH => {
-                let key = PublishKey {
-                    addr: session.public.addr,
-                    port: session.public.port,
-                    pad: 0,
-                };
-                let Some(publish) = self.maps.published.get(&key)? else {
+                let Some(publish) = self.published(&session.public, &session.inside)? else {
                     return Ok(None);
                 };
-                if key.port.number() == 0 || !self.is_server(&key, &publish, &session.inside)? {
-                    return Ok(None);
-                }
                 session.go_by(&publish);
             }
             role::MASQUERADE => {
@@ -240,6 +246,10 @@ impl Installer {
                 let Some((_, network)) = network else {
                     return Ok(None);
                 };
+                let bits = self.maps.ports.get(session.outside.port.number());
+                if bits & port::MASQUERADED == 0 {
+                    return Ok(None);
+                }
                 session.flags = session_flag::KERNEL_NAT | network.flags as u8;
                 session.deny = network.deny;
                 session.advertise = session.public.addr;
@@ -254,27 +264,70 @@ impl Installer {
         Ok(Some(session))
     }
 
-    /// Whether the deny lists of this gateway have the session's peer.
+    /// Whether the lists of this gateway keep the session's peer out, as the datapath judges it.
     fn is_denied(&self, session: &Session) -> io::Result<bool> {
-        let own = match session.role {
-            role::PUBLISH => Some(session.index.wrapping_add(1)),
-            _ => None,
+        let now = self.clock.now();
+        let scope = match session.role {
+            role::PUBLISH => session.index.wrapping_add(1),
+            _ => scope::ALL,
         };
-        for scope in [Some(scope::ALL), own].into_iter().flatten() {
-            let peer = ListPrefix {
-                bits: ListKey::ALL,
-                key: ListKey {
-                    list: list::DENY,
-                    scope,
-                    addr: session.outside.addr,
-                },
+        let lists = [
+            (list::DENY, scope::ALL),
+            (list::DENY, scope),
+            (list::ALLOW, scope::ALL),
+            (list::ALLOW, scope),
+        ];
+        // Who may be called is no matter of allow lists.
+        let of_role = if session.role == role::PUBLISH { 4 } else { 2 };
+        for (list, scope) in lists.into_iter().take(of_role) {
+            let key = ListKey {
+                list,
+                scope,
+                addr: session.outside.addr,
             };
-            let listed = self.maps.lists.get(&peer)?;
-            if listed.is_some_and(|it| it.expires == 0 || self.clock.now() <= it.expires) {
+            let Some(found) = self.maps.lists.get(&ListPrefix {
+                bits: ListKey::ALL,
+                key,
+            })?
+            else {
+                continue;
+            };
+            let is_in_force = found.expires == 0 || now <= found.expires;
+            let is_nobody = found.flags & listed_flag::NOBODY != 0;
+            if list == list::DENY && is_in_force
+                || list == list::ALLOW && (is_nobody || !is_in_force)
+            {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// What is published at this end, if it leads to this server.
+    fn published(&self, public: &Endpoint, server: &Endpoint) -> io::Result<Option<Publish>> {
+        let key = PublishKey {
+            addr: public.addr,
+            port: public.port,
+            pad: 0,
+        };
+        if let Some(publish) = self.maps.published.get(&key)? {
+            let leads = self.is_server(&key, &publish, server)?;
+            return Ok(leads.then_some(publish));
+        }
+        // The smallest network counts.
+        let routed = self
+            .routed
+            .iter()
+            .filter(|(network, _)| {
+                let addresses = Prefix {
+                    bits: network.bits.saturating_sub(RoutedKey::BEFORE_ADDRESS),
+                    address: network.key.addr,
+                };
+                network.key.port == public.port && addresses.contains(&public.addr)
+            })
+            .max_by_key(|(network, _)| network.bits);
+        let publish = routed.map(|(_, publish)| *publish);
+        Ok(publish.filter(|_| server == public))
     }
 
     /// Whether a published end leads to this server: to one of its pool's, whatever its state is here.
@@ -599,10 +652,14 @@ impl Known {
             kind::PASSIVE | kind::ACTIVE => {
                 let may_be_anybody = self.flags & session_flag::ANY_PEER != 0;
                 let is_inward = record.kind == kind::PASSIVE || self.role == role::MASQUERADE;
-                let listens = if is_inward { inside.port } else { outside.port };
-                (outside.addr == self.outside.addr || may_be_anybody)
-                    && !record.is_untranslated
-                    && self.may_listen(listens.number(), is_inward)
+                let is_own = outside.addr == self.outside.addr || may_be_anybody;
+                let may_be = if is_inward {
+                    self.may_listen(inside.port.number(), true) && public.port.number() >= 1024
+                } else {
+                    self.may_listen(outside.port.number(), false)
+                        && [inside.port, public.port].iter().all(dials)
+                };
+                is_own && may_be && !record.is_untranslated && are_ends(&[&outside])
             }
             _ => false,
         }
@@ -617,6 +674,12 @@ impl Known {
             Some(outside) => Endpoint::from(outside).addr == self.outside.addr,
             None => may_be_anybody && !record.is_outward,
         };
+        // 0: the server has yet to choose.
+        let public_port_fits = if record.is_outward {
+            public.port.number() == 0 || dials(&public.port)
+        } else {
+            public.port.number() >= 1024
+        };
         let listens = if record.is_outward {
             record.outside.map_or(0, |end| end.port)
         } else {
@@ -627,7 +690,7 @@ impl Known {
             && is_own
             && public.addr == self.public.addr
             && inside.addr == self.inside.addr
-            && (record.is_outward || public.port.number() >= 1024)
+            && public_port_fits
             && self.may_listen(listens, !record.is_outward)
     }
 
@@ -637,6 +700,29 @@ impl Known {
         let in_range = first == 0 || (first..=last).contains(&port);
         port >= 1024 && (self.role != role::PUBLISH || !is_inward || in_range)
     }
+}
+
+/// The port that servers connect from (RFC 959 section 3.2).
+const DATA_PORT: u16 = 20;
+
+/// Whether a server may connect from this port.
+fn dials(port: &Port) -> bool {
+    port.number() == DATA_PORT || port.number() >= 1024
+}
+
+/// Whether these can be the ends of one connection: hosts, by one version of IP.
+fn are_ends(ends: &[&Endpoint]) -> bool {
+    let is_host = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => {
+            !ip.is_broadcast() && !ip.is_multicast() && !ip.is_loopback() && ip.octets()[0] != 0
+        }
+        IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_loopback() && !ip.is_unspecified(),
+    };
+    ends.iter().all(|end| {
+        end.port.number() != 0
+            && is_host(end.addr.to_ip())
+            && end.addr.is_v4() == ends[0].addr.is_v4()
+    })
 }
 
 /// Whom a pinhole of this session names.

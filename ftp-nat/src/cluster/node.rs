@@ -4,16 +4,17 @@
 //! what does not fit is told later with everything else.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
+    net::IpAddr,
     sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
-use ftp_nat_common::abi::{Event, event, kind};
+use ftp_nat_common::abi::{Event, cluster, event, kind};
 use log::{info, warn};
 use tokio::{
     runtime::Builder,
@@ -23,10 +24,10 @@ use tokio::{
 
 use super::{
     describe,
-    engine::{self, Reader, Writer},
+    engine::{Engines, Reader, Writer},
     install::{Installer, Outcome},
     peers::Peers,
-    record::{self, Header, Record, VERSION},
+    record::{self, HELD, Header, Record, VERSION},
     status::Shared,
 };
 use crate::{config::Cluster, datapath::maps::Maps, kernel::clock::Clock, policy::Policy};
@@ -48,6 +49,13 @@ const WITHOUT_ENGINE: Duration = Duration::from_secs(10);
 const WALK: Duration = Duration::from_secs(600);
 /// How long nobody is refused after an address came or went, or another gateway has gone.
 const LEARNING: Duration = Duration::from_secs(5);
+/// How long after its start, or an outage, a gateway's number may have been claimed by its own daemon
+/// before.
+const DOUBTFUL: Duration = Duration::from_secs(3);
+/// How long two gateways count as having one number after the other's claim was found.
+const DOUBLED: Duration = Duration::from_secs(5);
+/// Of how many records the delay is known.
+const DELAYS: usize = 1 << 14;
 /// How often a gateway looks at what has changed around it.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -56,7 +64,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Handle {
     maps: Arc<Maps>,
     clock: Clock,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<(Event, Instant)>,
     overflow: Arc<std::sync::atomic::AtomicU64>,
     status: Arc<Shared>,
 }
@@ -64,7 +72,7 @@ pub struct Handle {
 impl Handle {
     /// Passes on an event. Never waits.
     pub fn tell(&self, event: &Event) {
-        if self.events.try_send(*event).is_err() {
+        if self.events.try_send((*event, Instant::now())).is_err() {
             self.overflow
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
@@ -110,7 +118,8 @@ pub fn start(
         overflow: Arc::default(),
         status: Arc::clone(&status),
     };
-    let node = Node {
+    let mut node = Node {
+        engines: Engines::of(config)?,
         config: config.clone(),
         digest,
         epoch: unix_time().as_millis() as u64,
@@ -129,7 +138,14 @@ pub fn start(
         alive: 0,
         overflowed: 0,
         is_ready: false,
+        away_since: Instant::now(),
+        holds_address: false,
+        held: Vec::new(),
+        is_listened_to: None,
+        doubled: None,
+        delays: Delays::default(),
     };
+    node.follow_policy();
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -168,6 +184,7 @@ fn unix_time() -> Duration {
 
 struct Node {
     config: Cluster,
+    engines: Engines,
     digest: u64,
     epoch: u64,
     /// Of the next batch.
@@ -179,7 +196,7 @@ struct Node {
     peers: Peers,
     status: Arc<Shared>,
     handle: Handle,
-    queue: mpsc::Receiver<Event>,
+    queue: mpsc::Receiver<(Event, Instant)>,
     /// Batches to be written.
     waiting: VecDeque<Vec<u8>>,
     started: Instant,
@@ -188,6 +205,17 @@ struct Node {
     overflowed: u64,
     /// [`super::status::Status::is_ready`].
     is_ready: bool,
+    /// Since when the engine is away, or was last.
+    away_since: Instant,
+    /// Whether a published address is here, or none is published.
+    holds_address: bool,
+    /// The published addresses that are here, in order, [`HELD`] at most.
+    held: Vec<IpAddr>,
+    /// [`cluster::LISTENED`] as it was set last.
+    is_listened_to: Option<bool>,
+    /// When another gateway was last found to have this one's number.
+    doubled: Option<Instant>,
+    delays: Delays,
 }
 
 impl Node {
@@ -203,6 +231,9 @@ impl Node {
                     "cluster {}: the engine: {error}; trying again",
                     self.config.name
                 );
+            }
+            if self.status.get().is_connected {
+                self.away_since = Instant::now();
             }
             self.status.change(|it| {
                 it.is_connected = false;
@@ -230,7 +261,7 @@ impl Node {
 
     /// Until the engine fails, or the daemon ends.
     async fn connected(&mut self) -> anyhow::Result<()> {
-        let client = engine::connect(&self.config.engine).await?;
+        let client = self.engines.connect().await?;
         let name = self.config.name.clone();
         let node = self.config.node;
         let mut reader = Reader::open(&client, &name, node).await?;
@@ -280,20 +311,23 @@ impl Node {
                         self.hear(&batch)?;
                     }
                 }
-                _ = heartbeat.tick() => self.tell(&[])?,
+                _ = heartbeat.tick() => {
+                    let addresses = self.held.clone();
+                    self.tell(&[Record::Holds { addresses }])?;
+                    self.claim_number(&mut writer).await?;
+                }
                 _ = look.tick() => self.look(),
             }
-            if !self.is_ready {
-                self.judge_readiness(Some(connected));
-            }
+            self.judge_readiness(Some(connected));
         }
     }
 
     /// An event, and those that wait behind it.
-    fn events(&mut self, first: Event) -> anyhow::Result<()> {
+    fn events(&mut self, first: (Event, Instant)) -> anyhow::Result<()> {
         let mut records = Vec::new();
+        let read = first.1;
         let mut next = Some(first);
-        while let Some(event) = next {
+        while let Some((event, _)) = next {
             records.extend(describe::event(&self.maps, &self.clock, &event)?);
             match event.what {
                 event::SESSION => self.installer.enter_own(event.session)?,
@@ -311,12 +345,17 @@ impl Node {
         if records.is_empty() {
             return Ok(());
         }
-        self.tell(&records)
+        self.tell_of(&records, Some(read))
     }
 
     /// Puts a batch where it will be written from.
     fn tell(&mut self, records: &[Record]) -> anyhow::Result<()> {
-        let batch = self.batch(records)?;
+        self.tell_of(records, None)
+    }
+
+    /// The same; `read`: when the first of the events that it tells of was read.
+    fn tell_of(&mut self, records: &[Record], read: Option<Instant>) -> anyhow::Result<()> {
+        let batch = self.batch(records, read)?;
         if self.waiting.len() >= WAITING {
             self.waiting.clear();
             self.walk_due = Some(Instant::now());
@@ -325,7 +364,7 @@ impl Node {
         Ok(())
     }
 
-    fn batch(&mut self, records: &[Record]) -> anyhow::Result<Vec<u8>> {
+    fn batch(&mut self, records: &[Record], read: Option<Instant>) -> anyhow::Result<Vec<u8>> {
         let header = Header {
             version: VERSION,
             node: self.config.node,
@@ -334,6 +373,9 @@ impl Node {
             time: unix_time().as_micros() as u64,
             config: self.digest,
             records: records.len() as u32,
+            waited: read.map_or(0, |read| {
+                u32::try_from(read.elapsed().as_micros() + 1).unwrap_or(u32::MAX)
+            }),
         };
         self.number += 1;
         self.status.change(|it| it.told += records.len() as u64);
@@ -344,6 +386,7 @@ impl Node {
     async fn walk(&mut self, writer: &mut Writer) -> anyhow::Result<()> {
         self.walk_due = Some(Instant::now() + WALK);
         self.status.change(|it| it.walks += 1);
+        let from = self.number;
         let (maps, clock) = (Arc::clone(&self.maps), self.clock);
         let (send, mut chunks) = mpsc::channel::<Vec<Record>>(4);
         // The tables are read by another thread, in pieces that the engine takes one by one.
@@ -359,11 +402,11 @@ impl Node {
             Ok(())
         });
         while let Some(chunk) = chunks.recv().await {
-            let batch = self.batch(&chunk)?;
+            let batch = self.batch(&chunk, None)?;
             writer.write(&batch).await?;
         }
         walking.await.context("the walk was broken off")??;
-        let batch = self.batch(&[Record::AllTold])?;
+        let batch = self.batch(&[Record::AllTold { from }], None)?;
         writer.write(&batch).await
     }
 
@@ -382,13 +425,15 @@ impl Node {
         let lag = (unix_time().as_micros() as i128 - i128::from(header.time)) as f64 / 1e6;
         let heard = self.peers.hear(header, lag, now);
         let mut counts = [0_u64; 4];
+        let is_of_events = header.waited > 0;
         for record in &batch.records {
             match record {
                 Record::Ask { node } if matches!(*node, 0) || *node == self.config.node => {
                     self.walk_due = Some(now);
                 }
                 Record::Ask { .. } => {}
-                Record::AllTold => self.peers.all_told(header.node),
+                Record::Holds { addresses } => self.peers.holds(header.node, addresses),
+                Record::AllTold { from } => self.peers.all_told(header.node, *from),
                 record => match self.installer.install(record)? {
                     Outcome::Installed => counts[0] += 1,
                     Outcome::Stale => counts[1] += 1,
@@ -396,6 +441,12 @@ impl Node {
                     Outcome::NoRoom => counts[3] += 1,
                 },
             }
+        }
+        if is_of_events {
+            let waited = f64::from(header.waited - 1) / 1e6;
+            let installed = now.elapsed().as_secs_f64();
+            self.delays
+                .note(lag + waited + installed, batch.records.len());
         }
         self.status.change(|it| {
             it.installed += counts[0];
@@ -411,11 +462,34 @@ impl Node {
         Ok(())
     }
 
+    /// Looks for another gateway of the same number: both claim it, and each finds the other's claim.
+    async fn claim_number(&mut self, writer: &mut Writer) -> anyhow::Result<()> {
+        let former = writer.claim(self.epoch).await?;
+        let now = Instant::now();
+        // The first time it is what this gateway's own daemon has left before its start.
+        let is_first = now - self.away_since.max(self.started) < DOUBTFUL;
+        if !is_first && former.is_some_and(|former| former != self.epoch) {
+            if self.doubled.is_none() {
+                warn!(
+                    "cluster {}: another gateway has number {} too: each needs its own",
+                    self.config.name, self.config.node
+                );
+            }
+            self.doubled = Some(now);
+        }
+        Ok(())
+    }
+
+    fn is_doubled(&self) -> bool {
+        self.doubled
+            .is_some_and(|doubled| doubled.elapsed() < DOUBLED)
+    }
+
     /// Looks at what has changed: the others, the policy, the queue.
     fn look(&mut self) {
         let now = Instant::now();
         if self.policies.has_changed().unwrap_or(false) {
-            self.policies.borrow_and_update();
+            self.follow_policy();
             if let Err(error) = self.installer.refresh() {
                 warn!("cluster {}: {error}", self.config.name);
             }
@@ -429,35 +503,118 @@ impl Node {
             self.walk_due = Some(now);
         }
         let alive = self.peers.alive(now);
-        if alive < self.alive
+        // Where both have an address, what one of them let in meets the other one at once.
+        let is_shared = self.peers.share_address(&self.held, now);
+        if (alive < self.alive || is_shared)
             && let Err(error) = learn(&self.maps, &self.clock)
         {
             warn!("cluster {}: {error:#}", self.config.name);
         }
         self.alive = alive;
-        let peers = self.peers.show(self.digest, now);
+        self.doubled = self.doubled.filter(|_| self.is_doubled());
+        let (peers, is_doubled) = (
+            self.peers.show(self.digest, &self.held, now),
+            self.doubled.is_some(),
+        );
         self.status.change(|it| {
             it.peers = peers;
             it.overflowed = overflowed;
+            it.is_doubled = is_doubled;
+            if it.delays != self.delays.count {
+                it.delays = self.delays.count;
+                [it.delay_median, it.delay_p99] = [0.5, 0.99].map(|part| self.delays.within(part));
+            }
         });
         self.judge_readiness(None);
+        let is_connected = self.status.get().is_connected;
+        let is_listened_to = Some(is_connected && alive > 0);
+        if self.is_listened_to != is_listened_to {
+            let changed = self.maps.change_settings(|settings| {
+                settings.cluster &= !cluster::LISTENED;
+                if is_listened_to == Some(true) {
+                    settings.cluster |= cluster::LISTENED;
+                }
+            });
+            match changed {
+                Ok(()) => self.is_listened_to = is_listened_to,
+                Err(error) => warn!("cluster {}: {error:#}", self.config.name),
+            }
+        }
     }
 
-    /// Ready: all that the living others have is here, or nobody is there, or no engine.
+    /// Takes note of the policy that is in effect now.
+    fn follow_policy(&mut self) {
+        let policy = self.policies.borrow_and_update();
+        self.digest = digest(&policy.shared());
+        let published = policy.published.keys().map(|public| public.addr);
+        let held = published.filter(|addr| !policy.away.contains(addr));
+        let held: BTreeSet<_> = held.map(|addr| addr.to_ip()).collect();
+        self.holds_address = policy.published.is_empty() || !held.is_empty();
+        self.held = held.into_iter().take(HELD).collect();
+    }
+
+    /// Ready: all that the living others have is here, or nobody is there, or no engine. A gateway that was
+    /// ready and has a published address stays so: whatever it may lack, giving its address away would
+    /// lose more. `connected`: since when the engine is.
     fn judge_readiness(&mut self, connected: Option<Instant>) {
         let now = Instant::now();
         let is_ready = match connected {
             Some(connected) => {
-                self.peers.are_caught_up(now)
-                    && (self.peers.alive(now) > 0 || now - connected > ALONE)
+                let has_all = self.peers.are_caught_up(now) && !self.is_doubled();
+                // What one that was ready knows of the others is not forgotten; after an outage it
+                // waits for them.
+                let is_alone = now - connected > ALONE;
+                has_all && (self.peers.alive(now) > 0 || is_alone)
             }
-            None => now - self.started > WITHOUT_ENGINE && !self.status.get().is_connected,
+            // While it is away nobody can know more, and what was known then is as good as it gets.
+            None if self.status.get().is_connected => return,
+            None => self.is_ready || now - self.away_since > WITHOUT_ENGINE,
         };
-        if is_ready && !self.is_ready {
-            info!("cluster {}: ready", self.config.name);
-            self.is_ready = true;
-            self.status.change(|it| it.is_ready = true);
+        if is_ready == self.is_ready || self.is_ready && self.holds_address {
+            return;
         }
+        info!(
+            "cluster {}: {}",
+            self.config.name,
+            if is_ready { "ready" } else { "not ready" }
+        );
+        self.is_ready = is_ready;
+        self.status.change(|it| it.is_ready = is_ready);
+    }
+}
+
+/// The delays of the latest records.
+#[derive(Debug, Default)]
+struct Delays {
+    /// In seconds; record number `n` stands at place `n % DELAYS`.
+    latest: Vec<f32>,
+    /// How many there ever were.
+    count: u64,
+}
+
+impl Delays {
+    /// That many records were here this many seconds after the first of their events was read.
+    fn note(&mut self, delay: f64, records: usize) {
+        for _ in 0..records {
+            let place = self.count as usize % DELAYS;
+            if place < self.latest.len() {
+                self.latest[place] = delay as f32;
+            } else {
+                self.latest.push(delay as f32);
+            }
+            self.count += 1;
+        }
+    }
+
+    /// Within how many seconds this part of them was here; 0: there are none.
+    fn within(&self, part: f64) -> f64 {
+        let mut all = self.latest.clone();
+        if all.is_empty() {
+            return 0.0;
+        }
+        let place = ((all.len() as f64 * part) as usize).min(all.len() - 1);
+        let (_, delay, _) = all.select_nth_unstable_by(place, f32::total_cmp);
+        f64::from(*delay)
     }
 }
 
@@ -467,5 +624,21 @@ struct AbortOnDrop(tokio::task::JoinHandle<()>);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delays_of_the_latest_records_are_known() {
+        let mut delays = Delays::default();
+        assert_eq!(delays.within(0.5), 0.0);
+        delays.note(9.0, DELAYS);
+        delays.note(1.0, DELAYS * 98 / 100);
+        delays.note(2.0, DELAYS - DELAYS * 98 / 100);
+        assert_eq!((delays.within(0.5), delays.within(0.99)), (1.0, 2.0));
+        assert_eq!(delays.count, 2 * DELAYS as u64);
     }
 }

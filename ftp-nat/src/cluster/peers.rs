@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -11,6 +12,12 @@ use super::{record::Header, status::Peer};
 const GONE: Duration = Duration::from_millis(1000);
 /// How long the answer to a request is waited for before it is repeated.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// And at least, where something more is missing meanwhile: to tell everything takes its time.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long two gateways count as having one number after both were last heard of.
+const DOUBLED: Duration = Duration::from_secs(10);
+/// Of so many seconds the shortest delay counts as the difference of two clocks.
+const CLOCK: Duration = Duration::from_secs(60);
 
 /// The others.
 #[derive(Debug, Default)]
@@ -25,13 +32,23 @@ struct Known {
     heard: Instant,
     /// In seconds.
     lag: f64,
+    /// The shortest lag of this [`CLOCK`] and of the one before, and when this one began.
+    shortest: [f64; 2],
+    shortest_since: Instant,
     /// Whether all that it has is here, and when it was asked for that.
     is_caught_up: bool,
     asked: Option<Instant>,
+    /// Something more is missing since it was asked.
+    must_ask_anew: bool,
+    /// What it told in batches from this number on is here: it has all only once it has told everything
+    /// in such batches.
+    complete_from: u64,
     config: u64,
-    /// Two of this number write by turns.
-    is_doubled: bool,
+    /// Two of this number write by turns: when that was seen last.
+    doubled: Option<Instant>,
     former_epoch: u64,
+    /// The published addresses that it has.
+    holds: Vec<IpAddr>,
 }
 
 /// What a batch shows.
@@ -52,52 +69,65 @@ impl Peers {
             next: header.number,
             heard: now,
             lag,
+            shortest: [lag; 2],
+            shortest_since: now,
             is_caught_up: false,
             asked: None,
+            must_ask_anew: false,
+            complete_from: header.number,
             config: header.config,
-            is_doubled: false,
+            doubled: None,
             former_epoch: 0,
+            holds: Vec::new(),
         });
         if header.epoch == known.epoch {
             heard.lost = header.number.saturating_sub(known.next);
         } else {
-            known.is_doubled = header.epoch == known.former_epoch;
+            if header.epoch == known.former_epoch {
+                known.doubled = Some(now);
+            }
             known.former_epoch = known.epoch;
             known.epoch = header.epoch;
             // What it had before it was started anew is here; what it has now must be told.
-            heard.lost = 0;
-            known.is_caught_up = false;
+            known.doubt(header.number);
         }
         if heard.lost > 0 {
-            known.is_caught_up = false;
-            known.asked = None;
+            known.doubt(header.number);
         }
         known.next = header.number + 1;
         known.heard = now;
-        known.lag = lag;
+        known.note_lag(lag, now);
         known.config = header.config;
-        let is_waiting = known.asked.is_some_and(|asked| now - asked < PATIENCE);
+        let patience = if known.must_ask_anew { PAUSE } else { PATIENCE };
+        let is_waiting = known.asked.is_some_and(|asked| now - asked < patience);
         if !known.is_caught_up && !is_waiting {
             known.asked = Some(now);
+            known.must_ask_anew = false;
             heard.must_ask = true;
         }
         heard
     }
 
-    /// Notes that a gateway has told all.
-    pub fn all_told(&mut self, node: u8) {
+    /// Notes which published addresses a gateway has.
+    pub fn holds(&mut self, node: u8, addresses: &[IpAddr]) {
+        if let Some(known) = self.known.get_mut(&node) {
+            known.holds = addresses.to_vec();
+        }
+    }
+
+    /// Notes that a gateway has told all, in the batches from number `from` on.
+    pub fn all_told(&mut self, node: u8, from: u64) {
         if let Some(known) = self.known.get_mut(&node)
-            && known.asked.is_some()
+            && from >= known.complete_from
         {
             known.is_caught_up = true;
         }
     }
 
-    /// Notes that the engine was away: batches may be missing that nobody numbered here.
+    /// Notes that the engine was away: batches may be missing, which the next one's number tells.
     pub fn doubt_all(&mut self) {
         for known in self.known.values_mut() {
-            known.is_caught_up = false;
-            known.asked = None;
+            known.doubt(known.next);
         }
     }
 
@@ -108,6 +138,13 @@ impl Peers {
             .all(|known| known.is_caught_up || now - known.heard > GONE)
     }
 
+    /// Whether a living one has a published address that this gateway has too.
+    pub fn share_address(&self, held: &[IpAddr], now: Instant) -> bool {
+        self.known.values().any(|known| {
+            now - known.heard <= GONE && known.holds.iter().any(|it| held.contains(it))
+        })
+    }
+
     /// How many are alive.
     pub fn alive(&self, now: Instant) -> usize {
         self.known
@@ -116,8 +153,8 @@ impl Peers {
             .count()
     }
 
-    /// For operators. `config` is this gateway's own digest.
-    pub fn show(&self, config: u64, now: Instant) -> Vec<Peer> {
+    /// For operators. `config` is this gateway's own digest, `held` the published addresses that it has.
+    pub fn show(&self, config: u64, held: &[IpAddr], now: Instant) -> Vec<Peer> {
         self.known
             .iter()
             .map(|(node, known)| Peer {
@@ -127,9 +164,29 @@ impl Peers {
                 lag: known.lag,
                 is_caught_up: known.is_caught_up,
                 has_same_config: known.config == config,
-                is_doubled: known.is_doubled,
+                is_doubled: known.doubled.is_some_and(|doubled| now - doubled < DOUBLED),
+                shares_address: known.holds.iter().find(|it| held.contains(it)).copied(),
+                clock: known.shortest[0].min(known.shortest[1]),
             })
             .collect()
+    }
+}
+
+impl Known {
+    /// Something is missing of what was told before batch number `before`.
+    fn doubt(&mut self, before: u64) {
+        self.is_caught_up = false;
+        self.must_ask_anew = true;
+        self.complete_from = before;
+    }
+
+    fn note_lag(&mut self, lag: f64, now: Instant) {
+        self.lag = lag;
+        if now - self.shortest_since > CLOCK {
+            self.shortest = [lag, self.shortest[0]];
+            self.shortest_since = now;
+        }
+        self.shortest[0] = self.shortest[0].min(lag);
     }
 }
 
@@ -146,6 +203,7 @@ mod tests {
             time: 0,
             config: 1,
             records: 0,
+            waited: 0,
         }
     }
 
@@ -161,18 +219,44 @@ mod tests {
         assert_eq!(hear(&mut peers, 1, 10), asks(0));
         assert_eq!(hear(&mut peers, 1, 11), Heard::default());
         assert!(!peers.are_caught_up(now));
-        peers.all_told(2);
+        peers.all_told(2, 10);
         assert!(peers.are_caught_up(now));
         assert_eq!(hear(&mut peers, 1, 12), Heard::default());
-        assert_eq!(hear(&mut peers, 1, 15), asks(2));
-        peers.all_told(2);
-        assert!(!hear(&mut peers, 2, 0).must_ask);
+        let later = now + PAUSE;
+        assert_eq!(
+            peers.hear(&header(1, 15), 0.0, later),
+            Heard {
+                lost: 2,
+                must_ask: true
+            }
+        );
+        let now = later;
+        let hear = |peers: &mut Peers, epoch, number| peers.hear(&header(epoch, number), 0.0, now);
+        assert_eq!(hear(&mut peers, 1, 16), Heard::default());
+        // It began to tell everything before what was lost.
+        peers.all_told(2, 14);
         assert!(!peers.are_caught_up(now));
-        peers.all_told(2);
+        peers.all_told(2, 15);
         assert!(peers.are_caught_up(now));
-        assert!(!peers.show(1, now)[0].is_doubled);
-        hear(&mut peers, 1, 16);
-        assert!(peers.show(1, now)[0].is_doubled);
+        assert_eq!(hear(&mut peers, 2, 0), Heard::default());
+        assert!(!peers.are_caught_up(now));
+        peers.all_told(2, 0);
+        assert!(peers.are_caught_up(now));
+        assert!(!peers.show(1, &[], now)[0].is_doubled);
+        hear(&mut peers, 1, 17);
+        assert!(peers.show(1, &[], now)[0].is_doubled);
+        assert!(!peers.show(1, &[], now + DOUBLED)[0].is_doubled);
+    }
+
+    #[test]
+    fn the_shortest_delay_of_late_is_taken_for_the_difference_of_the_clocks() {
+        let mut peers = Peers::default();
+        let start = Instant::now();
+        for (second, lag, clock) in [(0, 5.1, 5.1), (1, 5.0, 5.0), (2, 9.0, 5.0), (63, 1.2, 1.2)] {
+            let now = start + Duration::from_secs(second);
+            peers.hear(&header(1, second), lag, now);
+            assert_eq!(peers.show(1, &[], now)[0].clock, clock, "{second}");
+        }
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub struct Header {
     pub config: u64,
     /// How many records follow.
     pub records: u32,
+    /// How long before [`Header::time`] the first of the events that it tells of was read, in
+    /// microseconds, plus one; 0: it tells of no event.
+    pub waited: u32,
 }
 
 /// Something that a gateway tells.
@@ -80,8 +83,19 @@ pub enum Record {
         node: u8,
     },
     /// The writer has told all that it has.
-    AllTold,
+    AllTold {
+        /// The number of the batch with which it began to.
+        from: u64,
+    },
+    /// Which published addresses the writer has now; of many the first [`HELD`].
+    Holds {
+        /// In order.
+        addresses: Vec<IpAddr>,
+    },
 }
+
+/// How many addresses [`Record::Holds`] names at most.
+pub const HELD: usize = 64;
 
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -260,6 +274,7 @@ mod tests {
         time: 1_795_852_800_000_000,
         config: 99,
         records: 2,
+        waited: 0,
     };
 
     fn end(text: &str, port: u16) -> End {
@@ -307,7 +322,7 @@ mod tests {
                 },
             })),
             Record::Ask { node: 0 },
-            Record::AllTold,
+            Record::AllTold { from: 4 },
         ];
         let bytes = write(&HEADER, &records).unwrap();
         let batch = read(&bytes).unwrap();
@@ -323,7 +338,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_stepped_over() {
-        let mut bytes = write(&HEADER, &[Record::AllTold]).unwrap();
+        let mut bytes = write(&HEADER, &[Record::AllTold { from: 4 }]).unwrap();
         bytes.extend_from_slice(&[0, 3, 99, 1, 2]);
         bytes.extend(
             &write(&HEADER, &[Record::Ask { node: 1 }]).unwrap()
@@ -331,7 +346,10 @@ mod tests {
         );
         let batch = read(&bytes).unwrap();
         assert_eq!(batch.unknown, 1);
-        assert_eq!(batch.records, [Record::AllTold, Record::Ask { node: 1 }]);
+        assert_eq!(
+            batch.records,
+            [Record::AllTold { from: 4 }, Record::Ask { node: 1 }]
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What a gateway of a cluster knows of itself and of the others, for operators and metrics.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +38,15 @@ pub struct Status {
     pub overflowed: u64,
     /// How often all was told.
     pub walks: u64,
+    /// Whether another gateway has written under this one's number in the last seconds.
+    pub is_doubled: bool,
+    /// From an event's arrival at another gateway's daemon until what it tells was here, of the latest
+    /// records: half of them came within this time, in seconds.
+    pub delay_median: f64,
+    /// And all but one in a hundred within this one.
+    pub delay_p99: f64,
+    /// By how many records that is known.
+    pub delays: u64,
     /// The other gateways that were heard of since the start.
     pub peers: Vec<Peer>,
 }
@@ -57,6 +69,11 @@ pub struct Peer {
     pub has_same_config: bool,
     /// Whether another gateway writes under the same number.
     pub is_doubled: bool,
+    /// A published address that it has, and this gateway too.
+    pub shares_address: Option<IpAddr>,
+    /// By how many seconds this gateway's clock is ahead of its, and the shortest delay of late: a
+    /// thousandth, where the clocks agree.
+    pub clock: f64,
 }
 
 /// [`Status`], shared by who keeps it and who shows it.

@@ -77,6 +77,9 @@ fn why_not(status: &Status) -> String {
     if let Some(error) = &status.engine_error {
         return format!("the engine cannot be reached: {error}");
     }
+    if status.is_doubled {
+        return format!("another gateway has number {} too", status.node);
+    }
     let late: Vec<_> = status
         .peers
         .iter()
@@ -121,6 +124,18 @@ fn text(row: &Row) -> String {
         status.lost,
         status.overflowed
     );
+    if status.delays > 0 {
+        let _ = writeln!(
+            text,
+            "delay: {:.2} ms at the median, {:.2} ms of all but one in a hundred, from an event there to its \
+             record here",
+            status.delay_median * 1000.0,
+            status.delay_p99 * 1000.0
+        );
+    }
+    if status.is_doubled {
+        let _ = writeln!(text, "another gateway has number {} too", status.node);
+    }
     if status.peers.is_empty() {
         text.push_str("no other gateway has been heard of\n");
         return text;

@@ -1,6 +1,6 @@
 //! `ftp-nat mappings`: the announced connections that have not come yet.
 
-use ftp_nat_common::abi::{Mapping, MappingKey};
+use ftp_nat_common::abi::{Mapping, MappingKey, REVERSED};
 use serde::Serialize;
 
 use super::listing::Listing;
@@ -50,8 +50,9 @@ pub fn run(args: &MappingsArgs) -> Result<(), Failure> {
         let mappings = loaded.maps.mappings.all().map_err(anyhow::Error::from)?;
         let wanted = mappings.into_iter().filter(|(key, mapping)| {
             let [peer, _, inside] = ends(key, mapping).map(|end| ip(end.addr));
-            // Those that have expired only wait for the sweep.
+            // Those that have expired only wait for the sweep; and one that was learned is there twice.
             mapping.expires > view.now
+                && key.side & REVERSED == 0
                 && args
                     .ends
                     .admits(peer, &servers.of_session(mapping.session, inside, peer))

@@ -37,7 +37,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// When no gateway is loaded, it cannot be read, or there is no terminal.
 pub fn run(args: &TopArgs) -> Result<(), Failure> {
     // Before the screen is taken: what is said now stays readable.
-    let first = Sample::of(&View::of(&args.selection)?)?;
+    let first = Sample::of(&View::of(&args.selection)?, &args.selection.state_dir)?;
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(anyhow!(
             "`ftp-nat top` draws on a terminal, and this is none: `ftp-nat status --json` and \
@@ -112,7 +112,7 @@ fn watch(
             if !state.is_paused() {
                 match View::of(&args.selection) {
                     Ok(view) => {
-                        rates.add(Sample::of(&view)?);
+                        rates.add(Sample::of(&view, &args.selection.state_dir)?);
                         state.set_trouble(None);
                     }
                     // It may come back: an unload and a new start, say.

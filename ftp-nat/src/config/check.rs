@@ -44,8 +44,9 @@ pub fn check_the_rest(config: &Config) -> Vec<Problem> {
 /// The highest number of a gateway in a cluster.
 pub const NODES: u8 = 63;
 
-/// How the address of a sentinel begins: `sentinel://HOST:PORT/MASTER`.
-pub const SENTINEL: &str = "sentinel://";
+/// How the address of a sentinel begins (`sentinel://HOST:PORT/MASTER`; the other one by TLS), and the
+/// scheme of the engine's own address then.
+pub const SENTINELS: [(&str, &str); 2] = [("sentinel://", "redis"), ("sentinels://", "rediss")];
 
 /// Where a cluster's engine is.
 ///
@@ -53,7 +54,10 @@ pub const SENTINEL: &str = "sentinel://";
 ///
 /// What is wrong with it.
 pub fn engine(address: &str) -> Result<(), String> {
-    if let Some(rest) = address.strip_prefix(SENTINEL) {
+    let sentinel = SENTINELS
+        .iter()
+        .find_map(|(prefix, _)| address.strip_prefix(prefix));
+    if let Some(rest) = sentinel {
         return match rest.rsplit_once('/') {
             Some((host, name)) if !host.is_empty() && !name.is_empty() => Ok(()),
             _ => Err(format!(
@@ -380,6 +384,7 @@ mod tests {
             "rediss://user:secret@engine.example:6379",
             "unix:///run/redis/redis.sock",
             "sentinel://10.9.0.1:26379/mymaster",
+            "sentinels://user:secret@10.9.0.1:26379/mymaster",
         ] {
             assert_eq!(engine(good), Ok(()), "{good}");
         }

@@ -556,6 +556,9 @@ impl Reader {
             self.keep(&item.origin, check::cluster_node(node))
                 .unwrap_or(1)
         });
+        let ca = self
+            .take(&mut section, "ca")
+            .and_then(|item| Some(self.string(&item)?.into()));
         for (key, missing) in [
             ("engine", engine.as_ref().is_none_or(Vec::is_empty)),
             ("name", name.is_none()),
@@ -566,7 +569,12 @@ impl Reader {
             }
         }
         if let (Some(engine), Some(name), Some(node)) = (engine, name, node) {
-            config.cluster = Some(Cluster { engine, name, node });
+            config.cluster = Some(Cluster {
+                engine,
+                name,
+                node,
+                ca,
+            });
         }
         self.finish(section);
     }

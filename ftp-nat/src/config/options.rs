@@ -363,6 +363,9 @@ pub struct Cluster {
     pub name: String,
     /// This gateway's number in it, 1 to 63, its own.
     pub node: u8,
+    /// The file with the certificate of the authority that has signed the engine's, as PEM; none: those
+    /// that the system knows.
+    pub ca: Option<PathBuf>,
 }
 
 /// All of it.

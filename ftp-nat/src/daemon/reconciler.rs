@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use ftp_nat_common::abi::Flow;
+use ftp_nat_common::abi::{Flow, cluster};
 use jiff::Timestamp;
 use log::{debug, info, warn};
 use tokio::{runtime::Handle, sync::watch::Sender, task::JoinHandle};
@@ -252,9 +252,13 @@ impl Reconciler {
         self.maps.change_settings(|settings| {
             let epoch = settings.route_epoch.wrapping_add(1).max(1);
             debug!("route epoch {epoch}");
-            let learning_until = settings.learning_until;
+            let (learning_until, listened) = (
+                settings.learning_until,
+                settings.cluster & cluster::LISTENED,
+            );
             *settings = policy::settings(config, &self.clock, epoch);
             settings.learning_until = learning_until;
+            settings.cluster |= listened;
         })?;
         Ok(slow)
     }

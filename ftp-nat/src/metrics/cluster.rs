@@ -21,7 +21,22 @@ pub(super) fn families(status: &Status) -> Vec<Family> {
         lag = lag.with(&[("node", &node)], peer.lag);
         alive = alive.with(&[("node", &node)], flag(peer.is_alive));
     }
+    let delay = Family::new(
+        "cluster_delay_seconds",
+        Kind::Gauge,
+        "From an event's arrival at another gateway's daemon until its record was here: within this time were \
+         so many of the latest records",
+    )
+    .with(&[("part", "0.5")], status.delay_median)
+    .with(&[("part", "0.99")], status.delay_p99);
     vec![
+        delay,
+        Family::new(
+            "cluster_number_twice",
+            Kind::Gauge,
+            "Whether another gateway has this one's number",
+        )
+        .with(&[], flag(status.is_doubled)),
         Family::new(
             "cluster_ready",
             Kind::Gauge,

@@ -7,6 +7,7 @@ import ftplib
 import hashlib
 import json
 import signal
+import ssl
 import sys
 import time
 
@@ -21,10 +22,17 @@ def say(**what):
 
 
 def log_in():
-    ftp = ftplib.FTP()
+    if job["tls"]:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        ftp = ftplib.FTP_TLS(context=context)
+    else:
+        ftp = ftplib.FTP()
     ftp.trust_server_pasv_ipv4_address = True
     ftp.connect(job["host"], job["port"], timeout=20)
     ftp.login(job["user"], job["password"])
+    if job["tls"]:
+        ftp.prot_p()
     return ftp
 
 

@@ -1,32 +1,16 @@
 //! A client fetches a file again and again through two gateways while the addresses move between them.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    ops::RangeInclusive,
-    thread,
-    time::{Duration, Instant},
+use std::{fmt, thread, time::Duration};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{
+    Fleet,
+    client::{Fetching, Files, LIMIT, eventually, monotonic, passive_ports, serve},
 };
-
-use anyhow::{Context as _, bail, ensure};
-use rustix::{
-    process::Signal,
-    time::{ClockId, clock_gettime},
-};
-use serde_json::{Value, json};
-
-use super::{Fleet, PUBLIC};
-use crate::{
-    gateway::Gateway,
-    process::{self, Running},
-    server::{FtpServer, Kind, Settings},
-};
-
-const LOOP: &str = include_str!("loop.py");
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// The server's passive range.
-const RANGE: RangeInclusive<u16> = 50_000..=54_999;
+use crate::{gateway::Gateway, process::Running, server::FtpServer};
 
 /// What happens to the gateway that has the addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +21,6 @@ pub enum Move {
     Stopped,
     /// Its daemon is started anew, as an upgrade does; the addresses may stay.
     Restarted,
-}
-
-/// What the client fetches.
-#[derive(Clone, Debug)]
-pub struct Files {
-    /// The length of each in bytes.
-    pub length: usize,
-    /// How long it rests before each.
-    pub rest: Duration,
 }
 
 /// What a move did to the client.
@@ -59,6 +34,8 @@ pub struct Round {
     pub longest: Duration,
     /// How many files were fetched.
     pub files: u64,
+    /// Where something failed: what both gateways know of it.
+    pub evidence: String,
 }
 
 /// What all moves did.
@@ -114,13 +91,16 @@ impl<'lab> Stage<'lab> {
     ///
     /// When something does not start, or does not get ready.
     pub fn set(fleet: &'lab Fleet, more: &str) -> anyhow::Result<Self> {
-        let settings = Settings {
-            passive_ports: Some(RANGE),
-            ..Settings::default()
-        };
-        let server = FtpServer::start(Kind::Pyftpdlib, &fleet.server, &settings)?;
-        let (first, last) = (RANGE.start(), RANGE.end());
-        let more = format!("passive_ports = \"{first}-{last}\"\n{more}");
+        Self::set_with(fleet, serve(fleet, false)?, more)
+    }
+
+    /// The same with a server that is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::set`].
+    pub fn set_with(fleet: &'lab Fleet, server: FtpServer, more: &str) -> anyhow::Result<Self> {
+        let more = format!("{}{more}", passive_ports());
         let gateways = [fleet.gateway(0, &more)?, fleet.gateway(1, &more)?];
         let stage = Self {
             fleet,
@@ -146,6 +126,43 @@ impl<'lab> Stage<'lab> {
             .collect()
     }
 
+    /// What counts at both gateways, and what they and keepalived have said last.
+    fn evidence(&self, master: usize) -> anyhow::Result<String> {
+        let mut text = format!("the master was {master}\n");
+        for gateway in &self.gateways {
+            let metrics = gateway.ask(&["metrics"])?.text();
+            for line in metrics.lines() {
+                let is_told = [
+                    "dropped_",
+                    "denied_",
+                    "passed_",
+                    "cluster_",
+                    "connections_taken",
+                ]
+                .iter()
+                .any(|name| line.starts_with(&format!("ftp_nat_{name}")));
+                if is_told && !line.ends_with(" 0") {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+            text.push_str(&last_lines(&gateway.log(), 12));
+        }
+        for keepalived in self.keepalived.iter().flatten() {
+            text.push_str(&last_lines(&keepalived.log(), 12));
+        }
+        Ok(text)
+    }
+
+    /// Starts the client.
+    ///
+    /// # Errors
+    ///
+    /// When it is not logged in soon.
+    pub fn fetch(&self, files: &Files) -> anyhow::Result<Fetching> {
+        Fetching::start(self.fleet, &self.server, files)
+    }
+
     /// Waits until a gateway has all that the other one knows.
     ///
     /// # Errors
@@ -158,31 +175,57 @@ impl<'lab> Stage<'lab> {
         })
     }
 
-    /// Starts the client.
+    /// What a gateway knows of its cluster.
     ///
     /// # Errors
     ///
-    /// When it is not logged in soon.
-    pub fn fetch(&self, files: &Files) -> anyhow::Result<Fetching> {
-        let path = self.server.path_of("file");
-        let mut command = std::process::Command::new("python3");
-        command
-            .args(["-c", MAKE])
-            .arg(&path)
-            .arg(files.length.to_string());
-        let made = process::run(&mut command, Duration::from_secs(60))?.expect_success()?;
-        let address: SocketAddr = (PUBLIC, 21).into();
-        let target = self.server.target_at(address);
-        let job = json!({
-            "host": PUBLIC.to_string(), "port": 21, "user": target.user, "password": target.password,
-            "path": "/download/file", "rest": files.rest.as_secs_f64(),
-            "md5": made.text().trim(), "block": if files.length > 1 << 20 { 1 << 20 } else { 8192 },
-        });
-        let mut command = self.fleet.client.namespace.command("python3")?;
-        command.args(["-c", LOOP, &job.to_string()]);
-        let mut running = Running::start(&mut command)?;
-        running.wait_for("started", LIMIT)?;
-        Ok(Fetching { running })
+    /// When it does not answer.
+    pub fn cluster(&self, place: usize) -> anyhow::Result<Value> {
+        Ok(self.gateways[place].json(&["cluster", "status"])?[0].take())
+    }
+
+    /// How many batches of the other one a gateway has found missing.
+    #[must_use]
+    pub fn lost(&self, place: usize) -> u64 {
+        let status = self.cluster(place).unwrap_or_default();
+        status["lost"].as_u64().unwrap_or(0)
+    }
+
+    /// Stops a gateway's daemon in the middle of whatever it does, or has it go on.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn stop_daemon(&self, place: usize, is_stopped: bool) -> anyhow::Result<()> {
+        let pid = self.gateways[place].pid().context("a daemon runs")?;
+        let pid = Pid::from_raw(pid as i32).context("a process")?;
+        let signal = if is_stopped {
+            Signal::STOP
+        } else {
+            Signal::CONT
+        };
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Waits until both gateways have all of each other, by the engine.
+    ///
+    /// # Errors
+    ///
+    /// When that takes too long.
+    pub fn wait_until_caught_up(&self) -> anyhow::Result<()> {
+        eventually("both have caught up", || {
+            for place in [0, 1] {
+                let status = self.cluster(place)?;
+                let peer = &status["peers"][0];
+                if status["is_connected"] != true
+                    || peer["is_alive"] != true
+                    || peer["is_caught_up"] != true
+                {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
     }
 
     /// Moves the addresses away from the gateway that has them, and waits until the client has fetched
@@ -245,8 +288,25 @@ impl<'lab> Stage<'lab> {
             .filter(|it| it.at > start)
             .collect();
         let counts = || lines.iter().filter_map(|it| it.files);
+        let failures: Vec<_> = lines
+            .iter()
+            .filter_map(|it| {
+                let at = it.at.saturating_sub(start).as_secs_f64();
+                let took = it.took.as_secs_f64();
+                Some(format!(
+                    "at {at:.2} s, after {took:.2} s: {}",
+                    it.failure.as_ref()?
+                ))
+            })
+            .collect();
+        let evidence = if failures.is_empty() {
+            String::new()
+        } else {
+            self.evidence(master)?
+        };
         Ok(Round {
-            failures: lines.iter().filter_map(|it| it.failure.clone()).collect(),
+            failures,
+            evidence,
             takeover,
             longest: lines.iter().map(|it| it.took).max().unwrap_or_default(),
             files: counts().max().unwrap_or(0) - counts().min().unwrap_or(0),
@@ -254,80 +314,11 @@ impl<'lab> Stage<'lab> {
     }
 }
 
-/// Makes a file of that length and prints its MD5 digest.
-const MAKE: &str = "
-import hashlib, random, sys
-block = random.Random(1).randbytes(1 << 20)
-left, digest = int(sys.argv[2]), hashlib.md5()
-with open(sys.argv[1], 'wb') as file:
-    while left > 0:
-        part = block[:left]
-        file.write(part)
-        digest.update(part)
-        left -= len(part)
-print(digest.hexdigest())
-";
-
-/// The client.
-#[derive(Debug)]
-pub struct Fetching {
-    running: Running,
-}
-
-/// What the client has told.
-#[derive(Debug)]
-struct Line {
-    at: Duration,
-    took: Duration,
-    files: Option<u64>,
-    failure: Option<String>,
-}
-
-impl Fetching {
-    fn lines(&self) -> Vec<Line> {
-        let log = self.running.log();
-        let values = log
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let seconds = |value: &Value| Duration::try_from_secs_f64(value.as_f64()?).ok();
-        values
-            .filter_map(|value| {
-                Some(Line {
-                    at: seconds(&value["at"])?,
-                    took: seconds(&value["took"]).unwrap_or_default(),
-                    files: value["files"].as_u64(),
-                    failure: value["failure"].as_str().map(str::to_owned),
-                })
-            })
-            .collect()
-    }
-
-    /// Ends it behind the file that is under way; gives all that failed, ever.
-    ///
-    /// # Errors
-    ///
-    /// When it does not end, or has said something else.
-    pub fn stop(self) -> anyhow::Result<Vec<String>> {
-        let lines = self.lines();
-        let (_, log) = self.running.stop(LIMIT)?;
-        ensure!(log.contains("\"over\""), "the client broke off:\n{log}");
-        Ok(lines.into_iter().filter_map(|it| it.failure).collect())
-    }
-}
-
-fn monotonic() -> Duration {
-    let time = clock_gettime(ClockId::Monotonic);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// Waits until something holds.
-fn eventually(what: &str, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let start = Instant::now();
-    while !holds()? {
-        if start.elapsed() > LIMIT {
-            bail!("not within {LIMIT:?}: {what}");
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
+fn last_lines(text: &str, most: usize) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    let first = lines.len().saturating_sub(most);
+    lines[first..]
+        .iter()
+        .flat_map(|line| [line, "\n"])
+        .collect()
 }

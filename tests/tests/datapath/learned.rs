@@ -13,7 +13,7 @@ use crate::{
     fixture::Fixture,
     loaded::{Datapath, on_router},
     scene::{Ends, addr, control_v4, control_v6, endpoint, hop},
-    talk::Talk,
+    talk::{Client, Server, Talk},
 };
 
 /// Sets [`Settings::cluster`].
@@ -303,5 +303,44 @@ fn nothing_else_is_taken_over() {
                 .counting(&[Counter::DroppedLearning])
                 .check(datapath);
         }
+    });
+}
+
+#[test]
+fn what_changes_a_length_waits_once_while_another_gateway_listens() {
+    const REPLY: &str = "227 10,0,0,5,195,80\r\n";
+    const REPLY_OUT: &str = "227 198,51,100,1,195,80\r\n";
+    on_router(|datapath| {
+        share(datapath, cluster::SHARED | cluster::LISTENED);
+        let mut talk = Talk::begin(datapath, control_v4(), [100, 500]);
+        talk.passes(Client, "PASV\r\n");
+        let opened = [Counter::PassiveOpened, Counter::Rewrote227];
+        let packet = talk.segment(Server, REPLY);
+        talk.fixture(Server, "it is not told yet", &packet)
+            .dropped()
+            .counting(&opened)
+            .counting(&[Counter::EditAdjusted, Counter::HeldUntold])
+            .check(talk.datapath);
+        // Its sender repeats it.
+        talk.says(Server, REPLY, REPLY_OUT, &[]);
+        assert_eq!(talk.ahead, [0, 4]);
+        talk.passes(Client, "PASV\r\n");
+        // What keeps its length does not wait.
+        talk.says(
+            Server,
+            "227 Entering Passive Mode (10,0,0,5,195,81).\r\n",
+            "227 Entering Passive  (198,51,100,1,195,81).\r\n",
+            &[
+                Counter::PassiveOpened,
+                Counter::Rewrote227,
+                Counter::EditEqual,
+            ],
+        );
+        share(talk.datapath, cluster::SHARED);
+        talk.passes(Client, "PASV\r\n");
+        let reply = REPLY.replace(",80", ",82");
+        let out = REPLY_OUT.replace(",80", ",82");
+        let counted = [&opened[..], &[Counter::EditAdjusted]].concat();
+        talk.says(Server, &reply, &out, &counted);
     });
 }

@@ -1,16 +1,27 @@
 //! Two gateways that share their sessions through a real Redis, moved by a real keepalived.
 
+mod engines;
+mod forged;
+mod outages;
+
 use std::time::{Duration, Instant};
 
 use ftp_nat_tests::fleet::{
     Fleet,
-    moves::{Files, Move, Rounds, Stage},
+    client::{Files, serve},
+    moves::{Move, Rounds, Stage},
 };
 
 /// A client fetches files while the addresses move so often; it rests before each for so long.
 fn play(how: Move, rest: Duration, count: usize) {
+    play_with(false, how, rest, count);
+}
+
+/// The same, perhaps by TLS.
+fn play_with(tls: bool, how: Move, rest: Duration, count: usize) {
     let fleet = Fleet::new().unwrap();
-    let mut stage = Stage::set(&fleet, "").unwrap();
+    let server = serve(&fleet, tls).unwrap();
+    let mut stage = Stage::set_with(&fleet, server, "").unwrap();
     let files = Files {
         length: 20_000,
         rest,
@@ -81,4 +92,14 @@ fn files_fetched_without_pause_go_on_when_the_master_is_cut_off() {
 #[test]
 fn files_fetched_without_pause_go_on_when_the_daemon_is_started_anew() {
     play(Move::Restarted, Duration::ZERO, 2);
+}
+
+#[test]
+fn files_fetched_by_tls_go_on_when_the_addresses_are_moved() {
+    play_with(true, Move::Stopped, Duration::from_millis(200), 2);
+}
+
+#[test]
+fn files_fetched_by_tls_go_on_when_the_master_is_cut_off() {
+    play_with(true, Move::Cut, Duration::from_millis(200), 2);
 }

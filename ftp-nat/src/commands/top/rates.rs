@@ -141,6 +141,7 @@ pub(super) mod tests {
         Sample {
             when,
             gateways: vec![("wan".into(), Some(7))],
+            clusters: Vec::new(),
             transfers: vec![Transfer {
                 id: (Endpoint::default(), Endpoint::default(), 1),
                 session: 0xab,

@@ -1,18 +1,19 @@
 //! What the maps hold at one moment.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use ftp_nat_common::{
-    abi::{Count, kind},
+    abi::{Count, REVERSED, cluster, kind},
     counter::Counter,
     wire::addr::Endpoint,
 };
 
 use crate::{
     client::{
-        connections, sessions,
+        call, connections, sessions,
         view::{Loaded, View},
     },
+    cluster::status::Status,
     model::{
         connection::Connection,
         flow::{State, kind_name},
@@ -78,6 +79,8 @@ pub(super) struct Sample {
     pub when: Instant,
     /// The gateways' names, each with its daemon's process.
     pub gateways: Vec<(String, Option<u32>)>,
+    /// What those of them that share their sessions with others know of these.
+    pub clusters: Vec<Status>,
     pub transfers: Vec<Transfer>,
     pub sessions: Vec<Session>,
     pub openings: Vec<Opening>,
@@ -105,10 +108,11 @@ impl Sample {
     /// # Errors
     ///
     /// When a table cannot be read: see [`crate::kernel::table::Table::each`].
-    pub fn of(view: &View) -> anyhow::Result<Self> {
+    pub fn of(view: &View, state_dir: &Path) -> anyhow::Result<Self> {
         let mut sample = Self {
             when: Instant::now(),
             gateways: Vec::new(),
+            clusters: Vec::new(),
             transfers: Vec::new(),
             sessions: Vec::new(),
             openings: Vec::new(),
@@ -118,6 +122,11 @@ impl Sample {
         };
         for loaded in &view.loaded {
             sample.add(view, loaded)?;
+            let is_shared = loaded.maps.settings()?.cluster & cluster::SHARED != 0;
+            if is_shared && loaded.daemon.is_some() {
+                let known = call::cluster(&loaded.gateway, state_dir);
+                sample.clusters.extend(known);
+            }
         }
         Ok(sample)
     }
@@ -167,8 +176,8 @@ impl Sample {
         let mappings = maps.mappings.all()?;
         self.fill("mappings", mappings.len(), maps.mappings.room()?);
         for (key, mapping) in mappings {
-            // Those that have expired only wait for the sweep.
-            if mapping.expires <= view.now {
+            // Those that have expired only wait for the sweep; and one that was learned is there twice.
+            if mapping.expires <= view.now || key.side & REVERSED != 0 {
                 continue;
             }
             let [peer, public, inside] = mapping::ends(&key, &mapping);

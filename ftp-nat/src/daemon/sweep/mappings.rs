@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, io};
 
-use ftp_nat_common::abi::{Event, Mapping, MappingKey, event};
+use ftp_nat_common::abi::{Event, Mapping, MappingKey, REVERSED, event};
 
 use super::pass::Pass;
 use crate::{daemon::occurrence::Detail, model::mapping};
@@ -29,8 +29,11 @@ pub(super) fn end_expired(pass: &mut Pass<'_>) -> io::Result<()> {
             continue;
         };
         if pass.lifetimes.is_forgotten(&taken, pass.now) {
-            pass.report.mappings_expired += 1;
-            (pass.publish)(&expired(&key, &taken, taken.expires), Detail::None);
+            // One that was learned is there twice, and told once.
+            if key.side & REVERSED == 0 {
+                pass.report.mappings_expired += 1;
+                (pass.publish)(&expired(&key, &taken, taken.expires), Detail::None);
+            }
         } else {
             // A new mapping has taken the key meanwhile.
             pass.maps.mappings.add(&key, &taken)?;
@@ -59,8 +62,10 @@ pub(super) fn end_of_sessions(pass: &mut Pass<'_>, ended: &HashSet<u32>) -> io::
             continue;
         };
         if ended.contains(&taken.session) {
-            pass.report.mappings_dropped += 1;
-            (pass.publish)(&expired(&key, &taken, pass.now), Detail::None);
+            if key.side & REVERSED == 0 {
+                pass.report.mappings_dropped += 1;
+                (pass.publish)(&expired(&key, &taken, pass.now), Detail::None);
+            }
         } else {
             pass.maps.mappings.add(&key, &taken)?;
         }

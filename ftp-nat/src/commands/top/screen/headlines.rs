@@ -8,6 +8,7 @@ use ratatui::{
 
 use super::styles::{BAD, BOLD, DIM, HEADING};
 use crate::{
+    cluster::status::Status,
     commands::top::{rates::Rates, state::State},
     output::human,
 };
@@ -32,6 +33,7 @@ fn gateways(rates: &Rates, state: &State) -> Line<'static> {
             None => Span::styled("no daemon", BAD),
         });
     }
+    line.extend(rates.sample.clusters.iter().map(fleet));
     line.push(Span::styled(
         format!("  every {:.1} s", state.interval().as_secs_f64()),
         DIM,
@@ -40,6 +42,29 @@ fn gateways(rates: &Rates, state: &State) -> Line<'static> {
         line.push(Span::styled("  PAUSED", HEADING));
     }
     Line::from(line)
+}
+
+/// A gateway's cluster: whether it could take over now, and from whom.
+fn fleet(status: &Status) -> Span<'static> {
+    let alive = status.peers.iter().filter(|it| it.is_alive).count();
+    let others = status.peers.len();
+    let (state, is_well) = match (status.is_connected, status.is_ready) {
+        (false, _) => ("no engine", false),
+        (true, false) => ("not ready", false),
+        (true, true) => ("ready", alive > 0),
+    };
+    let delay = if status.delays > 0 {
+        format!(", {:.1} ms", status.delay_median * 1000.0)
+    } else {
+        String::new()
+    };
+    Span::styled(
+        format!(
+            "  cluster {}: {state}, {alive} of {others} others{delay}",
+            status.name
+        ),
+        if is_well { Style::new() } else { BAD },
+    )
 }
 
 /// A family's sum, and how much comes a second.

@@ -1,0 +1,225 @@
+//! What sharing costs, and how soon the other gateway knows.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use super::{
+    Fleet, PUBLIC, SERVER,
+    client::{Fetching, Files, eventually, passive_ports, serve},
+    speaker::{Bytes, ConnectionRecord, SessionRecord, Speaker, all_told},
+};
+use crate::gateway::Gateway;
+
+/// Files of one segment: what takes time is the opening of their connections.
+const TINY: Files = Files {
+    length: 100,
+    rest: Duration::ZERO,
+};
+/// Connections of a session of [`crowd`], its control connection included.
+const OF_SESSION: usize = 5;
+
+/// Transfers a second through one gateway that shares what it knows with another one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shared {
+    /// Transfers a second.
+    pub rate: f64,
+    /// From an event's arrival at the daemon until its record was in the other gateway's tables, in seconds:
+    /// half of them within this time.
+    pub median: f64,
+    /// All but one in a hundred within this one.
+    pub p99: f64,
+    /// Records that this is about: the latest ones.
+    pub records: u64,
+    /// Batches that did not come.
+    pub lost: u64,
+}
+
+fn status(gateway: &Gateway<'_>) -> anyhow::Result<Value> {
+    Ok(gateway.json(&["cluster", "status"])?[0].take())
+}
+
+fn number(status: &Value, name: &str) -> u64 {
+    status[name].as_u64().unwrap_or(0)
+}
+
+fn is_ready(gateway: &Gateway<'_>) -> anyhow::Result<bool> {
+    Ok(gateway.ask(&["cluster", "ready"])?.success())
+}
+
+/// How many files a second the clients fetch meanwhile.
+fn rate(clients: &[Fetching], time: Duration) -> f64 {
+    let count = || clients.iter().map(Fetching::files).sum::<u64>();
+    let (before, start) = (count(), Instant::now());
+    thread::sleep(time);
+    (count() - before) as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Has so many clients transfer small files through a gateway, shared with another one or alone.
+///
+/// # Errors
+///
+/// When something does not start, or a transfer fails.
+pub fn transfers(clients: usize, is_shared: bool, time: Duration) -> anyhow::Result<Shared> {
+    let fleet = Fleet::new()?;
+    let server = serve(&fleet, false)?;
+    fleet.give_addresses(0)?;
+    let more = passive_ports();
+    let mut gateways = Vec::new();
+    if is_shared {
+        gateways.push(fleet.gateway(0, &more)?);
+        gateways.push(fleet.gateway(1, &more)?);
+        for gateway in &gateways {
+            eventually("ready", || is_ready(gateway))?;
+        }
+    } else {
+        gateways.push(fleet.lone_gateway(0, &more)?);
+    }
+    let clients = (0..clients).map(|_| Fetching::start(&fleet, &server, &TINY));
+    let clients: Vec<_> = clients.collect::<anyhow::Result<_>>()?;
+    thread::sleep(Duration::from_secs(1));
+    let mut figures = Shared {
+        rate: rate(&clients, time),
+        ..Shared::default()
+    };
+    for client in clients {
+        let failures = client.stop()?;
+        ensure!(failures.is_empty(), "{failures:?}");
+    }
+    if let Some(other) = gateways.get(1) {
+        let status = status(other)?;
+        let seconds = |name: &str| status[name].as_f64().unwrap_or(0.0);
+        figures.median = seconds("delay_median");
+        figures.p99 = seconds("delay_p99");
+        figures.records = number(&status, "delays");
+        figures.lost = number(&status, "lost");
+    }
+    Ok(figures)
+}
+
+/// The records of so many connections, sessions before what belongs to them.
+fn crowd(connections: usize) -> Vec<Bytes> {
+    let mut records = Vec::new();
+    for number in 0..connections / OF_SESSION {
+        let session = 0x1000_0000 + number as u32;
+        let [_, b, c, d] = (number as u32 + 256).to_be_bytes();
+        let outside = |port: u16| ([100, 64 + b, c, d], port).into();
+        let record = SessionRecord {
+            session,
+            role: 1,
+            inside: (SERVER, 21).into(),
+            outside: outside(40_000),
+            public: (PUBLIC, 21).into(),
+            seen: 1000,
+        };
+        records.push(record.bytes());
+        for place in 0..OF_SESSION as u16 {
+            let port = if place == 0 { 21 } else { 50_000 + place };
+            let connection = ConnectionRecord {
+                session,
+                kind: if place == 0 { 1 } else { 2 },
+                is_untranslated: false,
+                outside: outside(40_000 + place),
+                public: (PUBLIC, port).into(),
+                seen: None,
+                inside: (SERVER, port).into(),
+            };
+            records.push(connection.bytes());
+        }
+    }
+    records
+}
+
+/// Room for the crowd.
+fn limits(connections: usize) -> String {
+    format!(
+        "{}\n[limits]\nconnections = {}\nsessions = {}\n",
+        passive_ports(),
+        connections * 2,
+        connections
+    )
+}
+
+/// A newcomer: how long it takes from its daemon's start until it is ready, with all of so many connections,
+/// and how long it would take with none. Then it gets records as fast as another gateway can write them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Newcomer {
+    /// Connections that the other gateway has.
+    pub connections: usize,
+    /// Until a newcomer is ready that has nobody to learn from but an empty gateway.
+    pub empty: Duration,
+    /// Until it is ready with all of them.
+    pub full: Duration,
+    /// Records a second that were written to it, and that it has installed.
+    pub rate: f64,
+    /// Batches that it found missing, all records.
+    pub lost: u64,
+}
+
+/// Plays it.
+///
+/// # Errors
+///
+/// When something does not start, or not all connections get there.
+pub fn newcomer(connections: usize) -> anyhow::Result<Newcomer> {
+    let fleet = Fleet::new()?;
+    let more = limits(connections);
+    let first = fleet.gateway(0, &more)?;
+    eventually("ready", || is_ready(&first))?;
+    let begin = || -> anyhow::Result<(Gateway<'_>, Duration)> {
+        let start = Instant::now();
+        let gateway = fleet.gateway(1, &more)?;
+        let started = Instant::now();
+        while !is_ready(&gateway)? {
+            ensure!(
+                start.elapsed() < Duration::from_secs(60),
+                "it does not get ready"
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+        // The verifier's time before it is the same for all gateways.
+        Ok((gateway, started.elapsed()))
+    };
+    let (gateway, empty) = begin()?;
+    drop(gateway);
+    let records = crowd(connections);
+    let mut speaker = Speaker::join(&fleet, 9)?;
+    let told = Instant::now();
+    for chunk in records.chunks(1000) {
+        speaker.tell(chunk)?;
+    }
+    speaker.tell(&[all_told()])?;
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let mut known = status(&first)?;
+    while number(&known, "installed") < records.len() as u64 {
+        ensure!(Instant::now() < deadline, "not all are taken over: {known}");
+        thread::sleep(Duration::from_millis(5));
+        known = status(&first)?;
+    }
+    let rate = records.len() as f64 / told.elapsed().as_secs_f64();
+    let lost = number(&known, "lost");
+    // Who has told it all is gone: the newcomer has it from the first gateway alone.
+    drop(speaker);
+    eventually("the speaker counts as gone", || {
+        let known = status(&first)?;
+        let peers = known["peers"].as_array().context("peers")?;
+        Ok(peers.iter().all(|peer| peer["is_alive"] == false))
+    })?;
+    let (second, full) = begin()?;
+    let known = status(&second)?;
+    ensure!(
+        number(&known, "installed") >= records.len() as u64,
+        "ready without all: {known}"
+    );
+    Ok(Newcomer {
+        connections,
+        empty,
+        full,
+        rate,
+        lost,
+    })
+}
