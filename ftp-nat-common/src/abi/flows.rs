@@ -86,6 +86,9 @@ pub struct ReturnPath {
 ///
 /// A translated packet gets both of its ends written, the one that changes and the one that may not:
 /// so either or both can be translated, and no packet pays for the choice.
+///
+/// Two cache lines, and with what the kernel keeps in front of it and an IPv4 key three of 64 bytes,
+/// aligned: the first half is read for each packet, the second one written.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Flow {
@@ -102,10 +105,14 @@ pub struct Flow {
     pub port_diff: u16,
     /// Where the packet leaves by redirect; 0: the stack forwards it.
     pub out_ifindex: u32,
-    /// The largest IP packet that fits there, in bytes.
-    pub out_mtu: u32,
+    /// When [`Flow::macs`] must be looked up again: the low half of jiffies.
+    pub fresh_until: u32,
     /// The Ethernet header's addresses there, destination first, as they lie in the packet.
     pub macs: [u16; 6],
+    /// [`super::Settings::route_epoch`] when they were looked up; 0: never.
+    pub route_epoch: u16,
+    /// The largest IP packet that fits there, in bytes; 65,535 for whatever is larger.
+    pub out_mtu: u16,
     /// [`kind`].
     pub kind: u8,
     /// [`flow_flag`].
@@ -115,10 +122,8 @@ pub struct Flow {
     /// Of the direction that leaves by a [`Flow::return_path`]: how many times in a row its next hop
     /// was looked up without a packet of the other direction in between; saturates.
     pub unanswered: u8,
-    /// When [`Flow::macs`] must be looked up again: the low half of jiffies.
-    pub fresh_until: u32,
-    /// [`super::Settings::route_epoch`] when they were looked up; 0: never.
-    pub route_epoch: u32,
+    /// When its last packet came: the low half of jiffies, see [`Flow::seen_at`].
+    pub last_seen: u32,
     /// The control connection it belongs to.
     pub session: u32,
     /// The acknowledgement number of its last packet: what the other direction's next one starts
@@ -126,8 +131,6 @@ pub struct Flow {
     pub acked: u32,
     /// When it was created, in jiffies.
     pub born: u64,
-    /// When its last packet came, in jiffies.
-    pub last_seen: u64,
     /// Packets so far.
     pub packets: u64,
     /// Bytes so far, from the IP header on.
@@ -145,6 +148,19 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// When its last packet came, in jiffies, as `now` is: right for what is not longer ago than 32
+    /// bits can count, 49 days of 1,000 ticks a second. Another CPU's clock may be a little ahead of `now`.
+    #[inline(always)]
+    pub const fn seen_at(&self, now: u64) -> u64 {
+        const AHEAD: u32 = 1 << 20;
+        let ahead = self.last_seen.wrapping_sub(now as u32);
+        if ahead <= AHEAD {
+            now.wrapping_add(ahead as u64)
+        } else {
+            now.wrapping_sub(ahead.wrapping_neg() as u64)
+        }
+    }
+
     /// Which side its packets come from: [`side`]. Packets of the same tuple that come by the other
     /// side are not of this flow.
     #[inline(always)]
@@ -196,7 +212,7 @@ impl Flow {
 
 const _: () = assert!(size_of::<FlowKey4>() == 12);
 const _: () = assert!(size_of::<FlowKey6>() == 36);
-const _: () = assert!(size_of::<Flow>() == 136);
+const _: () = assert!(size_of::<Flow>() == 128);
 
 /// A flow's key, of either family.
 pub trait FlowKey: Copy {
@@ -263,5 +279,31 @@ impl FlowKey for FlowKey6 {
     #[inline(always)]
     fn destination(&self) -> Endpoint {
         Endpoint::new(self.dst, self.ports.destination())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_knows_when_it_was_seen_last_by_the_low_half_of_that_time() {
+        for (at, now) in [
+            (4_000_000_000, 4_000_000_000),
+            // The low half has turned over meanwhile.
+            (4_294_967_290_u64, 4_294_967_300_u64),
+            (8_589_934_591, 8_589_934_592),
+            // 48 days of 1,000 ticks a second.
+            (5_000_000_000, 9_147_200_000),
+            // By the clock of another CPU.
+            (5_000_000_003, 5_000_000_000),
+            (4_294_967_296, 4_294_967_295),
+        ] {
+            let flow = Flow {
+                last_seen: at as u32,
+                ..Flow::default()
+            };
+            assert_eq!(flow.seen_at(now), at, "{at} at {now}");
+        }
     }
 }

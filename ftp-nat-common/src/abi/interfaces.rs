@@ -26,3 +26,16 @@ pub struct Interface {
     /// Its MTU, in bytes.
     pub mtu: u32,
 }
+
+impl Interface {
+    /// The longest IP packet that fits: none has more than 65,535 bytes (RFC 791; RFC 2675's larger ones
+    /// are no TCP of the internet).
+    #[inline(always)]
+    pub const fn longest(&self) -> u16 {
+        if self.mtu > u16::MAX as u32 {
+            u16::MAX
+        } else {
+            self.mtu as u16
+        }
+    }
+}

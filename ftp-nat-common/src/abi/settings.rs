@@ -40,8 +40,10 @@ pub struct Settings {
     pub hz: u32,
     /// The mark of translated packets that the stack forwards, for a firewall's rule.
     pub mark: u32,
-    /// Grows whenever routes or MTUs change, never 0: flows look theirs up again.
-    pub route_epoch: u32,
+    /// Another one whenever routes or MTUs have changed, never 0: flows look theirs up again.
+    pub route_epoch: u16,
+    /// Zero.
+    pub pad: u16,
     /// Lowest port for a remap.
     pub remap_first: u16,
     /// Highest port for a remap.

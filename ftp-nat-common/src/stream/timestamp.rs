@@ -14,7 +14,7 @@ use crate::wire::seq::distance;
 
 /// Seconds of silence behind which a sender's timestamps are not compared with those before: 2^31
 /// microseconds, as Linux since 6.7 has it. Clocks that tick more slowly wrap later.
-pub const WRAP: u64 = (1 << 31) / 1_000_000;
+pub const WRAP: u32 = (1 << 31) / 1_000_000;
 
 /// Whether the receiver may drop text up to `end` (exclusive, FIN counted) for its timestamp; 0: it has
 /// none. `rested`: its direction was silent for [`WRAP`] before it.

@@ -27,7 +27,7 @@ pub fn prepare<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
     let mtu = if flow.out_mtu == 0 {
         USUAL_MTU
     } else {
-        flow.out_mtu
+        flow.out_mtu.into()
     };
     let headers = packet.payload.wrapping_sub(IP);
     let mut room = mtu.wrapping_sub(headers).min(LONGEST);
@@ -72,7 +72,7 @@ pub fn prepare<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
 #[inline(always)]
 fn has_rested(flow: &Flow) -> bool {
     let hz = maps::SETTINGS.get(0).map_or(0, |it| it.hz);
-    jiffies().wrapping_sub(flow.last_seen) > u64::from(hz) * timestamp::WRAP
+    (jiffies() as u32).wrapping_sub(flow.last_seen) > hz.wrapping_mul(timestamp::WRAP)
 }
 
 /// Telnet's commands begin here (RFC 854): a client that aborts a transfer sends their last byte as

@@ -22,7 +22,7 @@ pub fn clamp<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
             // SAFETY: a map's entry stays in its place while a program runs.
             let here = unsafe { maps::INTERFACES.get(skb.ifindex()) }.map_or(u32::MAX, |it| it.mtu);
             let headers = if N::V4 { 40 } else { 60 };
-            here.min(flow.out_mtu).saturating_sub(headers)
+            here.min(flow.out_mtu.into()).saturating_sub(headers)
         }
         size => u32::from(size),
     };

@@ -96,7 +96,7 @@ fn behind(flow: &Flow) -> *const Flow {
 fn differs(flow: &mut Flow, inbound: &Flow, is_found: bool, agrees: bool) -> bool {
     let hz = maps::SETTINGS.get(0).map_or(0, |it| it.hz);
     let last_lookup = flow.fresh_until.wrapping_sub(hz);
-    let answered = (inbound.last_seen as u32).wrapping_sub(last_lookup) as i32 >= 0;
+    let answered = inbound.last_seen.wrapping_sub(last_lookup) as i32 >= 0;
     flow.unanswered = if answered || flow.fresh_until == 0 {
         0
     } else {

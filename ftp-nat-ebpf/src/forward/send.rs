@@ -57,7 +57,7 @@ pub fn way<N: Headers>(
     } else {
         packet.payload - IP + segment
     };
-    if longest > flow.out_mtu {
+    if longest > u32::from(flow.out_mtu) {
         if counts && flow.flags & flow_flag::NO_STACK == 0 {
             counters::add(Counter::PassedTooBig, packet.total);
         }
@@ -247,7 +247,7 @@ fn refresh(skb: &Skb, flow: *mut Flow) -> i32 {
     // write the same; a reader in between may send one packet to the old next hop.
     unsafe {
         (*flow).out_ifindex = hop.ifindex;
-        (*flow).out_mtu = exit.mtu;
+        (*flow).out_mtu = exit.longest();
         if exit.flags & interface_flag::XDP != 0 {
             (*flow).flags |= flow_flag::XDP;
         } else {

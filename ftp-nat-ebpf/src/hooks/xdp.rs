@@ -137,7 +137,7 @@ fn take<N: Table>(
     let entry = key.find(hook.side())?;
     // SAFETY: the entry stays in its place while the program runs.
     let flow = unsafe { &*entry };
-    let fits = total <= flow.out_mtu && total.wrapping_add(IP) <= frame.len() && ttl > 1;
+    let fits = total <= u32::from(flow.out_mtu) && total.wrapping_add(IP) <= frame.len() && ttl > 1;
     let plain = flow.kind != kind::CONTROL
         && flow.flags & (flow_flag::XDP | flow_flag::NO_NAT) == flow_flag::XDP
         && flags & (flag::SYN | flag::FIN | flag::RST) == 0;

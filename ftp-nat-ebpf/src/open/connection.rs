@@ -21,7 +21,7 @@ impl Path {
 
     /// Through this interface; the first packet looks its next hop up.
     #[inline(always)]
-    const fn through(ifindex: u32, mtu: u32) -> Self {
+    const fn through(ifindex: u32, mtu: u16) -> Self {
         Self {
             ifindex,
             mtu,
@@ -45,7 +45,7 @@ impl Path {
             fresh_until: (jiffies() as u32).wrapping_add(settings.hz),
             route_epoch: settings.route_epoch,
             flags,
-            ..Self::through(path.ifindex, wan.mtu)
+            ..Self::through(path.ifindex, wan.longest())
         }
     }
 
@@ -107,7 +107,7 @@ fn route_both(skb: &Skb, hook: Hook, part: &mut Draft) -> bool {
     if exit.flags & interface_flag::LEAVING != 0 {
         return false;
     }
-    part.inward = Path::through(hop.ifindex, exit.mtu);
+    part.inward = Path::through(hop.ifindex, exit.longest());
     let path = &connection.return_path;
     if let Some(wan) = redirectable(path.ifindex, interface_flag::WAN)
         && let Some(settings) = maps::SETTINGS.get(0)
@@ -127,7 +127,7 @@ fn route_both(skb: &Skb, hook: Hook, part: &mut Draft) -> bool {
     let Some(exit) = redirectable(hop.ifindex, outer_role) else {
         return false;
     };
-    part.outward = Path::through(hop.ifindex, exit.mtu);
+    part.outward = Path::through(hop.ifindex, exit.longest());
     true
 }
 
@@ -371,7 +371,7 @@ fn fill(part: &mut Draft, outbound: bool) {
     flow.unanswered = 0;
     flow.return_path = connection.return_path;
     flow.born = now;
-    flow.last_seen = now;
+    flow.last_seen = now as u32;
     flow.packets = 0;
     flow.bytes = 0;
     if outbound {

@@ -154,7 +154,7 @@ pub fn note(flow: *mut Flow, flags: u8, ack: u32, bytes: u32) {
         let all_bytes = &raw mut (*flow).bytes;
         all_bytes.write_volatile(all_bytes.read_volatile().wrapping_add(bytes.into()));
         (&raw mut (*flow).acked).write_volatile(ack);
-        let now = jiffies();
+        let now = jiffies() as u32;
         let last_seen = &raw mut (*flow).last_seen;
         if last_seen.read_volatile() != now {
             last_seen.write_volatile(now);

@@ -106,13 +106,13 @@ pub struct Path {
     /// The interface; 0: the stack forwards.
     pub ifindex: u32,
     /// The largest IP packet that fits there, in bytes.
-    pub mtu: u32,
+    pub mtu: u16,
     /// The Ethernet addresses there, destination first, as they lie in the packet.
     pub macs: [u16; 6],
     /// When they must be looked up again: the low half of jiffies.
     pub fresh_until: u32,
     /// [`ftp_nat_common::abi::Settings::route_epoch`] when they were looked up; 0: never.
-    pub route_epoch: u32,
+    pub route_epoch: u16,
     /// [`ftp_nat_common::abi::flow_flag::XDP`] or 0.
     pub flags: u32,
 }

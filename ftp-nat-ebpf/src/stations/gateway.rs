@@ -361,6 +361,6 @@ fn is_in_window<N: Headers + Table>(key: &N, seq: u32, flow: &Flow) -> bool {
     // SAFETY: the entry stays in its place while the program runs.
     let other = unsafe { &*other };
     let hz = maps::SETTINGS.get(0).map_or(0, |it| it.hz);
-    let is_sending = jiffies().wrapping_sub(flow.last_seen) <= u64::from(hz);
+    let is_sending = (jiffies() as u32).wrapping_sub(flow.last_seen) <= hz;
     other.packets == 0 || seq == other.acked || is_sending && flows::is_near(other, seq)
 }

@@ -114,13 +114,13 @@ impl Servers {
     }
 }
 
-/// All sessions of a gateway, with what these connections say of them.
+/// All sessions of a gateway, with what these connections say of them at `now`, in ticks.
 ///
 /// # Errors
 ///
 /// When the sessions cannot be read: see [`crate::kernel::table::Table::each`].
-pub fn with(loaded: &Loaded, connections: &[Connection]) -> anyhow::Result<Vec<Shown>> {
-    let traffic = traffic(connections);
+pub fn with(loaded: &Loaded, connections: &[Connection], now: u64) -> anyhow::Result<Vec<Shown>> {
+    let traffic = traffic(connections, now);
     let sessions = loaded.maps.sessions.all()?;
     Ok(sessions
         .into_iter()
@@ -133,7 +133,7 @@ pub fn with(loaded: &Loaded, connections: &[Connection]) -> anyhow::Result<Vec<S
         .collect())
 }
 
-fn traffic(connections: &[Connection]) -> HashMap<u32, Traffic> {
+fn traffic(connections: &[Connection], now: u64) -> HashMap<u32, Traffic> {
     let mut all: HashMap<u32, Traffic> = HashMap::new();
     for it in connections {
         let common = it.common();
@@ -144,7 +144,7 @@ fn traffic(connections: &[Connection]) -> HashMap<u32, Traffic> {
         } else if state.is_alive() {
             traffic.data += 1;
         }
-        traffic.last_seen = traffic.last_seen.max(it.last_seen());
+        traffic.last_seen = traffic.last_seen.max(it.seen_at(now));
         traffic.bytes += it.inbound.bytes + it.outbound.bytes;
     }
     all

@@ -175,7 +175,7 @@ fn describe_connection<K: Key>(clock: &Clock, now: u64, key: &K, flow: &Flow) ->
         seen: (seen != outside).then(|| seen.into()),
         inside: flow.destination().into(),
         age: millis(clock, flow.born, now),
-        silent: millis(clock, flow.last_seen, now),
+        silent: millis(clock, flow.seen_at(now), now),
     }
 }
 

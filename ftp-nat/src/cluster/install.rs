@@ -394,8 +394,8 @@ impl Installer {
         if let Some(mut here) = table.get(&inbound_key)? {
             if here.session == record.session {
                 // Nothing but its age changes; and that only where no packet keeps it young.
-                if here.last_seen < last_seen && here.packets == 0 {
-                    here.last_seen = last_seen;
+                if here.seen_at(self.clock.now()) < last_seen && here.packets == 0 {
+                    here.last_seen = last_seen as u32;
                     table.replace(&inbound_key, &here)?;
                 }
                 return Ok(Outcome::Stale);
@@ -417,7 +417,7 @@ impl Installer {
             flow.kind = record.kind;
             flow.session = record.session;
             flow.born = self.ago(record.age);
-            flow.last_seen = last_seen;
+            flow.last_seen = last_seen as u32;
             flow.tcp_flags = ESTABLISHED;
             if is_outbound {
                 flow.flags |= flow_flag::OUTBOUND;
@@ -433,7 +433,7 @@ impl Installer {
             {
                 // The first packet looks its route up.
                 flow.out_ifindex = ifindex;
-                flow.out_mtu = mtu;
+                flow.out_mtu = mtu.try_into().unwrap_or(u16::MAX);
             }
         }
         let outbound_key = inbound_key.other_way(&inbound);
@@ -558,10 +558,13 @@ impl Installer {
         };
         let other_key = key.other_way(&flow);
         let other = table.get(&other_key)?;
-        let last = flow.last_seen.max(other.map_or(0, |other| other.last_seen));
+        let now = self.clock.now();
+        let last = flow
+            .seen_at(now)
+            .max(other.map_or(0, |other| other.seen_at(now)));
         let is_used = flow.packets + other.map_or(0, |other| other.packets) > 0;
         let busy = self.clock.ticks(BUSY);
-        if flow.session != record.session || is_used && last + busy > self.clock.now() {
+        if flow.session != record.session || is_used && last + busy > now {
             return Ok(Outcome::Stale);
         }
         table.delete(&other_key)?;

@@ -109,7 +109,7 @@ fn row(view: &View, gateway: &str, it: &Connection) -> Row {
         inside_port: port(&it.inside),
         session: session_name(common.session),
         age: tenths(view.age(common.born)),
-        idle: tenths(view.age(it.last_seen())),
+        idle: tenths(view.age(it.seen_at(view.now))),
         inbound: Way::from(&it.inbound),
         outbound: Way::from(&it.outbound),
     }
@@ -138,6 +138,6 @@ fn cells(view: &View, it: &Connection) -> Vec<String> {
         end_text(&it.inside),
         human::bytes(it.inbound.bytes),
         human::bytes(it.outbound.bytes),
-        human::duration(view.age(it.last_seen())),
+        human::duration(view.age(it.seen_at(view.now))),
     ]
 }

@@ -57,7 +57,7 @@ pub fn run(args: &SessionsArgs) -> Result<(), Failure> {
     let view = View::of(&args.selection)?;
     let mut found = Vec::new();
     for loaded in &view.loaded {
-        found.extend(with(loaded, &connections::of(&loaded.maps)?)?);
+        found.extend(with(loaded, &connections::of(&loaded.maps)?, view.now)?);
     }
     found.retain(|shown| {
         let [peer, server] = [&shown.session.outside, shown.server()].map(|end| ip(end.addr));

@@ -220,7 +220,7 @@ struct SettingsStatus {
     remap_ports: String,
     mss_clamp: String,
     mapping_timeout: f64,
-    route_epoch: u32,
+    route_epoch: u16,
 }
 
 #[derive(Debug, Serialize)]

@@ -93,7 +93,7 @@ type Whose = HashMap<Addr, u64>;
 
 fn of_sessions(loaded: &Loaded) -> anyhow::Result<Whose> {
     let mut whose = Whose::new();
-    for it in sessions::with(loaded, &[])? {
+    for it in sessions::with(loaded, &[], 0)? {
         *whose.entry(it.client().addr).or_default() += 1;
     }
     Ok(whose)

@@ -25,9 +25,9 @@ impl Connection {
         State::of(signs(&self.inbound), signs(&self.outbound))
     }
 
-    /// When the last packet of either direction was seen, in ticks.
-    pub fn last_seen(&self) -> u64 {
-        self.inbound.last_seen.max(self.outbound.last_seen)
+    /// When the last packet of either direction was seen, in ticks as `now` is.
+    pub fn seen_at(&self, now: u64) -> u64 {
+        self.inbound.seen_at(now).max(self.outbound.seen_at(now))
     }
 
     /// What both directions have in common, from whichever is there.

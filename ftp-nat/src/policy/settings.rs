@@ -16,12 +16,13 @@ use crate::{
 const HOLD: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The settings for the datapath.
-pub fn settings(config: &Config, clock: &Clock, route_epoch: u32) -> Settings {
+pub fn settings(config: &Config, clock: &Clock, route_epoch: u16) -> Settings {
     let second = bucket::ticks(clock.hz().into());
     Settings {
         hz: clock.hz(),
         mark: config.mark,
         route_epoch,
+        pad: 0,
         remap_first: config.remap_ports.first,
         remap_last: config.remap_ports.last,
         mss_clamp: config.mss_clamp.number(),

@@ -322,7 +322,7 @@ fn the_addresses_of_a_neighbour_that_is_known_are_written_until_they_are_old() {
             let (mut flow, _) = data.flows(datapath).unwrap();
             flow.macs = [1, 2, 3, 4, 5, 6].map(|it: u16| (0x0a00 + it).to_be());
             flow.route_epoch = datapath.settings().route_epoch;
-            let now = flow.last_seen as u32;
+            let now = flow.last_seen;
             let packet = data.inbound().payload([1; 100]);
             let out = hop(data.inwards(&packet)).bytes();
             let mut addressed = out.clone();

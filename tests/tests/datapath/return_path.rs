@@ -61,7 +61,7 @@ fn data_connection(datapath: &mut Datapath) -> Ends {
 fn grow_old(datapath: &mut Datapath, ends: &Ends) {
     let (inbound, outbound) = ends.flows(datapath).unwrap();
     let old = |flow: Flow| Flow {
-        fresh_until: (flow.last_seen as u32).wrapping_sub(1),
+        fresh_until: flow.last_seen.wrapping_sub(1),
         ..flow
     };
     ends.set_inbound(datapath, old(inbound));
@@ -141,7 +141,7 @@ fn a_router_that_nobody_answers_behind_takes_turns_with_the_routes() {
             let (mut inbound, mut outbound) = data.flows(datapath).unwrap();
             let now = outbound.last_seen;
             inbound.last_seen = now - 100_000;
-            outbound.fresh_until = (now as u32).wrapping_sub(1);
+            outbound.fresh_until = now.wrapping_sub(1);
             data.set_inbound(datapath, inbound);
             data.set_outbound(datapath, outbound);
             let outwards = leaves(datapath, Hook::LanIngress, &segment);

@@ -32,7 +32,7 @@ fn connect(datapath: &mut Datapath, data: &Ends) -> (Flow, Flow) {
     let epoch = datapath.settings().route_epoch;
     let ready = |flow: Flow| Flow {
         macs: std::array::from_fn(|at| u16::from_ne_bytes([MACS[2 * at], MACS[2 * at + 1]])),
-        fresh_until: (flow.last_seen as u32).wrapping_add(100_000),
+        fresh_until: flow.last_seen.wrapping_add(100_000),
         route_epoch: epoch,
         flags: flow.flags | flow_flag::XDP,
         ..flow
@@ -221,7 +221,7 @@ fn a_flow_that_is_not_ready_is_left_to_tc() {
                 (
                     "an old way",
                     Flow {
-                        fresh_until: ready.last_seen as u32 - 1,
+                        fresh_until: ready.last_seen - 1,
                         ..ready
                     },
                 ),

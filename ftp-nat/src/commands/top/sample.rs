@@ -157,7 +157,7 @@ impl Sample {
             .iter()
             .filter(|it| it.common().kind != kind::CONTROL);
         self.transfers.extend(data.map(|it| transfer(view, it)));
-        let sessions = sessions::with(loaded, &connections)?;
+        let sessions = sessions::with(loaded, &connections, view.now)?;
         self.fill("sessions", sessions.len(), maps.sessions.room()?);
         for it in sessions {
             self.sessions.push(Session {

@@ -21,7 +21,7 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
     let now = clock.now();
     let mut suspects = Vec::new();
     table.each(|key, flow| {
-        if lifetimes.suspicious(flow.kind, signs(flow), flow.last_seen, now) {
+        if lifetimes.suspicious(flow.kind, signs(flow), flow.seen_at(now), now) {
             suspects.push((*key, flow.kind));
         } else {
             pass.alive.keep(key, flow);
@@ -42,11 +42,13 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
             (other_key, key)
         };
         let state = state(&flow, other.as_ref());
+        let now = clock.now();
+        let last = seen_at(&flow, other.as_ref(), now);
         let is_kept = flow.kind == kind::CONTROL
             && matches!(state, State::Established | State::HalfClosed)
             && pass.alive.transfers.contains(&flow.session);
         if !is_kept
-            && lifetimes.is_over(flow.kind, state, seen(&flow, other.as_ref()), clock.now())
+            && lifetimes.is_over(flow.kind, state, last, now)
             && let Some((event, ended)) = end_both(table, lifetimes, clock, inbound, outbound)?
         {
             if let End::Swept(state) = ended.end {
@@ -65,9 +67,10 @@ fn state(flow: &Flow, other: Option<&Flow>) -> State {
     State::of(signs(flow), other.map_or(0, signs))
 }
 
-/// When the last packet of either direction was seen, in ticks.
-fn seen(flow: &Flow, other: Option<&Flow>) -> u64 {
-    flow.last_seen.max(other.map_or(0, |other| other.last_seen))
+/// When the last packet of either direction was seen, in ticks as `now` is.
+fn seen_at(flow: &Flow, other: Option<&Flow>, now: u64) -> u64 {
+    let others = other.map_or(0, |other| other.seen_at(now));
+    flow.seen_at(now).max(others)
 }
 
 /// Takes both directions out. The outbound one goes first and the inbound one, which is the lock
@@ -85,8 +88,9 @@ pub(super) fn end_both<K: Key>(
     };
     let other = in_flow.as_ref().and(out_flow.as_ref());
     let state = state(flow, other);
-    let last = seen(flow, other);
-    if lifetimes.is_over(flow.kind, state, last, clock.now()) {
+    let now = clock.now();
+    let last = seen_at(flow, other, now);
+    if lifetimes.is_over(flow.kind, state, last, now) {
         let key = if in_flow.is_some() {
             &inbound
         } else {

@@ -75,13 +75,13 @@ impl Scene {
         let inbound = FlowKey4::new(&client, &public);
         let outbound = FlowKey4::new(&server, &client);
         let [in_seen, out_seen] = of.silent.map(|seconds| self.ago(seconds));
-        let flow = |key: &FlowKey4, to: [&Endpoint; 2], flags, tcp_flags, last_seen| {
+        let flow = |key: &FlowKey4, to: [&Endpoint; 2], flags, tcp_flags, last_seen: u64| {
             let mut flow = Flow {
                 flags,
                 kind: of.kind,
                 session: of.session,
                 tcp_flags,
-                last_seen,
+                last_seen: last_seen as u32,
                 ..Flow::default()
             };
             flow.translate([&key.source(), &key.destination()], to);
