@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod figures;
+pub mod kernel;
 pub mod moves;
 pub mod speaker;
 
@@ -264,11 +265,27 @@ impl Fleet {
     ///
     /// When it does not start.
     pub fn keepalived(&self, place: usize, gateway: &Gateway<'_>) -> anyhow::Result<Running> {
-        let ready = format!(
-            "{} cluster ready --state-dir {}",
-            Tools::get()?.binary.display(),
-            gateway.state_dir().display()
-        );
+        self.keepalived_with(place, Some(gateway))
+    }
+
+    /// The same; without a gateway it asks nobody.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::keepalived`].
+    pub fn keepalived_with(
+        &self,
+        place: usize,
+        gateway: Option<&Gateway<'_>>,
+    ) -> anyhow::Result<Running> {
+        let ready = match gateway {
+            Some(gateway) => format!(
+                "{} cluster ready --state-dir {}",
+                Tools::get()?.binary.display(),
+                gateway.state_dir().display()
+            ),
+            None => "/bin/true".to_owned(),
+        };
         let name = format!("keepalived{place}");
         let mut text = String::new();
         let _ = write!(

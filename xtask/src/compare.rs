@@ -17,6 +17,11 @@ use ftp_nat_tests::{
     client::{Client, Job, Mode},
     control::{self, Control},
     dialogue, firewall,
+    fleet::{
+        self, Fleet,
+        client::Files,
+        moves::{Move, Stage},
+    },
     gateway::Gateway,
     lab::{HOST_INTERFACE, Lab, Plan, WAN_ADDRESS, WAN_ADDRESS_V6},
     replies::{self, Case},
@@ -151,7 +156,7 @@ pub(crate) struct Arguments {
 type Play = fn(Nat) -> anyhow::Result<Vec<(String, Fault)>>;
 
 /// The sections in their order, by title.
-const SECTIONS: [(&str, Play); 9] = [
+const SECTIONS: [(&str, Play); 10] = [
     ("Forms of passive replies", |nat| {
         passive(nat, &replies::forms())
     }),
@@ -165,6 +170,10 @@ const SECTIONS: [(&str, Play); 9] = [
     ("Several clients inside", several),
     ("Attacks and encryption", unannounced),
     ("Five percent of the packets lost", lossy),
+    (
+        "Two gateways, and the one that has the addresses is cut off",
+        failover,
+    ),
 ];
 
 /// Runs everything, prints the table and writes it down.
@@ -479,6 +488,36 @@ fn lossy(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
         Ok((name, fault))
     })
     .collect()
+}
+
+/// How often each failover is played.
+const FAILOVERS: usize = 5;
+
+/// keepalived moves the addresses to the other gateway; the kernel's connections are shared by conntrackd (FTFW,
+/// what is expected too, no external cache), those of ftp-nat by Redis.
+fn failover(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
+    let mut results = Vec::new();
+    for (pause, rest) in [
+        ("without a pause", Duration::ZERO),
+        ("with 300 ms between them", Duration::from_millis(300)),
+    ] {
+        for _ in 0..FAILOVERS {
+            let is_broken = match nat {
+                Nat::Kernel => fleet::kernel::is_broken_by_a_cut(rest)?,
+                Nat::FtpNat => {
+                    let fleet = Fleet::new()?;
+                    let mut stage = Stage::set(&fleet, "")?;
+                    let length = 20_000;
+                    let fetching = stage.fetch(&Files { length, rest })?;
+                    let round = stage.play(Move::Cut, &fetching)?;
+                    !round.failures.is_empty()
+                }
+            };
+            let name = format!("small files are fetched in one session, {pause}");
+            results.push((name, is_broken.then_some("the session hangs or is reset")));
+        }
+    }
+    Ok(results)
 }
 
 fn document(tables: &[String]) -> anyhow::Result<String> {

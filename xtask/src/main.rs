@@ -113,7 +113,8 @@ fn main() -> ExitCode {
         }
         .map(|built| progress::say(&format!("built {}", workspace.relative(&built)))),
         Task::Demo => tools::prepare(&workspace, installing).and_then(demo::run),
-        Task::Compare(arguments) => tools::prepare(&workspace, installing)
+        Task::Compare(arguments) => Tools::get()
+            .or_else(|_| tools::prepare(&workspace, installing))
             .and_then(|tools| compare::run(&workspace, tools, &arguments)),
         Task::Bench(arguments) => tools::prepare(&workspace, installing)
             .and_then(|tools| bench::run(&workspace, installing, tools, &arguments)),

@@ -22,6 +22,7 @@ pub(crate) fn unpack(workspace: &Workspace, installing: Installing) -> anyhow::R
         (prometheus::NAME, &[prometheus::NAME][..]),
         (fleet::REDIS, fleet::REDIS_PACKAGES),
         (fleet::KEEPALIVED, &[fleet::KEEPALIVED][..]),
+        (fleet::kernel::CONNTRACKD, &[fleet::kernel::CONNTRACKD][..]),
         (xferlog::NAME, &[xferlog::NAME][..]),
     ];
     let kinds = Kind::ALL.iter().map(|kind| (kind.name(), kind.packages()));
