@@ -19,6 +19,7 @@ pub mod capture;
 pub mod client;
 pub mod control;
 pub mod dialogue;
+pub mod filezilla;
 pub mod firewall;
 pub mod fleet;
 pub mod foreign;

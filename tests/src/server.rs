@@ -23,7 +23,7 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use self::site::{PASSWORD, Site, USER};
-pub use self::{kind::Kind, site::Settings};
+pub use self::{kind::Kind, pyftpdlib::OPENSSL, site::Settings};
 use crate::{
     client::{Target, TlsVersion},
     lab::Host,
@@ -51,11 +51,11 @@ impl FtpServer {
     ///
     /// When it is not unpacked, or does not start; the message has what it said.
     pub fn start(kind: Kind, host: &Host, settings: &Settings) -> anyhow::Result<Self> {
-        if settings.tls && !kind.speaks_tls() {
-            bail!("the lab's {} has no TLS", kind.name());
+        if settings.implicit_tls && !kind.speaks_implicit_tls() {
+            bail!("{} knows AUTH TLS only", kind.name());
         }
-        if (settings.implicit_tls || settings.tls_resumption) && !kind.is_strict_about_tls() {
-            bail!("the lab's {} knows AUTH TLS only", kind.name());
+        if settings.tls_resumption && !kind.can_insist_on_resumption() {
+            bail!("{} does not insist on resumed sessions", kind.name());
         }
         let site = Site::new(host, settings)?;
         let mut process = Running::start(&mut command(kind, host, &site, settings)?)?;

@@ -1,6 +1,6 @@
 //! Programs of Debian's packages, unpacked and not installed.
 
-use std::{fs, path::Path, process::Command};
+use std::{ffi::OsString, fs, path::Path, process::Command};
 
 use crate::namespace::Namespace;
 
@@ -15,6 +15,16 @@ pub fn unpacked_program(
     path: &str,
 ) -> anyhow::Result<Command> {
     let mut command = namespace.command(folder.join(path))?;
+    command.env("LD_LIBRARY_PATH", library_path(folder)?);
+    Ok(command)
+}
+
+/// Where the libraries of an unpacked folder are, for the loader's variable LD_LIBRARY_PATH.
+///
+/// # Errors
+///
+/// When the folder's name has a colon.
+pub fn library_path(folder: &Path) -> anyhow::Result<OsString> {
     let mut libraries = Vec::new();
     for parent in ["usr/lib", "lib"] {
         for entry in fs::read_dir(folder.join(parent))
@@ -28,6 +38,5 @@ pub fn unpacked_program(
             }
         }
     }
-    command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
-    Ok(command)
+    Ok(std::env::join_paths(libraries)?)
 }

@@ -1,4 +1,4 @@
-//! The lab's servers, FTP's, Prometheus, Redis, keepalived and a reader of xferlog, unpacked under target/ and not installed.
+//! The lab's servers, FTP's, Prometheus, Redis, keepalived, a reader of xferlog and FileZilla, unpacked under target/ and not installed.
 
 use std::{
     fs,
@@ -6,7 +6,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use ftp_nat_tests::{fleet, prometheus, server::Kind, xferlog};
+use ftp_nat_tests::{
+    filezilla, fleet, prometheus,
+    server::{Kind, OPENSSL},
+    xferlog,
+};
 
 use crate::{
     apt::{self, Installing},
@@ -19,11 +23,13 @@ use crate::{
 pub(crate) fn unpack(workspace: &Workspace, installing: Installing) -> anyhow::Result<PathBuf> {
     let servers = workspace.target.join("lab/servers");
     let others = [
+        OPENSSL,
         (prometheus::NAME, &[prometheus::NAME][..]),
         (fleet::REDIS, fleet::REDIS_PACKAGES),
         (fleet::KEEPALIVED, &[fleet::KEEPALIVED][..]),
         (fleet::kernel::CONNTRACKD, &[fleet::kernel::CONNTRACKD][..]),
         (xferlog::NAME, &[xferlog::NAME][..]),
+        (filezilla::NAME, filezilla::PACKAGES),
     ];
     let kinds = Kind::ALL.iter().map(|kind| (kind.name(), kind.packages()));
     for (name, packages) in kinds.chain(others) {

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::bail;
 
-use crate::{lab::Host, tools::Tools};
+use crate::{client::Client, lab::Host, tools::Tools};
 
 /// An FTP server program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,16 +45,22 @@ impl Kind {
         }
     }
 
-    /// Whether the lab knows how to make it speak TLS. (What pyftpdlib needs for that fits Debian's
-    /// own Python only.)
+    /// Whether it can speak TLS from the first byte on.
     #[must_use]
-    pub fn speaks_tls(self) -> bool {
-        self != Self::Pyftpdlib
+    pub fn speaks_implicit_tls(self) -> bool {
+        self != Self::PureFtpd
     }
 
-    /// Whether it can insist on TLS from the first byte on, or on resumed sessions.
+    /// Whether this client can transfer by TLS with it. curl begins with TLS on a data connection as
+    /// soon as that is there, before it asks for a file; Debian's pyftpdlib (1.5.7) closes it then.
     #[must_use]
-    pub fn is_strict_about_tls(self) -> bool {
+    pub fn speaks_tls_with(self, client: Client) -> bool {
+        client.speaks_tls() && !(self == Self::Pyftpdlib && client == Client::Curl)
+    }
+
+    /// Whether it can insist on data connections that resume the control connection's TLS session.
+    #[must_use]
+    pub fn can_insist_on_resumption(self) -> bool {
         matches!(self, Self::Vsftpd | Self::Proftpd)
     }
 }

@@ -33,7 +33,7 @@ pub struct Settings {
     pub announce: Option<Ipv4Addr>,
     /// Whether it offers AUTH TLS, with a certificate made for the occasion.
     pub tls: bool,
-    /// Whether it speaks TLS from the first byte on instead: vsftpd and ProFTPD.
+    /// Whether it speaks TLS from the first byte on instead: not Pure-FTPd.
     pub implicit_tls: bool,
     /// Whether a data connection must resume the control connection's TLS session: vsftpd and
     /// ProFTPD.

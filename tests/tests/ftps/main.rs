@@ -1,6 +1,7 @@
 //! FTP over TLS through a gateway under a firewall that forwards nothing: real servers and clients.
 
 mod closed;
+mod desktop;
 mod documented;
 mod open;
 

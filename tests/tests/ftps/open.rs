@@ -45,7 +45,9 @@ fn every_client_of(kind: Kind, settings: &Settings) {
     for tls_version in [TlsVersion::V12, TlsVersion::V13] {
         for client in [Client::Curl, Client::Lftp, Client::Ftplib] {
             // Python's library resumes no session on the data connection, and knows no implicit TLS.
-            if client == Client::Ftplib && (settings.implicit_tls || settings.tls_resumption) {
+            let cannot =
+                client == Client::Ftplib && (settings.implicit_tls || settings.tls_resumption);
+            if cannot || !kind.speaks_tls_with(client) {
                 continue;
             }
             for mode in [Mode::Pasv, Mode::Epsv] {
@@ -59,6 +61,7 @@ fn every_client_of(kind: Kind, settings: &Settings) {
         }
     }
     let used = gateway.metric("tls_permits_used_total", "").unwrap();
+    assert!(transferred >= 12);
     assert_eq!(used, transferred, "{}", gateway.log());
     assert_eq!(
         gateway
@@ -94,8 +97,16 @@ fn every_client_of_pure_ftpd() {
 }
 
 #[test]
+fn every_client_of_pyftpdlib() {
+    every_client_of(Kind::Pyftpdlib, &by_tls());
+}
+
+#[test]
 fn servers_that_want_resumed_sessions() {
-    for kind in [Kind::Vsftpd, Kind::Proftpd] {
+    let insisting = Kind::ALL
+        .into_iter()
+        .filter(|it| it.can_insist_on_resumption());
+    for kind in insisting {
         let settings = Settings {
             tls_resumption: true,
             ..by_tls()
@@ -106,7 +117,7 @@ fn servers_that_want_resumed_sessions() {
 
 #[test]
 fn implicit_tls() {
-    for kind in [Kind::Vsftpd, Kind::Proftpd] {
+    for kind in Kind::ALL.into_iter().filter(|it| it.speaks_implicit_tls()) {
         let settings = Settings {
             implicit_tls: true,
             port: 990,

@@ -130,7 +130,7 @@ fn where_tls_is_required_nobody_logs_in_without_it() {
         passive_ports: Some(50_000..=50_099),
         ..Settings::default()
     };
-    for kind in Kind::ALL.into_iter().filter(|kind| kind.speaks_tls()) {
+    for kind in Kind::ALL {
         let server = server(&lab, kind, &settings);
         let encrypted = server.target_at(PUBLIC);
         let mut clear = encrypted.clone();
@@ -148,7 +148,10 @@ fn where_tls_is_required_nobody_logs_in_without_it() {
             assert!(reply.starts_with('5'), "{kind:?} {command}: {reply}");
         }
         drop(control);
-        for client in Client::ALL.into_iter().filter(|it| it.speaks_tls()) {
+        for client in Client::ALL
+            .into_iter()
+            .filter(|it| kind.speaks_tls_with(*it))
+        {
             let session = client
                 .perform(lab.client(), &encrypted, Mode::Epsv, Job::Fetch(SMALL))
                 .unwrap();
@@ -232,7 +235,7 @@ fn our_own_clients_are_held_to_a_policy_too() {
     let local = scratch.write("new.txt", CONTENT).unwrap();
     for kind in Kind::ALL {
         let settings = Settings {
-            tls: kind.speaks_tls(),
+            tls: true,
             ..Settings::default()
         };
         let server = FtpServer::start(kind, outside, &settings).unwrap();
@@ -263,9 +266,6 @@ fn our_own_clients_are_held_to_a_policy_too() {
         let labels = "reason=\"command\"";
         assert!(gateway.metric("denied_packets_total", labels).unwrap() >= 8);
         drop(gateway);
-        if !kind.speaks_tls() {
-            continue;
-        }
         let gateway = start("require_tls = true");
         let encrypted = server.target_at(outside.at(21));
         let mut clear = encrypted.clone();
@@ -276,7 +276,7 @@ fn our_own_clients_are_held_to_a_policy_too() {
                 .perform(lab.server(), &clear, Mode::Pasv, fetch)
                 .unwrap();
             assert!(!session.outcome.success(), "{kind:?} {client:?}");
-            if client.speaks_tls() {
+            if kind.speaks_tls_with(client) {
                 let session = client
                     .perform(lab.server(), &encrypted, Mode::Pasv, fetch)
                     .unwrap();

@@ -2,7 +2,8 @@
 
 use ftp_nat_tests::{
     gateway::Gateway,
-    lab::{Lab, Plan},
+    lab::{Lab, Plan, WAN_ADDRESS},
+    scratch::Scratch,
     server::{FtpServer, Kind, Settings},
 };
 
@@ -44,7 +45,7 @@ fn every_server_that_speaks_tls_works_in_all_modes() {
         tls: true,
         ..Settings::default()
     };
-    for kind in Kind::ALL.into_iter().filter(|kind| kind.speaks_tls()) {
+    for kind in Kind::ALL {
         println!("{}", kind.name());
         let probed = probe(kind, &settings, &["--tls", "--insecure"]);
         probed.assert_works(&ALL);
@@ -61,7 +62,7 @@ fn data_connections_resume_the_control_connections_session_where_the_server_insi
     };
     for kind in Kind::ALL
         .into_iter()
-        .filter(|kind| kind.is_strict_about_tls())
+        .filter(|kind| kind.can_insist_on_resumption())
     {
         println!("{}", kind.name());
         probe(kind, &settings, &["--tls", "--insecure"]).assert_works(&ALL);
@@ -83,7 +84,7 @@ fn implicit_tls_works_in_all_modes() {
     assert!(summary.contains("--implicit-tls"), "{summary}");
     for kind in Kind::ALL
         .into_iter()
-        .filter(|kind| kind.is_strict_about_tls())
+        .filter(|kind| kind.speaks_implicit_tls())
     {
         println!("{}", kind.name());
         let probed = probe(kind, &settings, &["--implicit-tls", "--insecure"]);
@@ -122,6 +123,56 @@ fn certificates_are_checked() {
         outcome.stderr.contains("no certificate authorities"),
         "{}",
         outcome.stderr
+    );
+}
+
+/// With the server's range, it is the announced address that decides.
+#[test]
+fn the_address_inside_tls_is_judged() {
+    let lab = Lab::new().unwrap();
+    let scratch = Scratch::new().unwrap();
+    let file = scratch
+        .write(
+            "ftp-nat.toml",
+            "[gateway]\nwan = [\"wan\"]\n[[publish]]\npublic = \"198.51.100.1:21\"\n\
+             server = \"10.0.0.5:21\"\npassive_ports = \"50000-50009\"\n",
+        )
+        .unwrap();
+    let gateway = Gateway::start(&lab.router, &["--config", file.to_str().unwrap()]).unwrap();
+    let address = PUBLIC.to_string();
+    let words = [&address, "--tls", "--insecure", "--timeout", "3"];
+    let probe = |announce, ports| {
+        let settings = Settings {
+            tls: true,
+            announce: Some(announce),
+            passive_ports: Some(ports),
+            ..Settings::default()
+        };
+        let _server = FtpServer::start(Kind::Vsftpd, lab.server(), &settings).unwrap();
+        Probed::on(lab.client(), &words)
+    };
+    let right = probe(WAN_ADDRESS, 50_000..=50_009);
+    right.assert_works(&["PASV", "EPSV"]);
+    let used = gateway.metric("tls_permits_used_total", "").unwrap();
+    // Three listings a mode.
+    assert_eq!(used, 6);
+    // An inner one, and one that is somebody else's. EPSV has no address.
+    for wrong in [lab.server().v4, [203, 0, 113, 77].into()] {
+        let probed = probe(wrong, 50_000..=50_009);
+        probed.assert_cause(3, "certain");
+        assert_eq!(probed.verdict("EPSV"), "works");
+        let said = format!("{}{}", probed.json["summary"], probed.evidence());
+        assert!(said.contains(&wrong.to_string()), "{said}");
+        let fixes = probed.fixes();
+        assert!(fixes.contains("pasv_address"), "{fixes}");
+    }
+    // The right address, and ports that are not in the range.
+    let outside = probe(WAN_ADDRESS, 40_000..=40_009);
+    assert_eq!(outside.code, Some(1));
+    assert!(
+        outside.fixes().contains("passive_ports"),
+        "{}",
+        outside.fixes()
     );
 }
 
