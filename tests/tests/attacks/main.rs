@@ -12,6 +12,7 @@ mod handshakes;
 mod openings;
 mod own_ports;
 mod printed;
+mod ranges;
 mod recorder;
 mod second_syns;
 mod secret;

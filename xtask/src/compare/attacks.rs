@@ -24,7 +24,7 @@ const VARIABLE: &str = "FTP_NAT_LAB_ATTACKED";
 const COLUMNS: [(&str, &str); 2] = [("kernel", "the kernel's helper"), ("ftp-nat", "ftp-nat")];
 
 /// The kinds of attacks in the table's order: the tests' modules, each with its title.
-const KINDS: [(&str, &str); 13] = [
+const KINDS: [(&str, &str); 14] = [
     ("handshakes", "Handshakes that nobody finishes"),
     (
         "floods",
@@ -40,6 +40,7 @@ const KINDS: [(&str, &str); 13] = [
     ("browsers", "Connections that were not meant as FTP"),
     ("printed", "Replies with text of an attacker"),
     ("own_ports", "Ports that belong to somebody else"),
+    ("ranges", "The range of passive ports of a server with TLS"),
     ("smuggling", "A PORT that the gateway does not see"),
 ];
 
