@@ -5,7 +5,7 @@ use std::{
     cell::RefCell,
     env, fs,
     net::IpAddr,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, BorrowedFd},
     sync::{Mutex, PoisonError},
 };
 
@@ -131,6 +131,37 @@ pub(crate) struct Datapath {
     pub(crate) lan: u32,
     /// The interface that packets at the WAN's egress came in by; 0: this machine sends them.
     pub(crate) sender: u32,
+}
+
+/// A hook's program, and what its packets come by.
+#[derive(Clone, Copy)]
+pub(crate) struct Entrance<'d> {
+    program: BorrowedFd<'d>,
+    ingress_ifindex: u32,
+    ifindex: u32,
+}
+
+impl Entrance<'_> {
+    /// What becomes of a frame, on the CPU that this thread runs on.
+    pub(crate) fn run(&self, frame: &[u8], gso_size: u32, summed: Summed) -> Outcome {
+        let context = skb::Context {
+            ingress_ifindex: self.ingress_ifindex,
+            ifindex: self.ifindex,
+            gso_size,
+        };
+        skb::test_run(self.program, frame, &context, summed).unwrap_or_else(|error| {
+            let why = if error.raw_os_error() == Some(libc::EBADMSG) {
+                ": the sum that the hardware took does not fit any more"
+            } else {
+                ""
+            };
+            panic!(
+                "test run of {} bytes: {error}{why}\n{}",
+                frame.len(),
+                hex(frame)
+            )
+        })
+    }
 }
 
 /// The kernel takes seconds to verify the programs, so that all tests share them, one after the
@@ -361,6 +392,11 @@ impl Datapath {
     }
 
     fn run_as(&self, hook: Hook, frame: &[u8], gso_size: u32, summed: Summed) -> Outcome {
+        self.entrance(hook).run(frame, gso_size, summed)
+    }
+
+    /// A hook's program, for any thread.
+    pub(crate) fn entrance(&self, hook: Hook) -> Entrance<'_> {
         let program: &SchedClassifier = self
             .ebpf
             .program(hook.program())
@@ -371,27 +407,14 @@ impl Datapath {
             Hook::WanIngress | Hook::WanEgress => self.wan,
             Hook::LanIngress => self.lan,
         };
-        let context = skb::Context {
+        Entrance {
+            program: program.fd().unwrap().as_fd(),
             ingress_ifindex: match hook {
                 Hook::WanEgress => self.sender,
                 Hook::WanIngress | Hook::LanIngress => ifindex,
             },
             ifindex,
-            gso_size,
-        };
-        let program = program.fd().unwrap().as_fd();
-        skb::test_run(program, frame, &context, summed).unwrap_or_else(|error| {
-            let why = if error.raw_os_error() == Some(libc::EBADMSG) {
-                ": the sum that the hardware took does not fit any more"
-            } else {
-                ""
-            };
-            panic!(
-                "test run of {} bytes: {error}{why}\n{}",
-                frame.len(),
-                hex(frame)
-            )
-        })
+        }
     }
 
     /// Runs a program of the fast path on a frame: its verdict, and what became of the frame.

@@ -34,5 +34,6 @@ mod tagged;
 mod talk;
 mod timestamps;
 mod tls_range;
+mod two_cpus;
 mod two_ends;
 mod uninvited;
