@@ -95,8 +95,8 @@ pub struct Said {
     pub time: u64,
     /// [`event::COMMAND`] or [`event::REPLY`].
     pub what: u8,
-    /// 1: the line is longer than what is told of it, or was not read.
-    pub is_cut: u8,
+    /// [`remark`].
+    pub remark: u8,
     /// Of a reply: its code (RFC 959 section 4.2).
     pub code: u16,
     /// The session.
@@ -109,6 +109,16 @@ pub struct Said {
     /// argument is not told ([`crate::ftp::said`]), and of replies, none. The datapath's reader keeps
     /// the line under way of either direction here.
     pub line: [u8; LINE_MAX],
+}
+
+/// What else there is to a [`Said`].
+pub mod remark {
+    /// Nothing.
+    pub const NONE: u8 = 0;
+    /// Of a command: its line is longer than what is told of it, or was not read.
+    pub const CUT: u8 = 1;
+    /// Of a reply: perhaps it is a later command's. One waits, and the code is not one that ends a transfer.
+    pub const EARLY: u8 = 2;
 }
 
 /// Length of a [`Said`] without its line, in bytes.

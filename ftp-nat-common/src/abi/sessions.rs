@@ -261,8 +261,9 @@ pub struct Answered {
     pub answers: u32,
     /// Where the session stands in [`super::TlsClient::sessions`], if it still does.
     pub place: u32,
-    /// Zero.
-    pub pad2: u32,
+    /// The number in [`Answered::replies`] of a reply that is told as well: a command that was told got an
+    /// answer before it that was perhaps a later one's ([`crate::ftp::said`]).
+    pub told_next: u32,
 }
 
 /// Bits of [`Answered::line_ends`]: how lines end on this connection (RFC 959 section 2.2 has CR LF).

@@ -3,9 +3,10 @@
 
 use super::command::is_any;
 use super::parser::Inspection;
-use crate::abi::{LINE_MAX, Session, event};
+use crate::abi::{LINE_MAX, Session, event, remark};
 use crate::counter::Counter;
 use crate::gate::Gate;
+use crate::wire::seq::distance;
 
 /// How a command is told.
 pub mod told {
@@ -31,6 +32,17 @@ pub fn told_as(name: u32) -> u8 {
             told::LINE
         }
         _ => told::NOT,
+    }
+}
+
+/// Whether a reply of this code may be the last one to a transfer whose data connection is there (RFC 959
+/// section 5.4). Others say that a command was done, or not understood, or that it has to wait.
+#[inline(always)]
+pub const fn may_end_transfer(code: u16) -> bool {
+    match code {
+        226 | 250 => true,
+        200..=399 | 450 | 500..=504 | 530 => false,
+        _ => code >= 400,
     }
 }
 
@@ -74,7 +86,7 @@ impl Inspection {
         };
         self.said.what = event::COMMAND;
         let is_cut = told_as == told::LINE && len != u32::from(self.line_len);
-        self.said.is_cut = u8::from(is_cut);
+        self.said.remark = if is_cut { remark::CUT } else { remark::NONE };
         self.said.code = 0;
         self.said.number = number;
         self.said.name = name;
@@ -83,14 +95,26 @@ impl Inspection {
 
     /// A final reply has ended, to command number [`crate::abi::Answered::replies`]: tells it, if that
     /// was told.
+    ///
+    /// While a transfer goes on, servers answer STAT and NOOP before it: such a reply is counted for the
+    /// transfer, and the transfer's own one comes next.
     #[inline(always)]
-    pub(super) fn tell_reply(&mut self, session: &Session, gate: &mut impl Gate, code: u16) {
+    pub(super) fn tell_reply(&mut self, session: &mut Session, gate: &mut impl Gate, code: u16) {
         let number = session.answered.replies;
-        if session.asked.told & (1_u64 << (number & 63)) == 0 || !gate.tells_commands() {
+        let is_told = session.asked.told & (1_u64 << (number & 63)) != 0;
+        if !(is_told || session.answered.told_next == number) || !gate.tells_commands() {
             return;
         }
+        let is_early = !may_end_transfer(code) && distance(session.asked.commands, number) > 0;
+        if is_early {
+            session.answered.told_next = number.wrapping_add(1);
+        }
         self.said.what = event::REPLY;
-        self.said.is_cut = 0;
+        self.said.remark = if is_early {
+            remark::EARLY
+        } else {
+            remark::NONE
+        };
         self.said.code = code;
         self.said.number = number;
         self.said.name = 0;
@@ -112,6 +136,27 @@ impl Inspection {
 mod tests {
     use super::*;
     use crate::ftp::command::named;
+
+    #[test]
+    fn a_transfer_ends_by_success_or_by_what_breaks_it() {
+        for (codes, may) in [
+            (
+                &[226, 250, 421, 425, 426, 451, 452, 550, 551, 552, 553][..],
+                true,
+            ),
+            (
+                &[
+                    110, 125, 150, 200, 211, 212, 213, 214, 220, 227, 229, 257, 350,
+                ],
+                false,
+            ),
+            (&[450, 500, 501, 502, 503, 504, 530], false),
+        ] {
+            for code in codes {
+                assert_eq!(may_end_transfer(*code), may, "{code}");
+            }
+        }
+    }
 
     #[test]
     fn of_a_password_only_the_verb_is_told() {

@@ -1,6 +1,6 @@
 //! A gate that opens what it is asked to open, and remembers everything.
 
-use crate::abi::{Said, Session, event};
+use crate::abi::{Said, Session, event, remark};
 use crate::counter::Counter;
 use crate::gate::{Gate, Opening};
 use crate::wire::addr::{Addr, Port};
@@ -129,7 +129,11 @@ impl Gate for Recorder {
             let verb = said.name.to_be_bytes();
             let verb: Vec<u8> = verb.into_iter().filter(|byte| *byte != 0).collect();
             let argument = line.get(verb.len()..).unwrap_or_default();
-            Spoken::Command(said.number, [&verb, argument].concat(), said.is_cut != 0)
+            Spoken::Command(
+                said.number,
+                [&verb, argument].concat(),
+                said.remark == remark::CUT,
+            )
         });
     }
 }

@@ -150,6 +150,47 @@ fn replies_are_told_that_answer_what_was_told() {
             ],
             &[(0, "RETR a\\r"), (0, "426"), (2, "MKD b\\r"), (2, "257")],
         ),
+        // Other commands are answered while the transfer goes on.
+        (
+            &[
+                ('c', "RETR a\r\n"),
+                ('s', "150 Here it comes\r\n"),
+                ('c', "STAT\r\n"),
+                ('s', "213-Status\r\n 213 bytes\r\n213 End\r\n"),
+                ('c', "NOOP\r\nSTAT\r\n"),
+                ('s', "200 Ok\r\n211 Busy\r\n"),
+                ('s', "226 Done\r\n"),
+                ('c', "DELE b\r\n"),
+                ('s', "250 Done\r\n"),
+            ],
+            &[
+                (0, "RETR a\\r"),
+                (0, "213"),
+                (1, "200"),
+                (2, "211"),
+                (3, "226"),
+                (4, "DELE b\\r"),
+                (4, "250"),
+            ],
+        ),
+        // Broken off meanwhile.
+        (
+            &[
+                ('c', "STOR a\r\n"),
+                ('s', "150 Go on\r\n"),
+                ('c', "NOOP\r\nABOR\r\n"),
+                ('s', "200 Ok\r\n426 Broken off\r\n226 Done\r\n"),
+                ('c', "DELE a\r\n"),
+                ('s', "250 Done\r\n"),
+            ],
+            &[
+                (0, "STOR a\\r"),
+                (0, "200"),
+                (1, "426"),
+                (3, "DELE a\\r"),
+                (3, "250"),
+            ],
+        ),
         // A login.
         (
             &[

@@ -71,11 +71,11 @@ impl Ledger {
     /// A command or a reply, with what is told of its line.
     pub(super) fn hear(&mut self, said: &Said, line: &[u8], now: Instant) -> Vec<Over> {
         let is_full = self.waiting >= COMMANDS;
-        self.with(said.session, now, |talk, over| {
+        self.with(said.session, now, |talk, tables, over| {
             if said.what == event::COMMAND {
                 talk.command(said, line, is_full, over);
             } else {
-                talk.reply(said, over);
+                talk.reply(said, tables, over);
             }
         })
     }
@@ -92,13 +92,13 @@ impl Ledger {
             return self.see_control(event, now);
         }
         match event.what {
-            event::OPENED => self.of_known(event.session, now, |talk, _| talk.opened()),
+            event::OPENED => self.of_known(event.session, now, |talk, _, _| talk.opened()),
             event::USED => {
                 self.number += 1;
                 let number = self.number;
-                self.with(event.session, now, |talk, _| talk.used(event, number))
+                self.with(event.session, now, |talk, _, _| talk.used(event, number))
             }
-            event::ENDED => self.of_known(event.session, now, |talk, over| {
+            event::ENDED => self.of_known(event.session, now, |talk, _, over| {
                 talk.ended(event, detail, over);
             }),
             _ => Vec::new(),
@@ -107,10 +107,12 @@ impl Ledger {
 
     fn see_control(&mut self, event: &Event, now: Instant) -> Vec<Over> {
         match event.what {
-            event::ENCRYPTED => self.with(event.session, now, |talk, _| talk.set_encrypted(true)),
-            event::CLEARED => self.with(event.session, now, |talk, _| talk.set_encrypted(false)),
+            event::ENCRYPTED => {
+                self.with(event.session, now, |talk, _, _| talk.set_encrypted(true))
+            }
+            event::CLEARED => self.with(event.session, now, |talk, _, _| talk.set_encrypted(false)),
             event::ENDED => {
-                let over = self.of_known(event.session, now, Talk::end);
+                let over = self.of_known(event.session, now, |talk, _, over| talk.end(over));
                 if let Some(talk) = self.sessions.remove(&event.session) {
                     self.waiting -= talk.waiting();
                 }
@@ -156,7 +158,7 @@ impl Ledger {
         &mut self,
         number: u32,
         now: Instant,
-        change: impl FnOnce(&mut Talk, &mut Vec<Over>),
+        change: impl FnOnce(&mut Talk, &dyn Tables, &mut Vec<Over>),
     ) -> Vec<Over> {
         if self.sessions.contains_key(&number) {
             self.with(number, now, change)
@@ -170,7 +172,7 @@ impl Ledger {
         &mut self,
         number: u32,
         now: Instant,
-        change: impl FnOnce(&mut Talk, &mut Vec<Over>),
+        change: impl FnOnce(&mut Talk, &dyn Tables, &mut Vec<Over>),
     ) -> Vec<Over> {
         let mut over = Vec::new();
         if !self.sessions.contains_key(&number) {
@@ -185,7 +187,7 @@ impl Ledger {
             return over;
         };
         let before = talk.waiting();
-        change(talk, &mut over);
+        change(talk, &*self.tables, &mut over);
         let mut to_watch = Vec::new();
         talk.take_unwatched(&mut to_watch);
         for data in to_watch {

@@ -262,6 +262,79 @@ fn changes_are_told(lab: &Lab, gateway: &Gateway<'_>, server: &FtpServer) {
     assert_told(gateway, "STOR", "/upload/many", &fields);
 }
 
+/// The codes of so many replies, or of those that come.
+fn codes_of(control: &mut Control, most: usize) -> Vec<u16> {
+    let replies = std::iter::from_fn(|| control.reply().ok());
+    replies.take(most).map(|reply| code(&reply)).collect()
+}
+
+/// Servers that read commands while they send answer them before the transfer.
+#[test]
+fn what_is_asked_during_a_transfer_ends_it_not() {
+    const SIZE: usize = 24 << 20;
+    let lab = Lab::new().unwrap();
+    let scratch = Scratch::new().unwrap();
+    let mut answered_meanwhile = Vec::new();
+    for kind in Kind::ALL {
+        let gateway = start(&lab, &scratch, ["", ""]);
+        let server = FtpServer::start(kind, lab.server(), &Settings::default()).unwrap();
+        server.offer("huge.bin", vec![7; SIZE]).unwrap();
+        let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+        let address = control.announce("PASV").unwrap();
+        let data = control::connect(lab.client(), address).unwrap();
+        control.send("RETR /download/huge.bin\r\n").unwrap();
+        control.expect("150").unwrap();
+        // Nobody reads the file yet, so the server is in the middle of it.
+        // Pure-FTPd gives one answer to all of them.
+        let meanwhile = match kind {
+            Kind::PureFtpd => "NOOP\r\nSYST\r\nTYPE I\r\n",
+            _ => "NOOP\r\nSTAT\r\nPWD\r\n",
+        };
+        control.send(meanwhile).unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(control::read_all(&data).unwrap().len(), SIZE);
+        drop(data);
+        let codes = codes_of(&mut control, 4);
+        if codes[0] != 226 {
+            answered_meanwhile.push(kind);
+        }
+        println!("{kind:?}: {codes:?}");
+        assert!(codes.contains(&226), "{kind:?} {codes:?}");
+        let fields = json!({"bytes": SIZE, "outcome": "completed", "code": 226});
+        assert_told(&gateway, "RETR", "/download/huge.bin", &fields);
+        // What comes next is told for what it is; where commands were left without an answer, from the
+        // next PASV on.
+        if codes.len() < 4 {
+            control.announce("PASV").unwrap();
+        }
+        let reply = control.command("DELE /download/none").unwrap();
+        let fields = json!({"outcome": "failed", "code": code(&reply)});
+        assert_told(&gateway, "DELE", "/download/none", &fields);
+
+        // ABOR: the transfer's own reply, and ABOR's.
+        let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+        server.offer("abor.bin", vec![7; SIZE]).unwrap();
+        let address = control.announce("PASV").unwrap();
+        let data = control::connect(lab.client(), address).unwrap();
+        control.send("RETR /download/abor.bin\r\n").unwrap();
+        control.expect("150").unwrap();
+        control.send("NOOP\r\nABOR\r\n").unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        let aborted = control::read_all(&data).map_or(0, |content| content.len());
+        drop(data);
+        let codes = codes_of(&mut control, 3);
+        println!("{kind:?}: ABOR {codes:?} after {aborted}");
+        let broken = codes.iter().find(|it| (400..500).contains(*it));
+        let fields = match broken {
+            Some(code) => json!({"outcome": "failed", "code": code}),
+            None => json!({"outcome": "completed", "code": 226, "bytes": SIZE}),
+        };
+        assert_told(&gateway, "RETR", "/download/abor.bin", &fields);
+    }
+    // Two of the four read commands while they send.
+    assert!(answered_meanwhile.len() >= 2, "{answered_meanwhile:?}");
+}
+
 #[test]
 fn what_is_said_inside_tls_is_told_without_names() {
     let lab = Lab::new().unwrap();

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use ftp_nat_common::{
-    abi::{Event, Flow, Said, Session, event, role},
+    abi::{Event, Flow, Said, Session, event, remark, role},
     ftp::command::named,
     wire::addr::{Addr, Endpoint},
 };
@@ -135,7 +135,7 @@ impl Talk {
             self.conclude(0, over);
         }
         let argument = argument(line, said.name);
-        let is_cut = said.is_cut != 0;
+        let is_cut = said.remark == remark::CUT;
         if said.name == USER_NAME {
             self.candidate = Some(argument[..argument.len().min(USER)].into());
         }
@@ -162,7 +162,7 @@ impl Talk {
     }
 
     /// A final reply: what came before it and has none gets none any more.
-    pub(super) fn reply(&mut self, said: &Said, over: &mut Vec<Over>) {
+    pub(super) fn reply(&mut self, said: &Said, tables: &dyn Tables, over: &mut Vec<Over>) {
         let is_before = |it: &Command| said.number.wrapping_sub(it.number).cast_signed() > 0;
         let waits = |it: &Command| !it.is_settled && is_before(it);
         while let Some(at) = self.commands.iter().position(waits) {
@@ -170,11 +170,25 @@ impl Talk {
         }
         let is_it = |it: &Command| it.number == said.number && !it.is_settled;
         if let Some(at) = self.commands.iter().position(is_it) {
+            if said.remark == remark::EARLY && self.is_under_way(at, tables) {
+                // STAT's, or NOOP's: the transfer's own one is counted next.
+                self.commands[at].number = said.number.wrapping_add(1);
+                return;
+            }
             let is_transfer = action(self.commands[at].name).is_some_and(Action::is_transfer);
             let reply = Some((said.code, said.time));
             let is_its = !is_transfer || ends_transfer(said.code);
             self.answer(at, reply.filter(|_| is_its), over);
         }
+    }
+
+    /// Whether a command's data connection is there and not over yet.
+    fn is_under_way(&self, at: usize, tables: &dyn Tables) -> bool {
+        let number = self.commands[at].data;
+        let data = self.data.iter().find(|it| Some(it.number) == number);
+        data.filter(|it| it.carried.is_none())
+            .and_then(|it| tables.flows(&it.event))
+            .is_some_and(|flows| !is_over(&flows))
     }
 
     /// A command was answered, or gets no answer any more: its data connection may have more to carry.

@@ -7,7 +7,7 @@ use std::{
 
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
-    abi::{Event, Flow, Said, Session, event, kind, role},
+    abi::{Event, Flow, Said, Session, event, kind, remark, role},
     ftp::command::named,
     wire::addr::{Addr, Endpoint, Port},
 };
@@ -96,8 +96,13 @@ impl Scene {
     }
 
     fn reply(&mut self, number: u32, code: u16) {
+        self.reply_with(number, code, remark::NONE);
+    }
+
+    fn reply_with(&mut self, number: u32, code: u16, remark: u8) {
         let said = Said {
             what: event::REPLY,
+            remark,
             session: 7,
             number,
             code,
@@ -332,4 +337,46 @@ fn who_answers_nothing_costs_a_bounded_memory() {
     }
     assert!(scene.ledger.waiting <= 64);
     assert_eq!(scene.told.len() + scene.ledger.waiting, 1000);
+}
+
+/// STAT and NOOP are answered while the transfer goes on: its own reply comes behind theirs.
+#[test]
+fn what_is_answered_meanwhile_ends_no_transfer() {
+    for (meanwhile, end) in [
+        (&[213][..], 226),
+        (&[211, 200, 213], 226),
+        (&[450, 213], 426),
+        (&[200], 250),
+    ] {
+        let mut scene = Scene::new();
+        scene.connects(1000, flows(500, false));
+        scene.command(1, "RETR a");
+        let mut number = 1;
+        for code in meanwhile {
+            scene.reply_with(number, *code, remark::EARLY);
+            number += 1;
+            scene.wait();
+            scene.assert_told(&[]);
+        }
+        scene.has(1000, flows(900, true));
+        scene.reply(number, end);
+        scene.wait();
+        scene.assert_told(&[("RETR", "a", Some(900), Some(end))]);
+        scene.command(number + 1, "DELE b");
+        scene.reply(number + 1, 250);
+        assert_eq!(scene.told.len(), 2);
+        assert_eq!(scene.ledger.waiting, 0);
+    }
+    // Its connection is over, or there never was one: then its own reply was left out.
+    for has_data in [true, false] {
+        let mut scene = Scene::new();
+        if has_data {
+            scene.connects(1000, flows(500, true));
+        }
+        scene.command(1, "RETR a");
+        scene.reply_with(1, 200, remark::EARLY);
+        scene.wait();
+        let bytes = has_data.then_some(500);
+        scene.assert_told(&[("RETR", "a", bytes, None)]);
+    }
 }
