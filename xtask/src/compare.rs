@@ -102,6 +102,38 @@ impl Nat {
     }
 }
 
+impl Nat {
+    /// Publishes the server, or serves the clients inside, with a policy where there is a key for it.
+    fn guard<'lab>(
+        self,
+        lab: &'lab Lab,
+        scratch: &Scratch,
+        is_published: bool,
+    ) -> anyhow::Result<Option<Gateway<'lab>>> {
+        if self == Self::Kernel {
+            return if is_published {
+                self.publish(lab, &[21])
+            } else {
+                self.masquerade(lab)
+            };
+        }
+        let policy = "read_only = true\ndeny_commands = [\"SYST\"]\n";
+        let entries = if is_published {
+            lab.router.nft(firewall::DROP_FORWARDED)?;
+            format!(
+                "[[publish]]\npublic = \"198.51.100.1:21\"\nserver = \"10.0.0.5:21\"\n{policy}\
+                 [[publish]]\npublic = \"[2001:db8:1::1]:21\"\nserver = \"[fd00:10::5]:21\"\n{policy}"
+            )
+        } else {
+            lab.router.nft(firewall::MASQUERADE)?;
+            format!("[[masquerade]]\nclients = [\"10.0.0.0/24\", \"fd00:10::/64\"]\n{policy}")
+        };
+        let text = format!("[gateway]\nwan = [\"wan\"]\n{entries}");
+        let file = scratch.write("ftp-nat.toml", text)?;
+        Gateway::start(&lab.router, &["--config", &file.to_string_lossy()]).map(Some)
+    }
+}
+
 /// What came of a scene: nothing is wrong, or what is.
 type Fault = Option<&'static str>;
 
@@ -156,7 +188,7 @@ pub(crate) struct Arguments {
 type Play = fn(Nat) -> anyhow::Result<Vec<(String, Fault)>>;
 
 /// The sections in their order, by title.
-const SECTIONS: [(&str, Play); 10] = [
+const SECTIONS: [(&str, Play); 11] = [
     ("Forms of passive replies", |nat| {
         passive(nat, &replies::forms())
     }),
@@ -165,6 +197,7 @@ const SECTIONS: [(&str, Play); 10] = [
     }),
     ("Replies that are no announcement", no_announcements),
     ("Odd servers and clients of public reports", odd),
+    ("Transfers told and commands refused", told_and_refused),
     ("Server inside, real client outside", published),
     ("Client inside, real server outside", masqueraded),
     ("Several clients inside", several),
@@ -241,6 +274,97 @@ fn odd(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
         }
     }
     Ok(results)
+}
+
+/// What an operator is told, and what is refused for one: by a real server and curl, over both families, and with
+/// the server on either side.
+fn told_and_refused(nat: Nat) -> anyhow::Result<Vec<(String, Fault)>> {
+    let mut results = Vec::new();
+    for is_published in [true, false] {
+        let lab = Lab::new()?;
+        let (client, host) = if is_published {
+            (lab.client(), lab.server())
+        } else {
+            (lab.server(), lab.client())
+        };
+        let server = FtpServer::start(Kind::Vsftpd, host, &Settings::default())?;
+        server.offer("file.bin", b"a small file")?;
+        let scratch = Scratch::new()?;
+        let local = scratch.write("local", b"a small file")?;
+        let gateway = nat.guard(&lab, &scratch, is_published)?;
+        for is_v6 in [false, true] {
+            let address = match (is_published, is_v6) {
+                (true, false) => (WAN_ADDRESS, 21).into(),
+                (true, true) => (WAN_ADDRESS_V6, 21).into(),
+                (false, false) => host.at(21),
+                (false, true) => (host.v6, 21).into(),
+            };
+            let target = server.target_at(address);
+            let mode = if is_v6 { Mode::Epsv } else { Mode::Pasv };
+            let place = format!(
+                "{}, {}",
+                if is_published {
+                    "server inside"
+                } else {
+                    "client inside"
+                },
+                if is_v6 { "IPv6" } else { "IPv4" }
+            );
+            let fetch = Job::Fetch("/download/file.bin");
+            let fetched = Client::Curl.perform(client, &target, mode, fetch)?;
+            anyhow::ensure!(fetched.outcome.success(), "{place}: {:?}", fetched.outcome);
+            let is_told = gateway
+                .as_ref()
+                .is_some_and(|it| is_told(it, client, is_v6).unwrap_or(false));
+            results.push((
+                format!("{place}: who has fetched which file"),
+                (!is_told).then_some("nobody is told"),
+            ));
+            let store = Job::Store(&local, "/upload/local");
+            let stored = Client::Curl.perform(client, &target, mode, store)?;
+            let is_refused = !stored.outcome.success() && server.stored("local").is_err();
+            results.push((
+                format!("{place}: a server that may only be read from"),
+                (!is_refused).then_some("is written to"),
+            ));
+            let mut control = Control::log_in(client, &target)?;
+            let first = control.command("SYST")?;
+            let is_refused = first.starts_with('5') && !first.contains("UNIX");
+            results.push((
+                format!("{place}: SYST is denied"),
+                (!is_refused).then_some("is answered"),
+            ));
+        }
+    }
+    Ok(results)
+}
+
+/// Whether ftp-nat tells the fetched file with its client.
+fn is_told(
+    gateway: &Gateway<'_>,
+    client: &ftp_nat_tests::lab::Host,
+    is_v6: bool,
+) -> anyhow::Result<bool> {
+    let peer = if is_v6 {
+        client.v6.to_string()
+    } else {
+        client.v4.to_string()
+    };
+    for _ in 0..40 {
+        let told = gateway.ask(&["transfers", "--json"])?.text();
+        let is_it = |line: &str| {
+            line.contains("\"RETR\"")
+                && line.contains("file.bin")
+                && line.contains("\"anonymous\"")
+                && line.contains(&peer)
+                && line.contains("\"completed\"")
+        };
+        if told.lines().any(is_it) {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(false)
 }
 
 fn passive(nat: Nat, cases: &[Case]) -> anyhow::Result<Vec<(String, Fault)>> {

@@ -162,11 +162,14 @@ fn has_ended(session: &Session) -> bool {
         && distance(session.answered.replies, session.asked.doubtful) >= 0
 }
 
-/// Whether so many PASV wait that no further one could be told apart.
+/// Whether so many PASV wait that no further one could be told apart. Those that were perhaps refused are not
+/// counted: once a further command passes, they were.
 #[inline(always)]
 fn is_full(session: &Session) -> bool {
-    let waiting = distance(session.asked.passive, session.answered.passive);
-    waiting >= PIPELINED as i32
+    let (asked, answered) = (&session.asked, &session.answered);
+    let waiting = distance(asked.passive, answered.passive);
+    let behind_refusals = distance(asked.passive, answered.refused);
+    waiting >= PIPELINED as i32 && behind_refusals >= PIPELINED as i32
 }
 
 /// Whether the client has acknowledged all that the server has sent, and its window is open for a

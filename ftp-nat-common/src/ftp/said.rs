@@ -35,15 +35,11 @@ pub fn told_as(name: u32) -> u8 {
     }
 }
 
-/// Whether a reply of this code may be the last one to a transfer whose data connection is there (RFC 959
-/// section 5.4). Others say that a command was done, or not understood, or that it has to wait.
+/// Whether a reply of this code may answer something that was asked while a transfer goes on (STAT, NOOP, PWD): it is
+/// none of those that end a transfer which has its data connection (RFC 959 section 5.4).
 #[inline(always)]
-pub const fn may_end_transfer(code: u16) -> bool {
-    match code {
-        226 | 250 => true,
-        200..=399 | 450 | 500..=504 | 530 => false,
-        _ => code >= 400,
-    }
+pub const fn may_come_meanwhile(code: u16) -> bool {
+    matches!(code, 200 | 202 | 211..=215 | 257 | 450 | 500..=504 | 530)
 }
 
 /// Windows of time in which commands are counted have so many milliseconds, as a power of two.
@@ -105,7 +101,7 @@ impl Inspection {
         if !(is_told || session.answered.told_next == number) || !gate.tells_commands() {
             return;
         }
-        let is_early = !may_end_transfer(code) && distance(session.asked.commands, number) > 0;
+        let is_early = may_come_meanwhile(code) && distance(session.asked.commands, number) > 0;
         if is_early {
             session.answered.told_next = number.wrapping_add(1);
         }
@@ -138,22 +134,23 @@ mod tests {
     use crate::ftp::command::named;
 
     #[test]
-    fn a_transfer_ends_by_success_or_by_what_breaks_it() {
+    fn what_ends_a_transfer_does_not_come_meanwhile() {
         for (codes, may) in [
             (
-                &[226, 250, 421, 425, 426, 451, 452, 550, 551, 552, 553][..],
-                true,
+                &[
+                    226, 250, 421, 425, 426, 451, 452, 550, 551, 552, 553, 110, 150, 230, 331, 350,
+                ][..],
+                false,
             ),
             (
                 &[
-                    110, 125, 150, 200, 211, 212, 213, 214, 220, 227, 229, 257, 350,
+                    200, 211, 212, 213, 214, 215, 257, 450, 500, 501, 502, 503, 504, 530,
                 ],
-                false,
+                true,
             ),
-            (&[450, 500, 501, 502, 503, 504, 530], false),
         ] {
             for code in codes {
-                assert_eq!(may_end_transfer(*code), may, "{code}");
+                assert_eq!(may_come_meanwhile(*code), may, "{code}");
             }
         }
     }

@@ -10,7 +10,7 @@ use ftp_nat_common::counter::Counter;
 
 /// Who says something, and what.
 #[derive(Clone, Copy, Debug)]
-enum Turn {
+pub(crate) enum Turn {
     /// The client says this, and the server hears the same.
     Client(&'static str),
     /// The client says the first, and the server hears the second.
@@ -20,7 +20,7 @@ enum Turn {
     /// The server says the first, and the client hears the second.
     Rewritten(&'static str, &'static str),
 }
-use Turn::{Changed, Client, Rewritten, Server};
+pub(crate) use Turn::{Changed, Client, Rewritten, Server};
 
 /// A conversation of a report.
 struct Row {
@@ -33,14 +33,14 @@ struct Row {
 }
 
 /// The words of one address family.
-struct Family {
-    name: &'static str,
+pub(crate) struct Family {
+    pub(crate) name: &'static str,
     words: [(&'static str, &'static str); 5],
-    publish: fn([u32; 2]) -> Session,
-    masquerade: fn([u32; 2]) -> Session,
+    pub(crate) publish: fn([u32; 2]) -> Session,
+    pub(crate) masquerade: fn([u32; 2]) -> Session,
 }
 
-const FAMILIES: [Family; 2] = [
+pub(crate) const FAMILIES: [Family; 2] = [
     Family {
         name: "IPv4",
         words: [
@@ -68,7 +68,7 @@ const FAMILIES: [Family; 2] = [
 ];
 
 impl Family {
-    fn fill(&self, text: &str) -> String {
+    pub(crate) fn fill(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (name, word) in self.words {
             text = text.replace(name, word);

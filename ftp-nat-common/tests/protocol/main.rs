@@ -11,6 +11,7 @@ mod layout;
 mod policy;
 mod properties;
 mod replies;
+mod reports;
 mod said;
 mod seeds;
 mod segments;

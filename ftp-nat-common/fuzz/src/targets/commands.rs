@@ -3,7 +3,7 @@
 
 use crate::conversation::Conversation;
 use ftp_nat_common::ftp::policy::bit_of;
-use ftp_nat_common::host::Call;
+use ftp_nat_common::host::{Call, Spoken};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Commands that a policy denies where the first byte says so.
@@ -30,7 +30,9 @@ pub fn run(data: &[u8]) {
 
 fn publish(mut it: Conversation, said: &[u8]) {
     let client = it.session.outside.addr.to_ip();
+    it.gate.spoken = Some(Vec::new());
     let heard = it.client_bytes(said);
+    is_told_as_heard(&it, &heard);
     // Denied commands are made unknown by as many bytes, telnet's are made signals; nothing else
     // changes.
     assert_eq!(heard.len() + it.withheld.len(), said.len());
@@ -52,8 +54,25 @@ fn publish(mut it: Conversation, said: &[u8]) {
     }
 }
 
+/// What is told of commands is what the server has heard, and of a password nothing.
+fn is_told_as_heard(it: &Conversation, heard: &[u8]) {
+    let heard = heard.to_ascii_uppercase();
+    for spoken in it.gate.spoken.iter().flatten() {
+        let Spoken::Command(_, line, _) = spoken else {
+            continue;
+        };
+        let line = line.to_ascii_uppercase();
+        let text = line.escape_ascii();
+        if line.starts_with(b"PASS") || line.starts_with(b"ACCT") {
+            assert_eq!(line.len(), 4, "{text}");
+        }
+        assert!(heard.windows(line.len()).any(|it| it == line), "{text}");
+    }
+}
+
 /// No line that the server hears begins with a denied command.
 fn denying(mut it: Conversation, said: &[u8]) {
+    it.gate.spoken = Some(Vec::new());
     let names = DENIED.map(|name| std::str::from_utf8(name).unwrap_or_default());
     it.session.deny = names
         .into_iter()

@@ -161,7 +161,8 @@ impl Talk {
         self.commands.push_back(command);
     }
 
-    /// A final reply: what came before it and has none gets none any more.
+    /// A final reply: what came before it and has none gets none any more. One that is perhaps a later
+    /// command's is no transfer's.
     pub(super) fn reply(&mut self, said: &Said, tables: &dyn Tables, over: &mut Vec<Over>) {
         let is_before = |it: &Command| said.number.wrapping_sub(it.number).cast_signed() > 0;
         let waits = |it: &Command| !it.is_settled && is_before(it);
@@ -177,7 +178,7 @@ impl Talk {
             }
             let is_transfer = action(self.commands[at].name).is_some_and(Action::is_transfer);
             let reply = Some((said.code, said.time));
-            let is_its = !is_transfer || ends_transfer(said.code);
+            let is_its = !is_transfer || said.remark != remark::EARLY;
             self.answer(at, reply.filter(|_| is_its), over);
         }
     }
@@ -544,12 +545,6 @@ fn is_over(flows: &[Flow; 2]) -> bool {
             .any(|(from, to)| flow::is_delivered(from, to)),
         State::Opening | State::Established => false,
     }
-}
-
-/// Whether a reply of this code ends a transfer (RFC 959 section 5.4). Another one is of a later command,
-/// because the server has said nothing more to the transfer.
-const fn ends_transfer(code: u16) -> bool {
-    matches!(code, 226 | 250 | 400..=599)
 }
 
 /// What stands behind the verb.

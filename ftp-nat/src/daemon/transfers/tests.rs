@@ -232,7 +232,7 @@ fn what_gets_no_reply_is_told_without_one() {
     scene.wait();
     // A reply that ends no transfer is another command's.
     scene.command(3, "RETR c");
-    scene.reply(3, 200);
+    scene.reply_with(3, 200, remark::EARLY);
     // The session ends first.
     scene.command(5, "MKD d");
     scene.see(event::ENDED, kind::CONTROL, 40_000);
@@ -337,6 +337,19 @@ fn who_answers_nothing_costs_a_bounded_memory() {
     }
     assert!(scene.ledger.waiting <= 64);
     assert_eq!(scene.told.len() + scene.ledger.waiting, 1000);
+}
+
+/// There are servers that end a transfer with 200.
+#[test]
+fn the_only_reply_is_the_transfers_whatever_it_is() {
+    for code in [200, 226, 250, 450, 500] {
+        let mut scene = Scene::new();
+        scene.connects(1000, flows(500, true));
+        scene.command(1, "RETR a");
+        scene.reply(1, code);
+        scene.wait();
+        scene.assert_told(&[("RETR", "a", Some(500), Some(code))]);
+    }
 }
 
 /// STAT and NOOP are answered while the transfer goes on: its own reply comes behind theirs.

@@ -1,0 +1,491 @@
+//! Conversations of public reports about clients, servers and gateways. Each is held with a server inside and
+//! with a client inside, over IPv4 and IPv6, and behind each a transfer is asked for in the ordinary way:
+//! nothing that was said before may keep it from coming about.
+
+use crate::conversation::{Conversation, escaped, silent};
+use crate::field::{Changed, Client, FAMILIES, Family, Rewritten, Server, Turn};
+use ftp_nat_common::counter::Counter;
+use ftp_nat_common::host::Call;
+
+/// A conversation behind a login.
+struct Report {
+    about: &'static str,
+    turns: &'static [Turn],
+    /// How many passive connections it opens by itself.
+    opens: usize,
+    /// What is counted of a published server's, beside what every conversation counts.
+    passed: &'static [Counter],
+}
+
+/// What tells of something that was not understood.
+const ODD: [Counter; 8] = [
+    Counter::PassedUnasked,
+    Counter::PassedInside,
+    Counter::PassedNoAddress,
+    Counter::PassedUnread,
+    Counter::PassedTooLong,
+    Counter::DeniedDoubtful,
+    Counter::DeniedUnreadable,
+    Counter::Refused227,
+];
+
+fn passives(it: &Conversation) -> usize {
+    let openings = it.gate.calls.iter();
+    openings
+        .filter(|call| matches!(call, Call::Opened(opening, _) if opening.kind == ftp_nat_common::abi::kind::PASSIVE))
+        .count()
+}
+
+/// Holds the conversation; in `is_published`, replies are rewritten as the turns say, and else they pass.
+fn hold(it: &mut Conversation, turns: &[Turn], family: &Family, is_published: bool, about: &str) {
+    for turn in turns {
+        let (is_reply, said, heard) = match turn {
+            Client(said) => (false, said, said),
+            Changed(said, heard) => (false, said, heard),
+            Server(said) => (true, said, said),
+            Rewritten(said, heard) => (true, said, if is_published { heard } else { said }),
+        };
+        let said = family.fill(said);
+        let wanted = escaped(family.fill(heard).as_bytes());
+        let found = if is_reply {
+            it.server(&said)
+        } else {
+            it.client(&said)
+        };
+        assert_eq!(found, wanted, "{about}: {said:?}");
+    }
+}
+
+#[test]
+fn a_transfer_comes_about_behind_each() {
+    let mut faults = Vec::new();
+    for report in REPORTS {
+        for family in &FAMILIES {
+            let about = format!("{} ({}, server inside)", report.about, family.name);
+            let result = std::panic::catch_unwind(|| {
+                let mut it = Conversation::new((family.publish)([100, 5000])).log_in();
+                hold(&mut it, report.turns, family, true, &about);
+                assert_eq!(passives(&it), report.opens, "{about}: {:?}", it.gate.calls);
+                for counter in ODD {
+                    let wanted = report.passed.iter().filter(|it| **it == counter).count();
+                    let found = it.gate.count_of(counter);
+                    assert_eq!(found, wanted, "{about}: {counter:?} in {:?}", it.gate.calls);
+                }
+                it.wait(600);
+                it.client(family.fill("{PASV}\r\n"));
+                it.wait(600);
+                let heard = it.server(family.fill("{227}\r\n"));
+                assert_eq!(heard, family.fill("{HEARD}\r\n"), "{about}: behind it");
+                assert_eq!(passives(&it), report.opens + 1, "{about}: behind it");
+            });
+            faults.extend(result.err().map(|_| about));
+
+            let about = format!("{} ({}, client inside)", report.about, family.name);
+            let result = std::panic::catch_unwind(|| {
+                let mut it = Conversation::new((family.masquerade)([100, 5000])).log_in();
+                hold(&mut it, report.turns, family, false, &about);
+                assert_eq!(passives(&it), 0, "{about}: {:?}", it.gate.calls);
+                let heard = it.client(family.fill("{PORT}\r\n"));
+                assert_eq!(heard, family.fill("{MOVED}\r\n"), "{about}: behind it");
+                assert_eq!(
+                    it.gate.openings().last(),
+                    Some(&(50_000, 50_000)),
+                    "{about}: behind it"
+                );
+            });
+            faults.extend(result.err().map(|_| about));
+        }
+    }
+    assert_eq!(faults, Vec::<String>::new());
+}
+
+const REPORTS: &[Report] = &[
+    Report {
+        about: "the login is said again",
+        turns: &[
+            Client("USER a\r\n"),
+            Server("331 b\r\n"),
+            Client("PASS c\r\n"),
+            Server("530-No\r\n530 Login incorrect\r\n"),
+            Client("USER a\r\n"),
+            Server("230 Already in\r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        about: "REIN, with a greeting anew",
+        turns: &[
+            Client("REIN\r\n"),
+            Server("120 Wait\r\n"),
+            Server("220 Again\r\n"),
+            Client("USER a\r\n"),
+            Server("331 b\r\n"),
+            Client("PASS c\r\n"),
+            Server("230 In\r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        about: "commands that nobody knows, refused each in its own way",
+        turns: &[
+            Client("HOST ftp.example\r\n"),
+            Server("504 No\r\n"),
+            Client("CLNT x 1.0\r\n"),
+            Server("500 CLNT x 1.0: what?\r\n"),
+            Client("SMNT /x\r\n"),
+            Server("202 Not needed\r\n"),
+            Client("MODE Z\r\n"),
+            Server("504-No\r\n504 Z\r\n"),
+            Client("OPTS UTF8 ON\r\n"),
+            Server("202 UTF8 is always on\r\n"),
+            Client("OPTS MLST type;size;\r\n"),
+            Server("200 MLST OPTS type;size;\r\n"),
+            Client("STRU F\r\n"),
+            Server("200 F\r\n"),
+            Client("ALLO 5\r\n"),
+            Server("202 No need\r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        about: "AUTH refused, and on in clear text",
+        turns: &[
+            Client("AUTH TLS\r\n"),
+            Server("530 Please login\r\n"),
+            Client("AUTH TLS\r\n"),
+            Server("534 No\r\n"),
+            Client("AUTH SSL\r\n"),
+            Server("431 No\r\n"),
+            Client("AUTH GSSAPI\r\n"),
+            Server("504-No\r\n504 GSSAPI\r\n"),
+            Client("PBSZ 0\r\n"),
+            Server("503 AUTH first\r\n"),
+            Client("PROT P\r\n"),
+            Server("536 No\r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        about: "EPSV ALL, and what a server takes for EPSV",
+        turns: &[
+            Client("EPSV ALL\r\n"),
+            Server("200 EPSV ALL ok\r\n"),
+            Client("EPSV ALL\r\n"),
+            Server("229 Entering Extended Passive Mode (|||50000|)\r\n"),
+        ],
+        opens: 0,
+        passed: &[Counter::PassedUnasked],
+    },
+    Report {
+        about: "EPSV refused in all codes, and PASV asked instead",
+        turns: &[
+            Client("EPSV\r\n"),
+            Server("500 'EPSV': command not understood.\r\n"),
+            Client("EPSV 1\r\n"),
+            Server("522 Protocol not supported, use (1,2)\r\n"),
+            Client("EPSV 2\r\n"),
+            Server("501-a\r\n501 b\r\n"),
+            Client("EPSV\r\n"),
+            Server("425 You cannot use EPSV\r\n"),
+            Client("EPSV\r\n"),
+            Server("421 Busy\r\n"),
+            Client("EPSV\r\n"),
+            Server("200 EPSV\r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        about: "PASV before the login",
+        turns: &[
+            Client("{PASV}\r\n"),
+            Server("530 Please login with USER and PASS.\r\n"),
+            Client("USER a\r\n"),
+            Server("331 b\r\n"),
+            Client("PASS c\r\n"),
+            Server("230 In\r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        about: "PASV, RETR and QUIT in one segment",
+        turns: &[
+            Client("TYPE I\r\n{PASV}\r\nRETR x\r\nNOOP\r\n"),
+            Rewritten(
+                "200 I\r\n{227}\r\n150 x\r\n226 y\r\n200 z\r\n",
+                "200 I\r\n{HEARD}\r\n150 x\r\n226 y\r\n200 z\r\n",
+            ),
+        ],
+        opens: 1,
+        passed: &[],
+    },
+    Report {
+        about: "PASV twice, of which the first is never used",
+        turns: &[
+            Client("{PASV}\r\n"),
+            Rewritten("{227}\r\n", "{HEARD}\r\n"),
+            Client("{PASV}\r\n"),
+            Rewritten("{227}\r\n", "{HEARD}\r\n"),
+        ],
+        opens: 2,
+        passed: &[],
+    },
+    Report {
+        about: "227 said twice",
+        turns: &[
+            Client("{PASV}\r\n"),
+            Rewritten("{227}\r\n{227}\r\n", "{HEARD}\r\n{227}\r\n"),
+        ],
+        opens: 1,
+        passed: &[Counter::PassedUnasked],
+    },
+    Report {
+        about: "226 before 150, 226 twice, 150 and nothing behind it",
+        turns: &[
+            Client("{PASV}\r\n"),
+            Rewritten("{227}\r\n", "{HEARD}\r\n"),
+            Client("LIST\r\n"),
+            Server("226 Done\r\n150 Here it comes\r\n226 Done\r\n226 Done again\r\n"),
+            Client("{PASV}\r\n"),
+            Rewritten("{227}\r\n", "{HEARD}\r\n"),
+            Client("NLST\r\n"),
+            Server("150 That is all\r\n"),
+        ],
+        opens: 2,
+        passed: &[],
+    },
+    Report {
+        about: "transfers that end by 250, 200 and 225",
+        turns: &[
+            Client("{PASV}\r\n"),
+            Rewritten("{227}\r\n", "{HEARD}\r\n"),
+            Client("STOR x\r\n"),
+            Server("125 Go\r\n250 Done\r\n"),
+            Client("STOR x\r\n"),
+            Server("150 Go\r\n200 OK\r\n"),
+            Client("ABOR\r\n"),
+            Server("225 ABOR successful\r\n"),
+            Client("ABOR\r\n"),
+            Server("426 Closed\r\n226 Closing\r\n226 Done\r\n"),
+        ],
+        opens: 1,
+        passed: &[],
+    },
+    Report {
+        about: "empty lines between and before replies",
+        turns: &[
+            Client("SYST\r\n"),
+            Server("\r\n215 UNIX\r\n\r\n"),
+            Client("{PASV}\r\n"),
+            Rewritten("\r\n{227}\r\n\r\n", "\r\n{HEARD}\r\n\r\n"),
+            Client("\r\n"),
+            Client("NOOP\r\n"),
+            Server("200 Ok\r\n"),
+        ],
+        opens: 1,
+        passed: &[],
+    },
+    Report {
+        about: "blanks behind the reply",
+        turns: &[
+            Client("{PASV}  \r\n"),
+            Rewritten("{227}   \r\n", "{HEARD}   \r\n"),
+            Client("{PASV}\t\r\n"),
+            Rewritten("{227} \t\r\n", "{HEARD} \t\r\n"),
+        ],
+        opens: 2,
+        passed: &[],
+    },
+    Report {
+        about: "a welcome with 227 in it",
+        turns: &[
+            Client("PASS x\r\n"),
+            Server("230-{227}\r\n227-{227}\r\n 227 (10,0,0,5,31,144)\r\n230-227\r\n230 In\r\n"),
+        ],
+        opens: 0,
+        passed: &[Counter::PassedInside],
+    },
+    Report {
+        about: "a 227 within a welcome, as a line of its own",
+        turns: &[
+            Client("PASS x\r\n"),
+            Server("230-Hi\r\n{227}\r\n230 In\r\n"),
+        ],
+        opens: 0,
+        passed: &[Counter::PassedInside],
+    },
+    Report {
+        about: "FEAT that lists the commands without blanks in front",
+        turns: &[
+            Client("FEAT\r\n"),
+            Server(
+                "211-Extensions supported:\r\nPASV\r\nEPSV\r\n211-MDTM\r\n227\r\n229\r\n211 End\r\n",
+            ),
+        ],
+        opens: 0,
+        passed: &[Counter::PassedInside, Counter::PassedInside],
+    },
+    Report {
+        about: "FEAT refused, and HELP with lines that begin by numbers",
+        turns: &[
+            Client("FEAT\r\n"),
+            Server("502 No\r\n"),
+            Client("HELP\r\n"),
+            Server("214-Known:\r\n 227 PASV\r\n 2.0\r\n214 Done\r\n"),
+            Client("HELP SITE\r\n"),
+            Server("214-a\r\nb\r\n214 c\r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        about: "NOOP refused, not answered, and answered late",
+        turns: &[
+            Client("NOOP\r\n"),
+            Server("500 What?\r\n"),
+            Client("NOOP\r\n"),
+            Client("NOOP\r\n"),
+            Server("200 Ok\r\n"),
+            Server("200 Ok\r\n200 Ok\r\n"),
+            Client("noop\n"),
+            Server("200 Zzz..\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        about: "PRET and CPSV",
+        turns: &[
+            Client("PRET RETR x\r\n"),
+            Server("200 OK, will use master for upcoming transfer\r\n"),
+            Client("CPSV\r\n"),
+            Rewritten("{227}\r\n", "{HEARD}\r\n"),
+            Client("SSCN ON\r\n"),
+            Server("200 SSCN:CLIENT METHOD\r\n"),
+        ],
+        opens: 1,
+        passed: &[],
+    },
+    Report {
+        about: "names with 227 in them, by MKD, PWD and RETR",
+        turns: &[
+            Client("MKD 227 (10,0,0,5,31,144)\r\n"),
+            Server("257 \"227 (10,0,0,5,31,144)\" created\r\n"),
+            Client("PWD\r\n"),
+            Server("257 \"/227 (10,0,0,5,31,144)\"\r\n"),
+            Client("RETR 227 x\r\n"),
+            Server("150 Opening 227 (10,0,0,5,31,144) (5 bytes)\r\n550 227 x: no\r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        about: "150 in front of the answer to PASV",
+        turns: &[
+            Client("{PASV}\r\n"),
+            Rewritten("125 Wait\r\n{227}\r\n", "125 Wait\r\n{HEARD}\r\n"),
+        ],
+        opens: 1,
+        passed: &[],
+    },
+    Report {
+        about: "421 within, and the server stays",
+        turns: &[
+            Client("CWD x\r\n"),
+            Server("421-Busy\r\n421 Try again\r\n"),
+            Client("CWD x\r\n"),
+            Server("250 In\r\n250 Still in\r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        about: "codes alone, and codes with a tab or a dot behind them",
+        turns: &[
+            Client("TYPE I\r\n"),
+            Server("200\r\n"),
+            Client("CWD x\r\n"),
+            Server("250\tIn\r\n"),
+            Client("CWD y\r\n"),
+            Server("550.\r\n"),
+            Client("CWD z\r\n"),
+            Server("550 \r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        about: "a reply whose text is in another alphabet",
+        turns: &[
+            Client("CWD \u{4e2d}\r\n"),
+            Server("250 CWD \u{ff}\u{0}\u{4e2d}\r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        about: "telnet's codes in front of ABOR and of PASV",
+        turns: &[
+            Client("ABOR\r\n"),
+            Server("226 No transfer\r\n"),
+            Client("\r\n  {PASV}\r\n"),
+            Rewritten("{227}\r\n", "{HEARD}\r\n"),
+        ],
+        opens: 1,
+        passed: &[],
+    },
+    Report {
+        about: "a reply of several lines that ends with another code, and one that never ends",
+        turns: &[
+            Client("RNFR x\r\n"),
+            Server("350-a\r\n250 b\r\n"),
+            Client("RNTO y\r\n"),
+            Server("250-a\r\n"),
+            Client("TYPE A\r\n"),
+            Server("200 A\r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+];
+
+/// What is said in front of a login, in both roles: the greeting, above all.
+#[test]
+fn greetings_of_all_kinds_are_ftp() {
+    for greeting in [
+        "220 \r\n",
+        "220\r\n",
+        "120 In a minute\r\n220 Now\r\n",
+        "120-In\r\n120 a minute\r\n220-Now\r\n220 yes\r\n",
+        "220-227 Entering Passive Mode (10,0,0,5,31,144)\r\n220 x\r\n",
+        "220-x\r\n227 Entering Passive Mode (10,0,0,5,31,144)\r\n220 x\r\n",
+        "220-\r\n220-\r\n\r\n   x\r\n220 y\r\n",
+        "220-a\n220 b\n",
+        "230 You are in\r\n",
+        "\r\n220 x\r\n",
+        "220-***\r\n220-*\r\n***\r\n220 x\r\n",
+    ] {
+        for family in &FAMILIES {
+            let about = format!("{greeting:?} {}", family.name);
+            let mut it = Conversation::new(silent((family.publish)([100, 5000])));
+            assert_eq!(it.server(greeting), greeting);
+            it.ask("USER a", "331 b\r\n");
+            it.ask("PASS a", "230 c\r\n");
+            it.client(family.fill("{PASV}\r\n"));
+            let heard = it.server(family.fill("{227}\r\n"));
+            assert_eq!(heard, family.fill("{HEARD}\r\n"), "{about}");
+            assert_eq!(it.gate.openings().len(), 1, "{about}");
+
+            let mut it = Conversation::new(silent((family.masquerade)([100, 5000])));
+            it.server(greeting);
+            it.ask("USER a", "331 b\r\n");
+            let heard = it.client(family.fill("{PORT}\r\n"));
+            assert_eq!(heard, family.fill("{MOVED}\r\n"), "{about}");
+        }
+    }
+}
