@@ -3,6 +3,7 @@
 
 pub mod adopt;
 pub mod driver;
+pub mod handshake;
 pub mod segment;
 pub mod timestamp;
 pub mod window;

@@ -76,20 +76,6 @@ pub struct HalfOpen {
     pub server_timestamp: u32,
 }
 
-/// What a packet is to a handshake that is not finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Handshake {
-    /// It belongs to it and changes nothing.
-    Passes = 0,
-    /// The server's answer: its number is noted.
-    Answers = 1,
-    /// It finishes it: both ends know each other's numbers.
-    Finishes = 2,
-    /// It ends it: a RST by the exact number.
-    Resets = 3,
-}
-
 /// The parts of a TCP header that a handshake is judged by.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -113,107 +99,7 @@ impl HalfOpen {
             share_of(&self.client.addr)
         }
     }
-
-    /// What a segment is to the handshake (RFC 9293 section 3.10.7.3 and .4, RFC 5961):
-    /// established only by an acknowledgement of the server's own number, whoever sends it.
-    #[inline(always)]
-    pub const fn judge(&self, segment: &HandshakeSegment, is_servers: bool) -> Handshake {
-        use crate::wire::tcp::flag::{ACK, FIN, RST, SYN};
-        let flags = segment.flags as u8;
-        let client_next = self.client_isn.wrapping_add(1);
-        let server_next = self.server_isn.wrapping_add(1);
-        let is_answered = self.flags & half_open_flag::ANSWERED != 0;
-        let acks_client = segment.ack == client_next;
-        if is_servers {
-            if flags & ACK == 0 || !acks_client {
-                return Handshake::Passes;
-            }
-            return match flags & (SYN | FIN | RST) {
-                SYN => Handshake::Answers,
-                RST => Handshake::Resets,
-                0 if is_answered && segment.seq == server_next => Handshake::Finishes,
-                _ => Handshake::Passes,
-            };
-        }
-        if flags & RST != 0 {
-            let is_exact = segment.seq == client_next && flags & SYN == 0;
-            return if is_exact {
-                Handshake::Resets
-            } else {
-                Handshake::Passes
-            };
-        }
-        let is_sent_next = segment.seq == client_next;
-        if flags & (SYN | ACK) == ACK && is_answered && is_sent_next && segment.ack == server_next {
-            Handshake::Finishes
-        } else {
-            Handshake::Passes
-        }
-    }
 }
 
 const _: () = assert!(size_of::<HalfOpenKey>() == 40);
 const _: () = assert!(size_of::<HalfOpen>() == 124);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::tcp::flag::{ACK, FIN, RST, SYN};
-
-    const CLIENT: u32 = 1000;
-    const SERVER: u32 = 50_000;
-
-    fn judged(answered: bool, is_servers: bool, seq: u32, ack: u32, flags: u8) -> Handshake {
-        let half_open = HalfOpen {
-            client_isn: CLIENT,
-            server_isn: SERVER,
-            flags: if answered {
-                half_open_flag::ANSWERED
-            } else {
-                0
-            },
-            ..HalfOpen::default()
-        };
-        let segment = HandshakeSegment {
-            seq,
-            ack,
-            flags: flags.into(),
-        };
-        half_open.judge(&segment, is_servers)
-    }
-
-    #[test]
-    fn only_an_acknowledgement_of_the_servers_number_finishes_a_handshake() {
-        use Handshake::{Answers, Finishes, Passes, Resets};
-        for (answered, is_servers, seq, ack, flags, wanted) in [
-            (false, true, SERVER, CLIENT + 1, SYN | ACK, Answers),
-            (false, true, SERVER, CLIENT, SYN | ACK, Passes),
-            (false, true, SERVER, CLIENT + 2, SYN | ACK, Passes),
-            (false, true, SERVER, CLIENT + 1, SYN, Passes),
-            (false, true, 0, CLIENT + 1, RST | ACK, Resets),
-            (false, true, 0, CLIENT, RST | ACK, Passes),
-            (true, true, SERVER + 1, CLIENT + 1, ACK, Finishes),
-            (true, true, SERVER + 2, CLIENT + 1, ACK, Passes),
-            (false, true, SERVER + 1, CLIENT + 1, ACK, Passes),
-            (true, true, SERVER + 1, CLIENT + 1, SYN | FIN | ACK, Passes),
-            (true, false, CLIENT + 1, SERVER + 1, ACK, Finishes),
-            (true, false, CLIENT + 1, SERVER + 1, ACK | FIN, Finishes),
-            (true, false, CLIENT + 1, SERVER, ACK, Passes),
-            (true, false, CLIENT + 1, SERVER + 2, ACK, Passes),
-            (true, false, CLIENT, SERVER + 1, ACK, Passes),
-            (true, false, CLIENT + 2, SERVER + 1, ACK, Passes),
-            (true, false, CLIENT + 1, SERVER + 1, SYN | ACK, Passes),
-            (true, false, CLIENT + 1, SERVER + 1, 0, Passes),
-            (false, false, CLIENT + 1, SERVER + 1, ACK, Passes),
-            (true, false, CLIENT + 1, 0, RST, Resets),
-            (true, false, CLIENT, 0, RST, Passes),
-            (true, false, CLIENT + 1, 0, RST | SYN, Passes),
-        ] {
-            assert_eq!(
-                judged(answered, is_servers, seq, ack, flags),
-                wanted,
-                "{answered} {is_servers} {seq} {ack} {flags:#x}"
-            );
-        }
-    }
-}

@@ -15,6 +15,7 @@ mod reports;
 mod said;
 mod seeds;
 mod segments;
+mod states;
 mod streams;
 #[path = "../../fuzz/src/targets/mod.rs"]
 mod targets;

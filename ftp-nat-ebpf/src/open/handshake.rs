@@ -11,10 +11,11 @@ use crate::packet::options::{timestamp, window_scale};
 use crate::state::scratch::{self, Connection, Draft, Head};
 use crate::state::{counters, maps, ports, shares};
 use ftp_nat_common::abi::{
-    Flow, HalfOpen, HalfOpenKey, Handshake, ReturnPath, flow_flag, half_open_flag, kind, port,
-    publish_flag, role, side,
+    Flow, HalfOpen, HalfOpenKey, ReturnPath, flow_flag, half_open_flag, kind, port, publish_flag,
+    role, side,
 };
 use ftp_nat_common::counter::Counter;
+use ftp_nat_common::stream::handshake::{self, Handshake, Offer};
 use ftp_nat_common::wire::addr::{Addr, Endpoint};
 use ftp_nat_common::wire::tcp::offset;
 
@@ -189,23 +190,22 @@ enum Noted {
 fn read_offer(skb: &Skb, part: *mut Draft) -> bool {
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
     let (head, half_open) = unsafe { (&(*part).head, &mut (*part).half_open) };
-    half_open.client_isn = head.segment.seq;
-    half_open.server_isn = 0;
-    half_open.server_window = 0;
-    half_open.server_scale = 0;
-    half_open.pad = [0; 5];
-    half_open.server_timestamp = 0;
-    let options = head.tcp + offset::OPTIONS;
-    let Some(timestamp) = timestamp(skb, options, head.payload) else {
+    let Some(timestamp) = timestamp(skb, head.tcp + offset::OPTIONS, head.payload) else {
         return false;
     };
-    half_open.client_timestamp = timestamp;
-    let scale = window_scale(skb, options, head.payload);
-    half_open.client_scale = scale.unwrap_or(0);
-    if scale.is_some() {
-        half_open.flags |= half_open_flag::CLIENT_SCALES;
-    }
+    handshake::offer(half_open, &offer_of(skb, head, timestamp));
     true
+}
+
+/// What a SYN, or the answer to one, offers.
+#[inline(always)]
+fn offer_of(skb: &Skb, head: &Head, timestamp: u32) -> Offer {
+    Offer {
+        isn: head.segment.seq,
+        window: head.window,
+        scale: window_scale(skb, head.tcp + offset::OPTIONS, head.payload),
+        timestamp,
+    }
 }
 
 /// Notes the handshake in the memory, whose offer was read.
@@ -402,7 +402,7 @@ fn judge(skb: &Skb, hook: Hook) -> Belongs {
         return Belongs::Nowhere;
     }
     let is_servers = outbound == (half_open.role == role::PUBLISH);
-    match half_open.judge(&head.segment, is_servers) {
+    match handshake::judge(half_open, &head.segment, is_servers) {
         Handshake::Passes => {}
         Handshake::Answers => {
             answer(skb, part, found);
@@ -568,20 +568,8 @@ fn find_from_inside(part: *mut Draft, source: &Endpoint, destination: &Endpoint)
 fn answer(skb: &Skb, part: *mut Draft, found: *mut HalfOpen) {
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
     let (head, half_open) = unsafe { (&(*part).head, &mut (*part).half_open) };
-    half_open.server_isn = head.segment.seq;
-    half_open.server_window = head.window as u16;
-    let options = head.tcp + offset::OPTIONS;
-    half_open.server_timestamp = timestamp(skb, options, head.payload).unwrap_or(0);
-    let scale = window_scale(skb, options, head.payload);
-    half_open.flags |= half_open_flag::ANSWERED;
-    half_open.flags &= !half_open_flag::SCALES;
-    half_open.server_scale = 0;
-    if let Some(scale) = scale
-        && half_open.flags & half_open_flag::CLIENT_SCALES != 0
-    {
-        half_open.server_scale = scale;
-        half_open.flags |= half_open_flag::SCALES;
-    }
+    let timestamp = timestamp(skb, head.tcp + offset::OPTIONS, head.payload).unwrap_or(0);
+    handshake::answer(half_open, &offer_of(skb, head, timestamp));
     // SAFETY: the entry may be reused while it is written: what is lost to that is a handshake that
     // starts again.
     unsafe { *found = *half_open };

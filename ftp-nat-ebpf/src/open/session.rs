@@ -10,11 +10,11 @@ use crate::state::{counters, maps, shares};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::maps::lpm_trie::Key;
 use ftp_nat_common::abi::{
-    Answered, Asked, ClientKey, Publish, PublishKey, RoutedKey, Session, event, flow_flag,
-    half_open_flag, kind, publish_flag, role, session_flag, session_number, share_of_session,
+    Answered, Asked, ClientKey, Publish, PublishKey, RoutedKey, Session, event, flow_flag, kind,
+    publish_flag, role, session_flag, session_number, share_of_session,
 };
 use ftp_nat_common::counter::Counter;
-use ftp_nat_common::stream::{segment, timestamp, window};
+use ftp_nat_common::stream::handshake;
 use ftp_nat_common::wire::addr::{Addr, Endpoint, Port};
 
 /// How many numbers are tried for a new session.
@@ -184,31 +184,7 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> Result<(), Count
     session.adopted = 0;
     session.asked = Asked::default();
     session.answered = Answered::default();
-    segment::reset(&mut session.commands);
-    segment::reset(&mut session.replies);
-    segment::start(&mut session.commands, half_open.client_isn);
-    segment::start(&mut session.replies, half_open.server_isn);
-    timestamp::start(
-        &mut session.commands,
-        &mut session.replies,
-        half_open.client_timestamp,
-        half_open.server_timestamp,
-    );
-    let scales = half_open.flags & half_open_flag::SCALES != 0;
-    let (client, server) = if scales {
-        (half_open.client_scale, half_open.server_scale)
-    } else {
-        (0, 0)
-    };
-    window::track(&mut session.commands, client);
-    window::track(&mut session.replies, server);
-    let next = session.commands.end;
-    window::open(
-        &mut session.commands,
-        next,
-        half_open.server_window.into(),
-        0,
-    );
+    handshake::establish(half_open, &mut session.commands, &mut session.replies);
     // Complete, and too large to be passed by value.
     let session = &*session;
     let share = shares::find_or_make(&share_of_session(session));

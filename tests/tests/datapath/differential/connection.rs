@@ -1,9 +1,9 @@
 //! A conversation that both sides of the comparison follow.
 
 use ftp_nat_common::{
-    abi::{Lines, Session, kind},
-    abi::{begin, direction},
+    abi::{HalfOpen, HandshakeSegment, Lines, Session, begin, direction, kind},
     host::{Limits, Segment, pass},
+    stream::handshake::{self, Handshake, Offer},
 };
 
 use super::{
@@ -37,6 +37,25 @@ fn forged(random: &mut Random, right: u32) -> u32 {
     } else {
         right.wrapping_sub(distance)
     }
+}
+
+/// The handshake of [`Packet::syn`], and an answer without options.
+fn half_open(isns: [u32; 2]) -> HalfOpen {
+    let mut half_open = HalfOpen::default();
+    let syn = Offer {
+        isn: isns[0],
+        window: WINDOW.into(),
+        scale: Some(7),
+        timestamp: 0x0102_0304,
+    };
+    let answer = Offer {
+        isn: isns[1],
+        window: WINDOW.into(),
+        ..Offer::default()
+    };
+    handshake::offer(&mut half_open, &syn);
+    handshake::answer(&mut half_open, &answer);
+    half_open
 }
 
 /// Where the value of the first TCP option of this kind stands.
@@ -113,6 +132,11 @@ impl Connection {
             .seq(isns[1])
             .ack(isns[0].wrapping_add(1));
         datapath.run(connection.hook(Server), &answer.bytes());
+        let half_open = half_open(isns);
+        for _ in 0..random.below(5) {
+            connection.forge_handshake(datapath, random, &half_open, isns);
+        }
+        assert_eq!(datapath.sessions.len(), known.len(), "{ends:?}");
         let ack = connection
             .plain(Client)
             .flags(ACK)
@@ -127,6 +151,14 @@ impl Connection {
             .unwrap();
         connection.number = number;
         connection.session = datapath.sessions.get(&number).unwrap();
+        let kernel = connection.session;
+        let Session {
+            commands, replies, ..
+        } = &mut connection.session;
+        handshake::establish(&half_open, commands, replies);
+        let mut model = Model::new(datapath);
+        let leaves = connection.expect(&mut model, Client, &ack);
+        assert!(leaves.is_some() && connection.session == kernel, "{ends:?}");
         if random.chance(90) {
             // As if both had said how FTP begins.
             connection.session.asked.begin = begin::FTP;
@@ -140,6 +172,48 @@ impl Connection {
             "{ends:?}"
         );
         connection
+    }
+
+    /// A segment that does not finish the handshake, as the model judges it.
+    fn forge_handshake(
+        &self,
+        datapath: &Datapath,
+        random: &mut Random,
+        half_open: &HalfOpen,
+        isns: [u32; 2],
+    ) {
+        let sender = if random.chance(50) { Client } else { Server };
+        let (own, other) = (sender as usize, 1 - sender as usize);
+        let near = |random: &mut Random, right: u32| {
+            let right = right.wrapping_add(1);
+            if random.chance(30) {
+                right
+            } else {
+                forged(random, right)
+            }
+        };
+        let segment = HandshakeSegment {
+            seq: near(random, isns[own]),
+            ack: near(random, isns[other]),
+            flags: random
+                .pick(&[
+                    ACK,
+                    ACK | FIN,
+                    RST,
+                    RST | ACK,
+                    SYN | ACK,
+                    SYN | FIN | ACK,
+                    FIN,
+                    0,
+                ])
+                .into(),
+        };
+        if handshake::judge(half_open, &segment, sender == Server) != Handshake::Passes {
+            return;
+        }
+        let packet = self.plain(sender).flags(segment.flags as u8);
+        let packet = packet.seq(segment.seq).ack(segment.ack);
+        datapath.run(self.hook(sender), &packet.bytes());
     }
 
     fn flow_kind(&self, datapath: &Datapath) -> Option<u8> {
