@@ -267,8 +267,18 @@ enum Verdict {
     Outside,
 }
 
-/// Each row: what was sent before, the segment, the verdict, and by how much the sender's end, and what the
-/// other direction has acknowledged, have moved behind the handshake then.
+/// What was sent before, whether the server sends the segment, the segment, its verdict, and by how much the
+/// sender's end, and what the sender has acknowledged, have moved since the handshake then.
+type Row<'t> = (
+    &'t str,
+    &'t [(bool, Segment)],
+    bool,
+    Segment,
+    Verdict,
+    u32,
+    u32,
+);
+
 #[test]
 fn each_segment_of_a_connection_leads_where_tcp_says() {
     use Verdict::{Outside, Taken};
@@ -285,7 +295,7 @@ fn each_segment_of_a_connection_leads_where_tcp_says() {
             ..sends(C, S, "")
         },
     )];
-    let rows: Vec<(&str, &[(bool, Segment)], bool, Segment, Verdict, u32, u32)> = vec![
+    let rows: Vec<Row<'_>> = vec![
         ("text", none, false, sends(C, S, "NOOP\r\n"), Taken, 6, 0),
         (
             "text and FIN",

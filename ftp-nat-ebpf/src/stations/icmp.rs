@@ -12,7 +12,7 @@ use crate::open::handshake;
 use crate::packet::headers::{IP, IPV4, Ipv4, Ipv6, TCP};
 use crate::packet::icmp::HEADER;
 use crate::state::{counters, flows};
-use ftp_nat_common::abi::{Flow, flow_flag};
+use ftp_nat_common::abi::{Flow, flow_flag, kind};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::{Addr, Endpoint, Port, PortPair};
 use ftp_nat_common::wire::checksum::{apply, difference, fold, of_addr};
@@ -115,6 +115,10 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
         return NEXT;
     }
     let redirected = flow.out_ifindex != 0 && hook != Hook::WanEgress && quote.ttl > 1;
+    if hook == Hook::WanIngress && !is_under_way(skb, quote, flow) {
+        counters::add(Counter::PassedOutOfWindow, skb.len().wrapping_sub(IP));
+        return NEXT;
+    }
     // What the stack forwards is translated on the WAN's side of it.
     if !redirected && (hook == Hook::LanIngress || flow.flags & flow_flag::NO_STACK != 0) {
         return NEXT;
@@ -142,6 +146,32 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
     } else {
         return_path::leave(skb, entry)
     }
+}
+
+/// How far from what was acknowledged last a packet may be that an error is about: of a control connection,
+/// which says little, and of a data connection, whose window may be large.
+const CONTROL_REACH: u32 = 1 << 16;
+/// See [`CONTROL_REACH`].
+const DATA_REACH: u32 = 1 << 26;
+
+/// Whether the quoted packet can have been sent, by its sequence number (RFC 5927 section 4.1): who cannot
+/// see the connection has to guess it. `flow`: the direction that acknowledges such packets; before it has,
+/// nothing is known.
+#[inline(always)]
+fn is_under_way(skb: &Skb, quote: &Quote, flow: &Flow) -> bool {
+    if flow.packets == 0 || flow.acked == 0 {
+        return true;
+    }
+    let Some(seq) = skb.load::<u32>(quote.tcp + offset::SEQ) else {
+        return false;
+    };
+    let reach = if flow.kind == kind::CONTROL {
+        CONTROL_REACH
+    } else {
+        DATA_REACH
+    };
+    let beyond = u32::from_be(seq).wrapping_sub(flow.acked);
+    beyond.wrapping_add(reach) <= reach * 2
 }
 
 /// Writes the quoted packet's ends: what they were before the gateway translated that packet, which

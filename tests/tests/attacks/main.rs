@@ -6,6 +6,7 @@
 
 mod browsers;
 mod endings;
+mod errors;
 mod floods;
 mod guests;
 mod handshakes;

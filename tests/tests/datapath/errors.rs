@@ -168,6 +168,51 @@ fn errors_about_redirected_connections_go_the_same_way() {
 }
 
 #[test]
+fn an_error_about_a_packet_that_nobody_can_have_sent_goes_no_further() {
+    on_router(|datapath| {
+        for (ends, reach) in [
+            (control_v4(), 1 << 16),
+            (control_v6(), 1 << 16),
+            (control_v4().data(50_111, 50_000, 50_000), 1 << 26),
+            (control_v6().data(50_111, 50_000, 50_000), 1 << 26),
+        ] {
+            const ACKED: u32 = 7;
+            if ends.public.port() == 21 {
+                ends.publish(datapath, 0);
+                ends.connect(datapath, [1, ACKED - 1]);
+            } else {
+                connect(datapath, &ends);
+                datapath.run(Hook::WanIngress, &ends.inbound().ack(ACKED).bytes());
+            }
+            let kind = kinds(ends.outside.is_ipv4())[1];
+            for (by, passes) in [
+                (0, true),
+                (reach, true),
+                (-reach, true),
+                (reach + 1, false),
+                (-reach - 1, false),
+                (1 << 30, false),
+            ] {
+                let (mut error, mut inside) = from_outside(&ends, kind, lengths(&ends)[0]);
+                let seq = ACKED.wrapping_add_signed(by);
+                error.quoted = error.quoted.seq(seq);
+                inside.quoted = inside.quoted.seq(seq);
+                let name = format!("{by} of {ends:?}");
+                let fixture = Fixture::new(name, Hook::WanIngress, error.frame());
+                if passes {
+                    fixture
+                        .sent_straight(inside.hop().frame())
+                        .counting(&[Counter::IcmpInbound])
+                } else {
+                    fixture.counting(&[Counter::PassedOutOfWindow])
+                }
+                .check(datapath);
+            }
+        }
+    });
+}
+
+#[test]
 fn errors_of_the_gateway_itself_name_the_public_address() {
     on_router(|datapath| {
         for data in connections() {
