@@ -215,7 +215,7 @@ counters! {
     DeniedFragment = "denied" "reason" "fragment" true,
         "Dropped: first fragments of packets to control ports, which nobody could read";
     DeniedExtension = "denied" "reason" "extension" true,
-        "Dropped: packets to control ports behind IPv6 extension headers, fragments among them, which the gateway does not read";
+        "Dropped: packets of control connections with IPv4 options, and to control ports behind IPv6 extension headers, fragments among them, which the gateway does not read";
     DeniedSynText = "denied" "reason" "syn_text" true,
         "Dropped: SYNs to control ports with text in them, which the gateway would not read; their client repeats them without";
     DeniedTimestamp = "denied" "reason" "timestamp" true,

@@ -236,6 +236,11 @@ fn known<N: Headers + Table>(skb: &Skb, hook: Hook, look: Look) -> i32 {
         let is_usual =
             is_last || hook == Hook::WanEgress || way.is_redirect() || flow.out_ifindex == 0;
         let is_judged = !matches!(look, Look::Read | Look::Unfinished | Look::Outside);
+        // Servers drop a packet with some options (source routes, wrong lengths) that others take.
+        if is_judged && hook == Hook::WanIngress && packet.tcp as usize != IP as usize + N::LEN {
+            counters::add(Counter::DeniedExtension, packet.total);
+            return DROP;
+        }
         if is_judged && !control::segment::read_timestamp(skb, packet.tcp, packet.payload) {
             counters::add(Counter::DeniedTimestamp, packet.total);
             return DROP;

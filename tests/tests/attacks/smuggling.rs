@@ -579,6 +579,43 @@ fn ip_options_and_extension_headers_hide_no_port() {
     failures.assert_none();
 }
 
+#[test]
+fn a_decoy_with_options_that_the_server_does_not_take_hides_no_port() {
+    // RFC 791, section 3.1: routes that the sender has chosen, which hosts refuse, and lengths that lie.
+    needs_judgement_of_ports();
+    let lab = lab();
+    let server = Recorder::start(lab.server(), 21, false);
+    let _publisher = publish(&lab, &[]);
+    let wire = Wire::from_outside(&lab, client(&lab)).unwrap();
+    let mut failures = Failures::default();
+    for (name, options) in [
+        ("a loose source route", [131, 7, 4, 10, 0, 0, 5, 0]),
+        ("a strict source route", [137, 7, 4, 10, 0, 0, 5, 0]),
+        ("a length of nothing", [7, 0, 0, 0, 0, 0, 0, 0]),
+        ("a length beyond the end", [7, 40, 4, 0, 0, 0, 0, 0]),
+        ("a security label", [134, 8, 0, 0, 0, 1, 0, 2]),
+    ] {
+        let mut control = Control::connect(client(&lab), PUBLIC).unwrap();
+        control.command("USER x").unwrap();
+        server.heard();
+        let text = format!("NOOP {}\r\n", "x".repeat(PORT.len() - 7));
+        let decoy = Known::of(&control).as_client(PSH | ACK, 0, 0).with(text);
+        let (mut ip, rest) = etherparse::Ipv4Header::from_slice(&decoy.packet())
+            .map(|(ip, rest)| (ip, rest.to_vec()))
+            .unwrap();
+        ip.options = options.into();
+        ip.total_len += options.len() as u16;
+        ip.header_checksum = ip.calc_header_checksum();
+        wire.send_packet(&[&ip.to_bytes()[..], &rest].concat())
+            .unwrap();
+        settle();
+        drop(control.send(PORT));
+        thread::sleep(Duration::from_millis(300));
+        failures.note(name, assert_unheard(&server.heard()));
+    }
+    failures.assert_none();
+}
+
 /// What becomes of an IP packet on its way to the wire.
 type Wrapped = fn(&[u8]) -> Vec<Vec<u8>>;
 

@@ -1,7 +1,7 @@
 //! Segments whose numbers TCP itself would not believe: RFC 9293 section 3.10.7.4, RFC 5961.
 //! A control connection goes on as if they had never been.
 
-use ftp_nat_tests::attack::segment::{ACK, FIN, PSH, RST, SYN, Segment, URG};
+use ftp_nat_tests::attack::segment::{ACK, Checksum, FIN, PSH, RST, SYN, Segment, URG};
 
 use super::*;
 
@@ -134,6 +134,84 @@ fn text_within_the_window_that_never_becomes_whole_deafens_nobody() {
         thread::sleep(Duration::from_millis(500));
     }
     use_session(&lab, &mut control).unwrap();
+}
+
+/// A packet that no host takes, made of one that it would.
+type Odd = fn(Segment) -> Vec<Vec<u8>>;
+
+#[test]
+fn a_packet_that_no_host_takes_changes_nothing() {
+    // With the right numbers: only their form is wrong.
+    let odd: [(&str, Odd); 12] = [
+        ("from port 0", |mut it| {
+            it.from.set_port(0);
+            vec![it.packet()]
+        }),
+        ("to itself", |mut it| {
+            it.from = it.to;
+            vec![it.packet()]
+        }),
+        ("from everybody", |mut it| {
+            it.from.set_ip([255, 255, 255, 255].into());
+            vec![it.packet()]
+        }),
+        ("from the network", |mut it| {
+            it.from.set_ip([198, 51, 100, 255].into());
+            vec![it.packet()]
+        }),
+        ("to everybody", |mut it| {
+            it.to.set_ip([198, 51, 100, 255].into());
+            vec![it.packet()]
+        }),
+        ("a time to live of 1", |mut it| {
+            it.ttl = 1;
+            vec![it.packet()]
+        }),
+        ("a wrong checksum", |mut it| {
+            it.checksum = Checksum::Wrong(1);
+            vec![it.packet()]
+        }),
+        ("a header that is too short", |it| {
+            let mut packet = it.packet();
+            packet[0] = 0x44;
+            vec![packet]
+        }),
+        ("a packet longer than it is", |it| {
+            let mut packet = it.packet();
+            packet[2] = 0x40;
+            vec![packet]
+        }),
+        ("a TCP header beyond the end", |it| {
+            let mut packet = it.packet();
+            packet[32] = 0xf0;
+            vec![packet]
+        }),
+        ("tiny fragments", |it| it.fragments(8, 7)),
+        ("fragments over each other", |it| {
+            let mut pieces = it.fragments(24, 8);
+            pieces.extend(it.fragments(16, 8));
+            pieces
+        }),
+    ];
+    let lab = lab();
+    let server = vsftpd(&lab);
+    let _publisher = publish(&lab, &[]);
+    let wire = attackers_wire(&lab);
+    let mut failures = Failures::default();
+    for (name, make) in odd {
+        for (flags, text) in [(PSH | ACK, "QUIT\r\n"), (RST | ACK, ""), (SYN, "")] {
+            let mut control = log_in(&lab, &server);
+            for packet in make(Known::of(&control).as_client(flags, 0, 0).with(text)) {
+                wire.send_packet(&packet).unwrap();
+            }
+            settle();
+            failures.note(
+                &format!("{name}, {flags:x}"),
+                use_session(&lab, &mut control),
+            );
+        }
+    }
+    failures.assert_none();
 }
 
 #[test]

@@ -8,6 +8,8 @@ use crate::{
     fixture::Fixture,
     loaded::{Hook, on_router},
     packet::{self, ETHERNET, Packet, TCP},
+    scene::control_v4,
+    talk::{Client, Talk},
 };
 
 const FROM: SocketAddr = SocketAddr::new(
@@ -205,6 +207,23 @@ fn what_stands_behind_ipv6_extension_headers_is_dropped_if_it_may_be_a_command()
                 .check(datapath);
             }
         }
+    });
+}
+
+#[test]
+fn a_control_segment_with_ip_options_is_dropped_and_its_repetition_without_is_read() {
+    on_router(|datapath| {
+        let mut talk = Talk::begin(datapath, control_v4(), [1, 2]);
+        for options in [&[1; 4][..], &[131, 7, 4, 10, 0, 0, 5, 0]] {
+            for text in ["PASV\r\n", ""] {
+                let packet = talk.segment(Client, text).ip_options(options);
+                talk.fixture(Client, "options", &packet)
+                    .dropped()
+                    .counting(&[Counter::DeniedExtension])
+                    .check(talk.datapath);
+            }
+        }
+        talk.passes(Client, "PASV\r\n");
     });
 }
 
