@@ -419,7 +419,12 @@ impl Inspection {
                     self.cut(session);
                     return;
                 }
-                self.withheld = withheld::CUT;
+                // One that may have to be refused is not sent on before its end was judged.
+                self.withheld = if self.candidate == NOTHING {
+                    withheld::CUT
+                } else {
+                    withheld::HELD
+                };
             }
             if self.withheld != withheld::NOTHING {
                 self.seq = self.seq.wrapping_sub(1);
@@ -470,10 +475,14 @@ impl Inspection {
         }
     }
 
-    /// Whether something of what the segment has of the client's line was edited, or announced.
+    /// Whether something of what the segment has of the client's line was edited, or announced, or its start was
+    /// held: the sender may have been told that it arrived, and does not repeat it then.
     #[inline(always)]
     fn is_acted_on(&self, session: &Session) -> bool {
         let commands = &session.commands;
+        if commands.held_len != 0 && self.line_seq == self.first_seq {
+            return true;
+        }
         let begins_here = self.line_seq != self.first_seq || commands.line_len == 0;
         let is_edited = match commands.edits.recent(0) {
             Some(edit) => distance(edit.start, self.line_seq) >= 0,

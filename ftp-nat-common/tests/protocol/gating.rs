@@ -3,6 +3,7 @@
 use crate::conversation::Conversation;
 use ftp_nat_common::abi::line_end;
 use ftp_nat_common::counter::Counter;
+use ftp_nat_common::host::Segment;
 
 const REPLY: &str = "227 Entering Passive Mode (10,0,0,5,195,80).\r\n";
 
@@ -387,6 +388,79 @@ fn a_withheld_command_comes_in_one_piece() {
         assert_eq!(it.heard_late, left, "{said:?}");
         let hidden = usize::from(said.concat().contains("\rb"));
         assert_eq!(it.gate.count_of(Counter::DeniedHidden), hidden, "{said:?}");
+    }
+}
+
+/// A line whose start was held and acknowledged is not read anew as a shorter one, or that start would be lost:
+/// its carriage return leaves with it, and only the line feed is withheld.
+#[test]
+fn a_withheld_line_keeps_what_was_acknowledged_of_it() {
+    let mut it = Conversation::publish();
+    it.client("PASV\r\n");
+    let seq = it.session.commands.seen;
+    let mut pass = |it: &mut Conversation, at: u32, text: &str| {
+        let segment = Segment {
+            seq: seq.wrapping_add(at),
+            payload: text.into(),
+            ..Segment::default()
+        };
+        it.pass(false, &segment).map(|sent| {
+            (
+                sent.seq.wrapping_sub(seq).cast_signed(),
+                String::from_utf8(sent.payload).unwrap(),
+            )
+        })
+    };
+    // Byte by byte, each repeated: it is acknowledged ahead.
+    for (at, byte) in ["P", "O", "R"].into_iter().enumerate() {
+        assert_eq!(pass(&mut it, at as u32, byte), None);
+        assert_eq!(pass(&mut it, at as u32, byte), Some((-1, String::new())));
+    }
+    assert_eq!(pass(&mut it, 3, "\r\n"), Some((0, "POR\r".into())));
+    // A late repetition of one of them.
+    pass(&mut it, 1, "O");
+    let heard = pass(&mut it, 3, "\r\n");
+    assert_eq!(heard, Some((0, "POR\r".into())));
+    it.now += 600;
+    assert_eq!(it.gate.count_of(Counter::DeniedHidden), 0);
+}
+
+/// Nor does a PORT that cannot be read pass because its line feed was withheld, in however many pieces it comes.
+#[test]
+fn a_withheld_port_is_refused_all_the_same() {
+    for pieces in [
+        &["EPRT |2|NOOP\r\n"][..],
+        &["EPRT |2|", "NOOP\r\n"],
+        &["EPRT |2|NOOP", "\r\n"],
+        &["EPRT |2|NOOP\r", "\n"],
+        &["PORT 10,0,0,", "x\r\n"],
+    ] {
+        let mut it = Conversation::publish();
+        // A PASV that ends with a bare line feed, to a server that ends lines with CR LF.
+        it.client("PASV\n");
+        let seq = it.session.commands.seen;
+        let mut heard = Vec::new();
+        let mut at = 0;
+        for _ in 0..20 {
+            for piece in pieces {
+                let segment = Segment {
+                    seq: seq.wrapping_add(at),
+                    payload: (*piece).into(),
+                    ..Segment::default()
+                };
+                let sent = it.pass(false, &segment);
+                heard.extend(sent.into_iter().flat_map(|sent| sent.payload));
+                at += piece.len() as u32;
+            }
+            at = 0;
+            it.now += 700;
+        }
+        let text = heard.escape_ascii().to_string();
+        assert!(text.contains("XXXX "), "{pieces:?}: {text}");
+        assert!(
+            !text.contains("EPRT") && !text.contains("PORT"),
+            "{pieces:?}: {text}"
+        );
     }
 }
 
