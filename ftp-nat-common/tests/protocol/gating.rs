@@ -398,7 +398,7 @@ fn a_withheld_line_keeps_what_was_acknowledged_of_it() {
     let mut it = Conversation::publish();
     it.client("PASV\r\n");
     let seq = it.session.commands.seen;
-    let mut pass = |it: &mut Conversation, at: u32, text: &str| {
+    let pass = |it: &mut Conversation, at: u32, text: &str| {
         let segment = Segment {
             seq: seq.wrapping_add(at),
             payload: text.into(),
