@@ -149,7 +149,10 @@ fn a_transfer_is_watched_and_the_terminal_given_back() {
     terminal.press(&["2"]).unwrap();
     shows(
         "the openings",
-        &["WAITING 0", "Data connections announced by a server that its client made"],
+        &[
+            "WAITING 0",
+            "Data connections announced by a server that its client made",
+        ],
     );
     terminal.press(&["?"]).unwrap();
     shows("the help", &["turn the order round"]);

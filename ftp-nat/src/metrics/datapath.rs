@@ -18,12 +18,16 @@ use crate::{
 
 /// What those families of [`Counter`] mean as a whole that have several members; the others mean
 /// what their one member does.
-const FAMILIES: [(&str, &str); 10] = [
+const FAMILIES: [(&str, &str); 11] = [
     ("inbound", "Translated on the way in, by how they went on"),
     ("outbound", "Translated on the way out, by how they went on"),
     (
         "mappings_opened",
         "Data connections announced and let through, by who opens them",
+    ),
+    (
+        "mappings_used",
+        "Announced data connections that came, by who opened them",
     ),
     (
         "rewritten",
