@@ -29,7 +29,7 @@ use super::{
 use crate::{
     datapath::maps::{ListPrefix, Maps, Prefix, RoutedPrefix},
     kernel::{clock::Clock, table::Table},
-    model::flow::Key,
+    model::flow::{self, Key},
 };
 
 /// A connection that had a packet so lately lives here, whatever another gateway says of its end.
@@ -559,9 +559,7 @@ impl Installer {
         let other_key = key.other_way(&flow);
         let other = table.get(&other_key)?;
         let now = self.clock.now();
-        let last = flow
-            .seen_at(now)
-            .max(other.map_or(0, |other| other.seen_at(now)));
+        let last = flow::seen_at(&flow, other.as_ref(), now);
         let is_used = flow.packets + other.map_or(0, |other| other.packets) > 0;
         let busy = self.clock.ticks(BUSY);
         if flow.session != record.session || is_used && last + busy > now {

@@ -2,7 +2,7 @@
 
 use ftp_nat_common::{abi::Flow, wire::addr::Endpoint};
 
-use super::flow::{State, signs};
+use super::flow::{self, State, signs};
 
 /// A connection.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ impl Connection {
 
     /// When the last packet of either direction was seen, in ticks as `now` is.
     pub fn seen_at(&self, now: u64) -> u64 {
-        self.inbound.seen_at(now).max(self.outbound.seen_at(now))
+        flow::seen_at(&self.inbound, Some(&self.outbound), now)
     }
 
     /// What both directions have in common, from whichever is there.

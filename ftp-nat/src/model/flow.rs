@@ -32,6 +32,13 @@ pub fn ends<K: Key>(key: &K, flow: &Flow) -> (Endpoint, Endpoint) {
     (inbound.source(), inbound.destination())
 }
 
+/// When the last packet of a connection was seen, by one direction and by the other if it is there, in ticks
+/// as `now` is.
+pub fn seen_at(flow: &Flow, other: Option<&Flow>, now: u64) -> u64 {
+    let others = other.map_or(0, |other| other.seen_at(now));
+    flow.seen_at(now).max(others)
+}
+
 /// What one direction of a connection says of its state: the TCP flags that it has had, and in the
 /// highest bit whether an operator has ended it.
 pub const fn signs(flow: &Flow) -> u8 {

@@ -8,7 +8,7 @@ use super::{lifetime::Lifetimes, pass::Pass};
 use crate::{
     daemon::occurrence::{Detail, End, Ended},
     kernel::{clock::Clock, table::Table},
-    model::flow::{self, Key, State, signs},
+    model::flow::{self, Key, State, seen_at, signs},
 };
 
 /// Ends the connections of one address family that are over, and notes what the others need.
@@ -65,12 +65,6 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
 
 fn state(flow: &Flow, other: Option<&Flow>) -> State {
     State::of(signs(flow), other.map_or(0, signs))
-}
-
-/// When the last packet of either direction was seen, in ticks as `now` is.
-fn seen_at(flow: &Flow, other: Option<&Flow>, now: u64) -> u64 {
-    let others = other.map_or(0, |other| other.seen_at(now));
-    flow.seen_at(now).max(others)
 }
 
 /// Takes both directions out. The outbound one goes first and the inbound one, which is the lock

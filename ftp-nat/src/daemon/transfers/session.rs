@@ -526,7 +526,7 @@ impl Carried {
 /// What flows say of what their connection has carried.
 fn carried([inbound, outbound]: &[Flow; 2], clock: &Clock) -> Carried {
     let now = clock.now();
-    let last = inbound.seen_at(now).max(outbound.seen_at(now));
+    let last = flow::seen_at(inbound, Some(outbound), now);
     Carried {
         payload: flow::payload(inbound, outbound),
         seconds: Some(clock.between(inbound.born, last).as_secs_f64()),
