@@ -28,7 +28,8 @@ pub(crate) struct Packet {
     pub destination: IpAddr,
     /// Its destination port.
     pub port: u16,
-    pub mark: u32,
+    /// None: nobody can tell.
+    pub mark: Option<u32>,
     /// Whether it is of a connection that the firewall knows already; else it is a first SYN.
     pub established: bool,
     /// Whether the kernel's NAT has changed its destination.
@@ -86,12 +87,30 @@ pub(crate) enum Action {
     Source,
     /// Gives the connection to one of the kernel's helpers.
     Helper(String),
-    /// Changes the mark.
-    Mark,
+    /// Changes the mark; none: nobody can tell to what.
+    Mark(Option<MarkChange>),
     /// Something else that may end its way.
     Unknown,
     /// Counts, logs and so on.
     Nothing,
+}
+
+/// What becomes of a mark: the bits of `keep` stay as they are, the others are zero, and then those of
+/// `flip` are turned round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MarkChange {
+    pub keep: u32,
+    pub flip: u32,
+}
+
+impl MarkChange {
+    /// The mark afterwards; `mark`: before, none where nobody can tell.
+    fn after(self, mark: Option<u32>) -> Option<u32> {
+        match mark {
+            None if self.keep == 0 => Some(self.flip),
+            mark => Some((mark? & self.keep) ^ self.flip),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -161,16 +180,15 @@ enum End {
     Through,
 }
 
-/// What is not certain any more on a way.
-#[derive(Default)]
-struct Doubts {
-    unsure: bool,
-    mark: bool,
-}
-
 impl Ruleset {
     /// What becomes of a packet at a hook.
+    #[cfg(test)]
     pub fn verdict(&self, hook: &str, packet: &Packet) -> Verdict {
+        self.pass(hook, &mut packet.clone())
+    }
+
+    /// What becomes of a packet at a hook. Its mark is afterwards what the rules have made of it.
+    pub fn pass(&self, hook: &str, packet: &mut Packet) -> Verdict {
         let mut chains: Vec<_> = self
             .chains
             .iter()
@@ -179,14 +197,14 @@ impl Ruleset {
             .filter(|(base, _)| base.hook == hook && !base.is_nat)
             .collect();
         chains.sort_by_key(|(base, _)| base.priority);
-        let mut doubts = Doubts::default();
+        let mut unsure = false;
         for (base, chain) in chains {
-            let end = match self.walk(chain, packet, &mut doubts, 0) {
+            let end = match self.walk(chain, packet, &mut unsure, 0) {
                 End::Through if base.drops => End::Drop(format!("the policy of {}", chain.title())),
                 end => end,
             };
             match end {
-                End::Drop(place) if !doubts.unsure => return Verdict::Dropped(place),
+                End::Drop(place) if !unsure => return Verdict::Dropped(place),
                 // Whether it comes to the next chain nobody can tell.
                 End::Drop(_) => return Verdict::Passes,
                 End::Accept | End::Through => {}
@@ -195,17 +213,19 @@ impl Ruleset {
         Verdict::Passes
     }
 
-    fn walk(&self, chain: &Chain, packet: &Packet, doubts: &mut Doubts, depth: usize) -> End {
+    /// Walks through a chain; `unsure` becomes true where nobody can tell whether a rule ends the way.
+    fn walk(&self, chain: &Chain, packet: &mut Packet, unsure: &mut bool, depth: usize) -> End {
         for (place, rule) in chain.rules.iter().enumerate() {
-            let answer = rule.matches(packet, doubts.mark);
+            let answer = rule.matches(packet);
             if answer == Some(false) {
                 continue;
             }
             match (&rule.action, answer) {
-                (Action::Mark, _) => doubts.mark = true,
+                (Action::Mark(Some(change)), Some(_)) => packet.mark = change.after(packet.mark),
+                (Action::Mark(_), _) => packet.mark = None,
                 (Action::Nothing | Action::Destination | Action::Source | Action::Helper(_), _) => {
                 }
-                (Action::Unknown, _) | (_, None) => doubts.unsure = true,
+                (Action::Unknown, _) | (_, None) => *unsure = true,
                 (Action::Accept, _) => return End::Accept,
                 (Action::Drop, _) => {
                     return End::Drop(format!("rule {} of {}", place + 1, chain.title()));
@@ -217,10 +237,10 @@ impl Ruleset {
                         .iter()
                         .find(|it| it.table == chain.table && it.name == *name);
                     let Some(called) = called.filter(|_| depth < DEPTH) else {
-                        doubts.unsure = true;
+                        *unsure = true;
                         continue;
                     };
-                    match self.walk(called, packet, doubts, depth + 1) {
+                    match self.walk(called, packet, unsure, depth + 1) {
                         End::Through if matches!(rule.action, Action::Jump(_)) => {}
                         end => return end,
                     }
@@ -248,9 +268,9 @@ impl Ruleset {
         self.chains.iter().flat_map(move |chain| {
             let its = chain.rules.iter().enumerate().filter(|(_, rule)| {
                 wanted(&rule.action)
-                    && packets.iter().any(|packet| {
-                        chain.serves(packet) && rule.matches(packet, false) != Some(false)
-                    })
+                    && packets
+                        .iter()
+                        .any(|packet| chain.serves(packet) && rule.matches(packet) != Some(false))
             });
             its.map(|(place, rule)| (format!("rule {} of {}", place + 1, chain.title()), rule))
                 .collect::<Vec<_>>()
@@ -260,11 +280,8 @@ impl Ruleset {
 
 impl Rule {
     /// Whether all conditions hold; none where that cannot be judged.
-    fn matches(&self, packet: &Packet, mark_changed: bool) -> Option<bool> {
-        all(self
-            .conditions
-            .iter()
-            .map(|it| it.holds(packet, mark_changed)))
+    fn matches(&self, packet: &Packet) -> Option<bool> {
+        all(self.conditions.iter().map(|it| it.holds(packet)))
     }
 }
 
@@ -299,10 +316,7 @@ fn all(answers: impl Iterator<Item = Option<bool>>) -> Option<bool> {
 }
 
 impl Condition {
-    fn holds(&self, packet: &Packet, mark_changed: bool) -> Option<bool> {
-        if mark_changed && matches!(self.test, Test::Mark(_)) {
-            return None;
-        }
+    fn holds(&self, packet: &Packet) -> Option<bool> {
         Some(self.test.holds(packet)? != self.negated)
     }
 }
@@ -321,9 +335,10 @@ impl Test {
             Self::Source(networks) => within(networks, packet.source),
             Self::Destination(networks) => within(networks, packet.destination),
             Self::Port(ranges) => ranges.iter().any(|range| range.contains(&packet.port)),
-            Self::Mark(pairs) => pairs
-                .iter()
-                .any(|(mask, value)| packet.mark & mask == *value),
+            Self::Mark(pairs) => {
+                let mark = packet.mark?;
+                pairs.iter().any(|(mask, value)| mark & mask == *value)
+            }
             Self::Tcp(yes) => *yes,
             Self::V4(yes) => packet.source.is_ipv4() == *yes,
             Self::State(states) => {
@@ -394,7 +409,7 @@ pub(crate) mod tests {
             source: "1.1.1.1".parse().unwrap(),
             destination: "10.0.0.5".parse().unwrap(),
             port: 50000,
-            mark: 0x66_7470,
+            mark: Some(0x66_7470),
             established: false,
             translated: false,
         }
@@ -518,9 +533,33 @@ pub(crate) mod tests {
         let ours = || vec![Test::Mark(vec![(u32::MAX, 0x66_7470)])];
         let accept = (ours(), Action::Accept);
         assert!(!dropped(vec![chain("c", Some(true), vec![accept.clone()])]));
-        let changed = (vec![], Action::Mark);
+        let changed = (vec![], Action::Mark(None));
         let other = (vec![Test::Mark(vec![(u32::MAX, 1)])], Action::Accept);
         assert!(dropped(vec![chain("c", Some(true), vec![other.clone()])]));
         assert!(!dropped(vec![chain("c", Some(true), vec![changed, other])]));
+        // What it is changed to may be known.
+        let set = |keep, flip| (vec![], Action::Mark(Some(MarkChange { keep, flip })));
+        for (change, drops) in [
+            (set(0, 0), true),
+            (set(0, 0x66_7470), false),
+            (set(u32::MAX, 0), false),
+            (set(!0x70, 0), true),
+            (set(u32::MAX, 0x100_0000), true),
+        ] {
+            let rules = vec![change.clone(), accept.clone()];
+            assert_eq!(
+                dropped(vec![chain("c", Some(true), rules)]),
+                drops,
+                "{change:?}"
+            );
+        }
+        // A mark that is set anew is known, whatever it was.
+        let rules = vec![(vec![], Action::Mark(None)), set(0, 0x66_7470), accept];
+        let mut packet = syn();
+        let ruleset = Ruleset {
+            chains: vec![chain("c", Some(true), rules)],
+        };
+        assert_eq!(ruleset.pass("forward", &mut packet), Verdict::Passes);
+        assert_eq!(packet.mark, Some(0x66_7470));
     }
 }

@@ -1,6 +1,6 @@
 //! The gateway itself: loaded, attached, alone, and what the configuration says?
 
-use ftp_nat_common::abi::interface_flag;
+use ftp_nat_common::abi::{Publish, interface_flag};
 
 use super::{finding::Findings, subject::Subject};
 use crate::{config::Order, datapath::attach, ipc::connection::Answer};
@@ -159,12 +159,17 @@ fn differences(subject: &Subject, findings: &mut Findings) {
     // Those without a port are only addresses.
     published.retain(|(key, _)| key.port.number() != 0);
     let wanted = &subject.policy.published;
+    // The address toward the server is the routes' matter, and follows them.
+    let same = |one: &Publish, other: &Publish| {
+        let near = other.near;
+        Publish { near, ..*one } == *other
+    };
     let name = |addr: ftp_nat_common::wire::addr::Addr, port: u16| {
         std::net::SocketAddr::new(addr.to_ip(), port).to_string()
     };
     let mut different: Vec<_> = published
         .iter()
-        .filter(|(key, entry)| wanted.get(key) != Some(entry))
+        .filter(|(key, entry)| !wanted.get(key).is_some_and(|it| same(it, entry)))
         .map(|(key, _)| name(key.addr, key.port.number()))
         .collect();
     for key in wanted.keys() {

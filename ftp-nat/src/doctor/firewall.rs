@@ -58,14 +58,14 @@ fn control(subject: &Subject, service: &Service) -> [Packet; 2] {
         source: stranger(service.public.ip()),
         destination: service.public.ip(),
         port: service.public.port(),
-        mark: 0,
+        mark: Some(0),
         established: false,
         translated: false,
     };
     let handed_on = Packet {
         destination: service.server.ip(),
         port: service.server.port(),
-        mark: subject.mark,
+        mark: Some(subject.mark),
         ..come.clone()
     };
     [come, handed_on]
@@ -129,7 +129,7 @@ fn outgoing(subject: &Subject, client: IpAddr, port: u16) -> Packet {
         source: client,
         destination: stranger(client),
         port,
-        mark: 0,
+        mark: Some(0),
         established: false,
         translated: false,
     }
@@ -260,7 +260,7 @@ pub(super) fn drops(subject: &Subject, ruleset: &Ruleset, findings: &mut Finding
             source: stranger(clients.address),
             destination: clients.first_host(),
             port: SOME_CLIENT_PORT,
-            mark: subject.mark,
+            mark: Some(subject.mark),
             established: false,
             translated: false,
         };
@@ -301,7 +301,7 @@ fn forwarded(subject: &Subject, service: &Service, ruleset: &Ruleset, findings: 
         source: server.ip(),
         destination: stranger(server.ip()),
         port: SOME_CLIENT_PORT,
-        mark: 0,
+        mark: Some(0),
         established: true,
         translated: service.kernel_nat && !service.routed,
     };
@@ -318,7 +318,7 @@ fn forwarded(subject: &Subject, service: &Service, ruleset: &Ruleset, findings: 
         );
         let translated = Packet {
             output: Some(inside.clone()),
-            mark: 0,
+            mark: Some(0),
             translated: !service.routed,
             ..handed_on.clone()
         };
@@ -383,7 +383,7 @@ fn forwarded(subject: &Subject, service: &Service, ruleset: &Ruleset, findings: 
         Some(network) => (format!("a server of {network}"), network.to_string()),
         None => (server.to_string(), server.ip().to_string()),
     };
-    if let Verdict::Dropped(place) = ruleset.verdict("forward", &active) {
+    if let Verdict::Dropped(place) = ruleset.pass("forward", &mut active.clone()) {
         findings.note(
             "firewall-drops-active",
             Some(Cause::Firewall),
@@ -406,7 +406,7 @@ fn local(subject: &Subject, service: &Service, ruleset: &Ruleset, findings: &mut
     judge(subject, ruleset, &here, &control, CONTROL, &what, findings);
     let data = Packet {
         port: service.passive.map_or(SOME_DATA_PORT, |(first, _)| first),
-        mark: subject.mark,
+        mark: Some(subject.mark),
         ..control.clone()
     };
     let data_of = format!("data connections to {}", service.public);
@@ -435,14 +435,16 @@ fn judge(
     what: &str,
     findings: &mut Findings,
 ) {
+    let mut passing = packet.clone();
+    let mark = packet.mark.filter(|mark| *mark != 0);
     for hook in hooks {
-        let Verdict::Dropped(place) = ruleset.verdict(hook, packet) else {
+        let Verdict::Dropped(place) = ruleset.pass(hook, &mut passing) else {
             continue;
         };
         let accept = if name == REPLIES {
             "ct state established,related accept".to_owned()
-        } else if packet.mark != 0 {
-            format!("meta mark and {0:#x} == {0:#x} accept", packet.mark)
+        } else if let Some(mark) = mark {
+            format!("meta mark and {mark:#x} == {mark:#x} accept")
         } else if packet.translated {
             "ct status dnat accept".to_owned()
         } else {
@@ -450,11 +452,11 @@ fn judge(
         };
         let subject_of = if name == REPLIES { "replies on " } else { "" };
         let mut remedy = format!("in front of it, add the rule: nft `{accept}`");
-        if packet.mark != 0 {
-            remedy += &format!(
-                " (iptables: `-m mark --mark {0:#x}/{0:#x} -j ACCEPT`)",
-                packet.mark
-            );
+        if passing.mark != packet.mark {
+            remedy = "a rule in front of it changes ftp-nat's mark: let it leave that bit as it is"
+                .to_owned();
+        } else if let Some(mark) = mark {
+            remedy += &format!(" (iptables: `-m mark --mark {mark:#x}/{mark:#x} -j ACCEPT`)");
             if subject.interfaces(interface_flag::LAN).next().is_none() && *hook == "forward" {
                 remedy += ", or attach to the inside interface as well (--lan), so that packets \
                            do not go through the firewall at all";

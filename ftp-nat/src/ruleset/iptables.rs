@@ -5,7 +5,7 @@ use std::{
     ops::RangeInclusive,
 };
 
-use super::{Action, Base, Chain, Condition, Rule, Test};
+use super::{Action, Base, Chain, Condition, MarkChange, Rule, Test};
 use crate::model::prefix::Prefix;
 
 /// Modules whose options are understood below, or say nothing.
@@ -146,8 +146,15 @@ fn action<'w>(target: &str, goes: bool, options: &mut impl Iterator<Item = &'w s
         "RETURN" => Action::Return,
         "DNAT" | "REDIRECT" | "TPROXY" => Action::Destination,
         "SNAT" | "MASQUERADE" => Action::Source,
-        "MARK" => Action::Mark,
-        "CONNMARK" if options.any(|it| it == "--restore-mark") => Action::Mark,
+        // Whichever option it was, it is saved as this one: VALUE/MASK.
+        "MARK" => {
+            let value = options.skip_while(|it| *it != "--set-xmark").nth(1);
+            let change = value
+                .and_then(mark)
+                .map(|(mask, flip)| MarkChange { keep: !mask, flip });
+            Action::Mark(change)
+        }
+        "CONNMARK" if options.any(|it| it == "--restore-mark") => Action::Mark(None),
         "CT" => options
             .skip_while(|it| *it != "--helper")
             .nth(1)
@@ -312,6 +319,16 @@ mod tests {
         ] {
             let verdict = save("DROP", &[rule]).verdict("forward", &syn());
             assert_eq!(verdict == Verdict::Passes, passes, "{rule}");
+        }
+        for (change, passes) in [
+            ("--set-xmark 0x0/0xffffffff", false),
+            ("--set-xmark 0x0/0xff000000", true),
+            ("--set-xmark 0x667470/0xffffffff", true),
+        ] {
+            let set = format!("-A FORWARD -j MARK {change}");
+            let accept = "-A FORWARD -m mark --mark 0x667470 -j ACCEPT";
+            let verdict = save("DROP", &[&set, accept]).verdict("forward", &syn());
+            assert_eq!(verdict == Verdict::Passes, passes, "{change}");
         }
         let own = [
             "-A FORWARD -g mine",

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr, ops::RangeInclusive};
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::{Action, Base, Chain, Condition, Rule, Test};
+use super::{Action, Base, Chain, Condition, MarkChange, Rule, Test};
 use crate::model::prefix::Prefix;
 
 /// Where something stands: family, table, name.
@@ -129,7 +129,9 @@ impl Reader {
                     continue;
                 }
                 "ct helper" => Action::Helper(self.helper(chain, body)),
-                "mangle" if body["key"]["meta"]["key"] == "mark" => Action::Mark,
+                "mangle" if body["key"]["meta"]["key"] == "mark" => {
+                    Action::Mark(mark_change(&body["value"]))
+                }
                 kind => action(kind, body),
             };
             if action != Action::Nothing {
@@ -397,6 +399,38 @@ fn family(names: &[String]) -> Test {
     }
 }
 
+/// What the mark becomes: a number, the mark itself, or one of these with a number by `&`, `|` or `^`.
+fn mark_change(value: &Value) -> Option<MarkChange> {
+    if let Some(number) = value.as_u64() {
+        let flip = u32::try_from(number).ok()?;
+        return Some(MarkChange { keep: 0, flip });
+    }
+    if value["meta"]["key"] == "mark" {
+        return Some(MarkChange {
+            keep: u32::MAX,
+            flip: 0,
+        });
+    }
+    let (operator, operands) = value.as_object()?.iter().next()?;
+    let MarkChange { keep, flip } = mark_change(operands.get(0)?)?;
+    let number = u32::try_from(operands.get(1)?.as_u64()?).ok()?;
+    Some(match operator.as_str() {
+        "&" => MarkChange {
+            keep: keep & number,
+            flip: flip & number,
+        },
+        "|" => MarkChange {
+            keep: keep & !number,
+            flip: flip | number,
+        },
+        "^" => MarkChange {
+            keep,
+            flip: flip ^ number,
+        },
+        _ => return None,
+    })
+}
+
 fn marks(mask: u32, values: &[Value]) -> Test {
     let pairs = values
         .iter()
@@ -461,6 +495,26 @@ mod tests {
             .collect();
         let rule = format!("{}, {{\"accept\": null}}", all.join(", "));
         forward(&rule).verdict("forward", packet) == Verdict::Passes
+    }
+
+    #[test]
+    fn a_changed_mark_is_read() {
+        for (value, keep, flip) in [
+            ("0", 0, 0),
+            ("64", 0, 64),
+            (r#"{"|": [{"meta": {"key": "mark"}}, 64]}"#, !64, 64),
+            (r#"{"&": [{"meta": {"key": "mark"}}, 255]}"#, 255, 0),
+            (
+                r#"{"^": [{"&": [{"meta": {"key": "mark"}}, 255]}, 1]}"#,
+                255,
+                1,
+            ),
+        ] {
+            let read = mark_change(&serde_json::from_str(value).unwrap());
+            assert_eq!(read, Some(MarkChange { keep, flip }), "{value}");
+        }
+        let connection = serde_json::from_str(r#"{"ct": {"key": "mark"}}"#).unwrap();
+        assert_eq!(mark_change(&connection), None);
     }
 
     #[test]

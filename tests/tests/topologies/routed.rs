@@ -7,7 +7,10 @@ use ftp_nat_tests::{
     server::{FtpServer, Kind, Settings},
 };
 
-use crate::{scene::Scene, stage::Stage};
+use crate::{
+    scene::Scene,
+    stage::{Fault, Stage},
+};
 
 /// The addresses of the host inside that the outside knows.
 const INSIDE: [SocketAddr; 2] = [
@@ -53,6 +56,27 @@ fn servers_with_public_addresses() {
         ],
         server: &server,
     });
+    let faults = [
+        Fault {
+            at: &lab.server().namespace,
+            broken: "ip route del default",
+            mended: "ip route add default via 203.0.113.1 src 203.0.113.5",
+            found: &["no-way-back"],
+        },
+        Fault {
+            at: &lab.router,
+            broken: "echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
+            mended: "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
+            found: &["forwarding-off"],
+        },
+        Fault {
+            at: &lab.router,
+            broken: "ip addr del 203.0.113.1/28 dev lan",
+            mended: "ip addr add 203.0.113.1/28 dev lan",
+            found: &["no-route"],
+        },
+    ];
+    played.diagnoses(&scene, &lab.router, &faults);
     drop(server);
     played.is_found("server-refuses");
 }
@@ -71,10 +95,47 @@ fn servers_with_public_addresses_through_the_stack() {
         ],
         server: &server,
     });
-    let rule = "rule add fwmark 0x40/0xf0 lookup 100";
-    lab.router.ip(rule).unwrap();
-    played.is_found("mark-collides");
-    lab.router.ip(&rule.replace("add", "del")).unwrap();
+    let at_router = |broken, mended, found| Fault {
+        at: &lab.router,
+        broken,
+        mended,
+        found,
+    };
+    let faults = [
+        at_router(
+            "ip rule add fwmark 0x40/0xf0 lookup 100",
+            "ip rule del fwmark 0x40/0xf0 lookup 100",
+            &["mark-collides"],
+        ),
+        at_router(
+            "nft insert rule inet filter forward meta mark set 0",
+            "",
+            &["firewall-drops-control", "firewall-drops-data"],
+        ),
+        at_router(
+            "nft add table ip6 guard; \
+             nft add chain ip6 guard pre '{ type filter hook prerouting priority -300; }'; \
+             nft add rule ip6 guard pre iifname wan tcp dport != 21 drop",
+            "",
+            &["firewall-drops-data"],
+        ),
+        at_router(
+            "nft flush chain inet filter forward; \
+             nft add rule inet filter forward ct state established,related accept; \
+             nft add rule inet filter forward meta mark and 0x40 == 0x40 accept",
+            "",
+            // In active mode servers connect, and they may not: that is a note.
+            &[],
+        ),
+        at_router(
+            "nft flush chain inet filter forward; \
+             nft add rule inet filter forward iifname lan accept; \
+             nft add rule inet filter forward iifname wan tcp dport 21 accept",
+            "",
+            &["firewall-drops-data"],
+        ),
+    ];
+    played.diagnoses(&scene, &lab.router, &faults);
     // The rules of those who have no ftp-nat.
     scene.rules(&lab.router, "nft");
     played.is_found("firewall-drops-data");
@@ -95,6 +156,18 @@ fn clients_with_public_addresses() {
         ],
         server: &server,
     });
+    let at_router = |broken, mended, found| Fault {
+        at: &lab.router,
+        broken,
+        mended,
+        found,
+    };
+    let faults = [at_router(
+        "echo 0 > /proc/sys/net/ipv4/ip_forward",
+        "echo 1 > /proc/sys/net/ipv4/ip_forward",
+        &["forwarding-off"],
+    )];
+    played.diagnoses(&scene, &lab.router, &faults);
     scene.rules(&lab.router, "nft helper");
     played.is_found("kernel-helper");
 }

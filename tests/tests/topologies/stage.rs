@@ -1,6 +1,11 @@
 //! Playing a scene: every cell of its table is tried, and the doctor is asked.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use ftp_nat_tests::{
     client::{Client, Job, Mode, Session},
@@ -33,6 +38,18 @@ pub struct Stage<'l, 's> {
     pub clients: Vec<(Option<&'static str>, &'s Host, SocketAddr)>,
     /// The server.
     pub server: &'s FtpServer,
+}
+
+/// One thing that is broken on purpose, and what the doctor has to say about it.
+pub struct Fault<'n> {
+    /// The machine on which the commands run.
+    pub at: &'n Namespace,
+    /// The shell's lines that break it.
+    pub broken: &'static str,
+    /// Those that mend it; the scene's rules of the firewall are set anew besides.
+    pub mended: &'static str,
+    /// All errors and warnings that are found then.
+    pub found: &'static [&'static str],
 }
 
 /// A scene with ftp-nat in it.
@@ -115,6 +132,37 @@ impl Scene {
     }
 }
 
+/// What the doctor has seen, a line each.
+fn seen(report: &Value) -> String {
+    let findings = report["findings"].as_array().unwrap().iter();
+    findings.map(|it| format!("\n    {}", it["seen"])).collect()
+}
+
+/// Runs lines of a shell on a machine.
+#[track_caller]
+fn shell(at: &Namespace, lines: &str) {
+    let mut command = at.command("sh").unwrap();
+    let outcome = process::run(command.args(["-ec", lines]), LIMIT).unwrap();
+    outcome.expect_success().unwrap();
+}
+
+impl Scene {
+    /// That this change of the scene's configuration is found, and nothing else.
+    #[track_caller]
+    pub fn diagnoses_configuration(
+        &self,
+        router: &Namespace,
+        change: impl FnOnce(&str) -> String,
+        found: &[&str],
+    ) {
+        let changed = Self::with_toml(self, change);
+        let toml = changed.block("toml").unwrap();
+        assert_ne!(self.block("toml"), Some(toml));
+        let (named, report) = changed.start(router).errors_and_warnings();
+        assert_eq!(named, found, "{toml}\n{}", seen(&report));
+    }
+}
+
 /// Fetches the small file; `expected`: whether that is to be waited for.
 pub fn fetches(
     host: &Host,
@@ -162,13 +210,58 @@ impl Played<'_> {
         assert!(findings.is_empty(), "{report:#}\n{}", self.gateway.log());
     }
 
-    /// That the doctor names this first of all, and as an error or a warning.
+    /// That the doctor names this as an error or a warning, and nothing else.
     #[track_caller]
     pub fn is_found(&self, name: &str) {
+        let (found, report) = self.errors_and_warnings();
+        assert!(
+            found == [name],
+            "{name} was not found, or not alone: {report:#}"
+        );
+    }
+
+    /// The names of all errors and warnings, and all that the doctor said.
+    fn errors_and_warnings(&self) -> (Vec<String>, Value) {
         let (findings, report) = self.findings();
-        let found = findings
-            .iter()
-            .any(|(it, severity)| it == name && severity != "note");
-        assert!(found, "{name} was not found: {report:#}");
+        let found: BTreeSet<_> = findings
+            .into_iter()
+            .filter(|(_, severity)| severity != "note")
+            .map(|(name, _)| name)
+            .collect();
+        (found.into_iter().collect(), report)
+    }
+
+    /// The same, once it is this, or after a while: the daemon follows a changed network in a moment.
+    fn wait_to_find(&self, expected: &[&str]) -> (Vec<String>, Value) {
+        let start = Instant::now();
+        loop {
+            let (found, report) = self.errors_and_warnings();
+            if found == expected || start.elapsed() > LONG {
+                return (found, report);
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Breaks one thing after the other: each is found, and nothing else. Once all is mended, nothing is.
+    #[track_caller]
+    pub fn diagnoses(&self, scene: &Scene, router: &Namespace, faults: &[Fault<'_>]) {
+        let mut wrong = String::new();
+        for fault in faults {
+            shell(fault.at, fault.broken);
+            let (found, report) = self.wait_to_find(fault.found);
+            if found != fault.found {
+                let seen = seen(&report);
+                wrong += &format!(
+                    "\n{}\n  has to be {:?}, is {found:?}{seen}",
+                    fault.broken, fault.found
+                );
+            }
+            shell(fault.at, fault.mended);
+            scene.rules(router, "nft ftp-nat");
+        }
+        assert!(wrong.is_empty(), "{}:{wrong}", scene.title);
+        let (found, report) = self.wait_to_find(&[]);
+        assert!(found.is_empty(), "{report:#}\n{}", self.gateway.log());
     }
 }

@@ -11,11 +11,14 @@ use ftp_nat_tests::{
 use crate::{
     PUBLIC,
     scene::Scene,
-    stage::{Stage, fetches},
+    stage::{Fault, Stage, fetches},
 };
 
 /// Where clients find a published server over IPv6.
 const PUBLIC_V6: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(WAN_ADDRESS_V6), 21);
+
+/// Makes good what the kernel removes when that interface goes down.
+const DMZ_UP: &str = "ip link set dmz up; ip addr replace fd00:17::1/64 dev dmz nodad";
 
 const ALL_MODES: [Mode; 4] = [Mode::Pasv, Mode::Epsv, Mode::Port, Mode::Eprt];
 
@@ -63,6 +66,22 @@ fn the_public_address_from_behind_the_router() {
     // Nobody but those that it has to.
     let log = played.gateway.log();
     assert!(!log.contains("no room"), "{log}");
+    let router = &lab.router;
+    let at_router = |broken, mended, found| Fault {
+        at: router,
+        broken,
+        mended,
+        found,
+    };
+    played.diagnoses(
+        &scene,
+        router,
+        &[at_router(
+            "ip link set dmz down",
+            DMZ_UP,
+            &["interface-down"],
+        )],
+    );
 }
 
 #[test]
@@ -84,5 +103,28 @@ fn a_server_whose_default_route_is_elsewhere() {
     });
     let played = scene.start(&lab.router);
     works_over_v6(lab.client(), &server);
+    played.diagnoses(
+        &scene,
+        &lab.router,
+        &[
+            Fault {
+                at: &lab.router,
+                broken: "nft add chain inet filter srcnat \
+                         '{ type nat hook postrouting priority srcnat; }'; \
+                         nft add rule inet filter srcnat oifname lan masquerade",
+                mended: "",
+                found: &[],
+            },
+            Fault {
+                at: &lab.router,
+                broken: "ip addr del 10.0.0.1/24 dev lan; ip addr add 10.0.0.1/32 dev lan",
+                mended: "ip addr del 10.0.0.1/32 dev lan; ip addr add 10.0.0.1/24 dev lan",
+                found: &["no-route"],
+            },
+        ],
+    );
     drop(played);
+    // Without the key the servers answer past this router.
+    let without = |it: &str| it.replace("toward_server = \"gateway\"\n", "");
+    scene.diagnoses_configuration(&lab.router, without, &["no-way-back"]);
 }

@@ -12,7 +12,7 @@ use ftp_nat_tests::{
 
 use crate::{
     scene::Scene,
-    stage::{Played, Stage, fetches},
+    stage::{Fault, Played, Stage, fetches},
 };
 
 /// What the first provider has given out, and the second.
@@ -25,6 +25,11 @@ const SECOND: (Ipv4Addr, Ipv6Addr) = (
     Ipv4Addr::new(203, 0, 113, 1),
     Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1),
 );
+
+/// Makes good what the kernel removes when the second uplink goes down.
+const SECOND_UP: &str = "ip link set wan2 up; ip addr replace 2001:db8:2::1/64 dev wan2 nodad; \
+    ip route replace default via 203.0.113.20 table 102; \
+    ip -6 route replace default via 2001:db8:2::20 table 102";
 
 /// A router with two uplinks, and a host far away behind them.
 struct World {
@@ -127,7 +132,33 @@ fn told_apart_by_source_address() {
     let scene = Scene::named("Two uplinks, told apart by source address");
     let world = two_interfaces();
     let server = FtpServer::start(Kind::Vsftpd, world.lab.server(), &Settings::default()).unwrap();
-    play(&scene, &world, SECOND, &server);
+    let played = play(&scene, &world, SECOND, &server);
+    let router = &world.lab.router;
+    let at_router = |broken, mended, found| Fault {
+        at: router,
+        broken,
+        mended,
+        found,
+    };
+    let faults = [
+        at_router(
+            "ip link set wan2 down",
+            SECOND_UP,
+            &["configuration", "interface-down"],
+        ),
+        // Sessions leave as they came, whatever the rules say.
+        at_router(
+            "ip rule del from 203.0.113.1 lookup 102",
+            "ip rule add from 203.0.113.1 lookup 102",
+            &[],
+        ),
+        at_router(
+            "echo 0 > /proc/sys/net/ipv4/ip_forward",
+            "echo 1 > /proc/sys/net/ipv4/ip_forward",
+            &["forwarding-off"],
+        ),
+    ];
+    played.diagnoses(&scene, router, &faults);
 }
 
 #[test]
@@ -135,7 +166,25 @@ fn told_apart_by_marks() {
     let scene = Scene::named("Two uplinks, told apart by marks");
     let world = two_interfaces();
     let server = FtpServer::start(Kind::Vsftpd, world.lab.server(), &Settings::default()).unwrap();
-    play(&scene, &world, SECOND, &server);
+    let played = play(&scene, &world, SECOND, &server);
+    let router = &world.lab.router;
+    let at_router = |broken, mended, found| Fault {
+        at: router,
+        broken,
+        mended,
+        found,
+    };
+    let faults = [
+        at_router("nft flush chain inet uplinks prerouting", "", &[]),
+        at_router(
+            "nft insert rule inet uplinks prerouting iifname wan tcp dport 21 dnat ip to 10.0.0.5 2>/dev/null || \
+             { nft add chain inet uplinks pre '{ type nat hook prerouting priority dstnat; }'; \
+               nft add rule inet uplinks pre iifname wan tcp dport 21 dnat ip to 10.0.0.5; }",
+            "",
+            &["second-nat-rule"],
+        ),
+    ];
+    played.diagnoses(&scene, router, &faults);
 }
 
 #[test]
@@ -143,7 +192,30 @@ fn only_one_default_route() {
     let scene = Scene::named("Two uplinks, and only one default route");
     let world = two_interfaces();
     let server = FtpServer::start(Kind::Vsftpd, world.lab.server(), &Settings::default()).unwrap();
-    drop(play(&scene, &world, SECOND, &server));
+    let played = play(&scene, &world, SECOND, &server);
+    let router = &world.lab.router;
+    let faults = [
+        Fault {
+            at: router,
+            broken: "ip route del default",
+            mended: "ip route add default via 198.51.100.20",
+            found: &[],
+        },
+        Fault {
+            at: router,
+            broken: "echo 1 > /proc/sys/net/ipv4/conf/wan2/rp_filter",
+            mended: "echo 0 > /proc/sys/net/ipv4/conf/wan2/rp_filter",
+            found: &["reverse-path-filter"],
+        },
+        Fault {
+            at: &world.lab.server().namespace,
+            broken: "ip route del default",
+            mended: "ip route add default via 10.0.0.1",
+            found: &["no-way-back"],
+        },
+    ];
+    played.diagnoses(&scene, router, &faults);
+    drop(played);
     // XDP sends them the same way.
     let xdp = Scene::with_toml(&scene, |toml| {
         toml.replace("[gateway]", "[gateway]\ndatapath = \"xdp\"")
@@ -162,7 +234,27 @@ fn through_the_stack() {
     let scene = Scene::named("Two uplinks, through the stack");
     let world = two_interfaces();
     let server = FtpServer::start(Kind::Vsftpd, world.lab.server(), &Settings::default()).unwrap();
-    play(&scene, &world, SECOND, &server);
+    let played = play(&scene, &world, SECOND, &server);
+    let router = &world.lab.router;
+    let at_router = |broken, mended, found| Fault {
+        at: router,
+        broken,
+        mended,
+        found,
+    };
+    let faults = [
+        at_router(
+            "nft insert rule inet filter forward meta mark set 0",
+            "",
+            &["firewall-drops-control", "firewall-drops-data"],
+        ),
+        at_router(
+            "echo 1 > /proc/sys/net/ipv4/conf/wan2/rp_filter",
+            "echo 0 > /proc/sys/net/ipv4/conf/wan2/rp_filter",
+            &["reverse-path-filter"],
+        ),
+    ];
+    played.diagnoses(&scene, router, &faults);
 }
 
 #[test]
@@ -175,7 +267,24 @@ fn a_server_on_the_gateway_itself() {
         v6: WAN_ADDRESS_V6,
     };
     let server = FtpServer::start(Kind::Vsftpd, &here, &Settings::default()).unwrap();
-    play(&scene, &world, SECOND, &server);
+    let played = play(&scene, &world, SECOND, &server);
+    let faults = [
+        Fault {
+            at: &world.lab.router,
+            broken: "nft add chain inet filter input '{ type filter hook input priority 0; policy drop; }'; \
+                     nft add rule inet filter input ct state established accept; \
+                     nft add rule inet filter input tcp dport 21 accept",
+            mended: "",
+            found: &["firewall-drops-data"],
+        },
+        Fault {
+            at: &world.lab.router,
+            broken: "ip link set wan2 down",
+            mended: SECOND_UP,
+            found: &["interface-down"],
+        },
+    ];
+    played.diagnoses(&scene, &world.lab.router, &faults);
 }
 
 #[test]
@@ -187,7 +296,14 @@ fn two_routers_on_one_network() {
         Ipv4Addr::new(198, 51, 100, 2),
         Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2),
     );
-    play(&scene, &world, second, &server);
+    let played = play(&scene, &world, second, &server);
+    let faults = [Fault {
+        at: &world.lab.router,
+        broken: "ip addr del 198.51.100.2/24 dev wan",
+        mended: "ip addr add 198.51.100.2/24 dev wan",
+        found: &["public-address-not-here"],
+    }];
+    played.diagnoses(&scene, &world.lab.router, &faults);
 }
 
 #[test]
@@ -197,7 +313,7 @@ fn clients_behind_two_uplinks() {
     let far = &world.far;
     let server = FtpServer::start(Kind::Vsftpd, far, &Settings::default()).unwrap();
     let client = world.lab.server();
-    scene.play(&Stage {
+    let played = scene.play(&Stage {
         router: &world.lab.router,
         clients: vec![
             (Some("IPv4"), client, (far.v4, 21).into()),
@@ -205,4 +321,19 @@ fn clients_behind_two_uplinks() {
         ],
         server: &server,
     });
+    let faults = [
+        Fault {
+            at: &world.lab.router,
+            broken: "nft flush chain inet uplinks postrouting",
+            mended: "",
+            found: &["clients-not-translated"],
+        },
+        Fault {
+            at: &world.lab.router,
+            broken: "ip link set wan2 down",
+            mended: SECOND_UP,
+            found: &["interface-down"],
+        },
+    ];
+    played.diagnoses(&scene, &world.lab.router, &faults);
 }
