@@ -30,7 +30,7 @@ pub const fn name(head: u64) -> u32 {
 
 /// Whether a byte goes on with a name; servers part words at any other.
 #[inline(always)]
-const fn is_name_byte(byte: u8) -> bool {
+pub(super) const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'@'
 }
 

@@ -300,10 +300,13 @@ impl Inspection {
         if at == 1 && self.head == tls::HELLO && self.seq == session.commands.isn.wrapping_add(3) {
             session.asked.flags |= asked_flag::HELLO;
         }
+        // Of a line that was let go only what comes next can be replaced: behind three letters that is the
+        // fourth byte.
+        let is_short = at == 3 && self.let_go != 0 && !command::is_name_byte(byte);
+        if session.deny != 0 && (at == 4 || is_short) {
+            self.todo |= todo::VERB;
+        }
         if at == 4 {
-            if session.deny != 0 {
-                self.todo |= todo::VERB;
-            }
             let form = form_of_command(self.head);
             if self.let_go == 0 {
                 self.candidate = form;
@@ -387,20 +390,23 @@ impl Inspection {
         if self.let_go != 0 {
             self.candidate = NOTHING;
         }
-        if todo & todo::REPLACE != 0 {
-            // Not held any longer: what a line held was edited by would be forgotten with it. The verb
-            // comes first, as edits stand in the order of their bytes.
-            if self.candidate != NOTHING {
-                self.refuse_unread(session, gate);
-                self.let_go = 1;
-                self.candidate = NOTHING;
-            }
-            self.replace(session, gate);
-        }
+        // The verb comes first, as edits stand in the order of their bytes.
         if todo & todo::VERB != 0
             || (todo & todo::LINE_END != 0 && self.is_short_and_judged(session))
         {
             self.judge_verb(session, gate);
+        }
+        if self.todo & todo::REPLACE != 0 {
+            // Not held any longer: what a line held was edited by would be forgotten with it, and noted
+            // again.
+            if self.candidate != NOTHING {
+                self.refuse_unread(session, gate);
+                self.let_go = 1;
+                self.candidate = NOTHING;
+            } else if session.deny != 0 && self.line_len > 0 && self.line_len < 5 {
+                self.let_go = 1;
+            }
+            self.replace(session, gate);
         }
     }
 

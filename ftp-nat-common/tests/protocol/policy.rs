@@ -1,7 +1,7 @@
 //! Commands that a policy refuses, and greetings whose words are hidden: what is said, what is
 //! heard, and why.
 
-use crate::conversation::{Conversation, masquerade, publish, silent};
+use crate::conversation::{Conversation, TIMEOUT, masquerade, publish, silent};
 use ftp_nat_common::abi::{Session, event, session_flag};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::ftp::policy::{LOGIN, WRITING, bit_of};
@@ -159,6 +159,7 @@ fn no_byte_makes_a_server_read_another_verb_than_the_gateway() {
         (b"\0DELE a\r\n", b"XDELE a\r\n"),
         (b"NOOP\0DELE a\r\n", b"NOOPXDELE a\r\n"),
         (b"NOOP\rDELE a\r\n", b"NOOP\rXELE a\r\n"),
+        (b"\xffUMKD\rxa\r\n", b"\xff\xf1XXX\rXa\r\n"),
     ] {
         for masqueraded in [false, true] {
             let mut it = if masqueraded {
@@ -166,12 +167,84 @@ fn no_byte_makes_a_server_read_another_verb_than_the_gateway() {
             } else {
                 Conversation::publish()
             };
-            it.session.deny = bits(&["DELE"]);
+            it.session.deny = bits(&["DELE", "MKD"]);
             let passed = it.client_bytes(said);
             assert_eq!(
                 passed.escape_ascii().to_string(),
                 heard.escape_ascii().to_string()
             );
+        }
+    }
+}
+
+/// What was sent on of it cannot be changed any more: what comes next is.
+#[test]
+fn a_verb_that_was_held_for_too_long_is_unknown_all_the_same() {
+    for (rest, heard) in [
+        ("MKD a\r\n", "MKDXa\r\n"),
+        ("MKD\r\n", "MKDX\n"),
+        ("MKD\ta\r\n", "MKDXa\r\n"),
+        ("DELE a\r\n", "DELEXa\r\n"),
+        ("DELE\r\n", "DELEX\n"),
+        ("MKDX a\r\n", "MKDX a\r\n"),
+        ("PWD\r\n", "PWD\r\n"),
+    ] {
+        for held in 1..=3 {
+            let mut it = denying(&["DELE", "MKD"]);
+            let first = it.session.commands.seen;
+            let segment = |at: usize, text: &str| Segment {
+                seq: first.wrapping_add(at as u32),
+                payload: text.into(),
+                ..Segment::default()
+            };
+            let verb = &rest[..held];
+            assert_eq!(it.pass(false, &segment(0, verb)), None);
+            it.now += TIMEOUT + 1;
+            assert_eq!(
+                it.pass(false, &segment(0, verb)),
+                Some(segment(0, verb)),
+                "{verb}"
+            );
+            let sent = it.pass(false, &segment(held, &rest[held..])).unwrap();
+            let heard = &heard[held..];
+            assert_eq!(String::from_utf8(sent.payload).unwrap(), heard, "{verb}");
+        }
+    }
+}
+
+/// Bytes that are replaced are noted once: such a line is not held until its verb is known.
+#[test]
+fn a_verb_of_replaced_bytes_is_not_held() {
+    for (said, heard) in [
+        (&b"\0\xff\xffDELE a\r\n"[..], &b"XXXDELE a\r\n"[..]),
+        (b"D\0L\0 a\r\n", b"DXLX a\r\n"),
+        // XMKD is denied as well, and its first byte has been sent on by then.
+        (b"\0MKD a\r\n", b"XMKDXa\r\n"),
+    ] {
+        for masqueraded in [false, true] {
+            let mut it = if masqueraded {
+                Conversation::masquerade()
+            } else {
+                Conversation::publish()
+            };
+            it.session.deny = bits(&["DELE", "XMKD"]);
+            let wanted = heard.escape_ascii().to_string();
+            assert_eq!(it.client_bytes(said).escape_ascii().to_string(), wanted);
+            // Byte by byte, and all of it again.
+            let first = it.session.commands.seen;
+            let segment = |at: u32, bytes: &[u8]| Segment {
+                seq: first.wrapping_add(at),
+                payload: bytes.into(),
+                ..Segment::default()
+            };
+            let mut passed = Vec::new();
+            for (at, byte) in (0..).zip(said) {
+                let sent = it.pass(false, &segment(at, &[*byte]));
+                passed.extend(sent.into_iter().flat_map(|sent| sent.payload));
+            }
+            let again = it.pass(false, &segment(0, said)).unwrap();
+            assert_eq!(again.payload, passed);
+            assert_eq!(passed.escape_ascii().to_string(), wanted);
         }
     }
 }

@@ -9,10 +9,10 @@ use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
     abi::{
-        Direction, Flow, FlowKey as _, FlowKey4, FlowKey6, InsideNetwork, ListKey, Mapping,
-        MappingKey, Publish, PublishKey, REVERSED, RoutedKey, Session, TLS_SESSIONS, TlsClientKey,
-        direction_mut, flow_flag, interface_flag, kind, list, listed_flag, mapping_flag, port,
-        publish_flag, role, scope, session_flag, share_of_session, side,
+        DialogueKey, Direction, Flow, FlowKey as _, FlowKey4, FlowKey6, InsideNetwork, ListKey,
+        Mapping, MappingKey, Publish, PublishKey, REVERSED, RoutedKey, Session, TLS_SESSIONS,
+        TlsClientKey, direction_mut, flow_flag, interface_flag, kind, list, listed_flag,
+        mapping_flag, port, publish_flag, role, scope, session_flag, share_of_session, side,
     },
     edit::{edits::REMEMBERED, text::TEXT_MAX},
     stream::adopt::adopt,
@@ -176,6 +176,11 @@ impl Installer {
             return Err(error);
         }
         self.sessions.insert(record.session, known);
+        if here.is_none() {
+            // A connection that its server makes to its client unasked is told here, too.
+            let dialogue = DialogueKey::of(&session);
+            self.maps.dialogues.set(&dialogue, &record.session)?;
+        }
         Ok(Outcome::Installed)
     }
 

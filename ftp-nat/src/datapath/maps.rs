@@ -199,6 +199,8 @@ pub struct Maps {
     pub clients: Table<ClientKey, Endpoint>,
     /// The clients' sessions that are found by their address.
     pub tls_clients: Table<TlsClientKey, TlsClient>,
+    /// Between which servers and clients there are sessions.
+    pub dialogues: Table<DialogueKey, u32>,
     /// The sessions' permits for data connections, where they speak TLS.
     pub permits: Table<u32, Permit>,
     /// The ports that published servers have announced.
@@ -245,6 +247,7 @@ impl Maps {
             lines: Table::new(open(map::LINES)?),
             clients: Table::new(open(map::CLIENTS)?),
             tls_clients: Table::new(open(map::TLS_CLIENTS)?),
+            dialogues: Table::new(open(map::DIALOGUES)?),
             permits: Table::new(open(map::PERMITS)?),
             announced: Table::new(open(map::ANNOUNCED)?),
             shares: Table::new(open(map::SHARES)?),
@@ -518,6 +521,7 @@ pub(crate) fn scratch(entries: u32) -> Maps {
         lines: Table::new(make(map::LINES)),
         clients: Table::new(make(map::CLIENTS)),
         tls_clients: Table::new(make(map::TLS_CLIENTS)),
+        dialogues: Table::new(make(map::DIALOGUES)),
         permits: Table::new(make(map::PERMITS)),
         announced: Table::new(make(map::ANNOUNCED)),
         shares: Table::new(make(map::SHARES)),

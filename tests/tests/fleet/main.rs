@@ -4,11 +4,14 @@ mod engines;
 mod forged;
 mod outages;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use ftp_nat_tests::fleet::{
     Fleet,
-    client::{Files, serve},
+    client::{Files, eventually, serve},
     moves::{Move, Rounds, Stage},
 };
 
@@ -77,6 +80,30 @@ fn a_session_of_a_network_that_is_denied_here_is_not_taken_from_the_other_gatewa
         }
         assert_eq!(fetching.stop().unwrap(), [""; 0]);
     }
+}
+
+/// The session began at the other gateway.
+#[test]
+fn a_server_that_dials_uninvited_is_told_after_a_move() {
+    let fleet = Fleet::new().unwrap();
+    let mut stage = Stage::set(&fleet, "").unwrap();
+    let files = Files {
+        length: 20_000,
+        rest: Duration::from_secs(1),
+    };
+    let fetching = stage.fetch(&files).unwrap();
+    let round = stage.play(Move::Stopped, &fetching).unwrap();
+    assert_eq!(round.failures, [""; 0], "{}", round.evidence);
+    let new = &stage.gateways[fleet.master().unwrap()];
+    let is_told = || new.metric("denied_packets_total", "reason=\"uninvited\"");
+    let client = fleet.client.at(50_000);
+    eventually("it is told", || {
+        let dial = || Ok(TcpStream::connect_timeout(&client, Duration::from_millis(200)).is_ok());
+        assert!(!fleet.server.namespace.run(dial)?, "nobody listens");
+        Ok(is_told()? > 0)
+    })
+    .unwrap();
+    assert_eq!(fetching.stop().unwrap(), [""; 0]);
 }
 
 #[test]
