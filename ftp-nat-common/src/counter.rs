@@ -129,6 +129,8 @@ counters! {
         "Control segments dropped because one before them is missing: the sender repeats them";
     HeldUntold = "lines" "happening" "untold" false,
         "Segments with a change of length, withheld once so that other gateways of the cluster know of it first";
+    HopsLimited = "hops_limited" "" "" false,
+        "Control segments that leave with no more time to live than the text before them had, so that none gets further than what the gateway has read";
     Resynced = "lines" "happening" "resynced" false,
         "Gaps that were never filled: inspection goes on behind them";
 

@@ -4,6 +4,7 @@
 pub mod adopt;
 pub mod driver;
 pub mod handshake;
+pub mod hops;
 pub mod segment;
 pub mod timestamp;
 pub mod window;

@@ -5,6 +5,7 @@
 //! wherever they are called from (Linux 5.6), and they stand beside each other on the stack.
 
 mod bytes;
+mod hops;
 mod medium;
 mod options;
 mod rewrite;
@@ -19,17 +20,24 @@ use ftp_nat_common::stream::driver::{self, Verdict};
 /// Reads the segment that [`segment::prepare`] has left, and changes the packet as it must be.
 #[inline(always)]
 pub fn drive(skb: &Skb) -> Verdict {
-    match steps(skb) {
-        Some(mut steps) => driver::drive(&mut steps),
-        None => Verdict::Send,
+    let Some(mut steps) = steps(skb) else {
+        return Verdict::Send;
+    };
+    let verdict = driver::drive(&mut steps);
+    if verdict == Verdict::Send {
+        hops::limit(skb, &steps, true);
     }
+    verdict
 }
 
 /// Sets the numbers of a segment that TCP would not believe to the receiver's, for it to judge.
 #[inline(always)]
 pub fn number_outside(skb: &Skb) -> Verdict {
     match steps(skb) {
-        Some(steps) => steps.number_outside(),
+        Some(steps) => {
+            hops::limit(skb, &steps, false);
+            steps.number_outside()
+        }
         None => Verdict::Send,
     }
 }

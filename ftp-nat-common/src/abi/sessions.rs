@@ -84,8 +84,11 @@ pub struct Session {
     pub waiting: [Port; 2],
     /// How many data connections its client may have at once; 0: no bound.
     pub most_connections: u32,
+    /// The lowest time to live of each direction's text so far, the client's first; 0: none has come. See
+    /// [`crate::stream::hops`].
+    pub hops: [u8; 2],
     /// Zero.
-    pub pad2: u32,
+    pub pad2: [u8; 2],
     /// When its allowance of announcements will be whole again ([`crate::bucket`]).
     pub announced: u64,
     /// When the first SYN came, in jiffies.

@@ -59,6 +59,7 @@ pub fn prepare<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
         total: packet.total,
         v4: u32::from(N::V4),
         timestamp: segment.timestamp,
+        ttl: packet.ttl.into(),
     };
     // SAFETY: see `scratch`.
     unsafe {

@@ -177,7 +177,8 @@ pub(super) fn begin(skb: &Skb, hook: Hook, part: *mut Draft) -> Result<(), Count
         masquerade(session, &half_open.client)
     };
     session.untold = 0;
-    session.pad2 = 0;
+    session.hops = [0; 2];
+    session.pad2 = [0; 2];
     session.announced = 0;
     session.waiting = [Port(0); 2];
     session.born = jiffies();

@@ -141,6 +141,12 @@ impl Ipv4 {
         self.header.ttl = self.header.ttl.wrapping_sub(1);
     }
 
+    /// Writes the time to live; the checksum is the caller's.
+    #[inline(always)]
+    pub fn set_ttl(&mut self, ttl: u8) {
+        self.header.ttl = ttl;
+    }
+
     /// The header's checksum, as it lies in the packet.
     #[inline(always)]
     pub fn checksum(&self) -> u16 {
@@ -205,6 +211,12 @@ impl Ipv6 {
     #[inline(always)]
     pub fn count_hop(&mut self) {
         self.header.hop_limit = self.header.hop_limit.wrapping_sub(1);
+    }
+
+    /// Writes the hop limit.
+    #[inline(always)]
+    pub fn set_hop_limit(&mut self, hops: u8) {
+        self.header.hop_limit = hops;
     }
 }
 

@@ -162,6 +162,8 @@ pub struct Place {
     pub v4: u32,
     /// Its timestamp (RFC 7323 section 3.2); 0: it has none.
     pub timestamp: u32,
+    /// Its time to live or hop limit.
+    pub ttl: u32,
 }
 
 /// Where the walk through SACK blocks is. Places are in bytes from the Ethernet header on.

@@ -94,11 +94,15 @@ fn get(socket: BorrowedFd<'_>, option: i32) -> anyhow::Result<u32> {
     Ok(value)
 }
 
-/// The timestamp (RFC 7323) that the connection's next segment will have.
+/// A timestamp (RFC 7323) that the connection's segments of the next few milliseconds will have.
+///
+/// The kernel tells the time of the last packet, and the connection's last segment may have a later one
+/// (it goes by the time at which it was allowed to leave): so some milliseconds are added.
 ///
 /// # Errors
 ///
 /// When the kernel does not tell.
 pub fn timestamp(stream: &TcpStream) -> anyhow::Result<u32> {
-    get(stream.as_fd(), libc::TCP_TIMESTAMP)
+    const LATER: u32 = 10;
+    Ok(get(stream.as_fd(), libc::TCP_TIMESTAMP)?.wrapping_add(LATER))
 }

@@ -10,6 +10,7 @@ mod errors;
 mod floods;
 mod guests;
 mod handshakes;
+mod hops;
 mod openings;
 mod own_ports;
 mod printed;

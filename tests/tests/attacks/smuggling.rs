@@ -41,7 +41,7 @@ fn without(heard: &[u8], left_out: &[u8]) -> Vec<u8> {
 
 /// That by no reading a line asks for a connection to the attacker's accomplice. Of a line longer
 /// than servers take (some cut it and read on) every part counts.
-fn assert_unheard(heard: &[u8]) -> anyhow::Result<()> {
+pub(super) fn assert_unheard(heard: &[u8]) -> anyhow::Result<()> {
     const LONG: usize = 100;
     for (name, reading) in READINGS {
         for line in reading(heard).split(|byte| *byte == b'\n') {

@@ -209,9 +209,11 @@ fn compare_lines(datapath: &Datapath, connection: &Connection, story: &dyn Fn() 
     }
 }
 
-/// A session without its times, which only the kernel's clock tells.
+/// A session without its times, which only the kernel's clock tells, and without what packets' IP headers
+/// say, of which the model has none.
 fn timeless(mut session: Session) -> Session {
     session.born = 0;
+    session.hops = [0; 2];
     let asked = &mut session.asked;
     asked.withheld_since = u64::from(asked.withheld_since != 0);
     asked.withheld_first = 0;

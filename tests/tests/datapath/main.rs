@@ -15,6 +15,7 @@ mod events;
 mod fixture;
 mod forwarding;
 mod holding;
+mod hops;
 mod learned;
 mod loaded;
 mod masquerade;
