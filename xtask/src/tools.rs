@@ -1,5 +1,7 @@
 //! What the lab runs: programs, servers and ftp-nat itself.
 
+use std::path::PathBuf;
+
 use anyhow::bail;
 use ftp_nat_tests::tools::Tools;
 
@@ -11,6 +13,18 @@ use crate::{
 
 /// Installs what the lab lacks, and builds what it runs.
 pub(crate) fn prepare(workspace: &Workspace, installing: Installing) -> anyhow::Result<Tools> {
+    Ok(Tools {
+        servers: servers(workspace, installing)?,
+        binary: build::release(workspace, installing)?,
+    })
+}
+
+/// Installs the programs that the lab lacks, and unpacks its servers: gives their folder.
+///
+/// # Errors
+///
+/// When this process is not root, or something cannot be had.
+pub(crate) fn servers(workspace: &Workspace, installing: Installing) -> anyhow::Result<PathBuf> {
     if !rustix::process::geteuid().is_root() {
         bail!(
             "the lab makes network namespaces and loads eBPF, which needs root \
@@ -18,8 +32,5 @@ pub(crate) fn prepare(workspace: &Workspace, installing: Installing) -> anyhow::
         );
     }
     apt::require_programs(workspace, installing, ftp_nat_tests::PROGRAMS, "the lab")?;
-    Ok(Tools {
-        servers: servers::unpack(workspace, installing)?,
-        binary: build::release(workspace, installing)?,
-    })
+    servers::unpack(workspace, installing)
 }
