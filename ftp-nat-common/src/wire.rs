@@ -4,3 +4,4 @@ pub mod addr;
 pub mod checksum;
 pub mod seq;
 pub mod tcp;
+pub mod telnet;

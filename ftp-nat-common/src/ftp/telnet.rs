@@ -10,18 +10,10 @@
 //! - "subnegotiation", which hides what follows, and anything else that is no signal becomes NOP.
 
 use super::parser::Inspection;
-use crate::abi::direction_flag::{AFTER_IAC, AFTER_OPTION};
-
-/// Interpret as command.
-const IAC: u8 = 255;
-/// The signals, from "end of subnegotiation" to "go ahead".
-const SIGNALS: core::ops::RangeInclusive<u8> = 240..=249;
-/// WILL, WONT, DO and DONT: an option follows.
-const OPTION_COMMANDS: core::ops::RangeInclusive<u8> = 251..=254;
-/// No operation.
-const NOP: u8 = 241;
-/// The option "timing mark" (RFC 860).
-const TIMING_MARK: u8 = 6;
+use crate::{
+    abi::direction_flag::{AFTER_IAC, AFTER_OPTION},
+    wire::telnet::{IAC, NOP, OPTION_COMMANDS, SIGNALS, TIMING_MARK},
+};
 
 impl Inspection {
     /// Whether byte `at` of an outside client's line must be replaced, because of telnet, by

@@ -13,8 +13,11 @@ use ftp_nat_tests::lab::Host;
 
 /// The listening server; its threads end with the process.
 pub(crate) struct Recorder {
-    heard: Arc<Mutex<Vec<u8>>>,
+    heard: Arc<Mutex<Heard>>,
 }
+
+/// What one connection said.
+type Heard = Arc<Mutex<Vec<u8>>>;
 
 impl Recorder {
     /// Listens on `port` of `host`. Urgent data (RFC 9293, section 3.8.5) is read in its place, or
@@ -29,11 +32,12 @@ impl Recorder {
             .namespace
             .run(|| Ok(TcpListener::bind(address)?))
             .unwrap();
-        let heard = Arc::new(Mutex::new(Vec::new()));
+        let heard: Arc<Mutex<Heard>> = Arc::default();
         let its = Arc::clone(&heard);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let heard = Arc::clone(&its);
+                let heard = Heard::default();
+                *its.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&heard);
                 thread::spawn(move || {
                     // A client that goes away has said what it wanted to say.
                     drop(listen(&stream, &heard, urgent_in_place));
@@ -43,9 +47,11 @@ impl Recorder {
         Self { heard }
     }
 
-    /// What it has heard since it was asked last.
+    /// What it has heard on the connection that came last, since it was asked last. An end of the one
+    /// before may arrive late.
     pub(crate) fn heard(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner))
+        let last = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *last.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
