@@ -21,7 +21,6 @@ mod routes;
 mod servers;
 mod sockets;
 pub mod subject;
-mod system;
 mod tables;
 
 use self::{

@@ -15,4 +15,5 @@ pub mod realtime;
 pub mod requirements;
 pub mod reset;
 pub mod sockets;
+pub mod sysctl;
 pub mod table;

@@ -3,7 +3,7 @@
 use super::exit::{is_bare, is_fresh, keep, redirectable};
 use super::return_path;
 use crate::kernel::hook::{DROP, Hook, NEXT, WAN_EGRESS_BARE};
-use crate::kernel::route::{Hop, redirect, redirect_by_route, redirect_to, route};
+use crate::kernel::route::{Hop, LOOPBACK, redirect, redirect_by_route, redirect_to, route};
 use crate::kernel::skb::{Skb, TRANSLATED};
 use crate::packet::headers::{IP, IPV4, Ipv4, Ipv6};
 use crate::packet::segment::{Headers, Packet};
@@ -218,6 +218,13 @@ fn refresh(skb: &Skb, flow: *mut Flow) -> i32 {
     };
     // SAFETY: see `scratch`.
     let scratch::Route { hop, ends, back } = unsafe { &mut *part };
+    if out_ifindex == LOOPBACK {
+        // No lookup finds this machine itself, and no other way leads there. It comes by that interface's
+        // ingress hook, translated already.
+        skb.set_note(TRANSLATED);
+        // SAFETY: as above.
+        return straight(skb, unsafe { &*flow });
+    }
     if !addresses(skb, ends) {
         return by_route(out_ifindex);
     }

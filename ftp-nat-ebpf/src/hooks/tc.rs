@@ -2,6 +2,7 @@
 
 use crate::forward::send::leave;
 use crate::kernel::hook::{DROP, Hook, NEXT, WAN_EGRESS_BARE};
+use crate::kernel::route::LOOPBACK;
 use crate::kernel::skb::{Skb, TRANSLATED};
 use crate::packet::extension::{self, Behind};
 use crate::packet::headers::{BARE, IP, IPV4, IPV6};
@@ -48,7 +49,7 @@ pub fn enter<const AT: u32>(ctx: &TcContext, hook: Hook) -> i32 {
         Carries::Icmp if icmp::is_error(&skb, protocol == IPV4, reach.at) => station::ICMP,
         _ => return NEXT,
     };
-    if hook == Hook::WanEgress && skb.note() == TRANSLATED {
+    if skb.note() == TRANSLATED && (hook == Hook::WanEgress || skb.ifindex() == LOOPBACK) {
         skb.set_note(0);
         return NEXT;
     }
@@ -150,11 +151,11 @@ fn may_open<const AT: u32>(skb: &Skb, v4: bool, reach: Reach, hook: Hook) -> boo
     if maps::DIALOGUES.get_ptr(dialogue).is_some() {
         return true;
     }
+    if hook != Hook::WanEgress && maps::TLS_CLIENTS.get_ptr(ends).is_some() {
+        return true;
+    }
     if hook != Hook::WanIngress {
         return false;
-    }
-    if maps::TLS_CLIENTS.get_ptr(ends).is_some() {
-        return true;
     }
     // SAFETY: the entry stays in its place while the program runs.
     let Some(published) = (unsafe { maps::PUBLISHED.get(address_of(&ends)) }) else {

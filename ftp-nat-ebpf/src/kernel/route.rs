@@ -10,6 +10,10 @@ const AF_INET: u8 = 2;
 /// `AF_INET6`.
 const AF_INET6: u8 = 10;
 
+/// `LOOPBACK_IFINDEX`: the number of the loopback interface in every network namespace. What comes by it is
+/// this machine's own; its Ethernet header has no addresses.
+pub const LOOPBACK: u32 = 1;
+
 /// A next hop.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -6,7 +6,8 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::generated;
 use aya_ebpf::programs::TcContext;
 
-/// The note on a packet that was translated already and only passes the WAN's egress hook.
+/// The note on a packet that was translated already and only passes the WAN's egress hook, or the loopback
+/// interface's on its way to a client on this machine.
 pub const TRANSLATED: u32 = 0xf7a7;
 
 /// Length of an Ethernet header, in bytes.

@@ -4,7 +4,7 @@ use crate::forward::exit::{is_fresh, keep, redirectable};
 use crate::forward::return_path;
 use crate::kernel::helpers::jiffies;
 use crate::kernel::hook::Hook;
-use crate::kernel::route::route;
+use crate::kernel::route::{LOOPBACK, route};
 use crate::kernel::skb::{Context, Skb};
 use crate::state::scratch::{self, Connection, Draft, Path};
 use crate::state::{counters, flows, maps};
@@ -81,22 +81,24 @@ fn route_both(skb: &Skb, hook: Hook, part: &mut Draft) -> bool {
     let here = skb.ifindex();
     let (connection, hop) = (&part.connection, &mut part.hop);
     let is_hairpin = connection.flags & flow_flag::HAIRPIN != 0;
-    let (inwards, outwards) = match hook {
-        Hook::WanIngress => (0, here),
-        Hook::LanIngress if is_hairpin => (0, 0),
-        Hook::LanIngress => (here, 0),
-        Hook::WanEgress => return false,
-    };
+    if hook == Hook::WanEgress {
+        return false;
+    }
+    let outwards = if hook == Hook::WanIngress { here } else { 0 };
     let outer_role = if is_hairpin {
         interface_flag::LAN
     } else {
         interface_flag::WAN
     };
-    if !route(
+    if hook == Hook::LanIngress && !is_hairpin {
+        // Where the inside's packets come from; rules may choose routes by the interface of a packet from
+        // outside, which this one is not.
+        hop.ifindex = here;
+    } else if !route(
         skb,
         &connection.outside.addr,
         &connection.inside.addr,
-        inwards,
+        0,
         hop,
     ) {
         return false;
@@ -109,6 +111,13 @@ fn route_both(skb: &Skb, hook: Hook, part: &mut Draft) -> bool {
     }
     part.inward = Path::through(hop.ifindex, exit.longest());
     let path = &connection.return_path;
+    // No route leads to a client on this machine itself.
+    if path.ifindex == LOOPBACK
+        && let Some(exit) = redirectable(LOOPBACK, interface_flag::LAN)
+    {
+        part.outward = Path::through(LOOPBACK, exit.longest());
+        return true;
+    }
     if let Some(wan) = redirectable(path.ifindex, interface_flag::WAN)
         && let Some(settings) = maps::SETTINGS.get(0)
     {

@@ -5,7 +5,7 @@ use super::connection::{describe, describe_for_stack};
 use super::{alias, half_open as table, lists, pool, refusal, session, source};
 use crate::forward::return_path;
 use crate::kernel::hook::Hook;
-use crate::kernel::route::{Hop, route};
+use crate::kernel::route::{Hop, LOOPBACK, route};
 use crate::kernel::skb::Skb;
 use crate::packet::options::{timestamp, window_scale};
 use crate::state::scratch::{self, Connection, Draft, Head};
@@ -144,12 +144,17 @@ fn published(skb: &Skb, hook: Hook, part: *mut Draft) -> Belongs {
         // The kernel's own rules and routes have a way for those, or there is none.
         let is_translated =
             half_open.flow_flags & flow_flag::NO_NAT == 0 && half_open.to != head.destination;
-        if !is_translated || !leads_back(skb, here, source) {
+        let is_own = skb.ifindex() == LOOPBACK;
+        if is_own {
+            half_open.return_path.ifindex = LOOPBACK;
+        }
+        if !is_translated || !is_own && !leads_back(skb, here, source) {
             return Belongs::Nowhere;
         }
         half_open.flow_flags |= flow_flag::HAIRPIN | flow_flag::NO_STACK;
-        // On one network the server would answer its client without the gateway.
-        is_hidden |= leads_back(skb, source, &half_open.to.addr);
+        // On one network the server would answer its client without the gateway. A client on this machine
+        // itself has a public address here, or one that nobody else reaches.
+        is_hidden |= is_own || leads_back(skb, source, &half_open.to.addr);
     } else {
         return_path::of_packet(skb, &mut half_open.return_path);
     }

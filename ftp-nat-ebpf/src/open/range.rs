@@ -49,9 +49,24 @@ struct Search {
     is_routed: u32,
     /// 1: there is one whose server's range has the port.
     is_within: u32,
+    /// The SYN comes from the inside, and so must its session's client have done.
+    is_hairpin: bool,
 }
 
-/// A SYN from the WAN that no mapping lets through.
+/// Whether the sender of the SYN in the memory has had a TLS session at its destination.
+#[inline(never)]
+pub(super) fn has_client(part: *mut Draft) -> bool {
+    // SAFETY: see `scratch`; no other reference to the headers is alive.
+    let head = unsafe { &(*part).head };
+    let key = TlsClientKey {
+        client: head.source.addr,
+        public: head.destination.addr,
+    };
+    maps::TLS_CLIENTS.get_ptr(key).is_some()
+}
+
+/// A SYN that no mapping lets through, from the WAN, or from a client inside that has dialled a public
+/// address.
 #[inline(never)]
 pub(super) fn enter(skb: &Skb, hook: Hook, part: *mut Draft) -> Entry {
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
@@ -73,6 +88,7 @@ pub(super) fn enter(skb: &Skb, hook: Hook, part: *mut Draft) -> Entry {
         is_live: 0,
         is_routed: 0,
         is_within: 0,
+        is_hairpin: hook == Hook::LanIngress,
     };
     if !search.client.is_null() {
         repeat(TLS_SESSIONS as u32, &mut search, look_at);
@@ -102,7 +118,11 @@ pub(super) fn enter(skb: &Skb, hook: Hook, part: *mut Draft) -> Entry {
     }
     connection.session = search.number;
     connection.kind = kind::PASSIVE;
-    connection.flags = 0;
+    connection.flags = if search.is_hairpin {
+        flow_flag::HAIRPIN | flow_flag::NO_STACK
+    } else {
+        0
+    };
     connection.server_inside = 1;
     connection.outside = head.source;
     connection.public = head.destination;
@@ -112,7 +132,7 @@ pub(super) fn enter(skb: &Skb, hook: Hook, part: *mut Draft) -> Entry {
     connection.alias = head.source;
     if session.is_client_hidden() {
         connection.alias = Endpoint::new(session.alias.addr, alias::hidden(head.source.port));
-        connection.flags = flow_flag::NO_STACK;
+        connection.flags |= flow_flag::NO_STACK;
     }
     if !mapping::find_port(skb, hook, part, true) {
         refusal::deny(head, Counter::DeniedNoRoom as u32);
@@ -164,7 +184,8 @@ unsafe extern "C" fn look_at(index: u64, search: *mut Search) -> i64 {
     };
     // SAFETY: see `scratch`; nobody writes the headers meanwhile.
     let head = unsafe { &(*search.part).head };
-    if !is_live(session, head) {
+    if (session.flags & session_flag::HAIRPIN != 0) != search.is_hairpin || !is_live(session, head)
+    {
         return 0;
     }
     search.is_live = 1;
@@ -194,7 +215,7 @@ fn is_live(session: &Session, head: &Head) -> bool {
     session.outside.addr == head.source.addr
         && session.public.addr == head.destination.addr
         && records::has_range(session)
-        && is_open(&session.outside, &session.public, side::INBOUND)
+        && is_open(&session.outside, &session.public, side_of_client(session))
         && is_open(seen_inside(session), &session.alias, side::OUTBOUND)
 }
 
@@ -205,6 +226,16 @@ fn seen_inside(session: &Session) -> &Endpoint {
         &session.public
     } else {
         &session.inside
+    }
+}
+
+/// The side from which a session's client comes.
+#[inline(always)]
+fn side_of_client(session: &Session) -> u32 {
+    if session.flags & session_flag::HAIRPIN != 0 {
+        side::OUTBOUND
+    } else {
+        side::INBOUND
     }
 }
 

@@ -52,7 +52,7 @@ pub fn open(skb: &Skb, hook: Hook) -> Belongs {
             Untold::Nobody => {}
         }
     }
-    if hook != Hook::WanIngress {
+    if hook == Hook::WanEgress || hook == Hook::LanIngress && !range::has_client(part) {
         return deny(skb, hook, part, 0);
     }
     if is_banned(part) {

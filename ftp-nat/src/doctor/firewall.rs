@@ -8,10 +8,9 @@ use super::{
     finding::{Cause, Findings},
     kernel_routes,
     subject::{Service, Subject},
-    system,
 };
 use crate::{
-    kernel::{netlink::Netlink, network::Route},
+    kernel::{netlink::Netlink, network::Route, sysctl},
     ruleset::{Action, Packet, Ruleset, Verdict, read::read as read_rules},
 };
 
@@ -108,7 +107,7 @@ pub(super) fn helper(subject: &Subject, ruleset: &Ruleset, findings: &mut Findin
              made",
         );
     }
-    let by_itself = system::number("net/netfilter/nf_conntrack_helper") == Some(1);
+    let by_itself = sysctl::number("net/netfilter/nf_conntrack_helper") == Some(1);
     if by_itself && fs::exists("/sys/module/nf_conntrack_ftp").unwrap_or(false) {
         findings.error(
             "kernel-helper",

@@ -8,12 +8,12 @@ use super::{
     finding::{Cause, Findings},
     kernel_routes::{self, Way},
     subject::{Service, Subject},
-    system,
 };
 use crate::{
     kernel::{
         netlink::Netlink,
         network::{Link, Route},
+        sysctl,
     },
     policy::Obstacle,
 };
@@ -35,7 +35,7 @@ pub(super) fn forwarding(subject: &Subject, findings: &mut Findings) {
     if subject.forwards(true) {
         let off: Vec<_> = links
             .iter()
-            .filter(|name| system::number(&format!("net/ipv4/conf/{name}/forwarding")) == Some(0))
+            .filter(|name| sysctl::number(&format!("net/ipv4/conf/{name}/forwarding")) == Some(0))
             .map(String::as_str)
             .collect();
         if !off.is_empty() {
@@ -47,7 +47,7 @@ pub(super) fn forwarding(subject: &Subject, findings: &mut Findings) {
             );
         }
     }
-    if subject.forwards(false) && system::number("net/ipv6/conf/all/forwarding") == Some(0) {
+    if subject.forwards(false) && sysctl::number("net/ipv6/conf/all/forwarding") == Some(0) {
         findings.error(
             "forwarding-off",
             Some(Cause::Firewall),
@@ -213,7 +213,7 @@ fn is_reverse_path(way: &std::io::Result<Way>, link: &Link) -> bool {
         Err(error) => matches!(error.raw_os_error(), Some(libc::EXDEV | libc::EINVAL)),
     };
     let is_on = |name: &str| {
-        system::number(&format!("net/ipv4/conf/{name}/rp_filter")).is_some_and(|value| value > 0)
+        sysctl::number(&format!("net/ipv4/conf/{name}/rp_filter")).is_some_and(|value| value > 0)
     };
     // An impossible source is refused with the same words.
     refused && (is_on("all") || is_on(&link.name))

@@ -5,9 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::{
     finding::{Cause, Findings},
     subject::Subject,
-    system,
 };
-use crate::kernel::sockets;
+use crate::kernel::{sockets, sysctl};
 
 /// A passive range with fewer ports runs out: each connection that has ended keeps its port for
 /// another minute.
@@ -41,7 +40,7 @@ pub(super) fn check(subject: &Subject, findings: &mut Findings) {
 
 /// The ports out of which the kernel takes those of its own connections.
 fn local_range(subject: &Subject, findings: &mut Findings) {
-    let Some(text) = system::setting("net/ipv4/ip_local_port_range") else {
+    let Some(text) = sysctl::setting("net/ipv4/ip_local_port_range") else {
         return;
     };
     let mut numbers = text
@@ -52,7 +51,7 @@ fn local_range(subject: &Subject, findings: &mut Findings) {
     };
     let (from, to) = subject.remap;
     let (low, high) = (first.max(from), last.min(to));
-    let reserved = system::setting("net/ipv4/ip_local_reserved_ports").unwrap_or_default();
+    let reserved = sysctl::setting("net/ipv4/ip_local_reserved_ports").unwrap_or_default();
     if low <= high && !is_reserved(&reserved, low, high) {
         findings.warning(
             "remap-range-collides",

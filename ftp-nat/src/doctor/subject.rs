@@ -311,6 +311,7 @@ impl Subject {
             .iter()
             .filter(move |(_, it)| it.flags & flag != 0)
             .filter_map(|(index, _)| self.network.numbered(*index))
+            .filter(|link| link.name != "lo")
     }
 
     /// Whether anything of it uses the family.

@@ -48,7 +48,9 @@ impl Policy {
         }
         for link in &lans {
             policy.attach(link, Program::inside(link.ethernet));
-            policy.shortcut(config, link, Program::LanXdp);
+            if link.name != "lo" {
+                policy.shortcut(config, link, Program::LanXdp);
+            }
             policy.interface(link, interface_flag::LAN);
         }
         for (index, publish) in config.publish.iter().enumerate() {
@@ -465,6 +467,12 @@ mod tests {
         assert_eq!(inside("198.51.100.1:21=10.0.0.5:21", &[]), ["lan", "dmz"]);
         assert_eq!(inside("198.51.100.1:21=10.0.0.5:21", &["lan"]), ["lan"]);
         assert_eq!(inside("198.51.100.1:21=local", &[]), [""; 0]);
+        // This machine itself.
+        let (policy, _) = Policy::derive(
+            &config(&["198.51.100.1:21=10.0.0.5:21"], &[]),
+            &dmz.taking_its_own(),
+        );
+        assert!(hooks(&policy).contains(&("lo", Program::LanIngress)));
     }
 
     #[test]

@@ -82,7 +82,8 @@ fn hairpins(config: &Config, network: &Network, wans: &[Link], lans: &[Link]) ->
     let links = network.addressed().filter(|link| {
         is_dialled && link.name != "lo" && !wans.contains(link) && !lans.contains(link)
     });
-    links.cloned().collect()
+    let loopback = network.loopback().filter(|_| is_dialled);
+    links.chain(loopback).cloned().collect()
 }
 
 pub(super) fn by_route<'n>(

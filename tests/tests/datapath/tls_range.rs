@@ -458,6 +458,30 @@ fn each_of_many_sessions_of_one_address_is_served() {
     });
 }
 
+/// An address can be invented: a session of a client outside opens nothing to the inside, and one of a client
+/// behind the gateway nothing to the outside.
+#[test]
+fn a_connection_comes_from_the_side_that_its_session_came_from() {
+    on_router(|datapath| {
+        for control in [control_v4(), control_v6()] {
+            datapath.forget_connections();
+            let mut talk = encrypted(datapath, control);
+            asks(&mut talk);
+            let data = data(control, 4000, 50_001);
+            Fixture::lan("from the inside", &data.inbound().syn())
+                .counting(&[DeniedNoTls])
+                .check(talk.datapath);
+            let (number, session) = talk.datapath.sessions.all()[0];
+            let mut of_the_inside = session;
+            of_the_inside.flags |= session_flag::HAIRPIN;
+            talk.datapath.sessions.set(number, of_the_inside);
+            is_denied(talk.datapath, data, DeniedNoTls);
+            talk.datapath.sessions.set(number, session);
+            enters(talk.datapath, data, &[PermitUsed]);
+        }
+    });
+}
+
 #[test]
 fn a_server_without_a_range_opens_none() {
     on_router(|datapath| {

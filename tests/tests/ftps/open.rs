@@ -181,3 +181,46 @@ fn a_client_reaches_the_server_that_it_has_a_session_with() {
         }
     }
 }
+
+/// A neighbour of the server's, which the server must not see as it is, and a container behind a bridge of
+/// the gateway's dial the public address: the range is open to them while they have a session, too.
+#[test]
+fn clients_behind_the_gateway_reach_the_range_of_a_public_address() {
+    let lab = lab(1, 2);
+    let container = lab
+        .attach_host(
+            "veth0",
+            ["172.17.0.1", "172.17.0.2"].map(|it| it.parse().unwrap()),
+            ["fd00:17::1", "fd00:17::2"].map(|it| it.parse().unwrap()),
+        )
+        .unwrap();
+    lab.router
+        .ip(
+            "link add docker0 type bridge\nlink set docker0 up\nlink set veth0 master docker0\n\
+             addr del 172.17.0.1/24 dev veth0\naddr add 172.17.0.1/24 dev docker0",
+        )
+        .unwrap();
+    let server = start(Kind::Vsftpd, lab.server(), &by_tls());
+    let scratch = Scratch::new().unwrap();
+    let config = published(&scratch, "", &[(21, lab.server().v4, 21)], "");
+    let gateway = Gateway::start(&lab.router, &["--config", &config]).unwrap();
+    let within = (WAN_ADDRESS, 50_007).into();
+    let mut used = 0;
+    for client in [&lab.inside[1], &container, lab.client()] {
+        // Nobody enters without a session.
+        assert!(ftp_nat_tests::control::connect(client, within).is_err());
+        for tls_version in [TlsVersion::V12, TlsVersion::V13] {
+            for mode in [Mode::Pasv, Mode::Epsv] {
+                let target = Target {
+                    tls_version,
+                    ..server.target_at(PUBLIC)
+                };
+                transfers(Client::Curl, client, &server, &target, mode);
+                used += 3;
+            }
+        }
+        let permits = gateway.metric("tls_permits_used_total", "").unwrap();
+        assert_eq!(permits, used, "{}", gateway.log());
+        assert!(ftp_nat_tests::control::connect(client, within).is_err());
+    }
+}

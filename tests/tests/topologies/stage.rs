@@ -72,6 +72,10 @@ impl Scene {
             let outcome = process::run(ip.args(line.split_whitespace()), LIMIT).unwrap();
             outcome.expect_success().unwrap();
         }
+        for line in self.block("sysctl").unwrap_or_default().lines() {
+            let (key, value) = line.split_once('=').unwrap();
+            stage.router.sysctl(key, value).unwrap();
+        }
         for (column, mark) in ["nft", "nft helper"].into_iter().enumerate() {
             self.rules(stage.router, mark);
             self.column(stage, column);

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ftp_nat_tests::{
     client::Mode,
-    lab::{HOST_INTERFACE, Host, Lab, Plan, WAN_ADDRESS_V6},
+    lab::{HOST_INTERFACE, Host, Lab, Plan, WAN_ADDRESS, WAN_ADDRESS_V6},
+    namespace::Namespace,
     server::{FtpServer, Kind, Settings},
 };
 
@@ -51,16 +52,22 @@ fn the_public_address_from_behind_the_router() {
         .unwrap();
     let server = FtpServer::start(Kind::Vsftpd, lab.server(), &Settings::default()).unwrap();
     let neighbour = &lab.inside[1];
+    let itself = Host {
+        namespace: Namespace::existing(lab.router.name()).unwrap(),
+        v4: WAN_ADDRESS,
+        v6: WAN_ADDRESS_V6,
+    };
     let played = scene.play(&Stage {
         router: &lab.router,
         clients: vec![
             (Some("a client of the server's network"), neighbour, PUBLIC),
             (Some("a container"), &container, PUBLIC),
+            (Some("the router itself"), &itself, PUBLIC),
             (Some("a client outside"), lab.client(), PUBLIC),
         ],
         server: &server,
     });
-    for host in [neighbour, &container, lab.client()] {
+    for host in [neighbour, &container, &itself, lab.client()] {
         works_over_v6(host, &server);
     }
     // Nobody but those that it has to.
