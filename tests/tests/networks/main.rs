@@ -4,6 +4,10 @@
 //! What is marked as ignored needs kernel modules that not every kernel has; `cargo xtask vm` runs
 //! it in kernels that have them.
 
+mod ports;
+mod routers;
+mod routes;
+
 use std::net::{IpAddr, SocketAddr};
 
 use ftp_nat_tests::{
@@ -33,6 +37,9 @@ const MASQUERADE: [&str; 4] = [
 
 /// The WAN of today's labs: one interface.
 const ON_WAN: [&str; 2] = ["--wan", WAN];
+
+/// How long a step may take.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 const ALL_MODES: [Mode; 4] = [Mode::Pasv, Mode::Epsv, Mode::Port, Mode::Eprt];
 
