@@ -467,6 +467,11 @@ impl Config {
         })
     }
 
+    /// Whether the public addresses may be another machine's now, which this one takes over.
+    pub fn may_lack_addresses(&self) -> bool {
+        self.standby || self.cluster.is_some()
+    }
+
     /// Whether packets may leave by redirect, which needs a program on the inside interface.
     pub fn redirects(&self) -> bool {
         self.datapath != Datapath::Stack && self.lan != Lan::None

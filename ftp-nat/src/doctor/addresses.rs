@@ -6,7 +6,7 @@ use super::{
     finding::{Cause, Findings},
     subject::{Service, Subject},
 };
-use crate::{kernel::network::Link, model::address::is_inner};
+use crate::{config::Config, kernel::network::Link, model::address::is_inner};
 
 pub(super) fn check(subject: &Subject, findings: &mut Findings) {
     for warning in &subject.policy.warnings {
@@ -31,7 +31,11 @@ pub(super) fn check(subject: &Subject, findings: &mut Findings) {
 fn place(subject: &Subject, service: &Service, findings: &mut Findings) {
     let public = service.public.ip();
     let network = &subject.network;
+    let may_lack = |it: &Config| it.may_lack_addresses();
     if !network.has(public) {
+        if subject.config.as_ref().is_some_and(may_lack) {
+            return;
+        }
         let seen = format!(
             "the public address {public} is on no interface of this machine: packets come here \
              only if somebody routes them here, and nobody answers for it on the link"

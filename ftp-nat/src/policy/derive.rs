@@ -219,7 +219,7 @@ const fn session_flags(commands: &config::Commands) -> u8 {
 /// here, and on a standby. There may be thousands.
 pub(super) fn unowned_addresses(config: &Config, network: &Network) -> Option<String> {
     const NAMED: usize = 5;
-    if config.standby || config.cluster.is_some() {
+    if config.may_lack_addresses() {
         return None;
     }
     let unowned = unowned(config, network);

@@ -7,6 +7,7 @@ use ftp_nat_tests::{
     firewall,
     gateway::Gateway,
     lab::{Lab, Plan, WAN_ADDRESS, WAN_ADDRESS_V6},
+    scratch::Scratch,
     server::{FtpServer, Kind, Settings},
     transfers,
 };
@@ -209,4 +210,32 @@ fn the_inside_in_a_vrf() {
     );
     let arguments = [REDIRECT, &["--lan", "lan"]].concat();
     drop(published(&lab, firewall::DROP_FORWARDED, &arguments));
+}
+
+/// The address is another machine's until this one takes it over, as VRRP does it: nothing warns meanwhile,
+/// and from then on its clients are served.
+#[test]
+fn a_standby_that_has_not_got_the_address_yet() {
+    let lab = Lab::new().unwrap();
+    lab.router.nft(firewall::DROP_FORWARDED).unwrap();
+    let server = FtpServer::start(Kind::Vsftpd, lab.server(), &Settings::default()).unwrap();
+    let scratch = Scratch::new().unwrap();
+    let text = "[gateway]\nwan = [\"wan\"]\nstandby = true\n\
+                [[publish]]\npublic = \"198.51.100.9:21\"\nserver = \"10.0.0.5:21\"\n";
+    let config = scratch.write("ftp-nat.toml", text).unwrap();
+    let config = config.to_str().unwrap();
+    let gateway = Gateway::start(&lab.router, &["--config", config]).unwrap();
+    let is_well = || {
+        let log = gateway.log();
+        assert!(!log.contains("warn"), "{log}");
+        let doctor = gateway.ask(&["doctor", "--config", config]).unwrap();
+        assert!(doctor.success(), "{}", doctor.text());
+    };
+    is_well();
+    lab.router.ip("addr add 198.51.100.9/24 dev wan").unwrap();
+    let address = "198.51.100.9:21".parse().unwrap();
+    let clients = [Client::Curl];
+    let failures = transfers::by(&clients, lab.client(), &server, address, &ALL_MODES).unwrap();
+    all_right(&failures, &gateway);
+    is_well();
 }
