@@ -1,6 +1,7 @@
 //! Several servers behind one address.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::SocketAddr,
     path::PathBuf,
@@ -118,15 +119,14 @@ impl<'l> Running<'l> {
         }
     }
 
-    /// The servers of the sessions that there are.
-    fn servers(&self) -> Vec<String> {
+    /// The servers of the sessions that there are, by the sessions' numbers.
+    fn servers(&self) -> BTreeMap<String, String> {
         let sessions = self.gateway.json(&["sessions"]).unwrap();
         let sessions = sessions.as_array().unwrap().iter();
-        let mut servers: Vec<_> = sessions
-            .map(|it| it["server"].as_str().unwrap().to_owned())
-            .collect();
-        servers.sort();
-        servers
+        let text = |it: &Value, key: &str| it[key].as_str().unwrap().to_owned();
+        sessions
+            .map(|it| (text(it, "session"), text(it, "server")))
+            .collect()
     }
 
     /// A new session, and its server.
@@ -134,13 +134,11 @@ impl<'l> Running<'l> {
     fn begin(&self, host: &Host, of: &FtpServer) -> (Control, String) {
         let before = self.servers();
         let session = Control::log_in(host, &of.target_at(PUBLIC)).unwrap();
-        let mut after = self.servers();
-        for known in before {
-            let place = after.iter().position(|it| *it == known).unwrap();
-            after.remove(place);
-        }
-        assert_eq!(after.len(), 1, "{after:?}");
-        (session, after.remove(0))
+        // Earlier ones may have been swept meanwhile.
+        let mut new = self.servers();
+        new.retain(|number, _| !before.contains_key(number));
+        assert_eq!(new.len(), 1, "{new:?}");
+        (session, new.into_values().next().unwrap())
     }
 
     /// The names of the events about servers.
