@@ -290,7 +290,7 @@ impl Fleet {
         let mut text = String::new();
         let _ = write!(
             text,
-            "global_defs {{\n  vrrp_version 3\n  script_user root\n  enable_script_security\n}}\nvrrp_script ready \
+            "global_defs {{\n  vrrp_version 3\n  vrrp_rt_priority 50\n  script_user root\n  enable_script_security\n}}\nvrrp_script ready \
              {{\n  script \"{ready}\"\n  interval 1\n  timeout 2\n  fall 2\n  rise 1\n}}\n\
              vrrp_instance ftp {{\n  state BACKUP\n  interface eng\n  virtual_router_id 51\n  \
              priority {}\n  advert_int 0.05\n  nopreempt\n  garp_master_delay 1\n  garp_master_refresh 5\n  \

@@ -256,14 +256,14 @@ fn a_ban_ends_by_itself_and_outlives_the_daemon_and_the_machine() {
     gateway.ask(&["unload"]).unwrap().expect_success().unwrap();
     gateway.restart().unwrap();
     let list = gateway.json(&["deny", "list"]).unwrap();
-    assert_eq!(list.as_array().unwrap().len(), 2, "{list}");
+    let is_over = Instant::now() >= until;
+    assert!(is_over || list.as_array().unwrap().len() == 2, "{list}");
     assert!(
         !is_served(other, &server, PUBLIC),
         "after a restart of the machine"
     );
-    if Instant::now() + Duration::from_secs(1) < until {
-        assert!(!is_served(denied, &server, PUBLIC));
-    }
+    let is_kept_out = !is_served(denied, &server, PUBLIC);
+    assert!(is_kept_out || Instant::now() >= until);
     thread::sleep((until + Duration::from_secs(2)).saturating_duration_since(Instant::now()));
     assert!(is_served(denied, &server, PUBLIC), "its time is over");
     assert!(!is_served(other, &server, PUBLIC));

@@ -17,6 +17,7 @@ mod programs;
 mod results;
 mod scene;
 mod session;
+mod tables;
 
 use std::{fs, path::PathBuf};
 
@@ -48,6 +49,8 @@ pub(crate) enum Group {
     Bulk,
     /// Nanoseconds a packet in each program
     Ns,
+    /// Nanoseconds a call of the kernel's hash tables
+    Tables,
     /// Memory of what is kept, and the sweep through it
     Memory,
 }
@@ -73,12 +76,13 @@ pub(crate) struct Arguments {
 type Measure = fn(&Options) -> anyhow::Result<Vec<Figure>>;
 
 /// All of them, in the order in which they are run.
-const GROUPS: [(Group, &str, Measure); 6] = [
+const GROUPS: [(Group, &str, Measure); 7] = [
     (Group::Packets, "packets a second", packets::run),
     (Group::Openings, "data connections a second", openings::run),
     (Group::Many, "a million connections, and floods", many::run),
     (Group::Bulk, "bulk transfers", bulk::run),
     (Group::Ns, "nanoseconds a packet", ns::run),
+    (Group::Tables, "the kernel's hash tables", tables::run),
     (Group::Memory, "memory and sweeps", memory::run),
 ];
 

@@ -21,7 +21,7 @@ static FRAMES: Array<[u64; FRAME / 8]> = Array::with_max_entries(FRAME_NUMBER as
 
 /// Which of them, and for which flows.
 #[map]
-static PLAN: Array<Plan> = Array::with_max_entries(1, 0);
+pub static PLAN: Array<Plan> = Array::with_max_entries(1, 0);
 
 /// The TC program to be measured.
 #[map]

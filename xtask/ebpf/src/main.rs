@@ -2,7 +2,8 @@
 //!
 //! [`shoot`] sends packets and counts those that arrive, at the least cost to the machine that also
 //! has to be the router. [`fresh`] gives every turn of a test run a packet that no earlier turn has
-//! changed. [`talk`] opens data connections as fast as the router lets it.
+//! changed. [`talk`] opens data connections as fast as the router lets it. [`table`] calls the
+//! kernel's hash tables and does nothing else.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -11,6 +12,8 @@ mod fresh;
 mod layout;
 #[cfg(target_arch = "bpf")]
 mod shoot;
+#[cfg(target_arch = "bpf")]
+mod table;
 #[cfg(target_arch = "bpf")]
 mod talk;
 

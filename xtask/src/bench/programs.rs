@@ -37,7 +37,12 @@ unsafe impl Pod for Game {}
 
 /// Loads the object and all its programs.
 pub(crate) fn load(object: &[u8]) -> anyhow::Result<Ebpf> {
-    let mut ebpf = EbpfLoader::new()
+    load_by(&mut EbpfLoader::new(), object)
+}
+
+/// The same by a loader that knows more.
+pub(crate) fn load_by(loader: &mut EbpfLoader<'_>, object: &[u8]) -> anyhow::Result<Ebpf> {
+    let mut ebpf = loader
         .btf(None)
         .load(object)
         .context("cannot load the benchmark's programs")?;
