@@ -5,6 +5,7 @@ mod chart;
 mod crowd;
 mod document;
 mod figure;
+mod floor;
 mod frame;
 mod machine;
 mod many;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     figure::{Figure, round},
+    floor::floors,
     results::{Line, Results},
     scene::Router,
 };
@@ -49,6 +50,7 @@ pub(crate) fn tables(results: &Results) -> String {
         &results.nanoseconds,
         "ns",
     );
+    limits(&mut text, results);
     for section in SECTIONS {
         let rows: Vec<_> = section
             .rows()
@@ -101,6 +103,32 @@ fn aims(text: &mut String, title: &str, note: &str, lines: &[Line], unit: &str) 
             number(line.figure.least()),
             number(line.figure.most()),
             line.figure.runs.len()
+        );
+    }
+}
+
+/// A table of how far figures could go.
+fn limits(text: &mut String, results: &Results) {
+    let floors = floors(results);
+    if floors.is_empty() {
+        return;
+    }
+    text.push_str(
+        "\n## How far it can go\n\
+         What the ratios would be if all that ftp-nat does itself cost nothing but for its calls into\n\
+         the kernel's hash tables, as these were measured in the same run (below). Where the aim is\n\
+         beyond that, no program reaches it that keeps its connections in such tables.\n\n\
+         | what | measured | at best | of what |\n\
+         | --- | --- | --- | --- |\n",
+    );
+    for floor in floors {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} |",
+            floor.line.what,
+            number(floor.line.figure.median()),
+            number(floor.best),
+            floor.why
         );
     }
 }
@@ -225,6 +253,20 @@ const SECTIONS: &[Section] = &[
         columns: &[
             column("1k connections", "ns.", ".1k"),
             column("1M connections", "ns.", ".1m"),
+        ],
+    },
+    Section {
+        title: "The kernel's hash tables",
+        note: "Nanoseconds of one call and nothing else, with keys and values as large as an IPv4 flow's.\n\
+               Lookups are at random, entries are put in and taken out again while they are in the\n\
+               caches. The datapath's tables are preallocated: their room is there from the start.",
+        corner: " table",
+        rows: &[("preallocated", "preallocated"), ("allocated", "allocated")],
+        columns: &[
+            column("lookup, 1k connections", "table.", ".lookup.1k"),
+            column("1M connections", "table.", ".lookup.1m"),
+            column("insert", "table.", ".insert"),
+            column("delete", "table.", ".delete"),
         ],
     },
     Section {
