@@ -145,7 +145,7 @@ fn bring_up(
     let (publishes, pools) = (policy.published.len(), policy.pools.len());
     let guard = load::load(gateway, &config.limits, publishes, pools, with_xdp)?;
     let maps = Maps::open(gateway)?;
-    keep_what_is_used(gateway, &maps, network, policy)?;
+    keep_what_is_used(config, gateway, &maps, network, policy)?;
     let old = of_other_versions(config, &rollback.pins);
     let known: Vec<_> = iter::once(gateway).chain(&old).collect();
     attach::refuse_foreign_programs(&known, network, &policy.hooks)?;
@@ -170,17 +170,20 @@ fn bring_up(
     Ok((maps, Held { pins_lock, guard }))
 }
 
-/// Keeps the programs on inside interfaces that the policy does not want, while connections leave by
-/// these: a redirected one without its program would have one half in the stack.
+/// Keeps programs that the policy does not want: those on inside interfaces by which connections leave
+/// (a redirected one without its program would have one half in the stack), and, while a WAN interface
+/// of the configuration is missing, those on outside interfaces, of which one may be that one by another
+/// name.
 fn keep_what_is_used(
+    config: &Config,
     gateway: &Gateway,
     maps: &Maps,
     network: &Network,
     policy: &mut Policy,
 ) -> anyhow::Result<()> {
+    attach::follow_names(gateway, network, &attach::renamed(gateway, network)?)?;
     let attached = attach::attached(gateway, network)?;
-    let inside = attached.iter().filter(|it| it.program.is_inside());
-    let hooks = inside.filter_map(|it| {
+    let hooks = attached.iter().filter_map(|it| {
         Some(Hook {
             link: network.named(&it.interface)?.clone(),
             program: it.program,
@@ -190,6 +193,10 @@ fn keep_what_is_used(
         hooks: hooks.collect(),
         ..Policy::default()
     };
+    let is_missing = |wan: &str| network.named(wan).is_none();
+    if config.wan.iter().any(|wan| is_missing(&wan.value)) {
+        policy.keep_renamed(&old, network);
+    }
     if old.has_inside_beside(policy) {
         let used = interfaces_in_use(maps)?;
         policy.keep_inside(&old, network, |index| used.contains(&index));

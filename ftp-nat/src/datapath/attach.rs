@@ -216,6 +216,36 @@ pub fn add(
     Ok(())
 }
 
+/// What of a gateway is attached to interfaces that had other names when it was: their names of that time
+/// (those of the pins) with the interfaces' numbers, for [`follow_names`].
+///
+/// # Errors
+///
+/// See [`attached`].
+pub fn renamed(gateway: &Gateway, network: &Network) -> anyhow::Result<Vec<Hook>> {
+    let mut found = Vec::new();
+    for folder in [Folder::Links, Folder::Filters] {
+        for (interface, program) in gateway.hooks(folder) {
+            if network.named(&interface).is_some() {
+                continue;
+            }
+            let pin = gateway.hook(folder, &interface, program);
+            for link in network.links() {
+                let is_there = match folder {
+                    Folder::Filters => clsact::find(&pin, link, program)?.is_some(),
+                    Folder::Links => tcx::program_on(&pin, link)?.is_some(),
+                };
+                if is_there {
+                    let mut link = link.clone();
+                    link.name.clone_from(&interface);
+                    found.push(Hook { link, program });
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Renames the pins of programs whose interface has another name now: what is attached follows the
 /// interface, and pins are found by its name.
 ///

@@ -149,7 +149,7 @@ impl Policy {
                 self.interface(link, interface_flag::WAN);
                 self.warnings.insert(format!(
                     "{} is no WAN interface of the configuration any more, or has another name: \
-                     the gateway stays there until it is started again",
+                     the gateway stays there until it is started while all of these are there",
                     link.name
                 ));
             }

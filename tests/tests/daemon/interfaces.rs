@@ -293,3 +293,42 @@ fn a_wan_by_another_name_is_not_taken_for_an_inside_interface() {
     }
     drop(resting);
 }
+
+/// One that has another name when the daemon starts again: it stays outside, and what lives goes on.
+#[test]
+fn a_wan_that_got_another_name_while_no_daemon_ran_is_not_taken_for_an_inside_interface() {
+    for how in ["auto", "clsact"] {
+        let lab = Lab::new().unwrap();
+        let server = vsftpd(lab.server(), b"");
+        let config = ConfigFile::new(ONE_SERVER);
+        let mut gateway = config.run_with(&lab, &["--attach", how]);
+        let mut resting = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+        let rename = |old: &str, new: &str| {
+            let lines =
+                format!("link set {old} down\nlink set {old} name {new}\nlink set {new} up");
+            lab.router.ip(&lines).unwrap();
+        };
+        // Again under the other name: the pins are named after it then.
+        for (old, new) in [("wan", "other"), ("other", "other2"), ("other2", "wan")] {
+            gateway.kill().unwrap();
+            rename(old, new);
+            gateway.restart().unwrap();
+            let what = format!("{new}, {how}");
+            resting.send("NOOP\r\n").unwrap();
+            if let Err(error) = resting.expect("200") {
+                panic!("{what}: {error:#}\n{}", gateway.log());
+            }
+            let mut control =
+                Control::log_in(lab.client(), &server.target_at(PUBLIC)).expect(&what);
+            control.fetch(lab.client(), "EPSV", SMALL).expect(&what);
+            let status = gateway.json(&["status"]).unwrap();
+            let hooks = status["gateways"][0]["programs"].as_array().unwrap();
+            let here: Vec<_> = hooks.iter().filter(|it| it["interface"] == new).collect();
+            assert!(!here.is_empty(), "{what}: {status:#}");
+            for hook in here {
+                let program = hook["name"].as_str().unwrap();
+                assert!(program.starts_with("wan"), "{what}: {hook}");
+            }
+        }
+    }
+}
