@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use ftp_nat_tests::{
     client::{Client, Job, Mode, Session, Target, TlsVersion},
     gateway::Gateway,
-    lab::{HOST_INTERFACE, Host, WAN_ADDRESS},
+    lab::{HOST_INTERFACE, Host, WAN_ADDRESS, WAN_ADDRESS_V6},
     link::like_hardware,
+    namespace::Namespace,
     scratch::Scratch,
     server::{FtpServer, Kind, Settings},
 };
@@ -182,8 +183,9 @@ fn a_client_reaches_the_server_that_it_has_a_session_with() {
     }
 }
 
-/// A neighbour of the server's, which the server must not see as it is, and a container behind a bridge of
-/// the gateway's dial the public address: the range is open to them while they have a session, too.
+/// A neighbour of the server's, which the server must not see as it is, a container behind a bridge of the
+/// gateway's and the gateway itself dial the public address: the range is open to them while they have a
+/// session, too.
 #[test]
 fn clients_behind_the_gateway_reach_the_range_of_a_public_address() {
     let lab = lab(1, 2);
@@ -200,13 +202,21 @@ fn clients_behind_the_gateway_reach_the_range_of_a_public_address() {
              addr del 172.17.0.1/24 dev veth0\naddr add 172.17.0.1/24 dev docker0",
         )
         .unwrap();
+    lab.router
+        .sysctl("net.ipv4.conf.lo.accept_local", "1")
+        .unwrap();
+    let itself = Host {
+        namespace: Namespace::existing(lab.router.name()).unwrap(),
+        v4: WAN_ADDRESS,
+        v6: WAN_ADDRESS_V6,
+    };
     let server = start(Kind::Vsftpd, lab.server(), &by_tls());
     let scratch = Scratch::new().unwrap();
     let config = published(&scratch, "", &[(21, lab.server().v4, 21)], "");
     let gateway = Gateway::start(&lab.router, &["--config", &config]).unwrap();
     let within = (WAN_ADDRESS, 50_007).into();
     let mut used = 0;
-    for client in [&lab.inside[1], &container, lab.client()] {
+    for client in [&lab.inside[1], &container, &itself, lab.client()] {
         // Nobody enters without a session.
         assert!(ftp_nat_tests::control::connect(client, within).is_err());
         for tls_version in [TlsVersion::V12, TlsVersion::V13] {
