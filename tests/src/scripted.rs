@@ -83,6 +83,8 @@ pub struct Script {
     pub replies: Vec<(&'static str, String)>,
     /// What every file contains, and every listing.
     pub content: Vec<u8>,
+    /// How long the server waits behind each byte of it.
+    pub byte_pause: Duration,
 }
 
 impl Default for Script {
@@ -97,6 +99,7 @@ impl Default for Script {
             silent: Vec::new(),
             replies: Vec::new(),
             content: b"as scripted\n".to_vec(),
+            byte_pause: Duration::ZERO,
         }
     }
 }
@@ -136,7 +139,15 @@ impl ScriptedServer {
     ///
     /// When the port is taken.
     pub fn start(host: &Host, port: u16, script: Script) -> anyhow::Result<Self> {
-        let address = host.at(port);
+        Self::start_at(host, host.at(port), script)
+    }
+
+    /// Listens on an address of `host`.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken.
+    pub fn start_at(host: &Host, address: SocketAddr, script: Script) -> anyhow::Result<Self> {
         let listener = host
             .namespace
             .run(|| Ok(TcpListener::bind(address)?))
@@ -252,13 +263,25 @@ impl Session {
     fn serve(mut self) -> anyhow::Result<()> {
         self.say("220 as scripted")?;
         loop {
-            let mut line = String::new();
-            if self.control.read_line(&mut line)? == 0 {
+            let mut line = Vec::new();
+            if self.control.read_until(b'\n', &mut line)? == 0 {
                 return Ok(());
             }
-            let line = line.trim_end();
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches(['\r', '\n', ' ', '\t']);
             self.shared.seen().commands.push(line.to_owned());
-            let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
+            let Some(line) = behind_records(line) else {
+                // A handshake's record is answered by one, and so is data.
+                let answer = format!("{}\u{3}\u{3}\u{0}\u{5}okok\n", &line[..1]);
+                self.control.get_mut().write_all(answer.as_bytes())?;
+                continue;
+            };
+            // Telnet's commands in front of a verb.
+            let line = line.trim_start_matches(|first: char| !first.is_ascii_alphabetic());
+            let (verb, argument) = match line.get(..4) {
+                Some(verb @ "EPRT") => (verb, line[4..].trim_start()),
+                _ => line.split_once(' ').unwrap_or((line, "")),
+            };
             if self.shared.script.silent.contains(&verb) {
                 continue;
             }
@@ -353,7 +376,15 @@ impl Session {
         self.say("150 here it comes")?;
         match self.data_connection() {
             Ok(mut data) => {
-                data.write_all(&self.shared.script.content)?;
+                let script = &self.shared.script;
+                if script.byte_pause.is_zero() {
+                    data.write_all(&script.content)?;
+                } else {
+                    for byte in &script.content {
+                        data.write_all(&[*byte])?;
+                        thread::sleep(script.byte_pause);
+                    }
+                }
                 drop(data);
                 self.say("226 that was it")
             }
@@ -373,6 +404,18 @@ impl Session {
             Err(_) => self.say("425 no data connection"),
         }
     }
+}
+
+/// A command line without the TLS records in front of it; none: it is of such records alone. Nothing in
+/// them is encrypted here.
+fn behind_records(line: &str) -> Option<&str> {
+    let mut rest = line;
+    while let [0x15..=0x17, 3, _, high, low, ..] = rest.as_bytes() {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        // The line's end belongs to its last record.
+        rest = rest.get(5 + length..)?;
+    }
+    Some(rest)
 }
 
 /// Waits for one client, but not for ever.
@@ -428,6 +471,20 @@ mod tests {
         ] {
             let pieces: Vec<_> = pieces.iter().map(|it| it.as_bytes()).collect();
             assert_eq!(cuts.pieces(b"abcd"), pieces, "{cuts:?}");
+        }
+    }
+
+    #[test]
+    fn records_in_front_of_a_command_are_stepped_over() {
+        let alert = "\u{15}\u{3}\u{3}\u{0}\u{2}\u{1}\u{0}";
+        for (line, rest) in [
+            ("PASV".to_owned(), Some("PASV")),
+            (String::new(), Some("")),
+            (format!("{alert}PASV"), Some("PASV")),
+            (format!("{alert}{alert}PASV"), Some("PASV")),
+            ("\u{16}\u{3}\u{1}\u{0}\u{5}hell".to_owned(), None),
+        ] {
+            assert_eq!(behind_records(&line), rest, "{line:?}");
         }
     }
 

@@ -5,24 +5,33 @@ use std::time::{Duration, Instant};
 
 use ftp_nat_tests::{
     client::{Client, Job, Mode},
-    dialogue::{MASQUERADED, PUBLISHED, Scene},
+    dialogue::{CONTROL_IDLE, MASQUERADED, PUBLISHED, Scene},
     firewall,
     gateway::Gateway,
     lab::{Lab, WAN_ADDRESS},
+    scratch::Scratch,
     scripted::{Script, ScriptedServer},
 };
 
 /// How long a client may take to give up: below any wait for a connection.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-fn play_all(scenes: &[Scene], rules: &str, arguments: &[&str]) {
+/// Plays the scenes over both versions of IP, with this configuration.
+fn play_all(scenes: &[Scene], rules: &str, entries: &str) {
+    let scratch = Scratch::new().unwrap();
+    let text =
+        format!("[gateway]\nwan = [\"wan\"]\n[timeouts]\ncontrol_idle = {CONTROL_IDLE}\n{entries}");
+    let file = scratch.write("ftp-nat.toml", text).unwrap();
     let mut failures = Vec::new();
     for scene in scenes {
-        let lab = Lab::new().unwrap();
-        lab.router.nft(rules).unwrap();
-        let _gateway = Gateway::start(&lab.router, arguments).unwrap();
-        if let Err(error) = (scene.play)(&lab) {
-            failures.push(format!("{}: {error:#}", scene.name));
+        for over in scene.versions {
+            let lab = Lab::new().unwrap();
+            lab.router.nft(rules).unwrap();
+            let arguments = ["--config", &*file.to_string_lossy()];
+            let _gateway = Gateway::start(&lab.router, &arguments).unwrap();
+            if let Err(error) = (scene.play)(&lab, *over) {
+                failures.push(format!("{} over {}: {error:#}", scene.name, over.name()));
+            }
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -30,14 +39,15 @@ fn play_all(scenes: &[Scene], rules: &str, arguments: &[&str]) {
 
 #[test]
 fn odd_conversations_with_a_published_server_end_with_a_transfer() {
-    let arguments = ["--wan", "wan", "--publish", "198.51.100.1:21=10.0.0.5:21"];
-    play_all(PUBLISHED, firewall::DROP_FORWARDED, &arguments);
+    let entries = "[[publish]]\npublic = \"198.51.100.1:21\"\nserver = \"10.0.0.5:21\"\n\
+                   [[publish]]\npublic = \"[2001:db8:1::1]:21\"\nserver = \"[fd00:10::5]:21\"\n";
+    play_all(PUBLISHED, firewall::DROP_FORWARDED, entries);
 }
 
 #[test]
 fn odd_conversations_of_a_client_inside_end_with_a_transfer() {
-    let arguments = ["--wan", "wan", "--masquerade", "10.0.0.0/24"];
-    play_all(MASQUERADED, firewall::MASQUERADE, &arguments);
+    let entries = "[[masquerade]]\nclients = [\"10.0.0.0/24\", \"fd00:10::/64\"]\n";
+    play_all(MASQUERADED, firewall::MASQUERADE, entries);
 }
 
 /// What cannot be opened is 425 to the client: it fails at once, or finds another way.

@@ -32,7 +32,10 @@ impl Inspection {
         }
         let is_bare = self.last == b'\r' && byte != b'\r';
         self.instead = b'X';
-        is_bare || byte == 0 || (at >= SHORT && self.hides_port(byte, at))
+        let is_odd = is_bare || byte == 0;
+        let heard = if is_odd { b'X' } else { byte };
+        // It follows every byte of a long line, whatever becomes of it.
+        (at >= SHORT && self.hides_port(heard, at)) || is_odd
     }
 
     /// The name of the command whose line ends, as [`command::name`] gives it.

@@ -101,6 +101,69 @@ fn a_transfer_comes_about_behind_each() {
 
 const REPORTS: &[Report] = &[
     Report {
+        // An old Twisted.
+        about: "a client that takes each line of a reply for a whole one, and goes on",
+        turns: &[
+            Client("PASS x\r\n"),
+            Server("230-Hello\r\n"),
+            Client("TYPE I\r\n"),
+            Server("230-Direct questions to x\r\n"),
+            Client("CWD y\r\n"),
+            Server("230 User logged in.\r\n200 Type set to I\r\n250 In\r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        // node-ftp: the password was never sent.
+        about: "PASV refused for want of a login, pipelined behind TYPE",
+        turns: &[
+            Client("FEAT\r\nTYPE I\r\nTYPE A\r\n{PASV}\r\n"),
+            Server("500 No\r\n200 I\r\n200 A\r\n530 Please login\r\n"),
+            Client("PASS x\r\n"),
+            Server("230 In\r\n"),
+        ],
+        opens: 0,
+        passed: &[],
+    },
+    Report {
+        // LightFTP: the interface's address was not known.
+        about: "an answer to PASV that breaks off in front of its address",
+        turns: &[
+            Client("{PASV}\r\n"),
+            Server("227 Entering Passive Mode (\r\n"),
+        ],
+        opens: 0,
+        passed: &[Counter::PassedNoAddress],
+    },
+    Report {
+        // aioftp in front of Transmit and NcFTP.
+        about: "an answer to PASV of two lines, the first of which says something else",
+        turns: &[
+            Client("PASV\r\n"),
+            Server("227-listen socket created\r\n227 no address\r\n"),
+        ],
+        opens: 0,
+        passed: &[Counter::PassedNoAddress],
+    },
+    Report {
+        // basic-ftp.
+        about: "CWD answered by 200 and again by 250, which comes behind PASV",
+        turns: &[
+            Client("CWD project\r\n"),
+            Server("200 OK\r\n"),
+            Client("CWD media\r\n"),
+            Server("250 Directory successfully changed.\r\n"),
+            Client("{PASV}\r\n"),
+            Rewritten(
+                "250 Directory successfully changed.\r\n{227}\r\n",
+                "250 Directory successfully changed.\r\n{HEARD}\r\n",
+            ),
+        ],
+        opens: 1,
+        passed: &[],
+    },
+    Report {
         about: "the login is said again",
         turns: &[
             Client("USER a\r\n"),
@@ -486,6 +549,38 @@ fn greetings_of_all_kinds_are_ftp() {
             it.ask("USER a", "331 b\r\n");
             let heard = it.client(family.fill("{PORT}\r\n"));
             assert_eq!(heard, family.fill("{MOVED}\r\n"), "{about}");
+        }
+    }
+}
+
+/// Pure-FTPd answers one command of those that come while a transfer goes on, whatever their number. A STAT
+/// that is never answered may still be, with names in the answer: a PASV behind it waits for another answer.
+#[test]
+fn a_stat_that_is_never_answered_holds_a_pasv_up_until_another_answer() {
+    for (asks, waits, is_opened) in [
+        (true, 600, true),
+        (false, 9_000, false),
+        (false, 11_000, false),
+    ] {
+        for family in &FAMILIES {
+            let mut it = Conversation::new((family.publish)([100, 5000])).log_in();
+            it.client("STOR x\r\n");
+            it.server("150 Go\r\n");
+            it.client("NOOP\r\nSTAT\r\n");
+            it.server("500 ?\r\n226 Done\r\n");
+            if asks {
+                it.ask("TYPE I", "200 I\r\n");
+            }
+            let passed = it.client(family.fill("{PASV}\r\n"));
+            assert_eq!(passed, "", "it is withheld");
+            it.wait(waits);
+            let is_through = it.withheld.is_empty();
+            assert_eq!(is_through, waits != 9_000, "{asks} {waits}");
+            if is_through {
+                let heard = it.server(family.fill("{227}\r\n"));
+                let wanted = family.fill("{HEARD}\r\n");
+                assert_eq!(heard == wanted, is_opened, "{asks} {waits}: {heard}");
+            }
         }
     }
 }

@@ -304,3 +304,28 @@ fn a_flood_of_commands_is_told_up_to_its_bound() {
     it.client("DELE b\r\n");
     assert_eq!(spoken(&it).len(), told + 1);
 }
+
+/// The name of a line is what its first bytes say, also if the byte from which on the line is long is
+/// replaced.
+#[test]
+fn a_long_line_keeps_its_name_whatever_is_replaced_in_it() {
+    // 64 bytes in front of the odd one.
+    let filled = "a".repeat(59);
+    for (verb, odd, is_told, passive) in [
+        ("RETR ", "\0", true, 0),
+        ("RETRa", "\0", false, 0),
+        ("RETRa", "\r", false, 0),
+        ("PASVa", "\0", false, 0),
+        ("PASV ", "\0", false, 1),
+    ] {
+        let mut it = told();
+        let before = it.session.asked.passive;
+        let said = format!("{verb}{filled}{odd}b\r\n");
+        let heard = it.client_bytes(said.as_bytes());
+        let line = heard.strip_suffix(b"\r\n").unwrap();
+        let told: Vec<_> = spoken(&it).into_iter().map(|(_, line)| line).collect();
+        let wanted = is_told.then(|| format!("{}\\r", line.escape_ascii()));
+        assert_eq!(told, Vec::from_iter(wanted), "{said:?}");
+        assert_eq!(it.session.asked.passive - before, passive, "{said:?}");
+    }
+}
