@@ -12,6 +12,8 @@ mod demo;
 mod dist;
 mod ebpf;
 mod fleet;
+mod flood;
+mod fuzz;
 mod lab;
 mod lint;
 mod picture;
@@ -91,6 +93,11 @@ enum Task {
     /// and print what became of them (as root). FTP_NAT_BINARY names another binary than the one of
     /// this source
     Fleet(fleet::Arguments),
+    /// Run the floods of the attack tests, a minute each, beside 200 clients, and print what each flood sent
+    /// and what became of the clients (as root, on a machine that does nothing else)
+    Flood(flood::Arguments),
+    /// Run all fuzz targets, an hour in all, and print how often each ran
+    Fuzz(fuzz::Arguments),
     /// Count the lines of ftp-nat-common that its own tests run; fails below 95 in 100
     Coverage,
     /// Check formatting, rooms (xtask/rooms.toml), links and dependencies, run clippy on every crate
@@ -131,6 +138,10 @@ fn main() -> ExitCode {
         Task::Fleet(arguments) => Tools::get()
             .or_else(|_| tools::prepare(&workspace, installing))
             .and_then(|tools| fleet::run(tools, &arguments)),
+        Task::Flood(arguments) => Tools::get()
+            .or_else(|_| tools::prepare(&workspace, installing))
+            .and_then(|tools| flood::run_all(&workspace, &tools, &arguments)),
+        Task::Fuzz(arguments) => fuzz::run_all(&workspace, &arguments),
         Task::Coverage => coverage::run_all(&workspace, installing),
         Task::Lint => lint::run_all(&workspace, installing),
     });

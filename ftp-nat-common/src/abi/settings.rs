@@ -26,6 +26,8 @@ pub mod setting {
     pub const SYN_BY_STACK: u16 = 1;
     /// Commands and their replies are told ([`crate::abi::Said`]).
     pub const TELLS_COMMANDS: u16 = 2;
+    /// There is no network in LISTS: nobody needs to be looked up there.
+    pub const NO_LISTS: u16 = 4;
 }
 
 /// How long a handshake that is not finished counts, in seconds: the repetitions of a SYN that an

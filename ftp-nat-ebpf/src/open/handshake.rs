@@ -283,6 +283,9 @@ fn read(entry: *const HalfOpen, to: &mut HalfOpen) {
 /// tells if so.
 #[inline(never)]
 fn is_listed(part: *mut Draft) -> bool {
+    if lists::are_empty() {
+        return false;
+    }
     // SAFETY: see `scratch`: fields that lie apart, to which no other reference is alive.
     let (head, half_open, peer) = unsafe {
         (

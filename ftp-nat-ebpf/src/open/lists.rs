@@ -3,70 +3,52 @@
 use crate::kernel::helpers::jiffies;
 use crate::state::maps;
 use aya_ebpf::maps::lpm_trie::Key;
-use ftp_nat_common::abi::{ListKey, Listed, list, listed_flag, scope};
+use ftp_nat_common::abi::{self, ListKey, Listed, setting};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::Addr;
 
-/// Why a peer may not begin a session of this scope; None: it may. Also of a scope of which there are
-/// no lists.
+/// Whether there is no list: nobody needs to be looked up.
+#[inline(always)]
+pub(super) fn are_empty() -> bool {
+    maps::SETTINGS
+        .get(0)
+        .is_some_and(|it| it.flags & setting::NO_LISTS != 0)
+}
+
+/// [`abi::refuse_session`].
 #[inline(never)]
 pub(super) fn refuse_session(peer: &Addr, scope: u32) -> Option<Counter> {
-    if let Some(reason) = refuse_peer(peer) {
-        return Some(reason);
+    if are_empty() {
+        return None;
     }
-    if scope != scope::ALL && is_denied(peer, scope) {
-        return Some(Counter::DeniedBanned);
-    }
-    if is_left_out(peer, scope::ALL) || scope != scope::ALL && is_left_out(peer, scope) {
-        return Some(Counter::DeniedNotAllowed);
-    }
-    None
+    abi::refuse_session(scope, |list, scope| refuses(peer, list, scope))
 }
 
-/// Why nobody here talks to a peer; None: somebody does.
+/// [`abi::refuse_peer`].
 #[inline(never)]
 pub(super) fn refuse_peer(peer: &Addr) -> Option<Counter> {
-    is_denied(peer, scope::ALL).then_some(Counter::DeniedBanned)
-}
-
-#[inline(always)]
-fn is_denied(addr: &Addr, scope: u32) -> bool {
-    let Some(found) = look_up(list::DENY, scope, addr) else {
-        return false;
-    };
-    let is_denied = is_in_force(found);
-    if is_denied {
-        hit(found);
+    if are_empty() {
+        return None;
     }
-    is_denied
+    abi::refuse_peer(|list, scope| refuses(peer, list, scope))
 }
 
-/// Whether there is an allow list that an address is not in.
+/// Whether what a peer meets in a list of a scope refuses it; counts that if so.
 #[inline(always)]
-fn is_left_out(addr: &Addr, scope: u32) -> bool {
-    let Some(found) = look_up(list::ALLOW, scope, addr) else {
-        return false;
-    };
-    let is_left_out = found.flags & listed_flag::NOBODY != 0 || !is_in_force(found);
-    if is_left_out {
-        hit(found);
-    }
-    is_left_out
-}
-
-#[inline(always)]
-fn look_up(list: u32, scope: u32, addr: &Addr) -> Option<&'static Listed> {
+fn refuses(peer: &Addr, list: u32, scope: u32) -> bool {
     let key = ListKey {
         list,
         scope,
-        addr: *addr,
+        addr: *peer,
     };
-    maps::LISTS.get(Key::new(ListKey::ALL, key))
-}
-
-#[inline(always)]
-fn is_in_force(listed: &Listed) -> bool {
-    listed.expires == 0 || jiffies() <= listed.expires
+    let Some(found) = maps::LISTS.get(Key::new(ListKey::ALL, key)) else {
+        return false;
+    };
+    let refuses = found.refuses(list, jiffies());
+    if refuses {
+        hit(found);
+    }
+    refuses
 }
 
 #[inline(always)]

@@ -39,6 +39,9 @@ pub(super) fn use_for(skb: &Skb, hook: Hook, part: *mut Draft) -> Use {
         unsafe { (&(*part).head, &mut (*part).mapping, &mut (*part).connection) };
     let side = hook.side();
     let (source, destination) = (&head.source, &head.destination);
+    if !ports::is_announced(source.port, destination.port) {
+        return Use::No;
+    }
     let mut wanted = MappingKey {
         src: source.addr,
         dst: destination.addr,

@@ -31,19 +31,20 @@ pub(super) fn may_come_from_outside(skb: &Skb, source: &Addr, here: &Addr) -> bo
     interface.is_some_and(|it| it.flags & interface_flag::WAN != 0)
 }
 
-/// Whether an address is nobody's: of this host, of "this network", multicast or reserved (RFC 1122
-/// section 3.2.1.3, RFC 4291 section 2.4).
+/// Whether an address is nobody's beyond its own link: of this host, of "this network", multicast or reserved
+/// (RFC 1122 section 3.2.1.3, RFC 4291 section 2.4), or of a link alone (RFC 3927 section 2.7, RFC 4291
+/// section 2.5.6), which no router forwards.
 #[inline(always)]
 fn is_martian(addr: &Addr) -> bool {
-    let [first, ..] = if addr.is_v4() {
+    let [first, second, ..] = if addr.is_v4() {
         addr.v4().to_ne_bytes()
     } else {
         addr.0[0].to_ne_bytes()
     };
     if addr.is_v4() {
-        return first == 0 || first == 127 || first >= 224;
+        return first == 0 || first == 127 || first >= 224 || first == 169 && second == 254;
     }
     let low = addr.0[1] | addr.0[2];
     let is_local = addr.0[0] | low == 0 && u32::from_be(addr.0[3]) <= 1;
-    is_local || first == 0xff
+    is_local || first == 0xff || first == 0xfe && second & 0xc0 == 0x80
 }

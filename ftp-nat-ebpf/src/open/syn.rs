@@ -83,6 +83,9 @@ fn is_banned(part: *mut Draft) -> bool {
 fn repeated(hook: Hook, part: *mut Draft) -> Option<*mut Flow> {
     // SAFETY: see `scratch`; no other reference to the headers is alive.
     let head = unsafe { &(*part).head };
+    if !ports::is_announced(head.source.port, head.destination.port) {
+        return None;
+    }
     let flow = flows::find(&head.source, &head.destination, hook.side())?;
     // SAFETY: the entry stays in its place while the program runs.
     is_repeated(unsafe { &*flow }).then_some(flow)

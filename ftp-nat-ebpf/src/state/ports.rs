@@ -35,6 +35,13 @@ pub fn mark(of: Port, hz: u32) {
     }
 }
 
+/// Whether a SYN between these ports may be of a data connection that was announced or has begun: then one
+/// of them is marked. Most SYNs to control ports are not, and need not be looked up as such.
+#[inline(always)]
+pub fn is_announced(source: Port, destination: Port) -> bool {
+    marks_of_pair(PortPair::new(source, destination)) & port::EPOCH != 0
+}
+
 /// Whether a packet on these ports may be of a control connection: only such handshakes are noted.
 #[inline(always)]
 pub fn is_control(ports: PortPair) -> bool {

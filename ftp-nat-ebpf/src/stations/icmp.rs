@@ -2,7 +2,7 @@
 //! on, or that its destination is gone.
 //!
 //! An error quotes the start of the packet that it is about, as its sender saw that: so the quoted
-//! addresses, port and checksums are translated as well (RFC 5508 section 4.2).
+//! addresses, port, sequence number and checksums are translated as well (RFC 5508 section 4.2).
 
 use crate::forward::translate::{ONE_HOP, ONE_HOP_V6};
 use crate::forward::{return_path, send};
@@ -11,12 +11,21 @@ use crate::kernel::skb::Skb;
 use crate::open::handshake;
 use crate::packet::headers::{IP, IPV4, Ipv4, Ipv6, TCP};
 use crate::packet::icmp::HEADER;
-use crate::state::{counters, flows};
-use ftp_nat_common::abi::{Flow, flow_flag, kind};
+use crate::state::{counters, flows, maps};
+use ftp_nat_common::abi::{Flow, direction, flow_flag, kind};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::wire::addr::{Addr, Endpoint, Port, PortPair};
 use ftp_nat_common::wire::checksum::{apply, difference, fold, of_addr};
 use ftp_nat_common::wire::tcp::offset;
+
+/// The quoted packet's sequence number, in network order.
+#[derive(Clone, Copy)]
+struct Seq {
+    /// As it is quoted: as the packet left this gateway.
+    quoted: u32,
+    /// As the packet's sender counts.
+    original: u32,
+}
 
 /// An error and the start of the packet that it quotes.
 struct Quote {
@@ -111,11 +120,26 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
     };
     // SAFETY: a map's entry stays in its place while a program runs.
     let flow = unsafe { &*entry };
-    if flow.flags & flow_flag::NO_NAT != 0 || quote.to != quote.source.addr {
+    if quote.to != quote.source.addr {
         return NEXT;
     }
+    let Some(seq) = skb.load::<u32>(quote.tcp + offset::SEQ) else {
+        return NEXT;
+    };
+    let seq = Seq {
+        quoted: seq,
+        original: original(flow, u32::from_be(seq)).to_be(),
+    };
+    if flow.flags & flow_flag::NO_NAT != 0 {
+        // Its ends are the kernel's matter, its numbers are not.
+        return if renumber(skb, quote, seq) {
+            NEXT
+        } else {
+            unwritable(skb)
+        };
+    }
     let redirected = flow.out_ifindex != 0 && hook != Hook::WanEgress && quote.ttl > 1;
-    if hook == Hook::WanIngress && !is_under_way(skb, quote, flow) {
+    if hook == Hook::WanIngress && !is_under_way(u32::from_be(seq.original), flow) {
         counters::add(Counter::PassedOutOfWindow, skb.len().wrapping_sub(IP));
         return NEXT;
     }
@@ -124,10 +148,11 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
         return NEXT;
     }
     let inbound = hook == Hook::WanIngress;
-    if !inner::<V4>(skb, quote, flow) || !outer::<V4>(skb, quote, flow, redirected) {
-        // Half of it is translated already, perhaps.
-        counters::add(Counter::DroppedUnwritable, skb.len().wrapping_sub(IP));
-        return DROP;
+    if !renumber(skb, quote, seq)
+        || !inner::<V4>(skb, quote, flow)
+        || !outer::<V4>(skb, quote, flow, redirected)
+    {
+        return unwritable(skb);
     }
     counters::add(
         if inbound {
@@ -148,6 +173,23 @@ fn about<const V4: bool>(skb: &Skb, hook: Hook, quote: &Quote) -> i32 {
     }
 }
 
+/// The sequence number of a quoted packet as its sender counts: on a control connection, texts that were
+/// replaced may have changed their length. `flow`: the direction that answers such packets.
+#[inline(always)]
+fn original(flow: &Flow, seq: u32) -> u32 {
+    if flow.kind != kind::CONTROL {
+        return seq;
+    }
+    let Some(session) = maps::SESSIONS.get_ptr(flow.session) else {
+        return seq;
+    };
+    let is_replies = u8::from(flow.flags & flow_flag::REPLIES == 0);
+    // SAFETY: the entry stays in its place while the program runs. An edit that is written meanwhile is of
+    // a later packet.
+    let edits = unsafe { &direction(&*session, is_replies).edits };
+    edits.original(seq, false)
+}
+
 /// How far from what was acknowledged last a packet may be that an error is about: of a control connection,
 /// which says little, and of a data connection, whose window may be large.
 const CONTROL_REACH: u32 = 1 << 16;
@@ -158,20 +200,46 @@ const DATA_REACH: u32 = 1 << 26;
 /// see the connection has to guess it. `flow`: the direction that acknowledges such packets; before it has,
 /// nothing is known.
 #[inline(always)]
-fn is_under_way(skb: &Skb, quote: &Quote, flow: &Flow) -> bool {
+fn is_under_way(seq: u32, flow: &Flow) -> bool {
     if flow.packets == 0 || flow.acked == 0 {
         return true;
     }
-    let Some(seq) = skb.load::<u32>(quote.tcp + offset::SEQ) else {
-        return false;
-    };
     let reach = if flow.kind == kind::CONTROL {
         CONTROL_REACH
     } else {
         DATA_REACH
     };
-    let beyond = u32::from_be(seq).wrapping_sub(flow.acked);
+    let beyond = seq.wrapping_sub(flow.acked);
     beyond.wrapping_add(reach) <= reach * 2
+}
+
+/// The verdict on an error half of which is translated already, perhaps.
+#[inline(always)]
+fn unwritable(skb: &Skb) -> i32 {
+    counters::add(Counter::DroppedUnwritable, skb.len().wrapping_sub(IP));
+    DROP
+}
+
+/// Writes the quoted packet's sequence number, as its sender counts.
+#[inline(never)]
+fn renumber(skb: &Skb, quote: &Quote, seq: Seq) -> bool {
+    if seq.original == seq.quoted {
+        return true;
+    }
+    let moved = difference(u64::from(seq.quoted), u64::from(seq.original));
+    if !skb.store(quote.tcp + offset::SEQ, &seq.original) {
+        return false;
+    }
+    let mut change = u64::from(moved);
+    let check = quote.tcp + offset::CHECKSUM;
+    if let Some(old) = skb.load::<u16>(check) {
+        let new = apply(old, moved);
+        change += u64::from(difference(u64::from(old), u64::from(new)));
+        if !skb.store(check, &new) {
+            return false;
+        }
+    }
+    skb.add_to_checksum(quote.icmp + 2, fold(change), false)
 }
 
 /// Writes the quoted packet's ends: what they were before the gateway translated that packet, which

@@ -11,8 +11,8 @@ use ftp_nat_common::{
     abi::{
         DialogueKey, Direction, Flow, FlowKey as _, FlowKey4, FlowKey6, InsideNetwork, ListKey,
         Mapping, MappingKey, Publish, PublishKey, REVERSED, RoutedKey, Session, TLS_SESSIONS,
-        TlsClientKey, direction_mut, flow_flag, interface_flag, kind, list, listed_flag,
-        mapping_flag, port, publish_flag, role, scope, session_flag, share_of_session, side,
+        TlsClientKey, direction_mut, flow_flag, interface_flag, kind, mapping_flag, port,
+        publish_flag, refuse_peer, refuse_session, role, session_flag, share_of_session, side,
     },
     edit::{edits::REMEMBERED, text::TEXT_MAX},
     stream::adopt::adopt,
@@ -272,40 +272,32 @@ impl Installer {
     /// Whether the lists of this gateway keep the session's peer out, as the datapath judges it.
     fn is_denied(&self, session: &Session) -> io::Result<bool> {
         let now = self.clock.now();
-        let scope = match session.role {
-            role::PUBLISH => session.index.wrapping_add(1),
-            _ => scope::ALL,
-        };
-        let lists = [
-            (list::DENY, scope::ALL),
-            (list::DENY, scope),
-            (list::ALLOW, scope::ALL),
-            (list::ALLOW, scope),
-        ];
-        // Who may be called is no matter of allow lists.
-        let of_role = if session.role == role::PUBLISH { 4 } else { 2 };
-        for (list, scope) in lists.into_iter().take(of_role) {
+        let mut unread = None;
+        let refuses = |list, scope| {
             let key = ListKey {
                 list,
                 scope,
                 addr: session.outside.addr,
             };
-            let Some(found) = self.maps.lists.get(&ListPrefix {
-                bits: ListKey::ALL,
-                key,
-            })?
-            else {
-                continue;
-            };
-            let is_in_force = found.expires == 0 || now <= found.expires;
-            let is_nobody = found.flags & listed_flag::NOBODY != 0;
-            if list == list::DENY && is_in_force
-                || list == list::ALLOW && (is_nobody || !is_in_force)
-            {
-                return Ok(true);
+            let bits = ListKey::ALL;
+            match self.maps.lists.get(&ListPrefix { bits, key }) {
+                Ok(found) => found.is_some_and(|it| it.refuses(list, now)),
+                Err(error) => {
+                    unread = Some(error);
+                    false
+                }
             }
+        };
+        let refusal = if session.role == role::PUBLISH {
+            refuse_session(session.index.wrapping_add(1), refuses)
+        } else {
+            // Who may be called is no matter of allow lists.
+            refuse_peer(refuses)
+        };
+        match unread {
+            Some(error) => Err(error),
+            None => Ok(refusal.is_some()),
         }
-        Ok(false)
     }
 
     /// What is published at this end, if it leads to this server.

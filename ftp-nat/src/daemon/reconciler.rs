@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use ftp_nat_common::abi::{Flow, cluster};
+use ftp_nat_common::abi::{Flow, cluster, setting};
 use jiff::Timestamp;
 use log::{debug, info, warn};
 use tokio::{runtime::Handle, sync::watch::Sender, task::JoinHandle};
@@ -252,13 +252,15 @@ impl Reconciler {
         self.maps.change_settings(|settings| {
             let epoch = settings.route_epoch.wrapping_add(1).max(1);
             debug!("route epoch {epoch}");
-            let (learning_until, listened) = (
+            let (learning_until, listened, no_lists) = (
                 settings.learning_until,
                 settings.cluster & cluster::LISTENED,
+                settings.flags & setting::NO_LISTS,
             );
             *settings = policy::settings(config, &self.clock, epoch);
             settings.learning_until = learning_until;
             settings.cluster |= listened;
+            settings.flags |= no_lists;
         })?;
         Ok(slow)
     }

@@ -10,6 +10,7 @@ use ftp_nat_tests::{
 };
 
 use super::{
+    recorder::Recorder,
     secret::{Secret, knock},
     *,
 };
@@ -223,5 +224,52 @@ fn a_guest_who_is_no_client_is_denied_for_being_unknown() {
     if let Some(gateway) = &publisher.gateway {
         let denied = gateway.metric("denied_packets_total", "reason=\"unknown_client\"");
         assert_eq!(denied.unwrap(), 1);
+    }
+}
+
+#[test]
+fn a_guest_network_opens_nobody_elses_hosts_over_ipv6() {
+    // With a program on the inside's interfaces, and through the stack.
+    needs_judgement_of_ports();
+    for arguments in [&[][..], &["--lan", "none"]] {
+        let lab = lab();
+        let clients = ["--masquerade", "fd00:10::/64"];
+        let publisher = masquerade(&lab, &[arguments, &clients].concat());
+        let guest = guest(&lab);
+        let inside = IpAddr::from(ftp_nat_tests::lab::LAN_ADDRESS_V6);
+        let [neighbours, gateways] = [
+            Secret::at(
+                &neighbour(&lab).namespace,
+                (neighbour(&lab).v6, SECRET).into(),
+                "neighbour",
+            ),
+            Secret::at(&lab.router, (inside, SECRET).into(), "gateway"),
+        ];
+        let accomplice = attacker(&lab);
+        let at = SocketAddr::from((accomplice.v6, 21));
+        let server = Recorder::start_at(accomplice, at, false);
+        let mut failures = Failures::default();
+        let gateway = ftp_nat_tests::lab::WAN_ADDRESS_V6;
+        for host in [&guest, lab.server()] {
+            for named in [
+                neighbour(&lab).v6.to_string(),
+                inside.to_string(),
+                gateway.to_string(),
+            ] {
+                let mut control = Control::connect(host, at).unwrap();
+                control.command("USER x").unwrap();
+                server.heard();
+                let line = format!("EPRT |2|{named}|{SECRET}|");
+                control.command(&line).unwrap();
+                for door in [gateway, neighbour(&lab).v6] {
+                    knock(accomplice, (door, SECRET).into());
+                }
+                for secret in [&neighbours, &gateways] {
+                    failures.note(&format!("{} {line}, {arguments:?}", host.v6), secret.keep());
+                }
+            }
+        }
+        failures.assert_none();
+        publisher.assert_count("mappings", 0);
     }
 }

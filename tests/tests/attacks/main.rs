@@ -4,6 +4,7 @@
 //! The tests run over ftp-nat; with [`ATTACKED_VARIABLE`] set to `kernel` the same packets meet the
 //! kernel's own helper instead (`cargo xtask compare --attacks`).
 
+mod bounces;
 mod browsers;
 mod endings;
 mod errors;

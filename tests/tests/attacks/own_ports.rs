@@ -130,3 +130,149 @@ fn a_port_that_a_rule_translates_to_the_same_server_is_kept() {
     assert!(reply.contains(",195,80)"), "{reply}");
     publisher.assert_count("mappings", usize::from(publisher.gateway.is_some()));
 }
+
+/// Somebody else's port, which the server announces.
+struct Sibling {
+    name: &'static str,
+    /// Rules, if it is translated.
+    rules: &'static str,
+    /// Where the owner listens: on the gateway, or at the neighbour's port.
+    listens: Listens,
+}
+
+enum Listens {
+    Here(&'static str),
+    AtNeighbour,
+}
+
+const SIBLINGS: [Sibling; 6] = [
+    Sibling {
+        name: "a listener of all addresses",
+        rules: "",
+        listens: Listens::Here("0.0.0.0:8443"),
+    },
+    Sibling {
+        name: "a listener of both families",
+        rules: "",
+        listens: Listens::Here("[::]:8443"),
+    },
+    Sibling {
+        name: "a chain of its own, as Docker has it",
+        rules: "table ip other {
+            chain docker { iifname != \"br0\" tcp dport 8443 dnat to 10.0.0.6:8443; }
+            chain prerouting {
+                type nat hook prerouting priority dstnat; policy accept;
+                fib daddr type local jump docker
+            }
+        }",
+        listens: Listens::AtNeighbour,
+    },
+    Sibling {
+        name: "a range of ports",
+        rules: "table inet other {
+            chain prerouting {
+                type nat hook prerouting priority dstnat; policy accept;
+                ip daddr 198.51.100.1 tcp dport 8400-8500 dnat ip to 10.0.0.6
+            }
+        }",
+        listens: Listens::AtNeighbour,
+    },
+    Sibling {
+        name: "a map",
+        rules: "table inet other {
+            chain prerouting {
+                type nat hook prerouting priority dstnat; policy accept;
+                dnat ip to tcp dport map { 8443 : 10.0.0.6 }
+            }
+        }",
+        listens: Listens::AtNeighbour,
+    },
+    Sibling {
+        name: "a redirection to another port here",
+        rules: "table inet other {
+            chain prerouting {
+                type nat hook prerouting priority dstnat; policy accept;
+                iifname \"wan\" tcp dport 8443 redirect to :9000
+            }
+        }",
+        listens: Listens::Here("0.0.0.0:9000"),
+    },
+];
+
+#[test]
+fn whatever_has_a_port_here_keeps_it() {
+    let mut failures = Failures::default();
+    for sibling in SIBLINGS {
+        let lab = lab();
+        let trap = Secret::at(
+            &lab.server().namespace,
+            lab.server().at(TRANSLATED),
+            "a trap",
+        );
+        let _owner = match sibling.listens {
+            Listens::Here(at) => Secret::at(&lab.router, at.parse().unwrap(), "the owner"),
+            Listens::AtNeighbour => {
+                let at = neighbour(&lab).at(TRANSLATED);
+                Secret::at(&neighbour(&lab).namespace, at, "the owner")
+            }
+        };
+        if !sibling.rules.is_empty() {
+            lab.router.nft(sibling.rules).unwrap();
+        }
+        let script = Script {
+            replies: vec![(
+                "EPSV",
+                format!("229 Entering Extended Passive Mode (|||{TRANSLATED}|)\r\n"),
+            )],
+            ..Script::default()
+        };
+        let ftp = ScriptedServer::start(lab.server(), 21, script).unwrap();
+        let _publisher = publish(&lab, &[]);
+        if !attacks_kernel() {
+            lab.router.nft(ACCEPT_TRANSLATED).unwrap();
+        }
+        let mut control = Control::log_in(client(&lab), &ftp.target_at(PUBLIC)).unwrap();
+        failures.note(sibling.name, control.command("EPSV").map(drop));
+        let said = ask(client(&lab), (WAN_ADDRESS, TRANSLATED).into());
+        failures.note(
+            sibling.name,
+            said.and_then(|said| {
+                ensure!(said == "the owner", "answered by {said}");
+                Ok(())
+            }),
+        );
+        failures.note(sibling.name, trap.keep());
+    }
+    failures.assert_none();
+}
+
+#[test]
+fn a_listener_that_begins_after_the_announcement_serves_everybody_but_its_peer() {
+    let lab = lab();
+    let trap = Secret::at(
+        &lab.server().namespace,
+        lab.server().at(LISTENED),
+        "the server",
+    );
+    let [high, low] = LISTENED.to_be_bytes();
+    let script = Script {
+        replies: vec![(
+            "PASV",
+            format!("227 Entering Passive Mode (10,0,0,5,{high},{low}).\r\n"),
+        )],
+        ..Script::default()
+    };
+    let ftp = ScriptedServer::start(lab.server(), 21, script).unwrap();
+    let _publisher = publish(&lab, &[]);
+    let mut control = Control::log_in(client(&lab), &ftp.target_at(PUBLIC)).unwrap();
+    control.command("PASV").unwrap();
+    let public = (WAN_ADDRESS, LISTENED).into();
+    let _owner = Secret::at(&lab.router, public, "the gateway");
+    // The announcement is of one connection of one peer.
+    assert_eq!(ask(attacker(&lab), public).unwrap(), "the gateway");
+    if !attacks_kernel() {
+        assert_eq!(ask(client(&lab), public).unwrap(), "the server");
+        assert_eq!(ask(client(&lab), public).unwrap(), "the gateway");
+    }
+    drop(trap);
+}

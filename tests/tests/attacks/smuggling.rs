@@ -616,6 +616,41 @@ fn a_decoy_with_options_that_the_server_does_not_take_hides_no_port() {
     failures.assert_none();
 }
 
+#[test]
+fn vlan_tags_hide_no_port() {
+    // IEEE 802.1Q: a tag of another network, one of none (a priority alone), and two.
+    needs_judgement_of_ports();
+    let lab = lab();
+    let server = Recorder::start(lab.server(), 21, false);
+    let _publisher = publish(&lab, &[]);
+    let wire = Wire::from_outside(&lab, client(&lab)).unwrap();
+    let mut failures = Failures::default();
+    let decoy = format!("NOOP {}\r\n", "x".repeat(PORT.len() - 7));
+    for (name, tag) in [
+        ("VLAN 5", &[0x81, 0, 0, 5][..]),
+        ("a priority", &[0x81, 0, 0xe0, 0]),
+        ("a provider's tag", &[0x88, 0xa8, 0, 5]),
+        ("two", &[0x81, 0, 0xe0, 0, 0x81, 0, 0, 5]),
+        ("two priorities", &[0x81, 0, 0xe0, 0, 0x81, 0, 0xe0, 0]),
+    ] {
+        // The PORT with the tag, and a decoy with it before the PORT without.
+        for (tagged, plain) in [(PORT, ""), (&decoy[..], PORT)] {
+            let mut control = Control::connect(client(&lab), PUBLIC).unwrap();
+            control.command("USER x").unwrap();
+            server.heard();
+            let segment = Known::of(&control).as_client(PSH | ACK, 0, 0).with(tagged);
+            let mut frame = wire.frame(&segment.packet());
+            frame.splice(12..12, tag.iter().copied());
+            wire.send_frames(&[frame]).unwrap();
+            settle();
+            drop(control.send(plain));
+            thread::sleep(Duration::from_millis(300));
+            failures.note(name, assert_unheard(&server.heard()));
+        }
+    }
+    failures.assert_none();
+}
+
 /// What becomes of an IP packet on its way to the wire.
 type Wrapped = fn(&[u8]) -> Vec<Vec<u8>>;
 

@@ -30,6 +30,8 @@ fn packets_from_addresses_that_cannot_be_outside_reach_no_server() {
         "0.1.2.3",
         "127.0.0.1",
         "127.9.9.9",
+        "127.255.255.255",
+        "169.254.7.7",
         "224.0.0.5",
         "239.1.1.1",
         "240.0.0.1",
@@ -39,6 +41,10 @@ fn packets_from_addresses_that_cannot_be_outside_reach_no_server() {
         "::1",
         "ff02::1",
         "::ffff:198.51.100.20",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.5",
+        "fe80::7",
+        "febf::7",
         "fd00:10::88",
     ]
     .map(|source| source.parse().unwrap())

@@ -2,13 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ftp_nat_common::counter::Counter;
+use ftp_nat_common::counter::Counter::{
+    self, ActiveOpened, EditAdjusted, PassiveOpened, Rewrote227, RewrotePort,
+};
 
 use crate::{
     fixture::Fixture,
     loaded::{Datapath, Hook, on_router},
     packet::{self, ETHERNET, Packet},
-    scene::{Ends, control_v4, control_v6},
+    scene::{Ends, control_v4, control_v6, masqueraded_v4},
+    talk::{Client, Server, Talk},
 };
 
 const ICMP: u8 = 1;
@@ -208,6 +211,63 @@ fn an_error_about_a_packet_that_nobody_can_have_sent_goes_no_further() {
                 }
                 .check(datapath);
             }
+        }
+    });
+}
+
+/// A control connection of which one text has grown: a reply, or a masqueraded client's command.
+fn grown(datapath: &mut Datapath, ends: Ends, is_published: bool) -> Talk<'_> {
+    if is_published {
+        let mut talk = Talk::begin(datapath, ends, [1000, 2000]);
+        talk.passes(Client, "PASV\r\n");
+        let (reply, out) = ("227 10,0,0,5,195,80\r\n", "227 198,51,100,1,195,80\r\n");
+        let counted = [PassiveOpened, Rewrote227, EditAdjusted];
+        talk.says(Server, reply, out, &counted);
+        return talk;
+    }
+    let mut talk = Talk::begin_masqueraded(datapath, ends, [1000, 2000]);
+    let (line, out) = ("PORT 10,0,0,105,195,80\r\n", "PORT 198,51,100,1,195,80\r\n");
+    let counted = [ActiveOpened, RewrotePort, EditAdjusted];
+    talk.says(Client, line, out, &counted);
+    talk
+}
+
+#[test]
+fn the_quoted_sequence_number_is_its_senders_own() {
+    on_router(|datapath| {
+        let ends = control_v4();
+        let talk = grown(datapath, ends, true);
+        let (seq, ahead) = (talk.next[1], talk.ahead[1]);
+        assert_ne!(ahead, 0);
+        for len in lengths(&ends) {
+            for (number, quoted) in [(seq, seq + ahead), (2003, 2003)] {
+                let (mut error, mut inside) = from_outside(&ends, kinds(true)[1], len);
+                error.quoted = error.quoted.seq(quoted);
+                inside.quoted = inside.quoted.seq(number);
+                Fixture::new(format!("{number}"), Hook::WanIngress, error.frame())
+                    .sent_straight(inside.hop().frame())
+                    .counting(&[Counter::IcmpInbound])
+                    .check(talk.datapath);
+            }
+        }
+        // The kernel's own NAT translates the rest of this one.
+        let ends = masqueraded_v4();
+        let talk = grown(datapath, ends, false);
+        let (seq, ahead) = (talk.next[0], talk.ahead[0]);
+        assert_ne!(ahead, 0);
+        for len in lengths(&ends) {
+            let about = |seq| {
+                let quoted = Packet::new(ends.public, ends.outside)
+                    .payload([7; 64])
+                    .seq(seq);
+                Error {
+                    quoted,
+                    ..from_outside(&ends, kinds(true)[1], len).0
+                }
+            };
+            Fixture::new("masqueraded", Hook::WanIngress, about(seq + ahead).frame())
+                .rewritten_as(about(seq).frame())
+                .check(talk.datapath);
         }
     });
 }

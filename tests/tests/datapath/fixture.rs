@@ -103,10 +103,12 @@ impl Fixture {
 
     /// It goes on as `out`, but nobody translates it.
     pub(crate) fn rewritten(self, out: &Packet) -> Self {
-        Self {
-            out: out.bytes(),
-            ..self
-        }
+        self.rewritten_as(out.bytes())
+    }
+
+    /// The same of a whole frame.
+    pub(crate) fn rewritten_as(self, out: Vec<u8>) -> Self {
+        Self { out, ..self }
     }
 
     /// It goes no further.

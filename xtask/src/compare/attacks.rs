@@ -24,7 +24,7 @@ const VARIABLE: &str = "FTP_NAT_LAB_ATTACKED";
 const COLUMNS: [(&str, &str); 2] = [("kernel", "the kernel's helper"), ("ftp-nat", "ftp-nat")];
 
 /// The kinds of attacks in the table's order: the tests' modules, each with its title.
-const KINDS: [(&str, &str); 14] = [
+const KINDS: [(&str, &str); 17] = [
     ("handshakes", "Handshakes that nobody finishes"),
     (
         "floods",
@@ -33,6 +33,7 @@ const KINDS: [(&str, &str); 14] = [
     ("second_syns", "A SYN for a connection that lives"),
     ("windows", "Numbers outside the window"),
     ("endings", "Forged endings"),
+    ("errors", "Forged ICMP errors"),
     ("openings", "One client opens what it can"),
     ("storms", "Announcements without end"),
     ("sources", "Sources that cannot be outside"),
@@ -41,7 +42,9 @@ const KINDS: [(&str, &str); 14] = [
     ("printed", "Replies with text of an attacker"),
     ("own_ports", "Ports that belong to somebody else"),
     ("ranges", "The range of passive ports of a server with TLS"),
+    ("bounces", "Addresses that are nobody's"),
     ("smuggling", "A PORT that the gateway does not see"),
+    ("hops", "Text that dies behind the gateway"),
 ];
 
 /// What a test that means nothing over one of the two says when it ends.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ftp_nat_common::{
-    abi::{ListKey, Listed, listed_flag, scope},
+    abi::{ListKey, Listed, listed_flag, scope, setting},
     wire::addr::Addr,
 };
 use jiff::Timestamp;
@@ -53,7 +53,8 @@ pub(super) fn hits(maps: &Maps) -> std::io::Result<HashMap<ListPrefix, u64>> {
     Ok(all.into_iter().map(|(key, it)| (key, it.hits)).collect())
 }
 
-/// Writes what differs from what the table holds; how often each was met stays.
+/// Writes what differs from what the table holds; how often each was met stays. The datapath looks nobody up
+/// in a table that is empty: it is told before the first entry and after the last one.
 ///
 /// # Errors
 ///
@@ -63,8 +64,11 @@ pub(super) fn apply(
     clock: &Clock,
     entries: &[&Entry],
     servers: &[String],
-) -> std::io::Result<()> {
+) -> anyhow::Result<()> {
     let wanted = wanted(entries, servers, clock.now(), |left| clock.ticks(left));
+    if !wanted.is_empty() {
+        maps.change_settings(|settings| settings.flags &= !setting::NO_LISTS)?;
+    }
     let old: HashMap<_, _> = maps.lists.all()?.into_iter().collect();
     let second = u64::from(clock.hz());
     for (key, listed) in &wanted {
@@ -80,6 +84,9 @@ pub(super) fn apply(
     }
     for key in old.keys().filter(|key| !wanted.contains_key(key)) {
         maps.lists.delete(key)?;
+    }
+    if wanted.is_empty() {
+        maps.change_settings(|settings| settings.flags |= setting::NO_LISTS)?;
     }
     Ok(())
 }
