@@ -238,6 +238,8 @@ const SECTIONS: &[Section] = &[
             ("UDP", "udp"),
             ("TCP that is not ours", "tcp_not_ours"),
             ("control segment without news", "control_no_news"),
+            ("RETR that is not told", "control_untold"),
+            ("RETR that is told (`transfers`)", "control_told"),
             ("227 rewritten, mapping opened", "rewrite_227"),
             ("data, inbound", "data_hit"),
             ("data, outbound", "data_hit_outbound"),

@@ -19,7 +19,7 @@ use aya::{
     programs::{SchedClassifier, Xdp},
 };
 use aya_obj::programs::XdpAttachType;
-use ftp_nat_common::abi::{Mapping, MappingKey, Session as State, flow_flag, map};
+use ftp_nat_common::abi::{self, Mapping, MappingKey, Session as State, flow_flag, map, setting};
 use ftp_nat_tests::{
     attack::numbers,
     gateway::Gateway,
@@ -46,6 +46,16 @@ use crate::progress::say;
 const SESSIONS: u16 = 1024;
 /// Their control connections' ports at the client.
 const CONTROL_PORTS: u16 = 20_000;
+
+/// The kind of a RETR that is not told.
+const UNTOLD: &str = "control_untold";
+/// Of the same that is (`transfers` of the configuration).
+const TOLD: &str = "control_told";
+/// So many passes over all of them do not count: until connections, code and its branches are where they are
+/// found at once, the second kind costs half of the first, whichever of both that is.
+const WARMING: u32 = 5;
+/// How many RETR a turn has: what is told of them takes less than half of the ring.
+const COMMANDS: usize = 256;
 
 /// The data port that the server of a session announces, as its reply has it: both numbers always
 /// of three digits, so that all replies are of one length.
@@ -105,6 +115,9 @@ struct Kind {
 impl Kind {
     /// The key of its frames: XDP gets the same as TC, and so do hits at random as others.
     fn frames(&self) -> &'static str {
+        if self.key == TOLD {
+            return UNTOLD;
+        }
         let key = self.key.strip_prefix("xdp_").unwrap_or(self.key);
         key.strip_suffix("_random").unwrap_or(key)
     }
@@ -134,12 +147,14 @@ const fn spread(key: &'static str, program: Program) -> Kind {
 }
 
 /// What is measured.
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 15] = [
     passed("empty", Program::WanIngress),
     passed("not_ip", Program::WanIngress),
     passed("udp", Program::WanIngress),
     passed("tcp_not_ours", Program::WanIngress),
     sent("control_no_news", Program::WanIngress),
+    sent(UNTOLD, Program::WanIngress),
+    sent(TOLD, Program::WanIngress),
     sent("rewrite_227", Program::LanIngress),
     sent("data_hit", Program::WanIngress),
     sent("data_hit_outbound", Program::LanIngress),
@@ -170,6 +185,7 @@ struct Crowd<'lab> {
     xdp: Xdp,
     sessions: HashMap<MapData, u32, State>,
     mappings: HashMap<MapData, MappingKey, Mapping>,
+    settings: Array<MapData, abi::Settings>,
     events: RingBuf<MapData>,
     /// Every waiting session as it waits.
     waiting: Vec<(u32, State)>,
@@ -262,6 +278,7 @@ impl<'lab> Crowd<'lab> {
             xdp,
             sessions: pinned(&pins, map::SESSIONS, Map::HashMap)?,
             mappings: pinned(&pins, map::MAPPINGS, Map::HashMap)?,
+            settings: pinned(&pins, map::SETTINGS, Map::Array)?,
             events: pinned(&pins, map::EVENTS, Map::RingBuf)?,
             waiting: Vec::new(),
             packets: StdMap::new(),
@@ -351,6 +368,7 @@ impl<'lab> Crowd<'lab> {
         let public = SocketAddrV4::new(WAN_ADDRESS, 21);
         let number = if self.turns < 1000 { 64 } else { SESSIONS };
         let mut replies = Vec::new();
+        let mut commands = Vec::new();
         let this = &*self;
         let waiting = this.scene.lab.router.run(|| {
             let mut waiting = Vec::new();
@@ -416,6 +434,12 @@ impl<'lab> Crowd<'lab> {
                 let reply = reply.frame(0);
                 ensure!(reply.len() == FRAME, "a reply of {} bytes", reply.len());
                 replies.push(reply);
+                let command = Tcp {
+                    flags: PSH | frame::ACK,
+                    payload: b"RETR pub/file.bin\r\n",
+                    ..inwards(CLIENT_ISN + 1 + pasv.len() as u32, seq)
+                };
+                commands.push(command.frame(0));
                 let key = crowd::key(client, public);
                 let flow = flows4.get(&key, 0).context("the SYN made no flow")?;
                 waiting.push((flow.session, this.sessions.get(&flow.session, 0)?));
@@ -423,6 +447,8 @@ impl<'lab> Crowd<'lab> {
             Ok(waiting)
         })?;
         self.waiting = waiting;
+        commands.truncate(COMMANDS);
+        self.packets.insert(UNTOLD, commands);
         self.packets.insert("rewrite_227", replies);
         Ok(())
     }
@@ -457,9 +483,18 @@ impl<'lab> Crowd<'lab> {
                 costs.push(without);
                 continue;
             }
+            self.tell_commands(kind.key == TOLD)?;
+            if kind.frames() == UNTOLD {
+                for _ in 0..WARMING {
+                    self.cost(&kind, false)?;
+                    self.put_back(0)?;
+                }
+            }
             costs.push(self.cost(&kind, false)? - without);
-            if kind.key == "rewrite_227" {
-                self.put_back()?;
+            match kind.key {
+                TOLD | UNTOLD => self.put_back(0)?,
+                "rewrite_227" => self.put_back(self.waiting.len())?,
+                _ => {}
             }
         }
         Ok(costs)
@@ -548,26 +583,35 @@ impl<'lab> Crowd<'lab> {
         }
     }
 
-    /// Checks that every 227 was announced, and makes the sessions wait again: on the CPU that reads
+    /// Has commands told, or not, as a reload with another `transfers` does.
+    fn tell_commands(&mut self, are_told: bool) -> anyhow::Result<()> {
+        let mut settings = self.settings.get(&0, 0)?;
+        settings.flags &= !setting::TELLS_COMMANDS;
+        if are_told {
+            settings.flags |= setting::TELLS_COMMANDS;
+        }
+        Ok(self.settings.set(0, settings, 0)?)
+    }
+
+    /// Checks that so many 227 were announced, and makes the sessions wait again: on the CPU that reads
     /// their next packets, as that of a router has read the ones before.
-    fn put_back(&mut self) -> anyhow::Result<()> {
+    fn put_back(&mut self, announced: usize) -> anyhow::Result<()> {
         thread::scope(|scope| {
             scope
                 .spawn(|| {
                     stay_on_cpu(last_cpu()?)?;
-                    self.put_sessions_back()
+                    self.put_sessions_back(announced)
                 })
                 .join()
                 .unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
 
-    fn put_sessions_back(&mut self) -> anyhow::Result<()> {
+    fn put_sessions_back(&mut self, announced: usize) -> anyhow::Result<()> {
         let keys: Vec<_> = self.mappings.keys().collect::<Result<_, _>>()?;
         ensure!(
-            keys.len() == self.waiting.len(),
-            "of {} replies 227, {} were rewritten",
-            self.waiting.len(),
+            keys.len() == announced,
+            "of {announced} replies 227, {} were rewritten",
             keys.len()
         );
         for key in keys {

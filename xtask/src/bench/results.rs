@@ -176,7 +176,7 @@ const RATIOS: [Wanted; 19] = [
 ];
 
 /// What a packet may cost: the key in the JSON's `ns`, what it is, and how much.
-const NANOSECONDS: [(&str, &str, Reach); 9] = [
+const NANOSECONDS: [(&str, &str, Reach); 11] = [
     ("not_ip", "not IP", Reach::Nothing),
     ("udp", "UDP", Reach::AtMost(5.0)),
     ("tcp_not_ours", "TCP that is not ours", Reach::AtMost(12.0)),
@@ -185,6 +185,8 @@ const NANOSECONDS: [(&str, &str, Reach); 9] = [
         "control segment without news",
         Reach::Nothing,
     ),
+    ("control_untold", "RETR that is not told", Reach::Nothing),
+    ("control_told", "RETR that is told", Reach::Nothing),
     ("rewrite_227", "227 rewritten", Reach::AtMost(2000.0)),
     (
         "data_hit",
