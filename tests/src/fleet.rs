@@ -14,6 +14,7 @@ pub mod figures;
 pub mod kernel;
 pub mod moves;
 pub mod speaker;
+mod turn;
 
 use std::{
     fmt::Write as _,
@@ -25,6 +26,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
+use self::turn::Turn;
 use crate::{
     gateway::Gateway,
     lab::{HOST_INTERFACE, Host, LAN, WAN},
@@ -67,15 +69,19 @@ pub struct Fleet {
     switch: Namespace,
     folder: Scratch,
     engine: Option<Running>,
+    /// The last one to be dropped.
+    _turn: Turn,
 }
 
 impl Fleet {
-    /// Sets everything up, with the engine running and nobody having the shared addresses yet.
+    /// Sets everything up, with the engine running and nobody having the shared addresses yet. Of
+    /// more than two in a process, one waits for another's end.
     ///
     /// # Errors
     ///
     /// For want of root, of iproute2, or of an unpacked engine.
     pub fn new() -> anyhow::Result<Self> {
+        let turn = Turn::wait();
         let name = reaper::unique_name();
         let namespace = |role: &str| Namespace::create(&format!("{name}-{role}"));
         let switch = namespace("switch")?;
@@ -117,6 +123,7 @@ impl Fleet {
             switch,
             folder: Scratch::new()?,
             engine: None,
+            _turn: turn,
         };
         fleet.start_engine()?;
         Ok(fleet)
@@ -290,7 +297,7 @@ impl Fleet {
         let mut text = String::new();
         let _ = write!(
             text,
-            "global_defs {{\n  vrrp_version 3\n  vrrp_rt_priority 50\n  script_user root\n  enable_script_security\n}}\nvrrp_script ready \
+            "global_defs {{\n  vrrp_version 3\n  script_user root\n  enable_script_security\n}}\nvrrp_script ready \
              {{\n  script \"{ready}\"\n  interval 1\n  timeout 2\n  fall 2\n  rise 1\n}}\n\
              vrrp_instance ftp {{\n  state BACKUP\n  interface eng\n  virtual_router_id 51\n  \
              priority {}\n  advert_int 0.05\n  nopreempt\n  garp_master_delay 1\n  garp_master_refresh 5\n  \

@@ -80,10 +80,9 @@ fn real_clients_take_425_for_an_answer() {
             let commands = server.commands();
             let asked: Vec<_> = commands[asked..]
                 .iter()
-                .filter(|line| {
-                    ["PASV", "EPSV", "PORT", "EPRT"].contains(&&line[..4.min(line.len())])
-                })
-                .map(|line| line[..4].to_owned())
+                .filter_map(|line| line.get(..4))
+                .filter(|verb| ["PASV", "EPSV", "PORT", "EPRT"].contains(verb))
+                .map(ToOwned::to_owned)
                 .collect();
             let status = session.outcome.status.and_then(|status| status.code());
             println!("{client:?}, {mode:?}: {status:?} after {took:.1?}, asked by {asked:?}");

@@ -4,7 +4,6 @@
 export HOME=/root
 mkdir -p /run /tmp /dev/pts /dev/shm /lib/modules
 mount -t tmpfs tmpfs /run
-mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /dev/shm
 mount -t devpts devpts /dev/pts
 mkdir -p /run/netns
