@@ -65,7 +65,9 @@ pub fn run(data: &[u8]) {
             .zip(behind)
             .filter(|(one, other)| one != other);
         let words = b"No data connection: the gateway cannot open the port        ";
-        let is_cut = behind.starts_with(b"No ") && differs.count() <= words.len();
+        let is_cut = behind.starts_with(b"No ")
+            && !said[4..].starts_with(b"No ")
+            && differs.count() <= words.len();
         if heard.starts_with(b"425") || is_cut {
             assert_eq!(said.len(), heard.len());
             continue;
@@ -83,7 +85,16 @@ pub fn run(data: &[u8]) {
         Counter::Refused227,
     ]
     .map(|it_| it.gate.count_of(it_));
-    assert_eq!(changed, counted.iter().sum::<usize>());
+    // A refusal changes nothing where the server itself says its words.
+    let own_words = said
+        .iter()
+        .filter(|line| line.windows(4).any(|words| words == b"No d"))
+        .count();
+    let counted = counted.iter().sum::<usize>();
+    assert!(
+        (changed..=changed + own_words).contains(&counted),
+        "{changed} lines changed, {counted} counted"
+    );
 }
 
 fn public_port(happening: &Call) -> Option<u16> {
