@@ -43,7 +43,7 @@ use self::{
     reconciler::Reconciler,
     reconciler_thread::ReconcilerThread,
     repair::Repairer,
-    ring::{Ring, Told},
+    ring::{Message, Ring},
     startup::Attached,
     sweep::lifetime::Lifetimes,
     systemd::notify,
@@ -296,15 +296,15 @@ async fn publish_events(
     need: Arc<Notify>,
     mut ended: oneshot::Receiver<()>,
 ) {
-    let publish = |told: Told<'_>| match told {
-        Told::Event(event) => {
+    let publish = |told: Message<'_>| match told {
+        Message::Event(event) => {
             clients.see(event);
             if LACKS_ROOM.iter().any(|it| *it as u16 == event.reason) {
                 need.notify_one();
             }
             bus.publish_of_datapath(event);
         }
-        Told::Said(said, line) => bus.hear(said, line),
+        Message::Said(said, line) => bus.hear(said, line),
     };
     loop {
         let latest = Instant::now() + TICK;

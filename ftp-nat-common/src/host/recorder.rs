@@ -19,7 +19,7 @@ pub enum Call {
     /// Something was counted.
     Counted(Counter),
     /// Something was counted and told: the kind of event, its reason and what it is about.
-    Told(u8, Counter, Opening),
+    Event(u8, Counter, Opening),
 }
 
 /// A command or a reply that was told.
@@ -59,7 +59,7 @@ impl Recorder {
                     open.push((opening.port.number(), public.number()));
                 }
                 Call::Closed(public) => open.retain(|(_, other)| *other != public.number()),
-                Call::Counted(_) | Call::Told(..) | Call::Permitted => {}
+                Call::Counted(_) | Call::Event(..) | Call::Permitted => {}
             }
         }
         open
@@ -68,7 +68,7 @@ impl Recorder {
     /// How often something was counted, told or not.
     pub fn count_of(&self, wanted: Counter) -> usize {
         let is_it = |call: &&Call| match call {
-            Call::Counted(counter) | Call::Told(_, counter, _) => *counter == wanted,
+            Call::Counted(counter) | Call::Event(_, counter, _) => *counter == wanted,
             Call::Opened(..) | Call::Closed(_) | Call::Permitted => false,
         };
         self.calls.iter().filter(is_it).count()
@@ -111,7 +111,7 @@ impl Gate for Recorder {
     }
 
     fn tell(&mut self, _session: &Session, what: u8, counter: Counter, opening: &Opening) {
-        self.calls.push(Call::Told(what, counter, *opening));
+        self.calls.push(Call::Event(what, counter, *opening));
     }
 
     fn tells_commands(&mut self) -> bool {

@@ -23,7 +23,7 @@ fn denying(names: &[&str]) -> Conversation {
 /// Why commands were refused, in order.
 fn reasons(it: &Conversation) -> Vec<Counter> {
     let told = |happening: &Call| match happening {
-        Call::Told(event::DENIED, reason, _) => Some(*reason),
+        Call::Event(event::DENIED, reason, _) => Some(*reason),
         _ => None,
     };
     it.gate.calls.iter().filter_map(told).collect()

@@ -4,7 +4,7 @@ use super::bytes;
 use super::work::Work;
 use crate::kernel::skb::Skb;
 use crate::packet::headers::IP;
-use crate::state::scratch::{Control, Piece, Place};
+use crate::state::scratch::{Control, Piece, SegmentLayout};
 use ftp_nat_common::abi::direction;
 use ftp_nat_common::edit::text::TEXT_MAX;
 use ftp_nat_common::stream::driver::{Cursor, Medium, Turn};
@@ -126,7 +126,7 @@ pub(super) fn end(work: &mut Work<'_>) -> bool {
 
 /// Sets the IP header's length, and what depends on it.
 #[inline(always)]
-fn set_length(skb: &Skb, place: &Place, total: u32) -> bool {
+fn set_length(skb: &Skb, place: &SegmentLayout, total: u32) -> bool {
     if total == place.total {
         return true;
     }

@@ -8,7 +8,7 @@ use crate::packet::headers::IP;
 use crate::packet::options::{self, find, kind};
 use crate::packet::segment::{Headers, Packet};
 use crate::state::maps;
-use crate::state::scratch::{self, Place};
+use crate::state::scratch::{self, SegmentLayout};
 use ftp_nat_common::abi::{Flow, flow_flag, session_flag};
 use ftp_nat_common::stream::driver::{LONGEST, Segment};
 use ftp_nat_common::stream::{segment, timestamp};
@@ -52,7 +52,7 @@ pub fn prepare<N: Headers>(skb: &Skb, packet: &Packet<N>, flow: &Flow) -> bool {
     if packet.flags & flag::URG != 0 {
         segment.urgent = settle_urgent(skb, packet.tcp, packet.payload, packet.len, is_replies);
     }
-    let place = Place {
+    let place = SegmentLayout {
         session: flow.session,
         tcp: packet.tcp,
         payload: packet.payload,

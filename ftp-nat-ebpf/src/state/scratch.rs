@@ -124,7 +124,7 @@ pub struct Control {
     /// The driver's part.
     pub segment: Segment,
     /// Where it lies in its packet.
-    pub place: Place,
+    pub place: SegmentLayout,
     /// Where the reading of it is. Not on the stack: a number that the verifier knows at a loop's
     /// start it follows turn by turn.
     pub cursor: Cursor,
@@ -149,7 +149,7 @@ pub struct Control {
 /// Where a control segment lies in its packet. Places are in bytes from the Ethernet header on.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct SegmentLayout {
     /// The session's number.
     pub session: u32,
     /// Where the TCP header starts.

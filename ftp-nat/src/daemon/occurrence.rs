@@ -24,7 +24,7 @@ use crate::{
         event::{Record, cause_name, time_text, what_name},
         flow::{State, kind_name},
         pool,
-        transfer::{Told, Transfer},
+        transfer::{Transfer, TransferFields},
         xferlog,
     },
 };
@@ -241,7 +241,7 @@ impl From<&Occurrence> for Record {
             outbound_bytes: ended.map(|it| it.outbound),
             seconds: seconds.map(|it| (it * 1000.0).round() / 1000.0),
             count: repeated,
-            transfer: transfer.map(|it| Box::new(Told::from(it))),
+            transfer: transfer.map(|it| Box::new(TransferFields::from(it))),
         }
     }
 }

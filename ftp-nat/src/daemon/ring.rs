@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// What the datapath tells.
 #[derive(Clone, Copy, Debug)]
-pub enum Told<'a> {
+pub enum Message<'a> {
     /// Something that has happened.
     Event(&'a Event),
     /// What a control connection said, and what is told of the line.
@@ -67,7 +67,7 @@ impl Ring {
     /// # Errors
     ///
     /// When the runtime is shutting down.
-    pub async fn next(&mut self, mut show: impl FnMut(Told<'_>)) -> anyhow::Result<()> {
+    pub async fn next(&mut self, mut show: impl FnMut(Message<'_>)) -> anyhow::Result<()> {
         if self.until.is_none() {
             let mut ready = self
                 .ring
@@ -103,13 +103,13 @@ impl Ring {
     }
 
     /// Shows all that have come.
-    pub fn drain(&mut self, mut show: impl FnMut(Told<'_>)) {
+    pub fn drain(&mut self, mut show: impl FnMut(Message<'_>)) {
         // So many at most are there at once; what comes meanwhile need not be waited for.
         self.show(ROOM, &mut show);
     }
 
     /// Shows at most so many; gives how many there were.
-    fn show(&mut self, most: usize, show: &mut impl FnMut(Told<'_>)) -> usize {
+    fn show(&mut self, most: usize, show: &mut impl FnMut(Message<'_>)) -> usize {
         let ring = self.ring.get_mut();
         for shown in 0..most {
             let Some(item) = ring.next() else {
@@ -122,11 +122,11 @@ impl Ring {
 }
 
 /// Shows an entry of the ring.
-fn tell(item: &[u8], show: &mut impl FnMut(Told<'_>)) {
+fn tell(item: &[u8], show: &mut impl FnMut(Message<'_>)) {
     let what = item.get(core::mem::offset_of!(Event, what)).copied();
     if !matches!(what, Some(event::COMMAND | event::REPLY)) {
         if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(item) {
-            show(Told::Event(&event));
+            show(Message::Event(&event));
         }
         return;
     }
@@ -136,7 +136,7 @@ fn tell(item: &[u8], show: &mut impl FnMut(Told<'_>)) {
         && let Some(place) = bytes.get_mut(..item.len())
     {
         place.copy_from_slice(item);
-        show(Told::Said(&said, &item[SAID_HEAD..]));
+        show(Message::Said(&said, &item[SAID_HEAD..]));
     }
 }
 
@@ -150,8 +150,8 @@ mod tests {
         let mut see = |item: &[u8]| {
             tell(item, &mut |told| {
                 shown.push(match told {
-                    Told::Event(event) => format!("event {}", event.what),
-                    Told::Said(said, line) => {
+                    Message::Event(event) => format!("event {}", event.what),
+                    Message::Said(said, line) => {
                         format!("said {} {}", said.number, line.escape_ascii())
                     }
                 });

@@ -4,7 +4,7 @@ use ftp_nat_common::abi::{cause, event};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::transfer::Told;
+use super::transfer::TransferFields;
 
 /// An event, as JSON has it: one object a line.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ pub struct Record {
     pub count: Option<u64>,
     /// What was transferred or changed.
     #[serde(flatten)]
-    pub transfer: Option<Box<Told>>,
+    pub transfer: Option<Box<TransferFields>>,
 }
 
 impl Record {

@@ -157,7 +157,7 @@ impl Transfer {
 /// A [`Transfer`] as JSON has it, among the fields of its event. Names are escaped by
 /// [`printable`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Told {
+pub struct TransferFields {
     /// What was done.
     pub action: Action,
     /// How it ended.
@@ -193,7 +193,7 @@ pub struct Told {
     pub code: Option<u16>,
 }
 
-impl From<&Transfer> for Told {
+impl From<&Transfer> for TransferFields {
     fn from(of: &Transfer) -> Self {
         let name = |name: &Option<Name>| name.as_deref().map(printable);
         Self {
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn names_are_escaped_in_json() {
-        let told = Told::from(&Transfer {
+        let told = TransferFields::from(&Transfer {
             path: Some(b"a\nb\x1b[2J\"\xff\xe2\x80\xae\\".as_slice().into()),
             ..example()
         });
