@@ -22,7 +22,7 @@ use crate::{
 const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
 
 /// The default of it, for each CPU: most tests wait for timers and servers most of their time.
-const TESTS_PER_CPU: usize = 3;
+const TESTS_PER_CPU: usize = 2;
 
 /// Cargo's word for: go on with the next test program after one that failed.
 const NO_FAIL_FAST: &str = "--no-fail-fast";

@@ -7,7 +7,10 @@ use std::{
 };
 
 use ftp_nat_common::{abi::Session, counter::Counter};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::{
+    process::setpriority_process,
+    thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity},
+};
 
 use crate::{
     fixture::without_return_path,
@@ -36,6 +39,8 @@ fn stay_on(place: usize) {
     let mut one = CpuSet::new();
     one.set(cpu);
     sched_setaffinity(None, &one).unwrap();
+    // A router's programs run in soft interrupts, in which no other thread comes in between.
+    setpriority_process(Some(gettid()), -20).unwrap();
 }
 
 /// Both ends of a session, for two threads.
