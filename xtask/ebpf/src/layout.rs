@@ -59,16 +59,16 @@ pub const fn flow_address(number: u32) -> u32 {
     (0x6440_0000 | number >> 12).to_be()
 }
 
-/// Bytes of a key of the tables that are measured by themselves: an IPv4 flow's has so many.
-pub const TABLE_KEY: usize = 12;
-/// Bytes of their values.
-pub const TABLE_VALUE: usize = 128;
-
 /// Its source port.
 #[inline(always)]
 pub const fn flow_port(number: u32) -> u16 {
     (0x8000 | (number & 0xfff) as u16).to_be()
 }
+
+/// Bytes of a key of the tables that are measured by themselves: an IPv4 flow's has so many.
+pub const TABLE_KEY: usize = 12;
+/// Bytes of their values.
+pub const TABLE_VALUE: usize = 128;
 
 /// How many control sessions may be open at once: each 227 must be as long as the others.
 pub const SESSIONS: usize = 128;

@@ -19,8 +19,8 @@ use crate::{
 type Key = [u32; TABLE_KEY / 4];
 type Value = [u64; TABLE_VALUE / 8];
 
-/// Its room is there from the start, in pages of the size that the kernel maps memory for itself with
-/// when it is in small pieces. The benchmark sets how many entries.
+/// Its room is there from the start, in pages of 4 KiB (`bpf_map_area_alloc`), as that of the datapath's
+/// tables. The benchmark sets how many entries.
 #[map]
 static PREALLOCATED: HashMap<Key, Value> = HashMap::with_max_entries(1, 0);
 
@@ -32,7 +32,7 @@ static ALLOCATED: HashMap<Key, Value> = HashMap::with_max_entries(1, BPF_F_NO_PR
 #[inline(always)]
 fn key(step: u32) -> Key {
     let Some(plan) = PLAN.get_ptr_mut(0) else {
-        return [0; 3];
+        return Key::default();
     };
     // SAFETY: one test run at a time.
     let plan = unsafe { &mut *plan };

@@ -100,9 +100,9 @@ impl Tables {
 
     /// Inserts what is missing.
     fn fill_up_to(&mut self, entries: u32) -> anyhow::Result<()> {
+        self.entries = entries;
         for (key, _) in TABLES {
             // Those that are there are written anew.
-            self.entries = entries;
             self.run(&format!("{key}_insert"), 0, entries)?;
         }
         Ok(())
