@@ -47,6 +47,10 @@ pub(crate) struct Arguments {
     /// Which scenes, may be given several times; without, all but the tunnels
     #[arg(long = "scene", value_enum)]
     scenes: Vec<Scene>,
+    /// Only tests whose names have this part, may be given several times; a scene without any has
+    /// not passed
+    #[arg(long = "test", value_name = "NAME")]
+    tests: Vec<String>,
 }
 
 /// What came of a short run.
@@ -73,7 +77,17 @@ pub(crate) fn short(workspace: &Workspace, installing: Installing) -> anyhow::Re
     let scenes = [Scene::Load];
     let tests = Tests::compile(workspace, installing, &scenes, Architecture::Amd64)?;
     let mut report = Report::default();
-    boot(workspace, installing, &tests, kernel, &scenes, &mut report)?;
+    boot(
+        workspace,
+        installing,
+        &tests,
+        kernel,
+        &Wanted {
+            scenes: &scenes,
+            tests: &[],
+        },
+        &mut report,
+    )?;
     report.print();
     report.verdict()?;
     Ok(Short::Passed)
@@ -98,19 +112,26 @@ const fn emulator(architecture: Architecture) -> (&'static str, &'static str) {
     }
 }
 
+/// What is run in a machine.
+struct Wanted<'a> {
+    scenes: &'a [Scene],
+    /// Parts of the names of tests; all that the scenes have, if there are none.
+    tests: &'a [String],
+}
+
 /// Boots a kernel and runs the scenes in it.
 fn boot(
     workspace: &Workspace,
     installing: Installing,
     tests: &Tests,
     kernel: Kernel,
-    scenes: &[Scene],
+    wanted: &Wanted<'_>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
     say(&format!("Linux {}:", kernel.release));
     let userland = Userland::get(workspace, installing, &kernel)?;
     let machine = Machine::prepare(workspace, &kernel, userland)?;
-    report.add(&kernel, machine.run(tests, scenes)?);
+    report.add(&kernel, machine.run(tests, wanted.scenes, wanted.tests)?);
     Ok(())
 }
 
@@ -128,6 +149,10 @@ pub(crate) fn run(
     if scenes.is_empty() {
         scenes = Scene::usual();
     }
+    let wanted = Wanted {
+        scenes: &scenes,
+        tests: &arguments.tests,
+    };
     let kernels = kernel::chosen(&arguments.kernels);
     let mut report = Report::default();
     for architecture in [Architecture::Amd64, Architecture::Arm64] {
@@ -143,7 +168,7 @@ pub(crate) fn run(
         let tests = Tests::compile(workspace, installing, &scenes, architecture)?;
         for choice in kernels {
             let kernel = Kernel::get(workspace, installing, *choice)?;
-            boot(workspace, installing, &tests, kernel, &scenes, &mut report)?;
+            boot(workspace, installing, &tests, kernel, &wanted, &mut report)?;
         }
     }
     report.print();

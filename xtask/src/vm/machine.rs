@@ -84,13 +84,19 @@ impl<'k> Machine<'k> {
         })
     }
 
-    /// Boots, runs `scenes` and powers off: how each ended. A scene that never began because the
+    /// Boots, runs `scenes` (of their tests those that are `named`, or all) and powers off: how each
+    /// ended. A scene that never began because the
     /// machine hung or crashed has not passed.
     ///
     /// # Errors
     ///
     /// When qemu cannot be started, or the kernel does not come up.
-    pub(super) fn run(&self, tests: &Tests, scenes: &[Scene]) -> anyhow::Result<Vec<Outcome>> {
+    pub(super) fn run(
+        &self,
+        tests: &Tests,
+        scenes: &[Scene],
+        named: &[String],
+    ) -> anyhow::Result<Vec<Outcome>> {
         let shared = self.folder.join("shared");
         let mut list = String::new();
         for scene in scenes {
@@ -98,7 +104,7 @@ impl<'k> Machine<'k> {
                 "{} {} {}\n",
                 scene.name(),
                 scene.limit().as_secs(),
-                tests.command(*scene, self.kernel.choice)?
+                tests.command(*scene, self.kernel.choice, named)?
             ));
         }
         fs::write(shared.join("scenes"), list)?;

@@ -58,14 +58,21 @@ impl Scene {
         }
     }
 
-    /// Which of its tests, as the test program's own arguments: parts of names, and `--skip`. All
-    /// when there are none.
-    pub(crate) const fn arguments(self, kernel: Choice) -> &'static [&'static str] {
+    /// Which of its tests: parts of their names. All when there are none.
+    pub(crate) const fn tests(self) -> &'static [&'static str] {
+        match self {
+            // The other servers show no more of a kernel.
+            Self::Modes => &["vsftpd"],
+            Self::Tunnels => &["wireguard", "pppoe"],
+            _ => &[],
+        }
+    }
+
+    /// The test program's options.
+    pub(crate) const fn options(self, kernel: Choice) -> &'static [&'static str] {
         match self {
             // Half a million segments, which an emulated machine takes minutes for.
             Self::Packets => &["--skip", "differential"],
-            // The other servers show no more of a kernel.
-            Self::Modes => &["vsftpd"],
             Self::Networks => &[
                 "--include-ignored",
                 "--skip",
@@ -73,8 +80,7 @@ impl Scene {
                 "--skip",
                 "pppoe",
             ],
-            Self::Tunnels => &["--ignored", "wireguard", "pppoe"],
-            Self::Impaired => &["--ignored"],
+            Self::Tunnels | Self::Impaired => &["--ignored"],
             // TCX came with Linux 6.6. Before 6.3 no veth can be known to send XDP's frames: there
             // network cards show XDP.
             Self::Gateway if kernel.is_6_1() => &[
@@ -85,7 +91,7 @@ impl Scene {
                 "--skip",
                 "what_cannot_be_sent_by_xdp",
             ],
-            Self::Load | Self::Gateway | Self::Masquerade => &[],
+            Self::Load | Self::Modes | Self::Gateway | Self::Masquerade => &[],
         }
     }
 

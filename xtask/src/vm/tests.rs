@@ -80,16 +80,30 @@ impl Tests {
         })
     }
 
-    /// The shell command that runs a scene. Paths are quoted: a checkout may lie anywhere.
-    pub(super) fn command(&self, scene: Scene, kernel: Choice) -> anyhow::Result<String> {
+    /// The shell command that runs a scene, or of its tests those whose names have one of these
+    /// parts. Paths are quoted: a checkout may lie anywhere.
+    pub(super) fn command(
+        &self,
+        scene: Scene,
+        kernel: Choice,
+        named: &[String],
+    ) -> anyhow::Result<String> {
         let mut command = String::new();
         for (name, path) in &self.variables {
             write!(command, "{name}={} ", quoted(&path.display().to_string()))?;
         }
         let program = self.programs.get(scene.program()).context("not compiled")?;
         write!(command, "{}", quoted(&program.display().to_string()))?;
-        for argument in scene.arguments(kernel) {
-            write!(command, " {}", quoted(argument))?;
+        for option in scene.options(kernel) {
+            write!(command, " {}", quoted(option))?;
+        }
+        if named.is_empty() {
+            for test in scene.tests() {
+                write!(command, " {}", quoted(test))?;
+            }
+        }
+        for test in named {
+            write!(command, " {}", quoted(test))?;
         }
         // One after the other: the machine is slow enough. What a test says is there at once, even if
         // the scene is ended because its time is up.
