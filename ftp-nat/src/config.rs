@@ -22,12 +22,14 @@ pub use self::{
     origin::{Origin, Problem, Spanned},
 };
 
-/// The mistakes that were found in single values, and those that only show together.
+/// The mistakes that were found in single values, and those that only show together, by their lines.
 pub fn with_contradictions(config: &Config, mut problems: Vec<Problem>) -> Vec<Problem> {
     if problems.is_empty() {
-        return check::check(config);
+        problems = check::check(config);
+    } else {
+        problems.extend(check::check_the_rest(config));
     }
-    problems.extend(check::check_the_rest(config));
+    problems.sort_by_key(|problem| problem.origin.line());
     problems
 }
 

@@ -24,6 +24,8 @@ pub struct Gateway<'lab> {
     router: &'lab Namespace,
     binary: PathBuf,
     arguments: Vec<String>,
+    /// What the daemon finds in its environment.
+    environment: Vec<(String, String)>,
     pins: PinFolder,
     /// Where it keeps its lists of denied and allowed networks, unless it is told where. The default is
     /// the machine's: what one test denies would keep out another one's clients.
@@ -38,11 +40,26 @@ impl<'lab> Gateway<'lab> {
     ///
     /// When it does not get ready; the message has what it said.
     pub fn start(router: &'lab Namespace, arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::start_in(router, arguments, &[])
+    }
+
+    /// The same with these variables in the daemon's environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_in(
+        router: &'lab Namespace,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let mut gateway = Self {
             daemon: None,
             router,
             binary: Tools::get()?.binary,
             arguments: arguments.iter().map(ToString::to_string).collect(),
+            environment: environment.iter().map(owned).collect(),
             pins: PinFolder::new()?,
             lists: Scratch::new()?,
         };
@@ -66,7 +83,9 @@ impl<'lab> Gateway<'lab> {
             let file = self.lists.path().join("lists.json");
             command.arg("--lists-file").arg(file);
         }
-        command.args(&self.arguments);
+        command
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut daemon = Running::start(&mut command)?;
         daemon.wait_for("ready", START_LIMIT)?;
         self.daemon = Some(daemon);

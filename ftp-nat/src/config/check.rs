@@ -1,6 +1,6 @@
 //! What is wrong with a configuration whose single values are all right: contradictions.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, ops::RangeInclusive};
 
 use redis::IntoConnectionInfo as _;
 
@@ -318,59 +318,32 @@ fn family(address: &SocketAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
-/// The longest mapping: the datapath's port epochs go round in about half an hour.
-const MAPPING_MAX: u32 = 1800;
-/// The longest idle time: three days, past which a dead connection is a leak.
-const IDLE_MAX: u32 = 30 * 86400;
-
-/// The lifetime of a mapping.
-///
-/// # Errors
-///
-/// When it is not sensible.
-pub fn mapping_timeout(seconds: u32) -> Result<Duration, String> {
-    between(seconds, 1, MAPPING_MAX)
-}
-
-/// The lifetime of an idle connection.
-///
-/// # Errors
-///
-/// When it is not sensible.
-pub fn idle_timeout(seconds: u32) -> Result<Duration, String> {
-    between(seconds, 10, IDLE_MAX)
-}
-
-/// The longest time between two checks of a server.
-pub const INTERVAL_MAX: u32 = 3600;
-/// The longest time that a check may take.
-pub const TIMEOUT_MAX: u32 = 60;
-
+/// How many seconds a mapping may wait: the datapath's port epochs go round in about half an hour.
+pub const MAPPING: RangeInclusive<u32> = 1..=1800;
+/// How many seconds a connection may be idle: thirty days, past which a dead one is a leak.
+pub const IDLE: RangeInclusive<u32> = 10..=30 * 86400;
+/// How many seconds may lie between two checks of a server.
+pub const INTERVAL: RangeInclusive<u32> = 1..=3600;
+/// How many seconds a check may take.
+pub const TIMEOUT: RangeInclusive<u32> = 1..=60;
 /// How many checks in a row must agree.
-///
-/// # Errors
-///
-/// When it is not sensible.
-pub fn in_a_row(checks: u32) -> Result<u32, String> {
-    const MOST: u32 = 100;
-    if (1..=MOST).contains(&checks) {
-        return Ok(checks);
-    }
-    Err(format!("{checks} is out of range: 1 to {MOST} checks"))
+pub const IN_A_ROW: RangeInclusive<u32> = 1..=100;
+
+/// What a range takes, with its unit: "1 to 60 seconds".
+pub fn range(of: &RangeInclusive<u32>, unit: &str) -> String {
+    format!("{} to {} {unit}", of.start(), of.end())
 }
 
-/// A time in seconds.
+/// A number of this range.
 ///
 /// # Errors
 ///
 /// When it is less or more.
-pub fn between(seconds: u32, least: u32, most: u32) -> Result<Duration, String> {
-    if (least..=most).contains(&seconds) {
-        return Ok(Duration::from_secs(u64::from(seconds)));
+pub fn within(number: u32, of: &RangeInclusive<u32>, unit: &str) -> Result<u32, String> {
+    if of.contains(&number) {
+        return Ok(number);
     }
-    Err(format!(
-        "{seconds} is out of range: {least} to {most} seconds"
-    ))
+    Err(format!("{number} is out of range: {}", range(of, unit)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,15 @@
 //! serde would stop at the first mistake, so the document is walked by hand: each section takes
 //! the keys that it knows, and what is left over is unknown.
 
-use std::{fs, net::IpAddr, ops::Range, path::Path, str::FromStr, sync::Arc};
+use std::{
+    fs,
+    net::IpAddr,
+    ops::{Range, RangeInclusive},
+    path::Path,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use toml::de::{DeTable, DeValue};
 
@@ -92,11 +100,14 @@ impl Reader {
         {
             self.gateway(Section::new("gateway", table), config);
         }
+        let mut unfinished = Vec::new();
         for table in self.tables(&mut root, "publish") {
-            if let Some(publish) = self.publish(table.1, Section::new("publish", table.0)) {
-                config.publish.push(publish);
+            match self.publish(table.1, Section::new("publish", table.0)) {
+                Ok(publish) => config.publish.push(publish),
+                Err(public) => unfinished.extend(public),
             }
         }
+        self.published_twice(&unfinished, config);
         for table in self.tables(&mut root, "masquerade") {
             let masquerade = self.masquerade(&table.1, Section::new("masquerade", table.0));
             config.masquerade.push(masquerade);
@@ -296,7 +307,12 @@ impl Reader {
         Networks { deny, allow }
     }
 
-    fn publish<'t>(&mut self, origin: Origin, mut section: Section<'t>) -> Option<Publish> {
+    /// A published server; or, if one of its two ends is missing or wrong, the public one alone.
+    fn publish<'t>(
+        &mut self,
+        origin: Origin,
+        mut section: Section<'t>,
+    ) -> Result<Publish, Option<Spanned<Public>>> {
         let public = self
             .take(&mut section, "public")
             .map(|item| self.parsed_with_origin::<Public>(&item));
@@ -347,9 +363,12 @@ impl Reader {
         let lists = self.networks(&mut section);
         self.finish(section);
         // Whatever else is wrong: its two ends can be held against each other, and against others.
-        Some(Publish {
-            public: public??,
-            server: server?,
+        let (Some(public), Some(server)) = (public.clone().flatten(), server) else {
+            return Err(public.flatten());
+        };
+        Ok(Publish {
+            public,
+            server,
             advertise,
             control_nat: control_nat.unwrap_or_default(),
             passive_ports,
@@ -363,6 +382,19 @@ impl Reader {
             client_connections,
             lists,
         })
+    }
+
+    /// Addresses of entries whose server is wrong, and that another entry publishes as well. (An
+    /// interface may be published for a server of each family.)
+    fn published_twice(&mut self, unfinished: &[Spanned<Public>], config: &Config) {
+        let mut seen: Vec<_> = config.publish.iter().map(|it| &it.public.value).collect();
+        for public in unfinished {
+            if matches!(public.value, Public::Address(_)) && seen.contains(&&public.value) {
+                let what = format!("{} is published by another entry, too", public.value);
+                self.problem(&public.origin, what);
+            }
+            seen.push(&public.value);
+        }
     }
 
     fn masquerade<'t>(&mut self, origin: &Origin, mut section: Section<'t>) -> Masquerade {
@@ -461,24 +493,13 @@ impl Reader {
 
     fn timeouts<'t>(&mut self, mut section: Section<'t>, config: &mut Config) {
         let timeouts = &mut config.timeouts;
-        for (key, timeout, checked) in [
-            (
-                "mapping",
-                &mut timeouts.mapping,
-                check::mapping_timeout as fn(u32) -> _,
-            ),
-            ("data_idle", &mut timeouts.data_idle, check::idle_timeout),
-            (
-                "control_idle",
-                &mut timeouts.control_idle,
-                check::idle_timeout,
-            ),
+        for (key, timeout, range) in [
+            ("mapping", &mut timeouts.mapping, &check::MAPPING),
+            ("data_idle", &mut timeouts.data_idle, &check::IDLE),
+            ("control_idle", &mut timeouts.control_idle, &check::IDLE),
         ] {
-            if let Some(item) = self.take(&mut section, key)
-                && let Some(seconds) = self.integer(&item, "a number of seconds")
-                && let Some(checked) = self.keep(&item.origin, checked(seconds))
-            {
-                *timeout = checked;
+            if let Some(seconds) = self.within(&mut section, key, range, "seconds") {
+                *timeout = Duration::from_secs(seconds.into());
             }
         }
         self.finish(section);
@@ -514,22 +535,16 @@ impl Reader {
 
     fn health<'t>(&mut self, mut section: Section<'t>, config: &mut Config) {
         let health = &mut config.health;
-        for (key, time, most) in [
-            ("interval", &mut health.interval, check::INTERVAL_MAX),
-            ("timeout", &mut health.timeout, check::TIMEOUT_MAX),
+        for (key, time, range) in [
+            ("interval", &mut health.interval, &check::INTERVAL),
+            ("timeout", &mut health.timeout, &check::TIMEOUT),
         ] {
-            if let Some(item) = self.take(&mut section, key)
-                && let Some(seconds) = self.integer(&item, "a number of seconds")
-                && let Some(checked) = self.keep(&item.origin, check::between(seconds, 1, most))
-            {
-                *time = checked;
+            if let Some(seconds) = self.within(&mut section, key, range, "seconds") {
+                *time = Duration::from_secs(seconds.into());
             }
         }
         for (key, count) in [("rise", &mut health.rise), ("fall", &mut health.fall)] {
-            if let Some(item) = self.take(&mut section, key)
-                && let Some(checks) = self.integer(&item, "a number of checks")
-                && let Some(checks) = self.keep(&item.origin, check::in_a_row(checks))
-            {
+            if let Some(checks) = self.within(&mut section, key, &check::IN_A_ROW, "checks") {
                 *count = checks;
             }
         }
@@ -584,6 +599,19 @@ impl Reader {
         let item = self.take(section, key)?;
         let bound = self.integer(&item, &check::bound_range())?;
         self.keep(&item.origin, check::bound(bound))
+    }
+
+    /// A number of this range.
+    fn within<'t>(
+        &mut self,
+        section: &mut Section<'t>,
+        key: &'static str,
+        range: &RangeInclusive<u32>,
+        unit: &str,
+    ) -> Option<u32> {
+        let item = self.take(section, key)?;
+        let number = self.integer(&item, &check::range(range, unit))?;
+        self.keep(&item.origin, check::within(number, range, unit))
     }
 
     fn interfaces<'t>(&mut self, item: &Item<'t>) -> Vec<Spanned<String>> {
@@ -873,7 +901,7 @@ clients = ["192.168.0.0/33"]
             "f.toml:4: gateway.lan: must be a string, not integer",
             "f.toml:7: publish.public: \"300.1.1.1\" is not an IPv4 address",
             "f.toml:12: publish.passive_ports: \"50999-50000\" is upside down",
-            "f.toml:15: timeouts.mapping: must be a whole number: a number of seconds, not string",
+            "f.toml:15: timeouts.mapping: must be a whole number: 1 to 1800 seconds, not string",
             "f.toml:16: timeouts.data_idle: 1 is out of range: 10 to",
             "f.toml:18: masquerade: `clients` is missing",
             "f.toml:19: masquerade.control_ports: \"0\" is not a port",

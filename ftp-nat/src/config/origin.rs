@@ -20,6 +20,16 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// The line of the file, from 1; 0 for what is not in it.
+    pub const fn line(&self) -> usize {
+        match self {
+            Self::Default | Self::Flag(_) => 0,
+            Self::File { line, .. } => *line,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -3,6 +3,7 @@
 use std::{
     ffi::CString,
     fs,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -12,17 +13,25 @@ use std::{
 };
 
 use ftp_nat_tests::{
+    control::Control,
     gateway::{Gateway, START_LIMIT},
-    lab::Lab,
+    lab::{HOST_INTERFACE, Lab},
+    link::like_hardware,
     process::{self, Running},
     scratch::Scratch,
     tools::Tools,
 };
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use crate::{CONTENT, ConfigFile, ONE_SERVER, fetch, vsftpd, wait_for};
+use crate::{CONTENT, ConfigFile, ONE_SERVER, PUBLIC, SMALL, fetch, vsftpd, wait_for};
 
 const LISTEN: &str = "127.0.0.1:9810";
+
+/// Where clients find the server by IPv6.
+const PUBLIC6: SocketAddr = SocketAddr::new(
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1)),
+    21,
+);
 
 /// The gateway's own folder: the only one three below the folder of all pins.
 fn gateway_folder(state_dir: &Path) -> PathBuf {
@@ -62,7 +71,10 @@ fn programs(gateway: &Gateway<'_>) -> usize {
 
 /// Something that is removed: how, and what must be counted as put back (programs attached, pins
 /// of programs, pins of maps), at least.
-type Fault = (&'static str, fn(&Lab, &Path), [u64; 3]);
+type Fault = (&'static str, fn(&Path), [u64; 3]);
+
+/// As many as there are programs attached.
+const ALL: u64 = u64::MAX;
 
 fn remove_all(folder: &Path) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -110,73 +122,113 @@ fn concat(bytes: [u8; 4]) -> [u8; 8] {
 const FAULTS: [Fault; 8] = [
     (
         "a link, whose pin stays",
-        |_, folder| detach(&folder.join("links/wan:wan_egress")),
+        |folder| detach(&folder.join("links/wan:wan_egress")),
         [1, 0, 0],
     ),
     (
         "a link's pin, and with it the link",
-        |_, folder| fs::remove_file(folder.join("links/wan:wan_ingress")).unwrap(),
+        |folder| fs::remove_file(folder.join("links/wan:wan_ingress")).unwrap(),
         [1, 0, 0],
     ),
     (
         "all links",
-        |_, folder| remove_all(&folder.join("links")),
-        [3, 0, 0],
+        |folder| remove_all(&folder.join("links")),
+        [ALL, 0, 0],
     ),
     (
         "the folder of links",
-        |_, folder| fs::remove_dir_all(folder.join("links")).unwrap(),
-        [3, 0, 0],
+        |folder| fs::remove_dir_all(folder.join("links")).unwrap(),
+        [ALL, 0, 0],
     ),
     (
         "a map's pin",
-        |_, folder| fs::remove_file(folder.join("maps/FLOWS4")).unwrap(),
+        |folder| fs::remove_file(folder.join("maps/FLOWS4")).unwrap(),
         [0, 0, 1],
     ),
     (
         "all programs' pins",
-        |_, folder| remove_all(&folder.join("programs")),
-        [0, 3, 0],
+        |folder| remove_all(&folder.join("programs")),
+        [0, ALL, 0],
     ),
     (
         "all maps' pins",
-        |_, folder| remove_all(&folder.join("maps")),
+        |folder| remove_all(&folder.join("maps")),
         [0, 0, 10],
     ),
     (
         "everything",
-        |_, folder| fs::remove_dir_all(folder.parent().unwrap().parent().unwrap()).unwrap(),
-        [3, 3, 10],
+        |folder| fs::remove_dir_all(folder.parent().unwrap().parent().unwrap()).unwrap(),
+        [ALL, ALL, 10],
     ),
 ];
 
-#[test]
-fn what_is_removed_is_put_back_told_and_counted() {
+/// With a server that is published by IPv4 and by IPv6.
+fn puts_back_what_is_removed(datapath: &str, attached: usize) {
     let lab = Lab::new().unwrap();
+    for host in [lab.client(), lab.server()] {
+        like_hardware(&host.namespace, HOST_INTERFACE).unwrap();
+    }
     let server = vsftpd(lab.server(), CONTENT);
-    let file = ConfigFile::new(ONE_SERVER);
+    let second = "[[publish]]\npublic = \"[2001:db8:1::1]:21\"\nserver = \"[fd00:10::5]:21\"\n";
+    let config = ONE_SERVER.replace("[gateway]\n", &format!("[gateway]\n{datapath}\n"));
+    let file = ConfigFile::new(&format!("{config}{second}"));
     let gateway = file.run_with(&lab, &["--metrics-listen", LISTEN]);
+    assert_eq!(programs(&gateway), attached, "{datapath}");
     let folder = gateway_folder(gateway.state_dir());
-    for (what, remove, counted) in FAULTS {
+    let mut faults = FAULTS.to_vec();
+    if folder.join("links/wan:wan_xdp").exists() {
+        faults.push((
+            "XDP's link, whose pin stays",
+            |folder| detach(&folder.join("links/wan:wan_xdp")),
+            [1, 0, 0],
+        ));
+    }
+    for (what, remove, counted) in faults {
         let before = repairs(&lab);
-        remove(&lab, &folder);
+        remove(&folder);
+        let counted = counted.map(|it| if it == ALL { attached as u64 } else { it });
         wait_for(what, || {
             let after = repairs(&lab);
             let is_counted = (0..3).all(|at| after[at] >= before[at] + counted[at]);
-            (is_counted && programs(&gateway) == 3).then_some(())
+            (is_counted && programs(&gateway) == attached).then_some(())
         });
-        for verb in ["PASV", "EPSV"] {
-            assert_eq!(fetch(&lab, &server, verb).unwrap(), CONTENT, "{what}");
+        for (public, verb) in [(PUBLIC, "PASV"), (PUBLIC, "EPSV"), (PUBLIC6, "EPSV")] {
+            let mut control = Control::log_in(lab.client(), &server.target_at(public)).unwrap();
+            let fetched = control.fetch(lab.client(), verb, SMALL);
+            assert_eq!(
+                fetched.unwrap(),
+                CONTENT,
+                "{datapath}: {what}, {verb} of {public}"
+            );
         }
     }
+    // A reload waits for nothing.
+    remove_all(&folder.join("links"));
+    gateway.ask(&["reload"]).unwrap().expect_success().unwrap();
+    assert_eq!(programs(&gateway), attached, "{datapath}");
     let log = gateway.log();
     for told in [
         "wan_ingress was detached from wan",
         "the pins of maps were removed by another program and are there again: FLOWS4",
         "the pins of programs were removed by another program: they are loaded again",
     ] {
-        assert!(log.contains(told), "{told} is not in:\n{log}");
+        assert!(log.contains(told), "{datapath}: {told} is not in:\n{log}");
     }
+}
+
+#[test]
+fn what_is_removed_is_put_back_told_and_counted() {
+    puts_back_what_is_removed("", 3);
+}
+
+#[test]
+fn what_is_removed_from_a_gateway_of_the_stack_is_put_back() {
+    puts_back_what_is_removed("lan = \"none\"", 2);
+}
+
+#[test]
+fn what_is_removed_from_a_gateway_with_xdp_is_put_back() {
+    puts_back_what_is_removed("datapath = \"xdp\"", 5);
 }
 
 #[test]
