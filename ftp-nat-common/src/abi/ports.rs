@@ -1,5 +1,6 @@
-//! PORTS: a byte for each TCP port.
+//! PORTS: a byte and a bit for each TCP port.
 
+use crate::wire::addr::Port;
 use bytemuck::{Pod, Zeroable};
 
 /// Bits of one byte of the PORTS map, the one look that tells FTP from the rest.
@@ -29,7 +30,19 @@ pub mod port {
     }
 }
 
-/// The PORTS map's one value: a byte a port, at its [`Port::place`](crate::wire::addr::Port::place).
+/// The PORTS map's one value. A port's place in it is its [`Port::place`].
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-pub struct Ports(pub [u8; 65536]);
+pub struct Ports {
+    /// A byte a port: bits of [`port`]; written by the datapath and by the daemon.
+    pub marks: [u8; 65536],
+    /// A bit a port, see [`reserved_bit`]; written by the daemon. Set: RESERVED may have an entry of that
+    /// port, at some address.
+    pub reserved: [u8; 8192],
+}
+
+/// The byte of [`Ports::reserved`] that a port's bit is in, and that bit.
+#[inline(always)]
+pub const fn reserved_bit(of: Port) -> (usize, u8) {
+    (of.place() >> 3, 1 << (of.place() & 7))
+}

@@ -198,6 +198,9 @@ impl Watch {
             .context(tried)?
             .into_iter()
             .collect();
+        // A port with an entry has its bit at any time.
+        let ports = &self.maps.ports;
+        ports.set_reserved(old.keys().chain(wanted.keys()).map(|key| key.port));
         for key in old.keys().filter(|key| !wanted.contains_key(key)) {
             self.maps.reserved.delete(key).context(tried)?;
         }
@@ -206,6 +209,7 @@ impl Watch {
                 self.maps.reserved.set(key, to).context(tried)?;
             }
         }
+        ports.set_reserved(wanted.keys().map(|key| key.port));
         Ok(())
     }
 }

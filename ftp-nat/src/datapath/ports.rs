@@ -1,8 +1,8 @@
-//! The PORTS map in this process' memory: one byte a port, read and changed while the datapath
+//! The PORTS map in this process' memory: a byte and a bit a port, read and changed while the datapath
 //! does the same.
 
 use std::{
-    mem::size_of,
+    mem::{offset_of, size_of},
     os::fd::AsFd as _,
     ptr::{NonNull, null_mut},
     sync::atomic::{AtomicU8, Ordering},
@@ -11,14 +11,17 @@ use std::{
 use anyhow::Context as _;
 use aya::maps::MapData;
 use ftp_nat_common::{
-    abi::{Ports, port as bits},
+    abi::{Ports, port as bits, reserved_bit},
     wire::addr::Port,
 };
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 const SIZE: usize = size_of::<Ports>();
 
-/// A byte for each port; its bits are in [`ftp_nat_common::abi::port`].
+/// Where the bits begin, behind the bytes.
+const RESERVED: usize = offset_of!(Ports, reserved);
+
+/// A byte for each port, whose bits are in [`ftp_nat_common::abi::port`], and [`Ports::reserved`].
 #[derive(Debug)]
 pub struct PortBytes(NonNull<[AtomicU8; SIZE]>);
 
@@ -57,7 +60,19 @@ impl PortBytes {
     }
 
     fn byte(&self, port: u16) -> &AtomicU8 {
-        &self.bytes()[Port::new(port).place()]
+        &self.bytes()[offset_of!(Ports, marks) + Port::new(port).place()]
+    }
+
+    /// Sets the bits of these ports, and clears all others. For one writer.
+    pub fn set_reserved(&self, ports: impl IntoIterator<Item = Port>) {
+        let mut wanted = vec![0_u8; SIZE - RESERVED];
+        for port in ports {
+            let (at, bit) = reserved_bit(port);
+            wanted[at] |= bit;
+        }
+        for (byte, wanted) in self.bytes()[RESERVED..].iter().zip(wanted) {
+            byte.store(wanted, Ordering::Relaxed);
+        }
     }
 
     /// A port's byte.

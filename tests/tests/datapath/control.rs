@@ -80,14 +80,14 @@ fn a_port_that_belongs_to_somebody_else_is_replaced() {
                 (elsewhere, None, true),
             ] {
                 let mut talk = Talk::begin(datapath, control, ISN);
-                talk.datapath.reserved.clear();
+                talk.datapath.reserve_nothing();
                 let key = PublishKey {
                     addr: addr(reserved),
                     port: Port::new(reserved.port()),
                     pad: 0,
                 };
                 let to = leads_to.map_or_else(Endpoint::default, endpoint);
-                talk.datapath.reserved.set(key, to);
+                talk.datapath.reserve(key, to);
                 talk.passes(Client, "EPSV\r\n");
                 let reply = "229 Entering Extended Passive Mode (|||50000|)\r\n";
                 let replaced = reply.replace("50000", "61000");
@@ -100,7 +100,7 @@ fn a_port_that_belongs_to_somebody_else_is_replaced() {
                 talk.says(Server, reply, out, counted);
             }
         }
-        datapath.reserved.clear();
+        datapath.reserve_nothing();
     });
 }
 

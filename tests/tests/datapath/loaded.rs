@@ -23,7 +23,7 @@ use ftp_nat_common::{
         ClientKey, Count, Event, Flow, FlowKey4, FlowKey6, HalfOpen, HalfOpenKey, InsideNetwork,
         Interface, Lines, LinesKey, ListKey, Listed, Mapping, MappingKey, Permit, Pool, Ports,
         Publish, PublishKey, SAID_HEAD, Said, Session, Settings, Share, TlsClient, TlsClientKey,
-        event, interface_flag, map, mss, port, station,
+        event, interface_flag, map, mss, port, reserved_bit, station,
     },
     counter::{COUNTERS, Counter},
     wire::addr::{Addr, Endpoint, Port},
@@ -114,7 +114,7 @@ pub(crate) struct Datapath {
     pub(crate) published: Table<PublishKey, Publish>,
     pub(crate) pools: Table<PublishKey, Pool>,
     pub(crate) half_open: Table<HalfOpenKey, HalfOpen>,
-    pub(crate) reserved: Table<PublishKey, Endpoint>,
+    reserved: Table<PublishKey, Endpoint>,
     pub(crate) clients: Table<ClientKey, Endpoint>,
     lists: LpmTrie<MapData, ListKey, Listed>,
     inside: LpmTrie<MapData, Addr, InsideNetwork>,
@@ -344,12 +344,29 @@ impl Datapath {
 
     pub(crate) fn mark_port(&mut self, number: u16, mark: u8) {
         let mut ports = Box::new(self.ports.get(&0, 0).unwrap());
-        ports.0[Port::new(number).place()] |= mark;
+        ports.marks[Port::new(number).place()] |= mark;
         self.ports.set(0, *ports, 0).unwrap();
     }
 
     pub(crate) fn port_marks(&self, number: u16) -> u8 {
-        self.ports.get(&0, 0).unwrap().0[Port::new(number).place()]
+        self.ports.get(&0, 0).unwrap().marks[Port::new(number).place()]
+    }
+
+    /// A port that belongs to somebody else at an address, and where that leads.
+    pub(crate) fn reserve(&mut self, key: PublishKey, to: Endpoint) {
+        let mut ports = Box::new(self.ports.get(&0, 0).unwrap());
+        let (at, bit) = reserved_bit(key.port);
+        ports.reserved[at] |= bit;
+        self.ports.set(0, *ports, 0).unwrap();
+        self.reserved.set(key, to);
+    }
+
+    /// No port belongs to somebody else any more.
+    pub(crate) fn reserve_nothing(&mut self) {
+        self.reserved.clear();
+        let mut ports = Box::new(self.ports.get(&0, 0).unwrap());
+        ports.reserved.fill(0);
+        self.ports.set(0, *ports, 0).unwrap();
     }
 
     pub(crate) fn publish(&mut self, key: PublishKey, publish: Publish) {
