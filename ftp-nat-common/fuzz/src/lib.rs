@@ -9,3 +9,5 @@ mod conversation;
 pub mod targets;
 #[path = "../../tests/protocol/tcp.rs"]
 mod tcp;
+
+use ftp_nat_common::host::pass;

@@ -43,7 +43,7 @@ pub const fn may_come_meanwhile(code: u16) -> bool {
 }
 
 /// Windows of time in which commands are counted have so many milliseconds, as a power of two.
-const WINDOW: u32 = 6;
+pub const WINDOW: u32 = 6;
 /// How many commands of a session are told in a window: four thousand a second, more than a client that
 /// fetches the smallest files one by one.
 pub const MOST: u32 = 256;

@@ -1,4 +1,7 @@
 //! A control connection whose segments all arrive, in order.
+//!
+//! [`crate::pass`] is the gateway: the protocol alone (`ftp_nat_common::host::pass`), or the programs in the
+//! kernel.
 
 use bytemuck::Zeroable;
 use ftp_nat_common::abi::{Lines, Session, begin, role};
@@ -291,7 +294,7 @@ impl Conversation {
     /// One segment as it is.
     pub(crate) fn pass(&mut self, is_replies: bool, segment: &Segment) -> Option<Segment> {
         self.gate.now = self.now;
-        host::pass(
+        crate::pass(
             &mut self.session,
             &mut self.lines,
             &mut self.gate,

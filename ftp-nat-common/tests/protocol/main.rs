@@ -1,18 +1,10 @@
 //! The protocol half as a whole: sessions of clients and servers through a gateway without a
 //! network.
 
-mod clients;
-mod commands;
 mod conversation;
-mod encryption;
-mod field;
-mod gating;
+mod conversations;
 mod layout;
-mod policy;
 mod properties;
-mod replies;
-mod reports;
-mod said;
 mod seeds;
 mod segments;
 mod states;
@@ -21,3 +13,5 @@ mod streams;
 mod targets;
 mod tcp;
 mod window;
+
+use ftp_nat_common::host::pass;

@@ -101,6 +101,8 @@ pub(crate) struct Datapath {
     pub(crate) ebpf: Ebpf,
     /// Emptied when it is closed.
     stations: ProgramArray<MapData>,
+    /// The programs are in it; to put them there takes the kernel long.
+    is_filled: bool,
     pub(crate) flows4: Table<FlowKey4, Flow>,
     pub(crate) flows6: Table<FlowKey6, Flow>,
     pub(crate) mappings: Table<MappingKey, Mapping>,
@@ -171,17 +173,20 @@ static LOADED: Mutex<Option<Datapath>> = Mutex::new(None);
 /// Runs `test` on a lab's router, with a datapath that has seen nothing yet: routes and interface
 /// numbers are those of the router's namespace.
 pub(crate) fn on_router(test: impl FnOnce(&mut Datapath) + Send) {
-    let lab = Lab::new().unwrap();
+    on_router_of(&Lab::new().unwrap(), test);
+}
+
+/// The same on the router of this lab.
+pub(crate) fn on_router_of<T: Send>(lab: &Lab, test: impl FnOnce(&mut Datapath) -> T + Send) -> T {
     lab.router
         .run(|| {
             // Whatever a failed test left is cleared.
             let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
             let datapath = loaded.get_or_insert_with(Datapath::load);
             datapath.reset();
-            test(datapath);
-            Ok(())
+            Ok(test(datapath))
         })
-        .unwrap();
+        .unwrap()
 }
 
 impl Datapath {
@@ -248,13 +253,14 @@ impl Datapath {
             lan: 0,
             sender: 0,
             stations,
+            is_filled: true,
             ebpf,
         }
     }
 
     /// Nothing is configured but that both interfaces of this namespace take redirected flows.
     fn reset(&mut self) {
-        fill(&mut self.stations, &self.ebpf);
+        self.fill_stations();
         self.wan = interface_number(WAN);
         self.lan = interface_number(LAN);
         self.sender = self.lan;
@@ -306,11 +312,19 @@ impl Datapath {
 
     /// Runs `test` while no program is behind the hooks.
     pub(crate) fn without_stations(&mut self, test: impl FnOnce(&mut Self)) {
+        self.is_filled = false;
         for (_, place) in STATIONS {
             self.stations.clear_index(&place).unwrap();
         }
         test(self);
-        fill(&mut self.stations, &self.ebpf);
+        self.fill_stations();
+    }
+
+    fn fill_stations(&mut self) {
+        if !self.is_filled {
+            fill(&mut self.stations, &self.ebpf);
+            self.is_filled = true;
+        }
     }
 
     pub(crate) fn set(&mut self, settings: Settings) {
@@ -383,6 +397,12 @@ impl Datapath {
             let key = Key::new(len, Addr::from(network));
             self.inside.insert(&key, self.network, 0).unwrap();
         }
+    }
+
+    /// One more address of an inside client.
+    pub(crate) fn add_inside(&mut self, addr: Addr) {
+        let key = Key::new(128, addr);
+        self.inside.insert(&key, self.network, 0).unwrap();
     }
 
     /// Sets what holds for the inside networks, from the next [`Self::masquerade`] on.
@@ -478,33 +498,32 @@ impl Datapath {
             .collect()
     }
 
-    /// The events that nobody has read yet.
-    pub(crate) fn events(&self) -> Vec<Event> {
+    /// What was told since this was asked last: events; and commands and replies, each with what is told of
+    /// its line.
+    pub(crate) fn told(&self) -> (Vec<Event>, Vec<(Said, Vec<u8>)>) {
         let mut ring = self.events.borrow_mut();
-        let mut events = Vec::new();
+        let (mut events, mut all_said) = (Vec::new(), Vec::new());
         while let Some(item) = ring.next() {
             let what = item[std::mem::offset_of!(Event, what)];
-            if !matches!(what, event::COMMAND | event::REPLY) {
+            if matches!(what, event::COMMAND | event::REPLY) {
+                let mut said = Said::zeroed();
+                bytemuck::bytes_of_mut(&mut said)[..item.len()].copy_from_slice(&item);
+                all_said.push((said, item[SAID_HEAD..].to_vec()));
+            } else {
                 events.push(bytemuck::pod_read_unaligned(&item));
             }
         }
-        events
+        (events, all_said)
     }
 
-    /// The commands and replies that were told since this was asked last, or events were; each with what is
-    /// told of its line.
+    /// The events alone.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.told().0
+    }
+
+    /// The commands and replies alone.
     pub(crate) fn said(&self) -> Vec<(Said, Vec<u8>)> {
-        let mut ring = self.events.borrow_mut();
-        let mut all = Vec::new();
-        while let Some(item) = ring.next() {
-            let mut said = Said::zeroed();
-            let what = item[std::mem::offset_of!(Said, what)];
-            if matches!(what, event::COMMAND | event::REPLY) {
-                bytemuck::bytes_of_mut(&mut said)[..item.len()].copy_from_slice(&item);
-                all.push((said, item[SAID_HEAD..].to_vec()));
-            }
-        }
-        all
+        self.told().1
     }
 
     /// Forgets all connections; what is configured stays.

@@ -7,6 +7,10 @@
 mod adjusting;
 mod clamping;
 mod control;
+#[path = "../../../ftp-nat-common/tests/protocol/conversation.rs"]
+mod conversation;
+#[path = "../../../ftp-nat-common/tests/protocol/conversations/mod.rs"]
+mod conversations;
 mod counters;
 mod differential;
 mod encryption;
@@ -14,6 +18,7 @@ mod errors;
 mod events;
 mod fixture;
 mod forwarding;
+mod held;
 mod holding;
 mod hops;
 mod learned;
@@ -38,3 +43,5 @@ mod tls_range;
 mod two_cpus;
 mod two_ends;
 mod uninvited;
+
+use held::pass;

@@ -2,8 +2,8 @@
 //! with a client inside, over IPv4 and IPv6, and behind each a transfer is asked for in the ordinary way:
 //! nothing that was said before may keep it from coming about.
 
+use super::field::{Changed, Client, FAMILIES, Family, Rewritten, Server, Turn};
 use crate::conversation::{Conversation, escaped, silent};
-use crate::field::{Changed, Client, FAMILIES, Family, Rewritten, Server, Turn};
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::host::Call;
 

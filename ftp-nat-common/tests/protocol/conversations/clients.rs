@@ -161,13 +161,13 @@ fn every_client_reads_the_public_address() {
     for reply in replies {
         for (server, octets) in servers {
             for public in publics {
+                let mut it = Conversation::publish();
+                it.session.advertise = crate::conversation::addr(public);
                 for port in [1024, 50_000, 65_535] {
                     for new_port in [port, 1025, 60_001] {
                         let numbers = format!("{server},{},{}", port / 256, port % 256);
                         let said = reply.replace('~', &numbers) + "\r\n";
-                        let mut it = Conversation::publish();
-                        it.session.advertise = crate::conversation::addr(public);
-                        it.gate.taken.insert(port, new_port);
+                        it.gate.taken = [(port, new_port)].into();
                         it.client("PASV\r\n");
                         let heard = it.server_text(&said);
                         for (name, client) in CLIENTS {
