@@ -244,10 +244,11 @@ pub fn address_in_227(reply: &str) -> anyhow::Result<SocketAddr> {
 ///
 /// When there is none.
 pub fn port_in_229(reply: &str) -> anyhow::Result<u16> {
-    reply
-        .split_once("(|||")
-        .and_then(|(_, rest)| rest.split_once("|)"))
-        .and_then(|(port, _)| port.parse().ok())
+    let within = reply
+        .split_once('(')
+        .and_then(|(_, rest)| rest.split_once(')'));
+    within
+        .and_then(|(fields, _)| fields.split('|').nth(3)?.parse().ok())
         .with_context(|| format!("no port in {reply:?}"))
 }
 
@@ -266,6 +267,7 @@ mod tests {
             port_in_229("229 Entering Extended Passive Mode (|||50000|).").unwrap(),
             50000
         );
+        assert_eq!(port_in_229("229 Ok (|2|::1|50000|)").unwrap(), 50000);
         assert!(port_in_229("229 no").is_err());
     }
 }

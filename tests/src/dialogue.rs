@@ -55,6 +55,11 @@ pub const PUBLISHED: &[Scene] = &[
         play: |lab, over| passive(lab, over, &[], "", "P@SW", PLAIN),
     },
     Scene {
+        name: "the answer to PASV names the gateway's own address",
+        versions: Version::BOTH,
+        play: |lab, over| passive(lab, over, &[], "", "{PASV}", "{public 227}\r\n"),
+    },
+    Scene {
         name: "telnet's codes in front of PASV",
         versions: Version::BOTH,
         play: |lab, over| passive(lab, over, &[], "", "\u{ff}\u{fd}\u{3}{PASV}", PLAIN),
@@ -135,6 +140,17 @@ pub const MASQUERADED: &[Scene] = &[
         name: "PORT names the gateway's own address",
         versions: Version::BOTH,
         play: |lab, over| active(lab, over, &[], &over.port(over.published().ip())),
+    },
+    Scene {
+        name: "P@SW, as some routers write PASV, and the server's own address",
+        versions: Version::BOTH,
+        play: |lab, over| {
+            let outside = lab.client();
+            let _server = scripted(outside, over, answering(over, PLAIN))?;
+            let mut client = Speaker::log_in(lab.server(), over.control(outside))?;
+            client.say("P@SW")?;
+            client.fetch(over)
+        },
     },
     Scene {
         name: "telnet's codes in front of PORT",

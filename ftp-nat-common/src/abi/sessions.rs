@@ -166,15 +166,19 @@ pub struct Asked {
     pub begin: u8,
     /// Bits of [`asked_flag`].
     pub flags: u8,
+    /// 1: [`Asked::doubtful`] was asked while a transfer went on, and some servers answer one of all such
+    /// commands.
+    pub beside_transfer: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
     /// [`Direction::seen`] of the replies when the last PASV or EPSV passed: what the server had said
     /// until then had ended, and the next line begins there.
     pub replies_ended: u32,
     /// TLS records so far in which the client may have asked something: see [`crate::ftp::records`].
     pub records: u32,
-    /// Zero.
-    pub pad2: u32,
+    /// The PASV or EPSV of this number is answered by the first line that the server says behind it, or not
+    /// at all; 0: none ([`mod@crate::ftp::doubt`]).
+    pub first_line: u32,
     /// When that was, in milliseconds; 0: no command is withheld.
     pub withheld_since: u64,
     /// When the command that is withheld was looked at for the first time, in milliseconds.
@@ -256,8 +260,10 @@ pub struct Answered {
     pub settled_end: u32,
     /// Bits of [`line_end`].
     pub line_ends: u8,
+    /// 1: the last reply was a preliminary one (RFC 959 section 4.2), so a transfer goes on.
+    pub in_transfer: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
     /// TLS records of application data so far: see [`crate::ftp::records`].
     pub records: u32,
     /// How many of [`Asked::records`] have an answer.

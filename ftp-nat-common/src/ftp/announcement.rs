@@ -1,5 +1,6 @@
 //! Acting on an announcement: may it be opened, and what does the other side hear instead?
 
+use super::doubt::license;
 use super::parser::{
     Inspection, NOTHING, SIX, due, form_of, form_of_command, is_ftp, is_waiting, todo, withheld,
 };
@@ -24,8 +25,9 @@ impl Inspection {
             let (code, _) = line::reply_code(self.head);
             self.candidate = form_of(code);
             let is_bare = session.answered.line_ends & line_end::BARE != 0;
-            if is_bare && self.line_seq != session.asked.replies_ended {
-                self.unlicensed = 1;
+            let is_first = self.line_seq == session.asked.replies_ended;
+            if (is_bare || session.asked.first_line == due(session)) && !is_first {
+                self.unlicensed = license::NONE;
             }
             return;
         } else {

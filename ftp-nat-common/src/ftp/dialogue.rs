@@ -1,6 +1,7 @@
 //! Lines that end: which command asks for what, and which reply answers it.
 
 use super::command::{self, answer};
+use super::doubt::license;
 use super::parser::{Inspection, LONG, NOTHING, due, form_of, is_waiting};
 use crate::abi::{Session, asked_flag, begin, event, line_end, role};
 use crate::counter::Counter;
@@ -71,6 +72,7 @@ impl Inspection {
         let name = self.name();
         let holds = command::answer_of(name);
         let replies = session.answered.replies;
+        let in_transfer = session.answered.in_transfer;
         let asked = &mut session.asked;
         if holds != answer::UNKNOWN {
             // No TLS handshake has such lines.
@@ -103,8 +105,10 @@ impl Inspection {
             }
             asked.replies_ended = session.replies.seen;
         }
-        if self.unlicensed != 0 {
-            asked.unlicensed = asked.passive;
+        match self.unlicensed {
+            0 => {}
+            license::FIRST_LINE => asked.first_line = asked.passive,
+            _ => asked.unlicensed = asked.passive,
         }
         self.unlicensed = 0;
         if name == line::AUTH {
@@ -122,6 +126,10 @@ impl Inspection {
             asked.flags &= !(asked_flag::ALONE | asked_flag::BARE_DOUBT);
             if is_alone {
                 asked.flags |= asked_flag::ALONE;
+                asked.beside_transfer = 0;
+            } else {
+                // Whatever was swallowed then leaves the count of replies behind until a PASV is answered.
+                asked.beside_transfer |= in_transfer;
             }
             if matches!(holds, answer::WORDS | answer::ADDRESS) {
                 asked.flags |= asked_flag::BARE_DOUBT;
@@ -243,6 +251,7 @@ impl Inspection {
                 return;
             }
         }
+        session.answered.in_transfer = u8::from(code < 200);
         if code >= 200 {
             answer(session, code);
             self.tell_reply(session, gate, code);

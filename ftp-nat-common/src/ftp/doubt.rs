@@ -11,6 +11,9 @@
 //!   the server has said nothing for [`QUIET`] since this was seen first;
 //! - or, behind any other command whose answer of several lines did not end as it should, after
 //!   [`STUCK`] of the same silence;
+//! - or, behind a command that was asked while a transfer went on, after [`STUCK`] of the same silence without
+//!   an answer: Pure-FTPd answers one of all such commands. Then the answer to PASV is the first line that
+//!   the server says, or none: what a late answer begins with is its server's own code;
 //! - at last after [`LONGEST`], but then the PASV has no licence: its reply opens nothing.
 //!
 //! Names may hold line feeds. To a server that ends lines with CR LF alone, a line feed in a command is
@@ -35,6 +38,14 @@ pub const QUIET: u64 = 100;
 pub const STUCK: u64 = 1_000;
 /// Milliseconds for which a command is withheld at most.
 pub const LONGEST: u64 = 10_000;
+
+/// [`Inspection::unlicensed`]: what the PASV under way may be answered by.
+pub(super) mod license {
+    /// Its reply opens nothing.
+    pub const NONE: u8 = 1;
+    /// Its reply is the first line behind it, or none.
+    pub const FIRST_LINE: u8 = 2;
+}
 
 impl Inspection {
     /// A command's line ends here: whether it must be withheld.
@@ -67,7 +78,7 @@ impl Inspection {
             session.asked.doubtful = 0;
             // Whatever still waits was never answered.
             if holds != answer::ADDRESS || is_bare_waiting(session) {
-                self.unlicensed = 1;
+                self.unlicensed = license::NONE;
             }
         }
         false
@@ -88,18 +99,23 @@ impl Inspection {
             session.asked.withheld_seen = seen;
         }
         let quiet = now.wrapping_sub(session.asked.withheld_since);
-        let is_quiet = if has_ended(session) {
+        let has_ended = has_ended(session);
+        let is_swallowed = !has_ended && is_perhaps_swallowed(session);
+        let is_quiet = if has_ended {
             quiet >= QUIET
         } else {
-            quiet >= STUCK && session.asked.doubtful == 0
+            quiet >= STUCK && (session.asked.doubtful == 0 || is_swallowed)
         };
         if is_quiet && has_all_reached_the_client(session) && !is_full(session) {
+            if is_swallowed {
+                self.unlicensed = license::FIRST_LINE;
+            }
             return false;
         }
         if now.wrapping_sub(session.asked.withheld_first) < LONGEST {
             return true;
         }
-        self.unlicensed = 1;
+        self.unlicensed = license::NONE;
         gate.tell(
             session,
             event::DENIED,
@@ -160,6 +176,17 @@ fn is_bare_waiting(session: &Session) -> bool {
 fn has_ended(session: &Session) -> bool {
     session.answered.multiline == 0
         && distance(session.answered.replies, session.asked.doubtful) >= 0
+}
+
+/// Whether the command in doubt, which has no answer yet, was perhaps swallowed by a transfer: that is over, and
+/// what the server has said since is whole lines.
+#[inline(always)]
+fn is_perhaps_swallowed(session: &Session) -> bool {
+    let (asked, answered) = (&session.asked, &session.answered);
+    let bare = answered.line_ends & line_end::BARE;
+    // In one number: the verifier follows each branch.
+    let under_way = answered.multiline | u16::from(answered.in_transfer | bare);
+    asked.doubtful != 0 && asked.beside_transfer != 0 && under_way == 0
 }
 
 /// Whether so many PASV wait that no further one could be told apart. Those that were perhaps refused are not

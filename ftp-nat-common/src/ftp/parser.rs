@@ -112,8 +112,9 @@ pub struct Inspection {
     pub(super) edits: u16,
     /// What takes the place of the last byte, where [`todo::REPLACE`] says so.
     pub(super) instead: u8,
-    /// 1: the PASV that ends here gets no licence, or those that wait lose theirs; in the server's
-    /// lines, this one is perhaps no reply's start.
+    /// [`super::doubt::license`]: what may answer the PASV that ends here; [`super::doubt::license::NONE`] at
+    /// another command: those that wait lose theirs, and in the server's lines: this one is perhaps no
+    /// reply's start.
     pub(super) unlicensed: u8,
     /// What of the line is kept back: [`mod@withheld`].
     pub(super) withheld: u8,

@@ -110,35 +110,42 @@ impl Version {
         format!("EPRT|{}|{addr}|{DATA_PORT}|", self.protocol())
     }
 
-    /// `{PASV}` is PASV or EPSV, `{227}` its answer in usual words, `{tight 227}` in others.
+    /// `{PASV}` is PASV or EPSV, `{227}` its answer in usual words, `{tight 227}` in others, `{public 227}`
+    /// with the public address in it.
     pub(super) fn fill(self, text: &str) -> String {
-        let (verb, usual, tight) = match self {
+        let public = self.published().ip().to_string();
+        let (verb, usual, tight, of_public) = match self {
             Self::V4 => (
                 "PASV",
                 "227 Entering Passive Mode ({h},{p}).",
                 "227Entering passive mode({h},{p})",
+                format!(
+                    "227 Entering Passive Mode ({},{{p}}).",
+                    public.replace('.', ",")
+                ),
             ),
             Self::V6 => (
                 "EPSV",
                 "229 Entering Extended Passive Mode (|||{port}|)",
                 "229Entering extended passive mode(|||{port}|)",
+                format!("229 Entering Extended Passive Mode (|2|{public}|{{port}}|)"),
             ),
         };
         text.replace("{PASV}", verb)
             .replace("{227}", usual)
             .replace("{tight 227}", tight)
+            .replace("{public 227}", &of_public)
     }
 
-    /// Where the published server's answer sends its client.
-    fn announced(self, reply: &str) -> anyhow::Result<SocketAddr> {
-        let published = self.published().ip();
+    /// Where the answer to PASV sends the client of the server at `server`.
+    fn announced(self, reply: &str, server: IpAddr) -> anyhow::Result<SocketAddr> {
         let announced = match self {
             Self::V4 => control::address_in_227(reply)?,
-            Self::V6 => (published, control::port_in_229(reply)?).into(),
+            Self::V6 => (server, control::port_in_229(reply)?).into(),
         };
         ensure!(
-            announced.ip() == published,
-            "{announced} is not the public address"
+            announced.ip() == server,
+            "{announced} is not the server's address {server}"
         );
         Ok(announced)
     }
@@ -147,6 +154,7 @@ impl Version {
 /// A client that says any bytes.
 pub(super) struct Speaker<'lab> {
     host: &'lab Host,
+    server: IpAddr,
     control: BufReader<TcpStream>,
 }
 
@@ -157,6 +165,7 @@ impl<'lab> Speaker<'lab> {
         control.set_read_timeout(Some(PATIENCE))?;
         let mut it = Self {
             host,
+            server: address.ip(),
             control: BufReader::new(control),
         };
         it.wait_for("220")?;
@@ -216,7 +225,7 @@ impl<'lab> Speaker<'lab> {
     /// Fetches a file from where the answer to PASV sends it.
     pub(super) fn fetch(&mut self, over: Version) -> anyhow::Result<()> {
         let code = if over == Version::V4 { "227" } else { "229" };
-        let announced = over.announced(&self.wait_for(code)?)?;
+        let announced = over.announced(&self.wait_for(code)?, self.server)?;
         let connect = || Ok(TcpStream::connect_timeout(&announced, PATIENCE)?);
         let data = self.host.namespace.run(connect).context("cannot connect")?;
         data.set_read_timeout(Some(PATIENCE))?;
@@ -367,6 +376,7 @@ pub(super) fn default_port(client: &Host, own: IpAddr, server: SocketAddr) -> an
     control.set_read_timeout(Some(PATIENCE))?;
     let mut control = Speaker {
         host: client,
+        server: server.ip(),
         control: BufReader::new(control),
     };
     control.wait_for("220")?;

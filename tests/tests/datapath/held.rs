@@ -131,7 +131,7 @@ impl Clocks {
     }
 
     /// From the conversation's times to the kernel's.
-    fn to_kernel(self, session: &mut Session) {
+    fn put(self, session: &mut Session) {
         let Self { jiffies, now } = self;
         Self::change(
             session,
@@ -143,7 +143,7 @@ impl Clocks {
     }
 
     /// And back. What is of this moment may be a tick later than what the clock showed.
-    fn from_kernel(self, session: &mut Session) {
+    fn take(self, session: &mut Session) {
         let Self { jiffies, now } = self;
         Self::change(
             session,
@@ -246,7 +246,7 @@ impl Connection {
 
     fn put(&self, datapath: &mut Datapath, session: &Session, lines: &[Lines; 2]) {
         let mut session = *session;
-        self.clocks.to_kernel(&mut session);
+        self.clocks.put(&mut session);
         datapath.sessions.set(self.number, session);
         for (is_replies, lines) in lines.iter().enumerate() {
             if *lines != Lines::zeroed() {
@@ -257,7 +257,7 @@ impl Connection {
 
     fn take(&self, datapath: &Datapath, session: &mut Session, lines: &mut [Lines; 2]) {
         *session = datapath.sessions.get(&self.number).unwrap();
-        self.clocks.from_kernel(session);
+        self.clocks.take(session);
         for (is_replies, lines) in lines.iter_mut().enumerate() {
             if let Some(kept) = datapath.lines.get(&self.lines_key(is_replies)) {
                 *lines = kept;

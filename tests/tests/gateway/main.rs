@@ -10,6 +10,7 @@ mod policy;
 mod refusals;
 mod shown;
 mod stack;
+mod swallowed;
 mod transfers;
 mod unload;
 mod who_may_enter;
