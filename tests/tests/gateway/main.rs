@@ -5,6 +5,7 @@ mod daemon_death;
 mod fast;
 mod kernel;
 mod kernel_nat;
+mod odd_ports;
 mod pipelined;
 mod policy;
 mod refusals;
