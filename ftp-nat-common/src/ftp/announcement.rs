@@ -54,7 +54,9 @@ impl Inspection {
         }
         // Acted on: neither must the rest be held, nor does the line's end miss an address.
         self.let_go = 1;
-        session.answered.announced |= self.is_replies;
+        if self.is_replies != 0 {
+            session.answered.announced = 1;
+        }
         let is_announced =
             self.is_replies != 0 || session.role == role::MASQUERADE || session.is_client_hidden();
         let shown = self.shown(session);

@@ -512,7 +512,9 @@ impl Inspection {
             self.refuse_unread(session, gate);
             return;
         }
-        session.answered.announced |= self.is_replies;
+        if self.is_replies != 0 {
+            session.answered.announced = 1;
+        }
         let none = Opening::default();
         gate.tell(session, event::PASSED, Counter::PassedTooLong, &none);
     }
