@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     path::Path,
     process::Stdio,
     thread,
@@ -37,8 +38,9 @@ pub enum Medium {
     RoughTun(u64),
     /// WireGuard over a veth pair: no Ethernet header.
     Wireguard,
-    /// PPPoE over a veth pair, the first end being the client's: no Ethernet header.
-    Pppoe,
+    /// PPPoE over a veth pair, the first end being the client's: no Ethernet header. With the addresses that
+    /// both ends agree upon, the client's first.
+    Pppoe([Ipv4Addr; 2]),
 }
 
 /// The hardware address of a card: pair, and end of it. `cargo xtask vm` gives the cards theirs.
@@ -86,7 +88,7 @@ impl Medium {
             Self::Tun => return tun(ends, None),
             Self::RoughTun(seed) => return tun(ends, Some(seed)),
             Self::Wireguard => wireguard(ends)?,
-            Self::Pppoe => return pppoe(ends),
+            Self::Pppoe(addresses) => return pppoe(ends, addresses),
         }
         Ok(Vec::new())
     }
@@ -198,7 +200,7 @@ fn wireguard(ends: [End<'_>; 2]) -> anyhow::Result<()> {
         let other = 1 - number;
         // The private key by standard input: it is nobody's argument.
         let script = format!(
-            "printf %s {} | wg set {} listen-port {WIREGUARD_PORT} private-key /dev/stdin \
+            "printf %s {} | wg set {} listen-port {WIREGUARD_PORT} private-key /proc/self/fd/0 \
              peer {} allowed-ips 0.0.0.0/0,::/0 endpoint {}:{WIREGUARD_PORT}",
             keys[number].0, end.interface, keys[other].1, BELOW[other]
         );
@@ -278,10 +280,17 @@ fn wg_key() -> anyhow::Result<(String, String)> {
 }
 
 /// The first end dials, the second answers, as a provider does. IPv4's addresses are agreed upon by
-/// PPP, and are those of the lab's outside.
-fn pppoe([client, server]: [End<'_>; 2]) -> anyhow::Result<Vec<Running>> {
+/// PPP.
+fn pppoe([client, server]: [End<'_>; 2], addresses: [Ipv4Addr; 2]) -> anyhow::Result<Vec<Running>> {
+    let [own, provider] = addresses.map(|it| it.to_string());
     carrier([client, server], 0)?;
-    let options = "noauth nodefaultroute noipdefault ipv6 , nodetach nolock";
+    // /dev/ppp is the module's, which nobody else asks for.
+    process::run(
+        std::process::Command::new("modprobe").arg("pppoe"),
+        PATIENCE,
+    )?
+    .expect_success()?;
+    let options = "noauth nodefaultroute noipdefault ipv6 , nodetach";
     // rp-pppoe's server starts a pppd for each client, with options from a file.
     let folder = std::env::temp_dir().join(server.namespace.name());
     let file = folder.with_extension("ppp");
@@ -294,9 +303,9 @@ fn pppoe([client, server]: [End<'_>; 2]) -> anyhow::Result<Vec<Running>> {
     )?;
     let mut answering = server.namespace.command("pppoe-server")?;
     answering
-        .args(["-F", "-k", "-I", &server.below(0), "-O"])
+        .args(["-F", "-I", &server.below(0), "-O"])
         .arg(&file)
-        .args(["-L", "198.51.100.20", "-R", "198.51.100.1", "-N", "1"])
+        .args(["-L", &provider, "-R", &own, "-N", "1"])
         .stdin(Stdio::null());
     let answering = Running::start(&mut answering)?;
     let mut dialling = client.namespace.command("pppd")?;

@@ -28,6 +28,13 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("xz", "xz-utils"),
 ];
 
+/// Those that tunnels need besides.
+const TUNNELS: &[(&str, &str)] = &[
+    ("wg", "wireguard-tools"),
+    ("pppd", "ppp"),
+    ("pppoe-server", "pppoe"),
+];
+
 /// What the help says below the options.
 pub(crate) const HELP: &str = "\
 A machine boots in about ten seconds by software emulation; KVM is not needed. Its root is this
@@ -153,6 +160,9 @@ pub(crate) fn run(
         scenes: &scenes,
         tests: &arguments.tests,
     };
+    if scenes.contains(&Scene::Tunnels) {
+        apt::require_programs(workspace, installing, TUNNELS, "tunnels")?;
+    }
     let kernels = kernel::chosen(&arguments.kernels);
     let mut report = Report::default();
     for architecture in [Architecture::Amd64, Architecture::Arm64] {

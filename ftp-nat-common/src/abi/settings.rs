@@ -28,6 +28,8 @@ pub mod setting {
     pub const TELLS_COMMANDS: u16 = 2;
     /// There is no network in LISTS: nobody needs to be looked up there.
     pub const NO_LISTS: u16 = 4;
+    /// New connections have no return path: what leaves for the outside goes as the routing tables say.
+    pub const BY_ROUTES: u16 = 8;
 }
 
 /// How long a handshake that is not finished counts, in seconds: the repetitions of a SYN that an

@@ -11,17 +11,24 @@ use crate::kernel::route::{Hop, redirect, route};
 use crate::kernel::skb::{Skb, TRANSLATED};
 use crate::state::flows::{self, Table, is_near};
 use crate::state::maps;
-use ftp_nat_common::abi::{Flow, ReturnPath, flow_flag, interface_flag, kind, side};
+use ftp_nat_common::abi::{Flow, ReturnPath, flow_flag, interface_flag, kind, setting, side};
 use ftp_nat_common::wire::addr::Addr;
 
 /// After how many lookups without an answer a return path is doubted.
 const DOUBTED: u8 = 2;
 
 /// The way back of a packet at the WAN's ingress hook; interface 0: an answer could not be sent
-/// there, as the packet was for a group of machines or does not name its sender.
+/// there, as the packet was for a group of machines or does not name its sender, or is not to be
+/// ([`setting::BY_ROUTES`]).
 #[inline(never)]
 pub fn of_packet(skb: &Skb, path: &mut ReturnPath) {
     *path = ReturnPath::default();
+    if maps::SETTINGS
+        .get(0)
+        .is_none_or(|it| it.flags & setting::BY_ROUTES != 0)
+    {
+        return;
+    }
     let ifindex = skb.ifindex();
     let Some(wan) = redirectable(ifindex, interface_flag::WAN) else {
         return;

@@ -222,6 +222,11 @@ fn refresh(skb: &Skb, flow: *mut Flow) -> i32 {
         // No lookup finds this machine itself, and no other way leads there. It comes by that interface's
         // ingress hook, translated already.
         skb.set_note(TRANSLATED);
+        if skb.protocol() == IPV4 {
+            // The kernel finds it a local route on the way out, which the loopback device leaves to it: so
+            // nobody asks how a packet with an address of this machine's own comes in.
+            return redirect_by_route(LOOPBACK);
+        }
         // SAFETY: as above.
         return straight(skb, unsafe { &*flow });
     }

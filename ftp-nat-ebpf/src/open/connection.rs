@@ -94,13 +94,7 @@ fn route_both(skb: &Skb, hook: Hook, part: &mut Draft) -> bool {
         // Where the inside's packets come from; rules may choose routes by the interface of a packet from
         // outside, which this one is not.
         hop.ifindex = here;
-    } else if !route(
-        skb,
-        &connection.outside.addr,
-        &connection.inside.addr,
-        0,
-        hop,
-    ) {
+    } else if !route(skb, &connection.alias.addr, &connection.inside.addr, 0, hop) {
         return false;
     }
     let Some(exit) = redirectable(hop.ifindex, interface_flag::LAN) else {

@@ -112,11 +112,17 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
     ] {
         note(key, old.to_string(), new.to_string());
     }
-    if old.standby != new.standby {
-        changes.push(format!(
-            "gateway.standby: {} -> {}",
-            old.standby, new.standby
-        ));
+    for (key, old, new) in [
+        ("gateway.standby", old.standby, new.standby),
+        (
+            "gateway.symmetric_return",
+            old.symmetric_return,
+            new.symmetric_return,
+        ),
+    ] {
+        if old != new {
+            changes.push(format!("{key}: {old} -> {new}"));
+        }
     }
     publishes(old, new, &mut changes);
     masquerades(old, new, &mut changes);

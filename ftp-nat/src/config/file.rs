@@ -174,6 +174,9 @@ impl Reader {
         if let Some(item) = self.take(&mut section, "standby") {
             config.standby = self.boolean(&item).unwrap_or_default();
         }
+        if let Some(item) = self.take(&mut section, "symmetric_return") {
+            config.symmetric_return = self.boolean(&item).unwrap_or(true);
+        }
         if let Some(item) = self.take(&mut section, "order") {
             config.order = self.order(&item).unwrap_or_default();
         }

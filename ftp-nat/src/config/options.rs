@@ -387,6 +387,9 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Whether the public addresses may be on another machine, which this one stands in for.
     pub standby: bool,
+    /// Whether packets for the outside leave by the interface and the router that their connection came by;
+    /// otherwise as the routing tables say.
+    pub symmetric_return: bool,
     /// The mark of translated packets that the stack forwards; 0: none.
     pub mark: u32,
     /// Ports for a remap.
@@ -430,6 +433,7 @@ impl Default for Config {
             attach: Attach::default(),
             order: Order::default(),
             standby: false,
+            symmetric_return: true,
             state_dir: DEFAULT_STATE_DIR.into(),
             mark: DEFAULT_MARK,
             remap_ports: DEFAULT_REMAP_PORTS,

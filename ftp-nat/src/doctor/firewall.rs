@@ -216,14 +216,25 @@ pub(super) fn nat(subject: &Subject, ruleset: &Ruleset, findings: &mut Findings)
             );
         }
     }
-    for clients in subject.clients.iter().filter(|it| it.translate) {
-        let clients = clients.network;
+    for clients in &subject.clients {
+        let (keep_theirs, clients) = (!clients.translate, clients.network);
         let packets = [outgoing(subject, clients.first_host(), 21)];
-        if ruleset
-            .acting(&packets, |action| *action == Action::Source)
-            .next()
-            .is_none()
-        {
+        let mut rules = ruleset.acting(&packets, |action| *action == Action::Source);
+        let rule = rules.next().map(|(place, _)| place);
+        if let Some(place) = rule.as_ref().filter(|_| keep_theirs) {
+            findings.warning(
+                "clients-translated",
+                Some(Cause::Nat),
+                format!(
+                    "{place} translates the clients {clients}, whose addresses the outside knows \
+                     (translate = false): what they announce in active mode is another one than \
+                     the server sees"
+                ),
+                "leave them out of that rule; or, where they are to be translated, let ftp-nat \
+                 know: [[masquerade]] without translate = false",
+            );
+        }
+        if rule.is_none() && !keep_theirs {
             findings.warning(
                 "clients-not-translated",
                 Some(Cause::Nat),

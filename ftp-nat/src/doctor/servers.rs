@@ -84,7 +84,9 @@ fn ask_all(subject: &Subject, servers: &[&Service]) -> anyhow::Result<Answers> {
                 }
                 _ => None,
             };
-            if let (Some(inside), Some(outside)) = (inside, outside(subject, server)) {
+            if let (Some(inside), Some(outside)) = (inside, outside(subject, server))
+                && takes_answers(server.ip(), outside, inside.index)
+            {
                 let from = From {
                     address: outside,
                     interface: inside.name.clone(),
@@ -109,6 +111,15 @@ fn outside(subject: &Subject, server: SocketAddr) -> Option<IpAddr> {
     subject
         .interfaces(interface_flag::WAN)
         .find_map(|wan| subject.network.address_of(wan.index, server.is_ipv4()))
+}
+
+/// Whether this machine's stack would take what the server answers to that address: where rules send what has
+/// it elsewhere, a reverse-path filter refuses that. Redirected packets do not meet it.
+fn takes_answers(server: IpAddr, outside: IpAddr, interface: u32) -> bool {
+    let way = Netlink::open().and_then(|mut netlink| {
+        kernel_routes::way(&mut netlink, Some(server), outside, Some(interface))
+    });
+    way.is_ok()
 }
 
 /// Where a connection is to come from.

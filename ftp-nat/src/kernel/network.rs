@@ -8,10 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{
-    netlink::{Netlink, attributes, message, number, push_attribute, text},
-    sysctl,
-};
+use super::netlink::{Netlink, attributes, message, number, push_attribute, text};
 use crate::model::prefix::Prefix;
 
 /// Hardware types (linux/if_arp.h) whose packets have an Ethernet header.
@@ -61,8 +58,6 @@ pub struct Network {
     sources: HashMap<IpAddr, IpAddr>,
     /// The interfaces that lead to networks, or to parts of them.
     ways: HashMap<Prefix, BTreeSet<u32>>,
-    /// See [`Network::loopback`].
-    takes_its_own: bool,
 }
 
 impl Network {
@@ -82,7 +77,6 @@ impl Network {
             routes: HashMap::new(),
             sources: HashMap::new(),
             ways: ways(&mut netlink, networks).context("cannot list the routes")?,
-            takes_its_own: takes_its_own(),
         };
         for ip in destinations {
             let (route, source) = route(&mut netlink, ip)
@@ -150,13 +144,6 @@ impl Network {
         self.sources.get(&ip).copied()
     }
 
-    /// The loopback interface, if this machine's stack takes packets with its own source address from there
-    /// that have been somewhere else (`fib_validate_source`, "martian source"): a client on this machine can
-    /// dial a public address of it then.
-    pub fn loopback(&self) -> Option<&Link> {
-        self.takes_its_own.then(|| self.named("lo")).flatten()
-    }
-
     /// The interfaces with an Ethernet header by whose addresses hosts can reach this machine.
     pub fn addressed(&self) -> impl Iterator<Item = &Link> {
         let links = self.links.iter();
@@ -168,18 +155,6 @@ impl Network {
             link.ethernet && has_address
         })
     }
-}
-
-/// Whether the loopback interface accepts its own addresses as sources, and is not strict about which way
-/// they would have to come: of both settings, the larger one of `all` and the interface's own counts.
-fn takes_its_own() -> bool {
-    let largest = |key: &str| {
-        ["all", "lo"]
-            .into_iter()
-            .filter_map(|it| sysctl::number(&format!("net/ipv4/conf/{it}/{key}")))
-            .max()
-    };
-    largest("accept_local") == Some(1) && largest("rp_filter") != Some(1)
 }
 
 /// The interfaces by which networks, or parts of them, are reached: those of all routes into them,
@@ -411,11 +386,6 @@ impl Network {
 
     pub(crate) fn with_route(mut self, ip: &str, route: Route) -> Self {
         self.routes.insert(ip.parse().unwrap(), route);
-        self
-    }
-
-    pub(crate) fn taking_its_own(mut self) -> Self {
-        self.takes_its_own = true;
         self
     }
 

@@ -11,6 +11,9 @@ use crate::{
     kernel::network::{Link, Network, Route},
 };
 
+/// The loopback interface's name: the kernel gives it to the first interface of each network namespace.
+const LOOPBACK: &str = "lo";
+
 pub(super) fn named(
     names: &[Spanned<String>],
     network: &Network,
@@ -76,14 +79,15 @@ pub(super) fn lans(
 }
 
 /// The other interfaces by which a client may come that dials a public address from behind this
-/// gateway.
+/// gateway, or on the gateway itself: those of the latter come by the loopback interface, if there is a way to a
+/// server.
 fn hairpins(config: &Config, network: &Network, wans: &[Link], lans: &[Link]) -> Vec<Link> {
     let is_dialled = servers(config).any(|(it, _)| it.control_nat == ControlNat::Ebpf);
-    let links = network.addressed().filter(|link| {
-        is_dialled && link.name != "lo" && !wans.contains(link) && !lans.contains(link)
-    });
-    let loopback = network.loopback().filter(|_| is_dialled);
-    links.chain(loopback).cloned().collect()
+    let by_address = network.addressed().filter(|link| link.name != LOOPBACK);
+    let own = network.named(LOOPBACK).filter(|_| !lans.is_empty());
+    let links = by_address.chain(own);
+    let links = links.filter(|link| is_dialled && !wans.contains(link) && !lans.contains(link));
+    links.cloned().collect()
 }
 
 pub(super) fn by_route<'n>(

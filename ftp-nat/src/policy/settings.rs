@@ -51,6 +51,9 @@ fn flags(config: &Config) -> u16 {
     if config.first_packet == FirstPacket::Firewall {
         flags |= setting::SYN_BY_STACK;
     }
+    if !config.symmetric_return {
+        flags |= setting::BY_ROUTES;
+    }
     if config.transfers {
         flags |= setting::TELLS_COMMANDS;
     }

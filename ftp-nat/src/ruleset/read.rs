@@ -1,6 +1,6 @@
 //! Reading the rules of this network namespace, by the programs that administrators use.
 
-use std::fs;
+use std::{collections::HashMap, fs};
 
 use anyhow::anyhow;
 
@@ -25,7 +25,8 @@ pub(crate) fn read() -> Reading {
     let mut reading = Reading::default();
     let problems = &mut reading.problems;
     let mut chains = Vec::new();
-    let mut tables = Vec::new();
+    // Chains of nftables that iptables has shown, by table and name, and how many rules they have there.
+    let mut shown = HashMap::new();
     let mut is_read = false;
     for (program, v4) in [
         ("iptables-save", true),
@@ -50,10 +51,9 @@ pub(crate) fn read() -> Reading {
                 if is_legacy && !is_nft && chains_have(&chains, v4, false) {
                     continue;
                 }
-                let (its, names) = iptables::parse(&text, v4);
-                let family = if v4 { "ip" } else { "ip6" };
+                let its = iptables::parse(&text, v4);
                 if is_nft {
-                    tables.extend(names.iter().map(|name| format!("nft {family} {name}")));
+                    shown.extend(its.iter().map(by_nft));
                 }
                 is_read = true;
                 chains.extend(its.into_iter().map(|chain| (chain, is_nft)));
@@ -64,8 +64,11 @@ pub(crate) fn read() -> Reading {
     let mut chains: Vec<_> = chains.into_iter().map(|(chain, _)| chain).collect();
     match output("nft", &["-j", "list", "ruleset"]) {
         Ok(Some(text)) => match nft::parse(&text) {
-            // Those that iptables has shown more of.
-            Ok(its) => chains.extend(its.into_iter().filter(|it| !tables.contains(&it.table))),
+            // Of those that iptables has shown it understands more.
+            Ok(its) => chains.extend(its.into_iter().filter(|it| {
+                let at = (it.table.clone(), it.name.clone());
+                shown.get(&at).is_none_or(|rules| *rules < it.rules.len())
+            })),
             Err(error) => problems.push((NFTABLES, error)),
         },
         Ok(None) => reading.is_without_programs = !is_read,
@@ -73,6 +76,17 @@ pub(crate) fn read() -> Reading {
     }
     reading.ruleset = Ruleset { chains };
     reading
+}
+
+/// How nftables calls a chain of iptables, and how many rules it has.
+///
+/// Of a table that somebody else has put chains into, `iptables-save` shows only its own, and built-in chains
+/// without rules where there are none (nft_chain_builtin_init_cb in iptables).
+fn by_nft(chain: &Chain) -> ((String, String), usize) {
+    let family = if chain.v4 { "ip" } else { "ip6" };
+    let table = chain.table.rsplit(' ').next().unwrap_or_default();
+    let at = (format!("nft {family} {table}"), chain.name.clone());
+    (at, chain.rules.len())
 }
 
 fn chains_have(chains: &[(Chain, bool)], v4: bool, is_nft: bool) -> bool {

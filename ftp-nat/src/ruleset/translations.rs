@@ -221,7 +221,7 @@ mod tests {
             ),
         ] {
             let text = format!("*nat\n:PREROUTING ACCEPT [0:0]\n{rules}\nCOMMIT\n");
-            let (chains, _) = iptables::parse(&text, true);
+            let chains = iptables::parse(&text, true);
             assert_eq!(shown(chains), expected, "{rules}");
         }
     }

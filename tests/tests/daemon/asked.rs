@@ -267,7 +267,7 @@ fn status_tells_how_the_daemon_is_and_of_a_stopped_one_that_it_does_not_answer()
         .expect_success()
         .unwrap()
         .text();
-    assert!(text.contains("programs: 3 of 3 attached"), "{text}");
+    assert!(text.contains("programs: 4 of 4 attached"), "{text}");
     let version = env!("CARGO_PKG_VERSION");
     assert!(
         text.contains(&format!("programs of ftp-nat {version}, layout ")),

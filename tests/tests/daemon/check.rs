@@ -90,6 +90,10 @@ fn bad_files_are_named_by_line_and_key() {
             ":7: publish.toward_server: needs packets that are redirected",
         ),
         (
+            format!("{WAN}symmetric_return = \"no\"\n"),
+            ":3: gateway.symmetric_return: must be true or false",
+        ),
+        (
             format!("{WAN}first_packet = \"stack\"\n"),
             ":3: gateway.first_packet: \"stack\" is not one of redirect, firewall",
         ),

@@ -53,10 +53,10 @@ fn plug_in_lan(lab: &Lab) {
 
 /// Waits until all three programs are attached.
 fn wait_for_programs(gateway: &Gateway<'_>) {
-    wait_for("three programs", || {
+    wait_for("the programs of WAN, LAN and loopback interface", || {
         let status = gateway.json(&["status"]).unwrap();
         let programs = status["gateways"][0]["programs"].as_array().unwrap().len();
-        (programs == 3).then_some(())
+        (programs == 4).then_some(())
     });
 }
 

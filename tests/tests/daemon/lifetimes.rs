@@ -95,7 +95,7 @@ fn what_another_version_has_left_is_never_read_but_told_and_replaced() {
     assert!(!other.exists());
     let status = gateway.json(&["status"]).unwrap();
     let programs = status["gateways"][0]["programs"].as_array().unwrap();
-    assert_eq!(programs.len(), 3);
+    assert_eq!(programs.len(), 4);
     assert_eq!(fetch(&lab, &server, "PASV").unwrap(), CONTENT);
     daemon.stop(Duration::from_secs(10)).unwrap();
 }

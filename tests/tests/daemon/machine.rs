@@ -103,7 +103,7 @@ fn gateways_of_other_namespaces_are_listed_and_unloaded_and_dead_ones_removed() 
         .unwrap()
         .text();
     assert!(
-        unloaded.contains("unloaded wan: 3 programs detached"),
+        unloaded.contains("unloaded wan: 4 programs detached"),
         "{unloaded}"
     );
     assert_eq!(list(&pins), Vec::<Value>::new());

@@ -218,7 +218,7 @@ fn puts_back_what_is_removed(datapath: &str, attached: usize) {
 
 #[test]
 fn what_is_removed_is_put_back_told_and_counted() {
-    puts_back_what_is_removed("", 3);
+    puts_back_what_is_removed("", 4);
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn what_is_removed_from_a_gateway_of_the_stack_is_put_back() {
 
 #[test]
 fn what_is_removed_from_a_gateway_with_xdp_is_put_back() {
-    puts_back_what_is_removed("datapath = \"xdp\"", 5);
+    puts_back_what_is_removed("datapath = \"xdp\"", 6);
 }
 
 #[test]

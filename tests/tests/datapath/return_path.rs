@@ -1,11 +1,12 @@
 //! Answers leave by the way that their connection's packets came: the interface, and the router there.
 
-use ftp_nat_common::abi::{Flow, Interface, interface_flag};
+use ftp_nat_common::abi::{Flow, Interface, ReturnPath, Settings, interface_flag, setting};
 
 use crate::{
+    fixture::Fixture,
     loaded::{Datapath, Hook, NEXT, REDIRECT, on_router},
     packet::{ACK, PSH, Packet},
-    scene::{Ends, control_v4, control_v6},
+    scene::{Ends, control_v4, control_v6, hop},
 };
 
 /// Hardware addresses: of the router's WAN, and of two routers in front of it.
@@ -85,6 +86,33 @@ fn the_server_answers_by_the_router_that_brought_the_client() {
                 assert_eq!(outwards, (REDIRECT, [FIRST, OWN]), "{turn}: {ends:?}");
                 grow_old(datapath, &ends);
             }
+        }
+    });
+}
+
+/// A balancer that brings packets and does not take the answers.
+#[test]
+fn the_routing_tables_decide_where_the_way_back_is_not_to_be_taken() {
+    on_router(|datapath| {
+        datapath.set(Settings {
+            flags: setting::BY_ROUTES,
+            ..datapath.settings()
+        });
+        for ends in [control_v4(), control_v6()] {
+            ends.publish(datapath, 0);
+            let [syn, answer, ack] = ends.handshake([100, 200]);
+            comes(datapath, &syn, FIRST);
+            let answer = Fixture::lan("the answer to a SYN", &answer);
+            answer
+                .redirected(&hop(ends.outwards(&ends.handshake([100, 200])[1])))
+                .check(datapath);
+            comes(datapath, &ack, FIRST);
+            let (inbound, _) = ends.flows(datapath).unwrap();
+            assert_eq!(inbound.return_path, ReturnPath::default());
+            grow_old(datapath, &ends);
+            comes(datapath, &ends.inbound().seq(101).ack(201), SECOND);
+            let (inbound, _) = ends.flows(datapath).unwrap();
+            assert_eq!(inbound.return_path, ReturnPath::default());
         }
     });
 }

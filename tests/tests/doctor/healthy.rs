@@ -77,6 +77,31 @@ fn iptables_rules_that_let_pass_are_understood() {
     examine(&gateway, &STACK).expect_health();
 }
 
+/// A table of the name that iptables has one by, of chains that it does not show, with and without some of its
+/// own beside them.
+#[test]
+fn rules_of_nftables_in_a_table_of_iptables_name_are_seen() {
+    let arguments = ["--wan", "wan", "--masquerade", "10.0.0.0/24"];
+    for beside in ["", "*nat\n:OWN -\n-A OWN -p udp -j RETURN\nCOMMIT\n"] {
+        let lab = Lab::new().unwrap();
+        if !beside.is_empty() {
+            crate::rules::iptables(&lab, "iptables-restore", beside);
+        }
+        lab.router
+            .nft(
+                "table ip nat {\n\
+                     chain postrouting {\n\
+                         type nat hook postrouting priority srcnat;\n\
+                         oifname wan masquerade\n\
+                     }\n\
+                 }",
+            )
+            .unwrap();
+        let gateway = Gateway::start(&lab.router, &arguments).unwrap();
+        examine(&gateway, &arguments).expect_health();
+    }
+}
+
 #[test]
 fn without_arguments_the_loaded_gateway_is_examined() {
     let lab = Lab::new().unwrap();

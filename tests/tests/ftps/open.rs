@@ -202,9 +202,6 @@ fn clients_behind_the_gateway_reach_the_range_of_a_public_address() {
              addr del 172.17.0.1/24 dev veth0\naddr add 172.17.0.1/24 dev docker0",
         )
         .unwrap();
-    lab.router
-        .sysctl("net.ipv4.conf.lo.accept_local", "1")
-        .unwrap();
     let itself = Host {
         namespace: Namespace::existing(lab.router.name()).unwrap(),
         v4: WAN_ADDRESS,

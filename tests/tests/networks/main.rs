@@ -4,17 +4,18 @@
 //! What is marked as ignored needs kernel modules that not every kernel has; `cargo xtask vm` runs
 //! it in kernels that have them.
 
+mod own_clients;
 mod ports;
 mod routers;
 mod routes;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ftp_nat_tests::{
     client::{Client, Mode},
     firewall,
     gateway::Gateway,
-    lab::{HOST_INTERFACE, LAN, Lab, WAN, WAN_ADDRESS, WAN_ADDRESS_V6},
+    lab::{HOST_INTERFACE, LAN, LAN_ADDRESS, Lab, WAN, WAN_ADDRESS, WAN_ADDRESS_V6},
     medium::Medium,
     namespace::Namespace,
     server::{FtpServer, Kind, Settings},
@@ -216,9 +217,27 @@ fn wireguard_as_wan() {
 }
 
 #[test]
+#[ignore = "needs the kernel's wireguard; `cargo xtask vm` runs it"]
+fn wireguard_as_lan() {
+    both_roles(Medium::Veth, Medium::Wireguard);
+}
+
+#[test]
 #[ignore = "needs the kernel's pppoe; `cargo xtask vm` runs it"]
 fn pppoe_as_wan() {
-    both_roles(Medium::Pppoe, Medium::Veth);
+    both_roles(
+        Medium::Pppoe([WAN_ADDRESS, Ipv4Addr::new(198, 51, 100, 20)]),
+        Medium::Veth,
+    );
+}
+
+#[test]
+#[ignore = "needs the kernel's pppoe; `cargo xtask vm` runs it"]
+fn pppoe_as_lan() {
+    both_roles(
+        Medium::Veth,
+        Medium::Pppoe([LAN_ADDRESS, Ipv4Addr::new(10, 0, 0, 5)]),
+    );
 }
 
 #[test]

@@ -212,6 +212,19 @@ fn the_inside_in_a_vrf() {
     drop(published(&lab, firewall::DROP_FORWARDED, &arguments));
 }
 
+/// The WAN is in a VRF, and each table has a route to the other side.
+#[test]
+#[ignore = "needs the kernel's vrf; `cargo xtask vm` runs it"]
+fn the_outside_in_a_vrf() {
+    let lab = lab(
+        "link add red type vrf table 10\nlink set red up\nlink set wan master red\n\
+         addr replace 198.51.100.1/24 dev wan\naddr replace 2001:db8:1::1/64 dev wan nodad\n\
+         route add 198.51.100.0/24 dev wan\nroute add 2001:db8:1::/64 dev wan\n\
+         route add 10.0.0.0/24 dev lan table 10\nroute add fd00:10::/64 dev lan table 10",
+    );
+    drop(published(&lab, firewall::DROP_FORWARDED, REDIRECT));
+}
+
 /// The address is another machine's until this one takes it over, as VRRP does it: nothing warns meanwhile,
 /// and from then on its clients are served.
 #[test]

@@ -162,11 +162,26 @@ fn clients_with_public_addresses() {
         mended,
         found,
     };
-    let faults = [at_router(
-        "echo 0 > /proc/sys/net/ipv4/ip_forward",
-        "echo 1 > /proc/sys/net/ipv4/ip_forward",
-        &["forwarding-off"],
-    )];
+    let faults = [
+        Fault::not_forwarding(&lab.router),
+        at_router(
+            "echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
+            "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
+            &["forwarding-off"],
+        ),
+        at_router(
+            "ip addr del 203.0.113.1/28 dev lan",
+            "ip addr add 203.0.113.1/28 dev lan",
+            &["no-route"],
+        ),
+        at_router(
+            "nft add table ip nat; \
+             nft add chain ip nat post '{ type nat hook postrouting priority 100; }'; \
+             nft add rule ip nat post oifname wan masquerade",
+            "",
+            &["clients-translated"],
+        ),
+    ];
     played.diagnoses(&scene, &lab.router, &faults);
     scene.rules(&lab.router, "nft helper");
     played.is_found("kernel-helper");

@@ -52,6 +52,28 @@ pub struct Fault<'n> {
     pub found: &'static [&'static str],
 }
 
+impl<'n> Fault<'n> {
+    /// Forwarding of IPv4 is off at a router.
+    pub fn not_forwarding(router: &'n Namespace) -> Self {
+        Self {
+            at: router,
+            broken: "echo 0 > /proc/sys/net/ipv4/ip_forward",
+            mended: "echo 1 > /proc/sys/net/ipv4/ip_forward",
+            found: &["forwarding-off"],
+        }
+    }
+
+    /// A server of the lab's has no way back to its clients.
+    pub fn no_way_back(server: &'n Namespace) -> Self {
+        Self {
+            at: server,
+            broken: "ip route del default",
+            mended: "ip route add default via 10.0.0.1",
+            found: &["no-way-back"],
+        }
+    }
+}
+
 /// A scene with ftp-nat in it.
 pub struct Played<'l> {
     /// ftp-nat.
@@ -71,10 +93,6 @@ impl Scene {
             let mut ip = stage.router.command("ip").unwrap();
             let outcome = process::run(ip.args(line.split_whitespace()), LIMIT).unwrap();
             outcome.expect_success().unwrap();
-        }
-        for line in self.block("sysctl").unwrap_or_default().lines() {
-            let (key, value) = line.split_once('=').unwrap();
-            stage.router.sysctl(key, value).unwrap();
         }
         for (column, mark) in ["nft", "nft helper"].into_iter().enumerate() {
             self.rules(stage.router, mark);

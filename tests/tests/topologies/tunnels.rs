@@ -7,19 +7,40 @@ use ftp_nat_tests::{
     server::{FtpServer, Kind, Settings},
 };
 
-use crate::{PUBLIC, scene::Scene, stage::Stage};
+use crate::{
+    PUBLIC,
+    scene::Scene,
+    stage::{Fault, Stage},
+};
 
-/// Plays a scene over these media; `broken` breaks it, and is found as `finding`.
-fn play(title: &Scene, media: [Medium; 2], broken: fn(&Lab), finding: &str) {
+/// Plays a scene over these media, and breaks it.
+fn play(
+    scene: &Scene,
+    media: [Medium; 2],
+    broken: &'static str,
+    mended: &'static str,
+    found: &'static [&'static str],
+) {
     let lab = Lab::over(media[0], media[1]).unwrap();
     let server = FtpServer::start(Kind::Vsftpd, lab.server(), &Settings::default()).unwrap();
-    let played = title.play(&Stage {
+    let played = scene.play(&Stage {
         router: &lab.router,
         clients: vec![(None, lab.client(), PUBLIC)],
         server: &server,
     });
-    broken(&lab);
-    played.is_found(finding);
+    let faults = [
+        Fault {
+            at: &lab.router,
+            broken,
+            mended,
+            found,
+        },
+        Fault::not_forwarding(&lab.router),
+        Fault::no_way_back(&lab.server().namespace),
+    ];
+    played.diagnoses(scene, &lab.router, &faults);
+    drop(server);
+    played.is_found("server-refuses");
 }
 
 #[test]
@@ -27,8 +48,9 @@ fn a_tunnel_as_wan() {
     play(
         &Scene::named("A tunnel or PPP as WAN"),
         [Medium::Tun, Medium::Veth],
-        |lab| lab.router.ip("link set wan down").unwrap(),
-        "interface-down",
+        "ip link set wan down",
+        "ip link set wan up",
+        &["interface-down"],
     );
 }
 
@@ -37,11 +59,8 @@ fn a_tunnel_to_the_servers() {
     play(
         &Scene::named("A tunnel to the servers"),
         [Medium::Veth, Medium::Tun],
-        |lab| {
-            // The far end answers by another way.
-            let away = "route replace 0.0.0.0/0 via 127.0.0.2 dev lo";
-            lab.server().namespace.ip(away).unwrap();
-        },
-        "no-way-back",
+        "ip link set lan down",
+        "ip link set lan up",
+        &["interface-down", "no-route"],
     );
 }

@@ -83,11 +83,11 @@ fn the_public_address_from_behind_the_router() {
     played.diagnoses(
         &scene,
         router,
-        &[at_router(
-            "ip link set dmz down",
-            DMZ_UP,
-            &["interface-down"],
-        )],
+        &[
+            at_router("ip link set dmz down", DMZ_UP, &["interface-down"]),
+            Fault::not_forwarding(router),
+            Fault::no_way_back(&lab.server().namespace),
+        ],
     );
 }
 

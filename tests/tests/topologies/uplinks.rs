@@ -134,6 +134,23 @@ fn told_apart_by_source_address() {
     let server = FtpServer::start(Kind::Vsftpd, world.lab.server(), &Settings::default()).unwrap();
     let played = play(&scene, &world, SECOND, &server);
     let router = &world.lab.router;
+    // The router's own clients come with the address that they dial, for which the rule has another table.
+    for (v4, v6) in [(WAN_ADDRESS, WAN_ADDRESS_V6), SECOND] {
+        let itself = Host {
+            namespace: Namespace::existing(router.name()).unwrap(),
+            v4,
+            v6,
+        };
+        for ip in [IpAddr::from(v4), v6.into()] {
+            for mode in [Mode::Pasv, Mode::Epsv, Mode::Eprt] {
+                let did = fetches(&itself, &server, SocketAddr::new(ip, 21), mode, true);
+                assert!(
+                    did.is_ok(),
+                    "{mode:?} by the router itself, at {ip}: {did:?}"
+                );
+            }
+        }
+    }
     let at_router = |broken, mended, found| Fault {
         at: router,
         broken,
@@ -216,6 +233,20 @@ fn only_one_default_route() {
     ];
     played.diagnoses(&scene, router, &faults);
     drop(played);
+    // The routing tables know nothing of the second provider, where they are to decide.
+    let by_routes = Scene::with_toml(&scene, |toml| {
+        toml.replace("[gateway]", "[gateway]\nsymmetric_return = false")
+    });
+    let played = by_routes.start(&world.lab.router);
+    for (by, host, address) in by_providers(&world.far, SECOND) {
+        let is_first = address.ip() == IpAddr::from(WAN_ADDRESS)
+            || address.ip() == IpAddr::from(WAN_ADDRESS_V6);
+        for mode in [Mode::Epsv, Mode::Eprt] {
+            let did = fetches(host, &server, address, mode, is_first);
+            assert_eq!(did.is_ok(), is_first, "{mode:?} by {by:?}: {did:?}");
+        }
+    }
+    drop(played);
     // XDP sends them the same way.
     let xdp = Scene::with_toml(&scene, |toml| {
         toml.replace("[gateway]", "[gateway]\ndatapath = \"xdp\"")
@@ -297,6 +328,30 @@ fn two_routers_on_one_network() {
         Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2),
     );
     let played = play(&scene, &world, second, &server);
+    // What is for the first address comes by the second router now, which does not take answers from it.
+    let far = &world.far;
+    far.namespace
+        .ip(
+            "route replace 198.51.100.1/32 via 100.64.1.1 src 192.0.2.20\n\
+             route replace 2001:db8:1::1/128 via fd00:64:1::1 src 2001:db8:c::20",
+        )
+        .unwrap();
+    let ends = [IpAddr::from(WAN_ADDRESS), WAN_ADDRESS_V6.into()];
+    let first = ends.map(|ip| SocketAddr::new(ip, 21));
+    for address in first {
+        assert!(fetches(far, &server, address, Mode::Epsv, false).is_err());
+    }
+    drop(played);
+    let by_routes = Scene::with_toml(&scene, |toml| {
+        toml.replace("[gateway]", "[gateway]\nsymmetric_return = false")
+    });
+    let played = by_routes.start(&world.lab.router);
+    for address in first {
+        for mode in [Mode::Pasv, Mode::Epsv, Mode::Eprt] {
+            let did = fetches(far, &server, address, mode, true);
+            assert!(did.is_ok(), "{mode:?} at {address}: {did:?}");
+        }
+    }
     let faults = [Fault {
         at: &world.lab.router,
         broken: "ip addr del 198.51.100.2/24 dev wan",

@@ -23,7 +23,7 @@ pub(crate) enum Scene {
     Networks,
     /// Packets lost, overtaken, doubled and late
     Impaired,
-    /// WireGuard and PPPoE as WAN: refused so far, so only when it is named
+    /// WireGuard and PPPoE as WAN and as LAN: with programs that the others do not need, so only when it is named
     Tunnels,
 }
 
