@@ -4,6 +4,7 @@
 //! Each gateway writes a stream of its own and reads all others'. Gateways hold the truth: the engine
 //! only carries it, nobody waits for it, and what it loses is asked for again.
 
+pub mod decisions;
 pub mod describe;
 pub mod engine;
 pub mod install;

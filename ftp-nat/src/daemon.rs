@@ -3,11 +3,13 @@
 mod answer;
 mod audit;
 mod clients;
+mod decisions;
 mod event_bus;
 mod event_log;
 mod flood;
 mod health;
 mod lists;
+mod nearing;
 mod network_changes;
 mod occurrence;
 mod reconciler;
@@ -27,7 +29,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use ftp_nat_common::counter::Counter;
+use ftp_nat_common::{abi::Event, counter::Counter};
 use jiff::Timestamp;
 use log::{info, warn};
 use sd_notify::NotifyState;
@@ -170,25 +172,34 @@ async fn serve(
     let reported = policy.warnings.clone();
     let insides = policy.insides().map(ToOwned::to_owned).collect();
     let (policies, _) = latest::channel(Arc::new(policy));
-    if let Some(config) = &config.cluster {
-        let maps = Arc::clone(&maps);
-        bus.share(cluster::node::start(
-            config,
-            digest,
-            maps,
-            policies.subscribe(),
-            clock,
-        )?);
-    }
-    let (lifetimes, _) = latest::channel(Lifetimes::new(&config.timeouts, &clock));
-    let need = Arc::<Notify>::default();
-    let (health, _) = latest::channel(config.health);
+    let lists = lists::Lists::start(&config, Arc::clone(&maps), clock)?;
     let pools = health::Pools {
         maps: Arc::clone(&maps),
         policies: policies.subscribe(),
         clock,
         bus: Arc::clone(&bus),
+        decided: Arc::default(),
     };
+    if let Some(config) = &config.cluster {
+        let decided = decisions::Decided {
+            node: config.node,
+            lists: lists.clone(),
+            pools: pools.clone(),
+        };
+        let cluster = cluster::node::start(
+            config,
+            digest,
+            Arc::clone(&maps),
+            policies.subscribe(),
+            clock,
+            Arc::new(decided),
+        )?;
+        bus.share(cluster.clone());
+        lists.share(cluster);
+    }
+    let (lifetimes, _) = latest::channel(Lifetimes::new(&config.timeouts, &clock));
+    let need = Arc::<Notify>::default();
+    let (health, _) = latest::channel(config.health);
     let sweeps = sweeper::start(
         Arc::clone(&maps),
         policies.subscribe(),
@@ -208,7 +219,6 @@ async fn serve(
         .map(Guard::listener)
         .collect::<Result<_, _>>()
         .context("cannot copy the descriptor of the daemon's socket")?;
-    let lists = lists::Lists::start(&config, Arc::clone(&maps), clock)?;
     let mut orders = answer::start(
         listeners,
         hello(&config, &gateway),
@@ -220,8 +230,12 @@ async fn serve(
     let (end, ended) = oneshot::channel::<()>();
     let wans = config.wan.iter().map(|wan| wan.value.clone()).collect();
     let reserved = reserved::Reserved::start(Arc::clone(&maps), wans)?;
-    let clients = clients::Clients::start(Arc::clone(&maps))?;
-    let publishing = tokio::spawn(publish_events(ring, Arc::clone(&bus), clients, need, ended));
+    let watchers = Watchers {
+        clients: clients::Clients::start(Arc::clone(&maps))?,
+        nearing: nearing::Nearing::new(Arc::clone(&maps)),
+        need,
+    };
+    let publishing = tokio::spawn(publish_events(ring, Arc::clone(&bus), watchers, ended));
     for guard in &mut guards {
         guard.set_ready().context("cannot write the lock file")?;
     }
@@ -288,20 +302,34 @@ const LACKS_ROOM: [Counter; 4] = [
     Counter::PassedMapFull,
 ];
 
+/// Who looks at the datapath's events before they are published.
+struct Watchers {
+    clients: clients::Clients,
+    nearing: nearing::Nearing,
+    /// Notified when room is needed.
+    need: Arc<Notify>,
+}
+
+impl Watchers {
+    fn see(&self, event: &Event) {
+        self.clients.see(event);
+        let lacks_room = LACKS_ROOM.iter().any(|it| *it as u16 == event.reason);
+        if lacks_room || self.nearing.is_near(event) {
+            self.need.notify_one();
+        }
+    }
+}
+
 /// Publishes the datapath's events until `ended` is dropped, and then those that the ring still holds.
 async fn publish_events(
     mut ring: Ring,
     bus: Arc<event_bus::EventBus>,
-    clients: clients::Clients,
-    need: Arc<Notify>,
+    watchers: Watchers,
     mut ended: oneshot::Receiver<()>,
 ) {
     let publish = |told: Message<'_>| match told {
         Message::Event(event) => {
-            clients.see(event);
-            if LACKS_ROOM.iter().any(|it| *it as u16 == event.reason) {
-                need.notify_one();
-            }
+            watchers.see(event);
             bus.publish_of_datapath(event);
         }
         Message::Said(said, line) => bus.hear(said, line),

@@ -137,7 +137,7 @@ fn main() -> ExitCode {
             .and_then(|tools| soak::run(tools, &arguments)),
         Task::Fleet(arguments) => Tools::get()
             .or_else(|_| tools::prepare(&workspace, installing))
-            .and_then(|tools| fleet::run(tools, &arguments)),
+            .and_then(|tools| fleet::run(&workspace, tools, &arguments)),
         Task::Flood(arguments) => Tools::get()
             .or_else(|_| tools::prepare(&workspace, installing))
             .and_then(|tools| flood::run_all(&workspace, &tools, &arguments)),

@@ -65,6 +65,8 @@ pub mod flow_flag {
     /// The stack cannot forward its packets, as they leave with an address of this machine's own:
     /// what cannot be redirected is dropped.
     pub const NO_STACK: u8 = 32;
+    /// Another gateway has let the connection in and has told of it.
+    pub const LEARNED: u8 = 0x40;
     /// An operator has ended the connection: its packets are noted and dropped. Set by commands, never
     /// together with [`XDP`].
     pub const CUT: u8 = 0x80;

@@ -41,7 +41,7 @@ pub fn tell(fill: impl FnOnce(&mut Event)) {
     let now = jiffies();
     event.time = now;
     fill(event);
-    entry.submit(wakeup(now));
+    entry.submit(wakeup_for_event(now));
 }
 
 /// How many events of a jiffy may be about what was denied, on each CPU: that leaves most of the ring
@@ -100,15 +100,21 @@ pub fn tell_said(said: &mut Said, len: u32) {
     }
 }
 
-/// Whether the daemon is woken for an event: once a tick on each CPU. To wake it means to interrupt
+/// Whether the daemon is woken for an event: as for what was said, but for each one where other gateways must
+/// know at once. The ring by itself would wake nobody who has not read all that was said before.
+#[inline(always)]
+fn wakeup_for_event(now: u64) -> u64 {
+    if maps::SETTINGS.get(0).is_some_and(|it| it.cluster != 0) {
+        return BPF_RB_FORCE_WAKEUP.into();
+    }
+    wakeup(now)
+}
+
+/// Whether the daemon is woken: once a tick on each CPU. To wake it means to interrupt
 /// this CPU, which in a virtual machine costs more than all that led to the event; and once awake,
 /// the daemon looks again until the tick is over.
 #[inline(always)]
 fn wakeup(now: u64) -> u64 {
-    if maps::SETTINGS.get(0).is_some_and(|it| it.cluster != 0) {
-        // Other gateways must know at once. The ring wakes its reader if that sleeps.
-        return 0;
-    }
     let Some(telling) = maps::TELLING.get_ptr_mut(0) else {
         return BPF_RB_FORCE_WAKEUP.into();
     };

@@ -3,11 +3,14 @@
 //! Streams are short: what a reader does not read in time is gone, which it notices by the batches'
 //! numbers. Writer and reader have a connection each, because a reader blocks.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, TlsCertificates, Value, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, TlsCertificates, Value, aio::MultiplexedConnection,
     from_redis_value_ref,
 };
 
@@ -24,6 +27,8 @@ const BLOCK: Duration = Duration::from_millis(200);
 const KEPT: usize = 4096;
 /// How many batches are read at once from each stream.
 const AT_ONCE: usize = 64;
+/// How often streams are looked for that are not there yet.
+const SEARCH: Duration = Duration::from_millis(100);
 
 /// How long a claim of a number counts.
 const CLAIM: Duration = Duration::from_secs(3);
@@ -246,9 +251,19 @@ impl Writer {
 /// Who reads the others' streams.
 pub struct Reader {
     connection: MultiplexedConnection,
-    streams: Vec<String>,
-    /// The last entry read of each.
-    last: Vec<String>,
+    streams: Vec<Stream>,
+    /// When those that are not there yet were looked for.
+    searched: Instant,
+}
+
+/// Another gateway's stream.
+struct Stream {
+    name: String,
+    /// The last entry that was read.
+    last: String,
+    /// Whether it is there. Most numbers are nobody's, and the engine would have to look at all of them
+    /// for each batch.
+    is_there: bool,
 }
 
 impl Reader {
@@ -259,21 +274,28 @@ impl Reader {
     /// When the engine does not answer.
     pub async fn open(client: &Client, cluster: &str, node: u8) -> anyhow::Result<Self> {
         let mut connection = open(client, Some(BLOCK + PATIENCE)).await?;
-        let streams: Vec<_> = (1..=NODES)
+        let names = (1..=NODES)
             .filter(|other| *other != node)
-            .map(|other| stream(cluster, other))
-            .collect();
-        let mut last = Vec::new();
-        for stream in &streams {
-            let mut command = redis::cmd("XREVRANGE");
-            command.arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
-            let newest: Value = command.query_async(&mut connection).await?;
-            last.push(first_id(&newest).unwrap_or_else(|| "0-0".to_owned()));
+            .map(|other| stream(cluster, other));
+        let names: Vec<_> = names.collect();
+        let mut all = redis::pipe();
+        for name in &names {
+            let newest = all.cmd("XREVRANGE").arg(name).arg("+").arg("-");
+            newest.arg("COUNT").arg(1);
         }
+        let newest: Vec<Value> = all.query_async(&mut connection).await?;
+        let streams = names.into_iter().zip(&newest).map(|(name, newest)| {
+            let last = first_id(newest);
+            Stream {
+                name,
+                is_there: last.is_some(),
+                last: last.unwrap_or_else(|| "0-0".to_owned()),
+            }
+        });
         Ok(Self {
             connection,
-            streams,
-            last,
+            streams: streams.collect(),
+            searched: Instant::now(),
         })
     }
 
@@ -283,8 +305,37 @@ impl Reader {
     ///
     /// When the engine does not answer.
     pub async fn read(&mut self) -> anyhow::Result<Vec<Vec<u8>>> {
-        let answer: Value = self.command().query_async(&mut self.connection).await?;
+        let is_anybody_there = self.streams.iter().any(|it| it.is_there);
+        if is_anybody_there && self.searched.elapsed() > SEARCH {
+            self.searched = Instant::now();
+            let found = self.read_of(false, None).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        let wait = if is_anybody_there { SEARCH } else { BLOCK };
+        self.read_of(is_anybody_there, Some(wait)).await
+    }
+
+    /// Reads the streams that are there, or those that were not yet.
+    async fn read_of(
+        &mut self,
+        are_there: bool,
+        wait: Option<Duration>,
+    ) -> anyhow::Result<Vec<Vec<u8>>> {
         let mut batches = Vec::new();
+        let streams = self.streams.iter().filter(|it| it.is_there == are_there);
+        let (names, last): (Vec<_>, Vec<_>) = streams.map(|it| (&it.name, &it.last)).unzip();
+        if names.is_empty() {
+            return Ok(batches);
+        }
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(AT_ONCE);
+        if let Some(wait) = wait {
+            command.arg("BLOCK").arg(wait.as_millis() as u64);
+        }
+        command.arg("STREAMS").arg(names).arg(last);
+        let answer: Value = command.query_async(&mut self.connection).await?;
         let Value::Array(streams) = answer else {
             return Ok(batches);
         };
@@ -296,9 +347,10 @@ impl Reader {
                 continue;
             };
             let name: String = from_redis_value_ref(&name)?;
-            let Some(place) = self.streams.iter().position(|it| *it == name) else {
+            let Some(stream) = self.streams.iter_mut().find(|it| it.name == name) else {
                 continue;
             };
+            stream.is_there = true;
             for entry in entries {
                 let Value::Array(mut parts) = entry else {
                     continue;
@@ -306,26 +358,13 @@ impl Reader {
                 let (Some(Value::Array(mut fields)), Some(id)) = (parts.pop(), parts.pop()) else {
                     continue;
                 };
-                self.last[place] = from_redis_value_ref(&id)?;
+                stream.last = from_redis_value_ref(&id)?;
                 if let Some(Value::BulkString(batch)) = fields.pop() {
                     batches.push(batch);
                 }
             }
         }
         Ok(batches)
-    }
-
-    fn command(&self) -> Cmd {
-        let mut command = redis::cmd("XREAD");
-        command
-            .arg("COUNT")
-            .arg(AT_ONCE)
-            .arg("BLOCK")
-            .arg(BLOCK.as_millis() as u64)
-            .arg("STREAMS")
-            .arg(&self.streams)
-            .arg(&self.last);
-        command
     }
 }
 

@@ -4,7 +4,13 @@
 //! Nothing is believed that the configuration does not allow: a record opens no port that is not
 //! published here, to nobody but its session's own peer.
 
-use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytemuck::Zeroable as _;
 use ftp_nat_common::{
@@ -75,6 +81,8 @@ pub struct Installer {
     sessions: HashMap<u32, Known>,
     /// Those that are found by their ends' addresses, with their places among their clients'.
     entered: HashMap<u32, u32>,
+    /// Those of which an announced connection was told.
+    announced: HashSet<u32>,
     /// Interfaces that packets may be redirected through, inside and outside, with their MTU; none:
     /// the stack forwards.
     exits: [Option<(u32, u32)>; 2],
@@ -90,6 +98,7 @@ impl Installer {
             routed: Vec::new(),
             sessions: HashMap::new(),
             entered: HashMap::new(),
+            announced: HashSet::new(),
             exits: [None; 2],
         }
     }
@@ -104,6 +113,12 @@ impl Installer {
         self.routed = self.maps.routed.all()?;
         self.sessions.clear();
         self.entered.clear();
+        self.announced.clear();
+        self.maps.mappings.each(|_, mapping| {
+            if mapping.flags & mapping_flag::LEARNED != 0 {
+                self.announced.insert(mapping.session);
+            }
+        })?;
         let mut exits = [None; 2];
         self.maps.interfaces.each(|index, interface| {
             for (place, role) in [interface_flag::LAN, interface_flag::WAN]
@@ -137,9 +152,11 @@ impl Installer {
             Record::SessionEnded { session } => self.session_ended(*session),
             Record::ConnectionEnded(record) => self.connection_ended(record),
             Record::MappingEnded(record) => self.mapping_ended(record),
-            Record::Ask { .. } | Record::AllTold { .. } | Record::Holds { .. } => {
-                Ok(Outcome::Stale)
-            }
+            Record::Ask { .. }
+            | Record::AllTold { .. }
+            | Record::Holds { .. }
+            | Record::Denied(_)
+            | Record::Drained(_) => Ok(Outcome::Stale),
         };
         match installed {
             // E2BIG, ENOMEM: full.
@@ -368,7 +385,8 @@ impl Installer {
         } else {
             self.put_connection(&self.maps.flows6, &known, record)
         }?;
-        if outcome == Outcome::Installed && record.kind != kind::CONTROL {
+        let was_announced = self.announced.contains(&record.session);
+        if outcome == Outcome::Installed && record.kind != kind::CONTROL && was_announced {
             self.forget_mapping(&known, record)?;
         }
         Ok(outcome)
@@ -385,10 +403,12 @@ impl Installer {
             record.public.into(),
             record.inside.into(),
         );
-        let seen: Endpoint = record.seen.map_or(outside, Into::into);
-        let last_seen = self.ago(record.silent);
         let inbound_key = K::new(&outside, &public);
-        if let Some(mut here) = table.get(&inbound_key)? {
+        let [inbound, outbound] = self.flows(known, record);
+        let outbound_key = inbound_key.other_way(&inbound);
+        let is_new = table.add(&inbound_key, &inbound)?;
+        if !is_new && let Some(mut here) = table.get(&inbound_key)? {
+            let last_seen = self.ago(record.silent);
             if here.session == record.session {
                 // Nothing but its age changes; and that only where no packet keeps it young.
                 if here.seen_at(self.clock.now()) < last_seen && here.packets == 0 {
@@ -402,6 +422,26 @@ impl Installer {
             }
             table.delete(&inbound_key.other_way(&here))?;
         }
+        if !is_new {
+            table.set(&inbound_key, &inbound)?;
+        }
+        if let Err(error) = table.set(&outbound_key, &outbound) {
+            table.delete(&inbound_key)?;
+            return Err(error);
+        }
+        self.mark(&[public.port, inside.port, outside.port], record.kind);
+        Ok(Outcome::Installed)
+    }
+
+    /// The entries of a connection, inbound and outbound.
+    fn flows(&self, known: &Known, record: &ConnectionRecord) -> [Flow; 2] {
+        let (outside, public, inside): (Endpoint, Endpoint, Endpoint) = (
+            record.outside.into(),
+            record.public.into(),
+            record.inside.into(),
+        );
+        let seen: Endpoint = record.seen.map_or(outside, Into::into);
+        let [born, last_seen] = [record.age, record.silent].map(|millis| self.ago(millis));
         let mut inbound = Flow::zeroed();
         let mut outbound = Flow::zeroed();
         inbound.translate([&outside, &public], [&seen, &inside]);
@@ -413,9 +453,10 @@ impl Installer {
         ] {
             flow.kind = record.kind;
             flow.session = record.session;
-            flow.born = self.ago(record.age);
+            flow.born = born;
             flow.last_seen = last_seen as u32;
             flow.tcp_flags = ESTABLISHED;
+            flow.flags = flow_flag::LEARNED;
             if is_outbound {
                 flow.flags |= flow_flag::OUTBOUND;
             }
@@ -433,14 +474,7 @@ impl Installer {
                 flow.out_mtu = mtu.try_into().unwrap_or(u16::MAX);
             }
         }
-        let outbound_key = inbound_key.other_way(&inbound);
-        table.set(&inbound_key, &inbound)?;
-        if let Err(error) = table.set(&outbound_key, &outbound) {
-            table.delete(&inbound_key)?;
-            return Err(error);
-        }
-        self.mark(&[public.port, inside.port, outside.port], record.kind);
-        Ok(Outcome::Installed)
+        [inbound, outbound]
     }
 
     /// Marks the ports of a data connection as in use; those of control connections are by the
@@ -491,6 +525,7 @@ impl Installer {
                 return Ok(Outcome::Stale);
             }
         }
+        self.announced.insert(record.session);
         self.mark(&[forward.dport, inside.port, public.port], record.kind);
         self.maps.mappings.set(&forward, &mapping)?;
         mapping.to = back;
@@ -571,6 +606,7 @@ impl Installer {
     pub fn forget(&mut self, number: u32) {
         self.sessions.remove(&number);
         self.entered.remove(&number);
+        self.announced.remove(&number);
     }
 
     fn session_ended(&mut self, number: u32) -> io::Result<Outcome> {

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    future::ready,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
     net::IpAddr,
@@ -23,6 +24,7 @@ use tokio::{
 };
 
 use super::{
+    decisions::Decisions,
     describe,
     engine::{Engines, Reader, Writer},
     install::{Installer, Outcome},
@@ -36,8 +38,14 @@ use crate::{config::Cluster, datapath::maps::Maps, kernel::clock::Clock, policy:
 const QUEUE: usize = 1 << 16;
 /// Records in a batch at most: some 50 KiB.
 const BATCH: usize = 1000;
+/// The same of what operators decide: each may have a reason of some hundred bytes.
+const DECISIONS: usize = 200;
+/// Decisions of operators that wait to be told; what does not fit is told with everything else.
+const DECIDED: usize = 1024;
 /// Batches that wait to be written while the engine is slow or away.
 const WAITING: usize = 256;
+/// Of what has ended while everything was told, so much is told once more; where there is more, everything is.
+const ENDED: usize = 1 << 17;
 /// A gateway is never silent for longer.
 const HEARTBEAT: Duration = Duration::from_millis(300);
 /// How long the engine is left alone after a failure.
@@ -66,6 +74,8 @@ pub struct Handle {
     clock: Clock,
     events: mpsc::Sender<(Event, Instant)>,
     overflow: Arc<std::sync::atomic::AtomicU64>,
+    decisions: mpsc::Sender<Record>,
+    node: u8,
     status: Arc<Shared>,
 }
 
@@ -76,6 +86,19 @@ impl Handle {
             self.overflow
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
+    }
+
+    /// Passes on what an operator has decided: [`Record::Denied`], [`Record::Drained`]. Never waits.
+    pub fn decide(&self, decision: Record) {
+        if self.decisions.try_send(decision).is_err() {
+            self.overflow
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// This gateway's number.
+    pub fn node(&self) -> u8 {
+        self.node
     }
 
     /// An address came or went. At once, and not with the policy, which waits for further changes: what is
@@ -103,9 +126,11 @@ pub fn start(
     maps: Arc<Maps>,
     policies: watch::Receiver<Arc<Policy>>,
     clock: Clock,
+    decisions: Arc<dyn Decisions>,
 ) -> anyhow::Result<Handle> {
     learn(&maps, &clock)?;
     let (events, queue) = mpsc::channel(QUEUE);
+    let (decided, decided_here) = mpsc::channel(DECIDED);
     let status = Arc::new(Shared::default());
     status.change(|it| {
         it.name.clone_from(&config.name);
@@ -116,6 +141,8 @@ pub fn start(
         clock,
         events,
         overflow: Arc::default(),
+        decisions: decided,
+        node: config.node,
         status: Arc::clone(&status),
     };
     let mut node = Node {
@@ -132,6 +159,8 @@ pub fn start(
         status,
         handle: handle.clone(),
         queue,
+        decisions,
+        decided_here,
         waiting: VecDeque::new(),
         started: Instant::now(),
         walk_due: Some(Instant::now() + WALK),
@@ -197,6 +226,9 @@ struct Node {
     status: Arc<Shared>,
     handle: Handle,
     queue: mpsc::Receiver<(Event, Instant)>,
+    decisions: Arc<dyn Decisions>,
+    /// What operators decide at this gateway.
+    decided_here: mpsc::Receiver<Record>,
     /// Batches to be written.
     waiting: VecDeque<Vec<u8>>,
     started: Instant,
@@ -251,6 +283,7 @@ impl Node {
         loop {
             tokio::select! {
                 event = self.queue.recv() => if event.is_none() { return },
+                Some(_) = self.decided_here.recv() => {}
                 () = &mut pause => break,
             }
         }
@@ -290,40 +323,54 @@ impl Node {
         let mut look = interval(LOOK);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard: VecDeque<Vec<u8>> = VecDeque::new();
+        let mut walk: Option<Walk> = None;
+        // A piece of the walk and a batch of another gateway, by turns.
+        let mut is_walks_turn = true;
         loop {
             while let Some(batch) = self.waiting.pop_front() {
                 let written = timeout(Duration::from_secs(2), writer.write(&batch)).await;
                 written.context("the engine does not answer")??;
             }
-            if self.walk_due.is_some_and(|due| due <= Instant::now()) {
-                self.walk(&mut writer).await?;
-                continue;
+            if walk.is_none() && self.walk_due.is_some_and(|due| due <= Instant::now()) {
+                walk = Some(self.begin_walk());
             }
             tokio::select! {
                 biased;
-                event = self.queue.recv() => match event {
-                    Some(event) => self.events(event)?,
-                    None => return Ok(()),
-                },
-                read = incoming.recv() => {
-                    let batches = read.context("the reader has ended")??;
-                    for batch in batches {
-                        self.hear(&batch)?;
-                    }
-                }
                 _ = heartbeat.tick() => {
                     let addresses = self.held.clone();
                     self.tell(&[Record::Holds { addresses }])?;
                     self.claim_number(&mut writer).await?;
                 }
                 _ = look.tick() => self.look(),
+                Some(decision) = self.decided_here.recv() => self.tell(&[decision])?,
+                event = self.queue.recv() => match event {
+                    Some(event) => self.events(event, walk.as_mut())?,
+                    None => return Ok(()),
+                },
+                piece = next_piece(&mut walk), if walk.is_some() && is_walks_turn => {
+                    is_walks_turn = heard.is_empty();
+                    match piece {
+                        Some(piece) => self.tell(&piece)?,
+                        None => self.end_walk(walk.take()).await?,
+                    }
+                }
+                () = ready(()), if !heard.is_empty() => {
+                    is_walks_turn = true;
+                    if let Some(batch) = heard.pop_front() {
+                        self.hear(&batch)?;
+                    }
+                }
+                read = incoming.recv(), if heard.is_empty() => {
+                    heard.extend(read.context("the reader has ended")??);
+                }
             }
             self.judge_readiness(Some(connected));
         }
     }
 
     /// An event, and those that wait behind it.
-    fn events(&mut self, first: (Event, Instant)) -> anyhow::Result<()> {
+    fn events(&mut self, first: (Event, Instant), walk: Option<&mut Walk>) -> anyhow::Result<()> {
         let mut records = Vec::new();
         let read = first.1;
         let mut next = Some(first);
@@ -344,6 +391,9 @@ impl Node {
         }
         if records.is_empty() {
             return Ok(());
+        }
+        if let Some(walk) = walk {
+            walk.note(&records);
         }
         self.tell_of(&records, Some(read))
     }
@@ -382,32 +432,57 @@ impl Node {
         record::write(&header, records)
     }
 
-    /// Tells everything. Events wait meanwhile in their queue, so that what they tell comes after it.
-    async fn walk(&mut self, writer: &mut Writer) -> anyhow::Result<()> {
+    /// Begins to tell everything.
+    fn begin_walk(&mut self) -> Walk {
         self.walk_due = Some(Instant::now() + WALK);
         self.status.change(|it| it.walks += 1);
-        let from = self.number;
         let (maps, clock) = (Arc::clone(&self.maps), self.clock);
-        let (send, mut chunks) = mpsc::channel::<Vec<Record>>(4);
+        let decisions = Arc::clone(&self.decisions);
+        let (send, pieces) = mpsc::channel::<Vec<Record>>(4);
         // The tables are read by another thread, in pieces that the engine takes one by one.
-        let walking = tokio::task::spawn_blocking(move || -> io::Result<()> {
-            let mut chunk = Vec::with_capacity(BATCH);
+        let reading = tokio::task::spawn_blocking(move || -> io::Result<()> {
+            for piece in decisions.all().chunks(DECISIONS) {
+                drop(send.blocking_send(piece.to_vec()));
+            }
+            let mut piece = Vec::with_capacity(BATCH);
             describe::everything(&maps, &clock, &mut |record| {
-                chunk.push(record);
-                if chunk.len() == BATCH {
-                    drop(send.blocking_send(std::mem::take(&mut chunk)));
+                piece.push(record);
+                if piece.len() == BATCH {
+                    // Nobody waits for it any more where the engine has failed.
+                    drop(send.blocking_send(std::mem::take(&mut piece)));
                 }
             })?;
-            drop(send.blocking_send(chunk));
+            drop(send.blocking_send(piece));
             Ok(())
         });
-        while let Some(chunk) = chunks.recv().await {
-            let batch = self.batch(&chunk, None)?;
-            writer.write(&batch).await?;
+        Walk {
+            pieces,
+            reading,
+            from: self.number,
+            ended: Vec::new(),
         }
-        walking.await.context("the walk was broken off")??;
-        let batch = self.batch(&[Record::AllTold { from }], None)?;
-        writer.write(&batch).await
+    }
+
+    /// All pieces were told.
+    async fn end_walk(&mut self, walk: Option<Walk>) -> anyhow::Result<()> {
+        let Some(walk) = walk else {
+            return Ok(());
+        };
+        walk.reading.await.context("the walk was broken off")??;
+        for ended in walk.ended.chunks(BATCH) {
+            self.tell(ended)?;
+        }
+        if walk.ended.len() == ENDED {
+            self.walk_due = Some(Instant::now());
+        }
+        self.tell(&[Record::AllTold { from: walk.from }])
+    }
+
+    fn take_over(&mut self, record: &Record) -> io::Result<Outcome> {
+        match record {
+            Record::Denied(_) | Record::Drained(_) => Ok(self.decisions.take_over(record)),
+            record => self.installer.install(record),
+        }
     }
 
     fn hear(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
@@ -434,7 +509,7 @@ impl Node {
                 Record::Ask { .. } => {}
                 Record::Holds { addresses } => self.peers.holds(header.node, addresses),
                 Record::AllTold { from } => self.peers.all_told(header.node, *from),
-                record => match self.installer.install(record)? {
+                record => match self.take_over(record)? {
                     Outcome::Installed => counts[0] += 1,
                     Outcome::Stale => counts[1] += 1,
                     Outcome::Refused => counts[2] += 1,
@@ -580,6 +655,37 @@ impl Node {
         );
         self.is_ready = is_ready;
         self.status.change(|it| it.is_ready = is_ready);
+    }
+}
+
+/// Everything that there is, on its way to the others. Events are told meanwhile.
+struct Walk {
+    /// Read from the tables, in order.
+    pieces: mpsc::Receiver<Vec<Record>>,
+    reading: tokio::task::JoinHandle<io::Result<()>>,
+    /// The number of the batch with which it began.
+    from: u64,
+    /// What has ended meanwhile, [`ENDED`] at most: a piece that was read before may have told of it as alive.
+    ended: Vec<Record>,
+}
+
+impl Walk {
+    fn note(&mut self, records: &[Record]) {
+        let have_ended = records.iter().filter(|record| {
+            matches!(
+                record,
+                Record::SessionEnded { .. } | Record::ConnectionEnded(_) | Record::MappingEnded(_)
+            )
+        });
+        let room = ENDED - self.ended.len();
+        self.ended.extend(have_ended.take(room).cloned());
+    }
+}
+
+async fn next_piece(walk: &mut Option<Walk>) -> Option<Vec<Record>> {
+    match walk {
+        Some(walk) => walk.pieces.recv().await,
+        None => None,
     }
 }
 

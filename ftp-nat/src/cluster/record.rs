@@ -92,6 +92,10 @@ pub enum Record {
         /// In order.
         addresses: Vec<IpAddr>,
     },
+    /// An operator has denied a network by command, or has ended that.
+    Denied(Box<DeniedRecord>),
+    /// An operator has drained a pool's server, or has ended that.
+    Drained(DrainedRecord),
 }
 
 /// How many addresses [`Record::Holds`] names at most.
@@ -202,6 +206,43 @@ pub struct MappingRecord {
     pub inside: End,
     /// How long it may still wait, in milliseconds.
     pub left: u64,
+}
+
+/// A network in the deny list, or one that was taken out of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeniedRecord {
+    /// The network's first address.
+    pub address: IpAddr,
+    /// Its bits that count.
+    pub bits: u8,
+    /// The published server, by what clients dial; none: all of them.
+    pub publish: Option<String>,
+    /// The time of the command, in microseconds since 1970, by the clock of the gateway that got it; later
+    /// than that of the decision which it replaces.
+    pub time: u64,
+    /// The number of that gateway.
+    pub node: u8,
+    /// Whether it was taken out.
+    pub is_removed: bool,
+    /// How long it still holds, in milliseconds; none: until it is removed.
+    pub left: Option<u64>,
+    /// Why, in the operator's words.
+    pub why: Option<String>,
+}
+
+/// A pool's server that gets no new sessions, or gets them again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainedRecord {
+    /// What the pool's clients dial.
+    pub public: End,
+    /// The server.
+    pub server: End,
+    /// As [`DeniedRecord::time`].
+    pub time: u64,
+    /// As [`DeniedRecord::node`].
+    pub node: u8,
+    /// Whether it gets no new sessions.
+    pub is_drained: bool,
 }
 
 /// Writes a batch.

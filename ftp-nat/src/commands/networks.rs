@@ -207,6 +207,7 @@ fn show(list: List, selection: &Selection, json: bool) -> Result<(), Failure> {
         ("LEFT", Side::Right),
         ("REFUSED", Side::Right),
         ("SINCE", Side::Left),
+        ("BY", Side::Left),
         ("WHY", Side::Left),
     ]);
     for row in rows {
@@ -219,6 +220,9 @@ fn show(list: List, selection: &Selection, json: bool) -> Result<(), Failure> {
             entry
                 .since
                 .map_or_else(|| "configuration".into(), |it| format!("{it:.0}")),
+            entry
+                .node
+                .map_or_else(|| "-".into(), |it| format!("node {it}")),
             entry.why.unwrap_or_default(),
         ]);
     }

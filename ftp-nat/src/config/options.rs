@@ -273,8 +273,7 @@ pub struct Limits {
     pub mappings: u32,
     /// Control connections of one client; 0: no bound. None: a part of [`Limits::sessions`].
     pub client_sessions: Option<u32>,
-    /// Data connections of one client, those that have just ended included; 0: no bound. None: a part
-    /// of [`Limits::connections`].
+    /// Data connections of one client; 0: no bound. None: a part of [`Limits::connections`].
     pub client_connections: Option<u32>,
     /// Unfinished handshakes of one client that wait in the common table; 0: no bound.
     pub client_half_open: u32,

@@ -7,8 +7,8 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use ftp_nat_common::{
@@ -27,7 +27,11 @@ use super::{
     occurrence::{Detail, Fault},
 };
 use crate::{
-    config::Health,
+    cluster::{
+        install::Outcome,
+        record::{DrainedRecord, Record},
+    },
+    config::{Health, check::NODES},
     datapath::maps::Maps,
     greeting::{self, Answer, Patience},
     kernel::clock::Clock,
@@ -38,6 +42,9 @@ use crate::{
 /// How soon a server is checked again whose last check contradicts what it counts as.
 const IN_DOUBT: Duration = Duration::from_secs(1);
 
+/// A decision of another gateway from further in the future is refused: no two clocks differ so much.
+const AHEAD: Duration = Duration::from_secs(24 * 3600);
+
 /// What the tasks share.
 #[derive(Clone)]
 pub(super) struct Pools {
@@ -45,6 +52,8 @@ pub(super) struct Pools {
     pub(super) policies: Receiver<Arc<Policy>>,
     pub(super) clock: Clock,
     pub(super) bus: Arc<EventBus>,
+    /// What was decided by command, here or at another gateway of the cluster.
+    pub(super) decided: Arc<Mutex<HashMap<(PublishKey, Endpoint), DrainedRecord>>>,
 }
 
 impl Pools {
@@ -131,6 +140,7 @@ impl Pools {
         };
         for (public, server) in &changed {
             self.tell(what, public, server);
+            self.decide(public, server, draining);
         }
         let mut all = Vec::new();
         for public in &publics {
@@ -144,6 +154,92 @@ impl Pools {
             }
         }
         Ok(all)
+    }
+
+    /// Notes what a command has decided, and tells the other gateways.
+    fn decide(&self, public: &PublishKey, server: &PoolServer, is_drained: bool) {
+        let Some(cluster) = self.bus.cluster() else {
+            return;
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX));
+        let place = (*public, server.server);
+        let mut decided = self.decided();
+        // Later than what it replaces, whatever another gateway's clock has said.
+        let before = decided.get(&place).map_or(0, |it| it.time);
+        let record = DrainedRecord {
+            public: Endpoint::new(public.addr, public.port).into(),
+            server: server.server.into(),
+            time: now.max(before.saturating_add(1)),
+            node: cluster.node(),
+            is_drained,
+        };
+        decided.insert(place, record);
+        cluster.decide(Record::Drained(record));
+    }
+
+    /// What was decided by command, for the other gateways.
+    pub(super) fn told(&self) -> Vec<Record> {
+        let decided = self.decided();
+        decided.values().copied().map(Record::Drained).collect()
+    }
+
+    /// Takes over what another gateway tells.
+    pub(super) fn take_over(&self, record: &DrainedRecord) -> Outcome {
+        let (public, server): (Endpoint, Endpoint) = (record.public.into(), record.server.into());
+        let public = PublishKey {
+            addr: public.addr,
+            port: public.port,
+            pad: 0,
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let latest = now.unwrap_or_default() + AHEAD;
+        let is_in_pool = match self.maps.pools.get(&public) {
+            Ok(pool) => pool.is_some_and(|pool| pool.all().iter().any(|it| it.server == server)),
+            Err(error) => {
+                warn!("cannot read the pools: {error}");
+                return Outcome::NoRoom;
+            }
+        };
+        if !is_in_pool
+            || !(1..=NODES).contains(&record.node)
+            || u128::from(record.time) > latest.as_micros()
+        {
+            return Outcome::Refused;
+        }
+        let mut decided = self.decided();
+        let here = decided.get(&(public, server));
+        if here.is_some_and(|here| here.time >= record.time) {
+            return Outcome::Stale;
+        }
+        let now = self.clock.now();
+        let changed = self.maps.pools.change(&[public], |it| {
+            if it.server == server && (it.draining != 0) != record.is_drained {
+                it.draining = u8::from(record.is_drained);
+                it.since = now;
+            }
+        });
+        let changed = match changed {
+            Ok(changed) => changed,
+            Err(error) => {
+                warn!("cannot write the pools: {error}");
+                return Outcome::NoRoom;
+            }
+        };
+        decided.insert((public, server), *record);
+        let what = if record.is_drained {
+            event::SERVER_DRAINED
+        } else {
+            event::SERVER_UNDRAINED
+        };
+        for (public, server) in &changed {
+            self.tell(what, public, server);
+        }
+        Outcome::Installed
+    }
+
+    fn decided(&self) -> MutexGuard<'_, HashMap<(PublishKey, Endpoint), DrainedRecord>> {
+        self.decided.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, what: u8, public: &PublishKey, server: &PoolServer) {

@@ -1,12 +1,13 @@
 //! The deny and allow lists: what the configuration has, and what was added while running, which a
 //! file keeps.
 
+mod decided;
 mod file;
 mod table;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use anyhow::{Context as _, bail};
@@ -16,9 +17,16 @@ use ftp_nat_common::{
 };
 use jiff::Timestamp;
 use log::{info, warn};
+use tokio::{sync::Notify, task::spawn_blocking};
 
+use self::decided::Decided;
 use crate::{
     client::connections,
+    cluster::{
+        install::Outcome,
+        node,
+        record::{DeniedRecord, Record},
+    },
     config::Config,
     datapath::{cut, maps::Maps},
     ipc::message::{Listing, NetworkChange},
@@ -31,8 +39,8 @@ use crate::{
 
 /// Networks that may be in the lists at once, those of the configuration included.
 const MOST: usize = 32_768;
-/// The longest reason, in bytes.
-const WHY_MAX: usize = 200;
+/// Of these so many may come from other gateways: there is always room for a command here.
+const MOST_OF_OTHERS: usize = MOST / 2;
 
 /// The lists.
 #[derive(Clone)]
@@ -42,13 +50,20 @@ struct Shared {
     maps: Arc<Maps>,
     clock: Clock,
     inner: Mutex<Inner>,
+    /// Held while the file is written, and taken before `inner`.
+    writing: Mutex<()>,
+    /// Notified when something was taken over that is not in force yet.
+    taken_over: Notify,
+    cluster: OnceLock<node::Handle>,
 }
 
 struct Inner {
     /// Where what was added is kept.
     path: PathBuf,
-    /// What was added while running.
-    added: Vec<Entry>,
+    /// What was added while running, and taken out.
+    decided: Decided,
+    /// Whether something was taken over that is not in force, or not kept, yet.
+    is_behind: bool,
     /// What the configuration has.
     configured: Vec<Entry>,
     /// What clients dial, in the order of the configuration: a server's scope is its place, from 1.
@@ -64,16 +79,20 @@ impl Lists {
     /// not start.
     pub(super) fn start(config: &Config, maps: Arc<Maps>, clock: Clock) -> anyhow::Result<Self> {
         let path = config.lists_file();
-        let added = file::read(&path)?;
+        let decided = file::read(&path)?;
         let lists = Self(Arc::new(Shared {
             maps,
             clock,
             inner: Mutex::new(Inner {
                 path,
-                added,
+                decided,
+                is_behind: false,
                 configured: Vec::new(),
                 servers: Vec::new(),
             }),
+            writing: Mutex::default(),
+            taken_over: Notify::new(),
+            cluster: OnceLock::new(),
         }));
         lists.configure(config)?;
         Ok(lists)
@@ -103,14 +122,17 @@ impl Lists {
     ///
     /// What is wrong with the request, or why it could not be kept or put into force.
     pub(super) fn change(&self, change: NetworkChange) -> anyhow::Result<Listing> {
+        let _writing = self.writing();
         let mut inner = self.inner();
-        let now = Timestamp::now();
+        let place = (change.list, change.network, change.publish.clone());
+        let (now, since) = (Timestamp::now(), inner.decided.time_for(&place));
         let entry = Entry {
             list: change.list,
             network: change.network,
             publish: change.publish,
             why: change.why.filter(|why| !why.is_empty()),
-            since: Some(now),
+            since: Some(since),
+            node: None,
             until: match change.seconds {
                 Some(seconds) => Some(
                     now.checked_add(std::time::Duration::from_secs(seconds))
@@ -119,29 +141,32 @@ impl Lists {
                 None => None,
             },
         };
-        check(&entry, &inner.servers)?;
-        let before = inner.added.clone();
-        inner.added.retain(|it| !it.is_same_place(&entry));
-        let was_there = inner.added.len() < before.len();
+        decided::check(&entry, &inner.servers)?;
+        let before = inner.decided.clone();
+        let mut was_there = false;
         if change.removes {
-            if inner.configured.iter().any(|it| it.is_same_place(&entry)) {
-                inner.added = before;
+            if inner.configured.iter().any(|it| it.place() == place) {
                 bail!(
                     "{} is in the configuration: take it out there",
                     entry.network
                 );
             }
+            was_there = inner.decided.remove(place, since, None);
         } else {
-            if inner.added.len() + inner.configured.len() >= MOST {
-                inner.added = before;
+            if inner.decided.len() + inner.configured.len() >= MOST {
                 bail!("the lists are full: {MOST} networks");
             }
-            inner.added.push(entry.clone());
+            inner.decided.add(entry.clone());
         }
-        let kept = file::write(&inner.path, &inner.added).and_then(|()| self.apply(&mut inner));
+        let kept = file::write(&inner.path, &inner.decided).and_then(|()| self.apply(&mut inner));
         if let Err(error) = kept {
-            inner.added = before;
+            inner.decided = before;
             return Err(error);
+        }
+        if let Some(cluster) = self.0.cluster.get()
+            && entry.list == List::Deny
+        {
+            cluster.decide(decided::told(&entry, change.removes, cluster.node(), now));
         }
         let verb = if change.removes { "removed" } else { "added" };
         let what = entry.publish.as_deref().unwrap_or("all servers");
@@ -163,18 +188,79 @@ impl Lists {
 
     /// Takes out what has ended.
     pub(super) fn expire(&self) {
-        let mut inner = self.inner();
-        let now = Timestamp::now();
-        if !inner.added.iter().any(|it| it.has_ended(now)) {
-            return;
-        }
-        for entry in inner.added.iter().filter(|it| it.has_ended(now)) {
+        let ended = self.inner().decided.expire(Timestamp::now());
+        for entry in &ended {
             info!("{} list: {} has ended", entry.list, entry.network);
         }
-        inner.added.retain(|it| !it.has_ended(now));
-        let kept = file::write(&inner.path, &inner.added).and_then(|()| self.apply(&mut inner));
-        if let Err(error) = kept {
-            warn!("cannot take networks out of the lists whose time is over: {error:#}");
+        if !ended.is_empty() {
+            self.inner().is_behind = true;
+        }
+        self.catch_up();
+    }
+
+    /// From now on what is decided here goes to the other gateways of the cluster too, and what they tell comes
+    /// into force.
+    pub(super) fn share(&self, cluster: node::Handle) {
+        // Only once; and that is what is meant.
+        let _ = self.0.cluster.set(cluster);
+        let lists = self.clone();
+        tokio::spawn(async move {
+            loop {
+                lists.0.taken_over.notified().await;
+                let lists = lists.clone();
+                // It writes a file; those that come meanwhile are taken together.
+                drop(spawn_blocking(move || lists.catch_up()).await);
+            }
+        });
+    }
+
+    /// What was decided by command, for the other gateways. `node`: this one's number.
+    pub(super) fn told(&self, node: u8) -> Vec<Record> {
+        self.inner().decided.told(node)
+    }
+
+    /// Takes over what another gateway tells; [`Lists::catch_up`] puts it into force.
+    pub(super) fn take_over(&self, record: &DeniedRecord) -> Outcome {
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        let room = MOST_OF_OTHERS.min(MOST.saturating_sub(inner.configured.len()));
+        let outcome = inner.decided.take_over(record, &inner.servers, room);
+        if outcome == Outcome::Installed {
+            let verb = if record.is_removed {
+                "removed"
+            } else {
+                "added"
+            };
+            info!(
+                "deny list: {verb} {}/{} by node {}",
+                record.address, record.bits, record.node
+            );
+            inner.is_behind = true;
+            self.0.taken_over.notify_one();
+        }
+        outcome
+    }
+
+    /// Puts into force what has changed but by command, and keeps it.
+    fn catch_up(&self) {
+        let _writing = self.writing();
+        let (path, decided) = {
+            let mut inner = self.inner();
+            if !std::mem::take(&mut inner.is_behind) {
+                return;
+            }
+            let applied = self.apply(&mut inner);
+            if let Err(error) = applied.and_then(|()| self.end_denied(&inner).map(drop)) {
+                inner.is_behind = true;
+                warn!("cannot put the lists of networks into force: {error:#}; trying again");
+                return;
+            }
+            (inner.path.clone(), inner.decided.clone())
+        };
+        // What others tell meanwhile does not wait for the disk.
+        if let Err(error) = file::write(&path, &decided) {
+            self.inner().is_behind = true;
+            warn!("{error:#}; trying again");
         }
     }
 
@@ -186,7 +272,8 @@ impl Lists {
     pub(super) fn shown(&self, list: List) -> anyhow::Result<Vec<Shown>> {
         let inner = self.inner();
         let hits = table::hits(&self.0.maps)?;
-        let all = inner.configured.iter().chain(&inner.added);
+        let decided = inner.decided.entries();
+        let all = inner.configured.iter().chain(&decided);
         Ok(all
             .filter(|it| it.list == list)
             .map(|entry| Shown {
@@ -199,7 +286,8 @@ impl Lists {
     }
 
     fn apply(&self, inner: &mut Inner) -> anyhow::Result<()> {
-        let all: Vec<_> = inner.configured.iter().chain(&inner.added).collect();
+        let decided = inner.decided.entries();
+        let all: Vec<_> = inner.configured.iter().chain(&decided).collect();
         table::apply(&self.0.maps, &self.0.clock, &all, &inner.servers)
             .context("cannot write the lists of networks")
     }
@@ -207,10 +295,11 @@ impl Lists {
     /// Ends the sessions of denied networks, with all their connections: no packet of them passes any
     /// more. Gives their numbers.
     fn end_denied(&self, inner: &Inner) -> anyhow::Result<Vec<u32>> {
+        let decided = inner.decided.entries();
         let denied: Vec<_> = inner
             .configured
             .iter()
-            .chain(&inner.added)
+            .chain(&decided)
             .filter(|it| it.list == List::Deny)
             .map(|it| (it.network, table::scope_of(it, &inner.servers)))
             .collect();
@@ -252,6 +341,13 @@ impl Lists {
         Ok(ended)
     }
 
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.0
+            .writing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -268,6 +364,7 @@ fn configured(config: &Config) -> Vec<Entry> {
             why: None,
             since: None,
             until: None,
+            node: None,
         }));
     };
     add(List::Deny, &config.lists.deny, None);
@@ -278,27 +375,4 @@ fn configured(config: &Config) -> Vec<Entry> {
         add(List::Allow, &publish.lists.allow, Some(name));
     }
     all
-}
-
-/// Whether a network may be added or removed.
-fn check(entry: &Entry, servers: &[String]) -> anyhow::Result<()> {
-    if let Some(publish) = &entry.publish
-        && !servers.contains(publish)
-    {
-        bail!(
-            "nothing is published as {publish}: there are {}",
-            servers.join(", ")
-        );
-    }
-    if entry.why.as_ref().is_some_and(|why| why.len() > WHY_MAX) {
-        bail!("a reason has at most {WHY_MAX} bytes");
-    }
-    if entry
-        .why
-        .as_ref()
-        .is_some_and(|why| why.chars().any(char::is_control))
-    {
-        bail!("a reason has no control characters");
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use bytemuck::Zeroable as _;
 use ftp_nat_common::abi::{Event, SAID_HEAD, Said, event};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 /// Events that are taken at once; then others have their turn, however fast events come.
@@ -35,7 +35,7 @@ pub enum Message<'a> {
 /// The ring. There is one reader: the daemon.
 pub struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
-    /// Whether each event wakes us that finds us asleep.
+    /// Whether each event wakes us.
     is_prompt: bool,
     /// Until when more may come without a wake-up; None: not before the next one.
     until: Option<Instant>,
@@ -43,7 +43,7 @@ pub struct Ring {
 
 impl Ring {
     /// Listens to a ring. `is_prompt`: the datapath wakes its reader for each event
-    /// (`abi::cluster::SHARED`), not once a tick.
+    /// (`abi::cluster::SHARED`), and only for what was said once a tick.
     ///
     /// # Errors
     ///
@@ -68,26 +68,15 @@ impl Ring {
     ///
     /// When the runtime is shutting down.
     pub async fn next(&mut self, mut show: impl FnMut(Message<'_>)) -> anyhow::Result<()> {
+        if self.is_prompt {
+            return self.next_promptly(show).await;
+        }
         if self.until.is_none() {
-            let mut ready = self
-                .ring
-                .readable()
-                .await
-                .context("cannot wait for events")?;
-            // Before the ring is read: a wake-up from here on is another one.
-            ready.clear_ready();
+            self.wait().await?;
             self.until = Some(Instant::now() + LINGER);
         }
         let shown = self.show(AT_ONCE, &mut show);
         let now = Instant::now();
-        if self.is_prompt {
-            if shown == 0 {
-                self.until = None;
-            } else {
-                tokio::task::yield_now().await;
-            }
-            return Ok(());
-        }
         if shown > 0 {
             self.until = Some(now + LINGER);
         } else if self.until.is_none_or(|until| until <= now) {
@@ -99,6 +88,33 @@ impl Ring {
         } else {
             sleep(PAUSE).await;
         }
+        Ok(())
+    }
+
+    /// The same where each event wakes us: what was said since the last wake-up is read with the next
+    /// one, or a while later.
+    async fn next_promptly(&mut self, mut show: impl FnMut(Message<'_>)) -> anyhow::Result<()> {
+        if self.show(AT_ONCE, &mut show) > 0 {
+            self.until = Some(Instant::now() + LINGER);
+            tokio::task::yield_now().await;
+            return Ok(());
+        }
+        match self.until {
+            None => self.wait().await,
+            Some(until) => match timeout_at(until, self.wait()).await {
+                Ok(waited) => waited,
+                Err(_) => {
+                    self.until = None;
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// Waits for a wake-up. One that comes after this, while the ring is read, is another one.
+    async fn wait(&self) -> anyhow::Result<()> {
+        let readable = self.ring.readable().await;
+        readable.context("cannot wait for events")?.clear_ready();
         Ok(())
     }
 

@@ -55,6 +55,7 @@ pub fn sweep<'p>(
     flows::end_old(&mut pass, &maps.flows4)
         .and_then(|()| flows::end_old(&mut pass, &maps.flows6))
         .context("cannot sweep the flows")?;
+    pass.alive.let_go_of_ended();
     let ended = sessions::end_orphans(&mut pass, &sessions).context("cannot delete a session")?;
     pass.report.is_tight = shares::settle(&pass, &before, &sessions, &ended)
         .context("cannot set the clients' shares right")?;

@@ -56,12 +56,19 @@ pub struct Entry {
     /// Until when; none: until it is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// The number of the gateway of the cluster at which it was added; none: this one, or the
+    /// configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<u8>,
 }
 
+/// What there is one entry of at most: a network of a list, for a server or for all.
+pub type Place = (List, Prefix, Option<String>);
+
 impl Entry {
-    /// Whether another one is of the same list and network, for the same servers.
-    pub fn is_same_place(&self, other: &Self) -> bool {
-        (self.list, self.network, &self.publish) == (other.list, other.network, &other.publish)
+    /// Its place.
+    pub fn place(&self) -> Place {
+        (self.list, self.network, self.publish.clone())
     }
 
     /// Whether it has ended.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     Fleet, PUBLIC, SERVER,
     client::{Fetching, Files, eventually, passive_ports, serve},
-    speaker::{Bytes, ConnectionRecord, SessionRecord, Speaker, all_told},
+    speaker::{Bytes, ConnectionRecord, MappingRecord, SessionRecord, Speaker, all_told},
 };
 use crate::gateway::Gateway;
 
@@ -132,6 +132,119 @@ fn crowd(connections: usize) -> Vec<Bytes> {
         }
     }
     records
+}
+
+/// Records at a steady rate, as another gateway tells them: transfers that are announced, begin and end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flood {
+    /// Records a second that were written.
+    pub rate: f64,
+    /// Records that were written.
+    pub told: u64,
+    /// Those of them that were installed.
+    pub installed: u64,
+    /// From writing until they were in the tables, in seconds, of the latest records each time that this was asked
+    /// for, the worst time: half of them within this.
+    pub median: f64,
+    /// All but one in a hundred within this.
+    pub p99: f64,
+    /// Batches that did not come.
+    pub lost: u64,
+}
+
+/// Records in a batch of [`flood`]: of 83 transfers.
+const TRANSFERS: u16 = 83;
+/// Sessions that those transfers are of, by turns.
+const SESSIONS: u32 = 64;
+
+/// Plays it, with so many records a second.
+///
+/// # Errors
+///
+/// When something does not start.
+pub fn flood(rate: f64, time: Duration) -> anyhow::Result<Flood> {
+    let fleet = Fleet::new()?;
+    let gateway = fleet.gateway(0, &passive_ports())?;
+    let mut speaker = Speaker::join(&fleet, 9)?;
+    let mut batches = Vec::new();
+    for number in 0..SESSIONS {
+        let session = 0x1000_0000 + number;
+        let client = [100, 64, 1, number as u8];
+        let its = SessionRecord {
+            session,
+            role: 1,
+            inside: (SERVER, 21).into(),
+            outside: (client, 40_000).into(),
+            public: (PUBLIC, 21).into(),
+            seen: 1000,
+        };
+        speaker.tell(&[its.bytes()])?;
+        let mut batch = Vec::new();
+        for place in 0..TRANSFERS {
+            let (public, inside) = ((PUBLIC, 50_000 + place), (SERVER, 50_000 + place));
+            let outside = (client, 41_000 + place).into();
+            let announced = MappingRecord {
+                session,
+                kind: 2,
+                is_outward: false,
+                outside: Some(outside),
+                public: public.into(),
+                inside: inside.into(),
+            };
+            let connection = ConnectionRecord {
+                session,
+                kind: 2,
+                is_untranslated: false,
+                outside,
+                public: public.into(),
+                seen: None,
+                inside: inside.into(),
+            };
+            batch.push(announced.bytes());
+            batch.push(connection.bytes());
+            batch.push(connection.ended());
+        }
+        batches.push(batch);
+    }
+    let is_known = || Ok(number(&status(&gateway)?, "installed") >= u64::from(SESSIONS));
+    eventually("the sessions are known", is_known)?;
+    let of_batch = u64::from(TRANSFERS) * 3;
+    let pause = Duration::from_secs_f64(of_batch as f64 / rate);
+    let (start, mut told, mut figures) = (Instant::now(), 0, Flood::default());
+    let delays = |figures: &mut Flood| -> anyhow::Result<()> {
+        let known = status(&gateway)?;
+        let seconds = |name: &str| known[name].as_f64().unwrap_or(0.0);
+        figures.median = figures.median.max(seconds("delay_median"));
+        figures.p99 = figures.p99.max(seconds("delay_p99"));
+        Ok(())
+    };
+    let done = thread::scope(|scope| {
+        let writing = scope.spawn(|| -> anyhow::Result<Duration> {
+            for (place, batch) in batches.iter().cycle().enumerate() {
+                let due = pause * place as u32;
+                if due > time {
+                    break;
+                }
+                thread::sleep(due.saturating_sub(start.elapsed()));
+                speaker.tell_of_events(batch)?;
+                told += of_batch;
+            }
+            Ok(start.elapsed())
+        });
+        while !writing.is_finished() {
+            thread::sleep(Duration::from_millis(150));
+            delays(&mut figures)?;
+        }
+        writing.join().ok().context("the writer ends")?
+    })?;
+    figures.told = told;
+    figures.rate = told as f64 / done.as_secs_f64();
+    // The last ones are under way.
+    thread::sleep(Duration::from_secs(1));
+    let known = status(&gateway)?;
+    figures.installed = number(&known, "installed") - u64::from(SESSIONS);
+    figures.lost = number(&known, "lost");
+    Ok(figures)
 }
 
 /// Room for the crowd.

@@ -147,6 +147,16 @@ impl ConnectionRecord {
     }
 }
 
+impl ConnectionRecord {
+    /// That it has ended.
+    #[must_use]
+    pub fn ended(&self) -> Bytes {
+        let mut bytes = self.bytes();
+        bytes.0[0] = 4;
+        bytes
+    }
+}
+
 /// An announced connection's record.
 #[derive(Clone, Copy, Debug)]
 pub struct MappingRecord {
@@ -178,6 +188,54 @@ impl MappingRecord {
             .end(self.public)
             .end(self.inside)
             .number(60_000)
+    }
+}
+
+/// A decision of an operator about a network of the deny list.
+#[derive(Clone, Debug)]
+pub struct DeniedRecord {
+    /// The network's address.
+    pub address: IpAddr,
+    /// Its bits.
+    pub bits: u8,
+    /// The published server; none: all.
+    pub publish: Option<String>,
+    /// When, in microseconds since 1970.
+    pub time: u64,
+    /// At which gateway.
+    pub node: u8,
+    /// Whether it is taken out.
+    pub is_removed: bool,
+    /// How long it holds, in milliseconds.
+    pub left: Option<u64>,
+    /// Why.
+    pub why: Option<String>,
+}
+
+impl DeniedRecord {
+    /// As it is written.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        let text = |bytes: Bytes, text: &Option<String>| match text {
+            None => bytes.byte(0),
+            Some(text) => {
+                let mut bytes = bytes.byte(1).number(text.len() as u64);
+                bytes.0.extend(text.bytes());
+                bytes
+            }
+        };
+        // An end without its port.
+        let mut bytes = Bytes::default().byte(9).end((self.address, 0).into());
+        bytes.0.pop();
+        let bytes = text(bytes.byte(self.bits), &self.publish)
+            .number(self.time)
+            .byte(self.node)
+            .byte(self.is_removed.into());
+        let bytes = match self.left {
+            None => bytes.byte(0),
+            Some(left) => bytes.byte(1).number(left),
+        };
+        text(bytes, &self.why)
     }
 }
 
@@ -223,10 +281,24 @@ impl Speaker {
     ///
     /// When the engine does not take it.
     pub fn tell(&mut self, records: &[Bytes]) -> anyhow::Result<()> {
+        self.tell_after(records, 0)
+    }
+
+    /// The same as of events of this moment: their delay counts at the other gateways.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::tell`].
+    pub fn tell_of_events(&mut self, records: &[Bytes]) -> anyhow::Result<()> {
+        self.tell_after(records, 1)
+    }
+
+    fn tell_after(&mut self, records: &[Bytes], waited: u64) -> anyhow::Result<()> {
         let micros = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as u64;
         // Version, node, epoch, number, time, the configuration's digest, records, waited.
         let mut batch = Bytes::default().byte(1).byte(self.node);
-        for number in [self.epoch, self.number, micros, 7, records.len() as u64, 0] {
+        let count = records.len() as u64;
+        for number in [self.epoch, self.number, micros, 7, count, waited] {
             batch = batch.number(number);
         }
         self.number += 1;

@@ -1,5 +1,6 @@
 //! Two gateways that share their sessions through a real Redis, moved by a real keepalived.
 
+mod decisions;
 mod engines;
 mod forged;
 mod outages;
@@ -49,6 +50,39 @@ fn a_resting_session_goes_on_when_the_addresses_are_moved() {
 #[test]
 fn a_resting_session_goes_on_when_the_master_is_cut_off() {
     play(Move::Cut, Duration::from_secs(1), 2);
+}
+
+/// What has ended takes no room from its client, at neither gateway.
+#[test]
+fn a_client_that_fetches_thousands_of_files_does_not_meet_its_bound() {
+    let fleet = Fleet::new().unwrap();
+    let server = serve(&fleet, false).unwrap();
+    let mut stage = Stage::set_with(&fleet, server, "client_connections = 1600\n").unwrap();
+    let files = Files {
+        length: 100,
+        rest: Duration::ZERO,
+    };
+    let fetching = stage.fetch(&files).unwrap();
+    for _ in 0..2 {
+        let before = fetching.files();
+        // Some hundred a second, each known for ten seconds.
+        let start = Instant::now();
+        while fetching.files() < before + 4000 {
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "{}",
+                fetching.files()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let round = stage.play(Move::Stopped, &fetching).unwrap();
+        assert_eq!(round.failures, [""; 0], "{}", round.evidence);
+        for gateway in &stage.gateways {
+            let refused = gateway.metric("denied_packets_total", "reason=\"client_connections\"");
+            assert_eq!(refused.unwrap(), 0, "{}", round.evidence);
+        }
+    }
+    assert_eq!(fetching.stop().unwrap(), [""; 0]);
 }
 
 #[test]

@@ -20,6 +20,20 @@ const FILES: Files = Files {
     rest: Duration::ZERO,
 };
 
+/// Names how many seconds an outage lasts here.
+const VARIABLE: &str = "FTP_NAT_FLEET_SECONDS";
+
+/// How long it lasts.
+fn outage() -> Duration {
+    let seconds = std::env::var(VARIABLE).ok();
+    Duration::from_secs(seconds.map_or(4, |seconds| seconds.parse().unwrap()))
+}
+
+/// Prints a line of the table of `cargo xtask fleet`.
+fn show(scene: &str, promise: &str, seen: &str) {
+    println!("| {scene} | {promise} | {seen} |");
+}
+
 /// How soon both gateways must have all of each other again.
 const CAUGHT_UP: Duration = Duration::from_secs(2);
 
@@ -74,7 +88,7 @@ fn an_engine_that_is_away_or_forgets_everything_breaks_nothing() {
                 Ok(findings(&stage.gateways[master]).contains(&"cluster-engine-away".to_owned()))
             })
             .unwrap();
-            thread::sleep(Duration::from_secs(4));
+            thread::sleep(outage());
             // What opened before is here all the same: it may still take over.
             assert!(is_ready(&stage, 1 - master));
             assert!(is_ready(&stage, master));
@@ -82,6 +96,17 @@ fn an_engine_that_is_away_or_forgets_everything_breaks_nothing() {
             engine = Some(fleet.redis(&["--port", "6379"]).unwrap());
         }
         let took = catch_up(&stage);
+        let (away, seen) = (outage().as_secs(), took.as_secs_f64());
+        let scene = if is_flushed {
+            "the engine is flushed".to_owned()
+        } else {
+            format!("the engine is away for {away} s, under load")
+        };
+        let seen = format!(
+            "{} files failed, caught up in {seen:.2} s",
+            fetching.failures().len()
+        );
+        show(&scene, "nothing breaks, caught up within 2 s", &seen);
         assert!(took < CAUGHT_UP, "{took:?}");
         eventually("ready", || Ok(is_ready(&stage, 1 - master))).unwrap();
         goes_on(&fetching);
@@ -109,11 +134,19 @@ fn two_masters_break_nothing() {
         Ok(findings(&stage.gateways[master]).contains(&"cluster-address-twice".to_owned()))
     })
     .unwrap();
-    thread::sleep(Duration::from_secs(3));
+    thread::sleep(outage());
     goes_on(&fetching);
     fleet.lose_advertisements(false).unwrap();
     fleet.master().unwrap();
     goes_on(&fetching);
+    show(
+        &format!("both are masters for {} s", outage().as_secs()),
+        "nothing breaks, doctor names it",
+        &format!(
+            "{} files failed, cluster-address-twice",
+            fetching.failures().len()
+        ),
+    );
     assert_eq!(fetching.failures(), [""; 0], "{}", stage.logs());
     let round = stage.play(Move::Stopped, &fetching).unwrap();
     assert_eq!(round.failures, [""; 0], "{}", round.evidence);
@@ -145,6 +178,11 @@ fn a_gateway_that_was_away_is_not_ready_before_it_knows_what_has_happened() {
     let at = |words: &str| log.rfind(words).unwrap_or_else(|| panic!("{words}: {log}"));
     assert!(at("not ready") < at(": ready"), "{log}");
     let round = stage.play(Move::Cut, &fetching).unwrap();
+    show(
+        "a stale node returns, and the other one is cut off then",
+        "nothing breaks, it is not ready before it has caught up",
+        &format!("{} files failed", round.failures.len()),
+    );
     assert_eq!(round.failures, [""; 0], "{}", round.evidence);
     assert_eq!(fetching.stop().unwrap(), [""; 0]);
 }

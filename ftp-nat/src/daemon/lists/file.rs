@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::decided::{Decided, Removal};
 use crate::model::list::Entry;
 
 /// The file's format.
@@ -26,6 +27,9 @@ const FOLDER_MODE: u32 = 0o700;
 struct Document {
     version: u32,
     entries: Vec<Entry>,
+    /// What was taken out: gateways of a cluster that have not heard of it yet may still tell it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<Removal>,
 }
 
 /// What it holds that has not ended; nothing where there is no file.
@@ -33,7 +37,7 @@ struct Document {
 /// # Errors
 ///
 /// When it cannot be read or understood, and what to do.
-pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Decided> {
     let advice = || {
         format!(
             "cannot read the lists of denied and allowed networks in {}: repair the file, or remove \
@@ -43,7 +47,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
     };
     let text = match fs::read(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Decided::default()),
         Err(error) => return Err(error).with_context(advice),
     };
     let document: Document = serde_json::from_slice(&text).with_context(advice)?;
@@ -57,7 +61,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
     let now = Timestamp::now();
     let mut entries = document.entries;
     entries.retain(|it| !it.has_ended(now));
-    Ok(entries)
+    Ok(Decided::of(entries, document.removed))
 }
 
 /// Writes it anew.
@@ -65,16 +69,17 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
 /// # Errors
 ///
 /// When its folder or file cannot be written.
-pub(super) fn write(path: &Path, entries: &[Entry]) -> anyhow::Result<()> {
-    replace(path, entries)
+pub(super) fn write(path: &Path, decided: &Decided) -> anyhow::Result<()> {
+    replace(path, decided)
         .with_context(|| format!("cannot keep the lists of networks in {}", path.display()))
 }
 
-fn replace(path: &Path, entries: &[Entry]) -> anyhow::Result<()> {
+fn replace(path: &Path, decided: &Decided) -> anyhow::Result<()> {
     let folder = path.parent().context("it has no folder")?;
     let document = Document {
         version: VERSION,
-        entries: entries.to_vec(),
+        entries: decided.entries(),
+        removed: decided.removals(),
     };
     let mut text = serde_json::to_vec_pretty(&document)?;
     text.push(b'\n');
@@ -124,6 +129,7 @@ mod tests {
             why: Some("guesses".into()),
             since: Some(Timestamp::from_second(1_700_000_000).unwrap()),
             until,
+            node: None,
         }
     }
 
@@ -131,14 +137,15 @@ mod tests {
     fn what_is_written_is_read_but_for_what_has_ended() {
         let folder = folder("read");
         let path = folder.join("lists.json");
-        assert_eq!(read(&path).unwrap(), []);
+        assert_eq!(read(&path).unwrap().entries(), []);
         let kept = entry("198.51.100.0/24", None);
         let ended = entry(
             "2001:db8::/32",
             Some(Timestamp::from_second(1_700_000_001).unwrap()),
         );
-        write(&path, &[kept.clone(), ended]).unwrap();
-        assert_eq!(read(&path).unwrap(), [kept]);
+        let decided = Decided::of(vec![kept.clone(), ended], Vec::new());
+        write(&path, &decided).unwrap();
+        assert_eq!(read(&path).unwrap().entries(), [kept]);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
         fs::remove_dir_all(folder).unwrap();
     }
@@ -162,7 +169,7 @@ mod tests {
         let (path, other) = (folder.join("lists.json"), folder.join("other"));
         fs::write(&other, "untouched").unwrap();
         symlink(&other, folder.join("lists.json.new")).unwrap();
-        write(&path, &[]).unwrap();
+        write(&path, &Decided::default()).unwrap();
         assert_eq!(fs::read_to_string(&other).unwrap(), "untouched");
         fs::remove_dir_all(folder).unwrap();
     }

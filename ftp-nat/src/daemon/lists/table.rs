@@ -170,6 +170,7 @@ mod tests {
             why: None,
             since: Some(now),
             until: seconds.map(|it| now.checked_add(Duration::from_secs(it)).unwrap()),
+            node: None,
         }
     }
 

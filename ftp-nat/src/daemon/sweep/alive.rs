@@ -3,11 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use ftp_nat_common::{
-    abi::{Event, Flow, kind, share_of},
-    wire::addr::Addr,
+    abi::{Event, Flow, flow_flag, kind, share_of},
+    wire::addr::{Addr, Endpoint},
 };
 
-use crate::model::flow::{self, Key};
+use crate::model::flow::{self, Key, State, signs};
 
 /// Ports in use.
 pub(super) struct PortSet(Vec<u64>);
@@ -40,8 +40,18 @@ pub(super) struct Alive {
     /// Data connections, by their session and by the share that they count for if that is gone: the
     /// one of the end outside.
     pub(super) connections: HashMap<(u32, Addr), Both>,
+    /// Data connections of which a direction has ended, by their outside and public ends.
+    ending: HashMap<(Endpoint, Endpoint), Ending>,
     /// Entries that are left.
     pub(super) entries: Entries,
+}
+
+/// A data connection of which a direction has ended.
+#[derive(Default)]
+struct Ending {
+    session: u32,
+    /// Of both directions.
+    signs: [u8; 2],
 }
 
 /// Data connections that are alive, and those that this pass has ended.
@@ -73,6 +83,18 @@ impl Alive {
         }
     }
 
+    /// Has those that have ended take no room from their clients: they are known for some seconds more, for
+    /// what TCP may repeat.
+    pub(super) fn let_go_of_ended(&mut self) {
+        for ((outside, _), ending) in std::mem::take(&mut self.ending) {
+            let [one, other] = ending.signs;
+            if !State::of(one, other).is_alive() {
+                let both = self.connections(ending.session, &outside.addr);
+                both.found = both.found.saturating_sub(1);
+            }
+        }
+    }
+
     /// Notes what one direction of a live connection needs.
     pub(super) fn keep<K: Key>(&mut self, key: &K, flow: &Flow) {
         if flow.kind == kind::CONTROL {
@@ -81,8 +103,18 @@ impl Alive {
             self.transfers.insert(flow.session);
         }
         let (outside, public) = flow::ends(key, flow);
-        if flow.kind != kind::CONTROL && !flow.is_outbound() {
-            self.connections(flow.session, &outside.addr).found += 1;
+        // One that was never used here takes its client's room where it is used.
+        let is_elsewhere = flow.flags & flow_flag::LEARNED != 0 && flow.packets == 0;
+        if flow.kind != kind::CONTROL && !is_elsewhere {
+            if !flow.is_outbound() {
+                self.connections(flow.session, &outside.addr).found += 1;
+            }
+            let signs = signs(flow);
+            if signs & (State::ENDED | flow_flag::CUT) != 0 {
+                let ending = self.ending.entry((outside, public)).or_default();
+                ending.session = flow.session;
+                ending.signs[usize::from(flow.is_outbound())] = signs;
+            }
         }
         if outside.addr.is_v4() {
             self.entries.flows4 += 1;

@@ -453,3 +453,57 @@ fn a_port_that_changes_while_it_is_looked_at_is_left_alone() {
     assert!(!ports.clear_bits_if(50_000, 2, port::EPOCH));
     assert_eq!(ports.get(50_000), 3);
 }
+
+/// The sweep sets a client's count right: what has ended takes no room from it, though it is known for some
+/// seconds more; nor does what only another gateway has seen.
+#[test]
+fn what_has_ended_or_lives_elsewhere_takes_no_room_from_its_client() {
+    let scene = Scene::new();
+    let client = Addr::from_octets([192, 0, 2, 9]);
+    let ended = [
+        [ANSWERED | FIN, ANSWERED | FIN],
+        [ANSWERED | RST, ANSWERED],
+        [ANSWERED, ANSWERED | RST],
+    ];
+    let alive = [
+        [ANSWERED, ANSWERED],
+        [ANSWERED | FIN, ANSWERED],
+        [ANSWERED, ANSWERED | FIN],
+        [SYN, 0],
+    ];
+    let mut keys = Vec::new();
+    for (port, flags) in (50_000..).zip(ended.iter().chain(&alive)) {
+        keys.push(scene.connect(&Wanted {
+            kind: kind::PASSIVE,
+            session: 7,
+            port,
+            flags: *flags,
+            silent: [0, 0],
+        }));
+    }
+    let learned = scene.connect(&Wanted {
+        kind: kind::PASSIVE,
+        session: 7,
+        port: 50_100,
+        flags: [ANSWERED, ANSWERED],
+        silent: [0, 0],
+    });
+    let flows = &scene.maps.flows4;
+    let connections = || scene.maps.shares.get(&client).unwrap().unwrap().connections;
+    for (flags, packets, more) in [
+        (0, 0, 1),
+        (flow_flag::LEARNED, 0, 0),
+        (flow_flag::LEARNED, 1, 1),
+    ] {
+        let mut flow = flows.get(&learned.0).unwrap().unwrap();
+        (flow.flags, flow.packets) = (flags, packets);
+        flows.set(&learned.0, &flow).unwrap();
+        scene.sweep();
+        assert_eq!(
+            connections(),
+            alive.len() as u32 + more,
+            "{flags} {packets}"
+        );
+    }
+    assert!(keys.iter().all(|keys| scene.has(*keys)));
+}
