@@ -239,9 +239,13 @@ pub fn flood(rate: f64, time: Duration) -> anyhow::Result<Flood> {
     })?;
     figures.told = told;
     figures.rate = told as f64 / done.as_secs_f64();
-    // The last ones are under way.
-    thread::sleep(Duration::from_secs(1));
-    let known = status(&gateway)?;
+    // The last ones are under way; what is late is not lost.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut known = status(&gateway)?;
+    while number(&known, "installed") < told + u64::from(SESSIONS) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(50));
+        known = status(&gateway)?;
+    }
     figures.installed = number(&known, "installed") - u64::from(SESSIONS);
     figures.lost = number(&known, "lost");
     Ok(figures)
