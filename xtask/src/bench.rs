@@ -2,7 +2,7 @@
 
 mod bulk;
 mod chart;
-mod crowd;
+pub(crate) mod crowd;
 mod document;
 mod figure;
 mod floor;
@@ -11,13 +11,13 @@ mod machine;
 mod many;
 mod memory;
 mod ns;
-mod openings;
-mod options;
+pub(crate) mod openings;
+pub(crate) mod options;
 mod packets;
-mod programs;
+pub(crate) mod programs;
 mod results;
-mod scene;
-mod session;
+pub(crate) mod scene;
+pub(crate) mod session;
 mod tables;
 
 use std::{fs, path::PathBuf};

@@ -16,6 +16,7 @@ mod flood;
 mod fuzz;
 mod lab;
 mod lint;
+mod load;
 mod picture;
 mod progress;
 mod servers;
@@ -96,6 +97,10 @@ enum Task {
     /// Run the floods of the attack tests, a minute each, beside 200 clients, and print what each flood sent
     /// and what became of the clients (as root, on a machine that does nothing else)
     Flood(flood::Arguments),
+    /// Hold as much at once as it is for: sessions, connections, openings, publishes, masqueraded clients;
+    /// and print what was seen, and what happens just beyond (as root, on a machine that does nothing
+    /// else). FTP_NAT_BINARY names another binary than the one of this source
+    Load(load::Arguments),
     /// Run all fuzz targets, an hour in all, and print how often each ran
     Fuzz(fuzz::Arguments),
     /// Count the lines of ftp-nat-common that its own tests run; fails below 95 in 100
@@ -141,6 +146,12 @@ fn main() -> ExitCode {
         Task::Flood(arguments) => Tools::get()
             .or_else(|_| tools::prepare(&workspace, installing))
             .and_then(|tools| flood::run_all(&workspace, &tools, &arguments)),
+        Task::Load(arguments) => match &arguments.hold {
+            Some(part) => load::hold(part),
+            None => Tools::get()
+                .or_else(|_| tools::prepare(&workspace, installing))
+                .and_then(|tools| load::run(&workspace, installing, tools, &arguments)),
+        },
         Task::Fuzz(arguments) => fuzz::run_all(&workspace, &arguments),
         Task::Coverage => coverage::run_all(&workspace, installing),
         Task::Lint => lint::run_all(&workspace, installing),

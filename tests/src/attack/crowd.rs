@@ -101,7 +101,7 @@ pub fn visit(
 fn one(number: usize, server: SocketAddr, path: &str, content: &[u8]) -> anyhow::Result<Visit> {
     let start = Instant::now();
     let own = address(number);
-    let control = connect(own, server).context("the control connection")?;
+    let control = connect_within(PATIENCE, own, server).context("the control connection")?;
     let repetitions = numbers::repetitions(&control)?;
     let mut control = Talk(BufReader::new(control));
     control.expect("220")?;
@@ -111,7 +111,7 @@ fn one(number: usize, server: SocketAddr, path: &str, content: &[u8]) -> anyhow:
     control.send("TYPE I")?;
     control.expect("200")?;
     let announced = address_in_227(&control.command("PASV")?)?;
-    let data = connect(own, announced).context("the data connection")?;
+    let data = connect_within(PATIENCE, own, announced).context("the data connection")?;
     control.send(&format!("RETR {path}"))?;
     control.expect("150")?;
     let fetched = read_all(&data)?;
@@ -125,11 +125,19 @@ fn one(number: usize, server: SocketAddr, path: &str, content: &[u8]) -> anyhow:
     })
 }
 
-/// Opens a connection from one of this namespace's addresses.
-fn connect(own: Ipv4Addr, to: SocketAddr) -> anyhow::Result<TcpStream> {
+/// Opens a connection from one of this namespace's addresses, within this time.
+///
+/// # Errors
+///
+/// When nobody answers, or somebody refuses.
+pub fn connect_within(
+    patience: Duration,
+    own: Ipv4Addr,
+    to: SocketAddr,
+) -> anyhow::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((own, 0)).into())?;
-    socket.connect_timeout(&to.into(), PATIENCE)?;
+    socket.connect_timeout(&to.into(), patience)?;
     let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;

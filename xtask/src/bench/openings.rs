@@ -18,6 +18,7 @@ use aya::{
     programs::{TestRun as _, TestRunAttrs, TestRunOptions},
 };
 use ftp_nat_tests::{
+    gateway::Gateway,
     lab::{HOST_INTERFACE, Lab, WAN},
     link::{ifindex, mac},
 };
@@ -29,7 +30,7 @@ use super::{
     packets::attach,
     programs::{
         self, Cell, last_cpu,
-        layout::{FRAME, Game, KICK, SESSIONS, Talk, Template, template},
+        layout::{self, FRAME, Game, KICK, Talk, Template, template},
         stay_on_cpu, take, xdp,
     },
     scene::{Router, Scene, Settings},
@@ -39,7 +40,9 @@ use crate::progress::say;
 
 /// Openings of one measurement. Connection tracking remembers closed connections for two minutes,
 /// and must have room for all of them.
-const OPENINGS: u32 = 12_000;
+pub(crate) const OPENINGS: u32 = 12_000;
+/// And the sessions that they are announced in.
+pub(crate) const SESSIONS: u32 = layout::SESSIONS as u32;
 /// So much room has ftp-nat, too: Linux' own default on a machine with some memory.
 const ROOM: u32 = 262_144;
 /// And of one with a single session.
@@ -48,7 +51,7 @@ const SINGLE: u32 = 2_000;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A contestant between the load generator's two ends.
-struct Match<'lab> {
+pub(crate) struct Match<'lab> {
     scene: Scene<'lab>,
     ebpf: Ebpf,
     game: Cell<Game>,
@@ -58,11 +61,11 @@ struct Match<'lab> {
 }
 
 /// What a round came to.
-struct Round {
+pub(crate) struct Round {
     /// Openings a second.
-    rate: f64,
+    pub(crate) rate: f64,
     /// Microseconds from PASV to SYN+ACK, sorted.
-    setup: Vec<f64>,
+    pub(crate) setup: Vec<f64>,
 }
 
 /// Measures everything.
@@ -84,14 +87,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
     };
     let mut rates = figures("", "openings/s");
     let mut setups = [
-        (figures(".setup_p50", "µs"), SESSIONS as u32, 0.5),
-        (figures(".setup_p99", "µs"), SESSIONS as u32, 0.99),
+        (figures(".setup_p50", "µs"), SESSIONS, 0.5),
+        (figures(".setup_p99", "µs"), SESSIONS, 0.99),
         (figures(".single_setup_p50", "µs"), 1, 0.5),
         (figures(".single_setup_p99", "µs"), 1, 0.99),
     ];
     for turn in 0..=options.runs(9) {
         for (at, contest) in matches.iter_mut().enumerate() {
-            for (sessions, openings) in [(SESSIONS as u32, OPENINGS), (1, SINGLE)] {
+            for (sessions, openings) in [(SESSIONS, OPENINGS), (1, SINGLE)] {
                 let round = contest.play(sessions, options.turns(openings))?;
                 // The first turn warms up.
                 if turn == 0 {
@@ -115,8 +118,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
 
 impl<'lab> Match<'lab> {
     fn new(lab: &'lab Lab, router: Router, options: &Options) -> anyhow::Result<Self> {
+        Self::with_room(lab, router, options, ROOM)
+    }
+
+    /// A contestant that, if it is ftp-nat, has room for so many connections.
+    pub(crate) fn with_room(
+        lab: &'lab Lab,
+        router: Router,
+        options: &Options,
+        room: u32,
+    ) -> anyhow::Result<Self> {
         let settings = Settings {
-            connections: Some(ROOM),
+            connections: Some(room),
             ..Settings::default()
         };
         let scene = Scene::new(lab, router, &settings)?;
@@ -130,7 +143,7 @@ impl<'lab> Match<'lab> {
             templates.set(number, segment, 0)?;
         }
         let mut talks: Array<_, Talk> = take(&mut ebpf, "TALKS")?;
-        for session in 0..SESSIONS as u32 {
+        for session in 0..SESSIONS {
             talks.set(session, Talk::default(), 0)?;
         }
         for (program, host) in [("ftp_server", lab.server()), ("ftp_client", lab.client())] {
@@ -152,8 +165,13 @@ impl<'lab> Match<'lab> {
         })
     }
 
+    /// The gateway, if ftp-nat is the contestant.
+    pub(crate) fn gateway(&self) -> anyhow::Result<&Gateway<'lab>> {
+        self.scene.gateway.as_ref().context("no ftp-nat runs here")
+    }
+
     /// Opens so many data connections over so many sessions.
-    fn play(&mut self, sessions: u32, openings: u32) -> anyhow::Result<Round> {
+    pub(crate) fn play(&mut self, sessions: u32, openings: u32) -> anyhow::Result<Round> {
         let control = match self.scene.control().ip() {
             std::net::IpAddr::V4(control) => control,
             std::net::IpAddr::V6(_) => bail!("the load generator speaks IPv4"),
@@ -243,7 +261,7 @@ fn segments(server: Ipv4Addr) -> Vec<(u32, Template)> {
         (template::PASV, with(PSH | ACK, &[], "PASV\r\n")),
         (template::GREETING, with(PSH | ACK, &[], "220 ready\r\n")),
     ];
-    for session in 0..SESSIONS as u32 {
+    for session in 0..SESSIONS {
         let reply = format!(
             "227 Entering Passive Mode ({a},{b},{c},{d},200,{}).\r\n",
             100 + session

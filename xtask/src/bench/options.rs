@@ -11,6 +11,15 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Everything as often as it suits, by these programs for the kernel.
+    pub(crate) const fn plain(object: Vec<u8>) -> Self {
+        Self {
+            runs: None,
+            smoke: false,
+            object,
+        }
+    }
+
     /// How often to measure, when so often suits the figure.
     pub(crate) fn runs(&self, suits: u32) -> u32 {
         self.runs.unwrap_or(if self.smoke { 1 } else { suits })

@@ -1,0 +1,96 @@
+//! Data connections that are announced, opened, used and closed without a pause, while the daemon sweeps.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use ftp_nat_tests::lab::Lab;
+
+use super::{rows::Rows, watch};
+use crate::{
+    apt::Installing,
+    bench::{
+        openings::{Match, OPENINGS, SESSIONS},
+        options::Options,
+        scene::Router,
+    },
+    ebpf,
+    workspace::Workspace,
+};
+
+pub(super) fn run(
+    workspace: &Workspace,
+    installing: Installing,
+    lasts: Duration,
+    room: u32,
+) -> anyhow::Result<Rows> {
+    let object = ebpf::build(workspace, installing, ebpf::Crate::Bench)?;
+    let options = Options::plain(fs::read(object)?);
+    let lab = Lab::new()?;
+    let mut contest = Match::with_room(&lab, Router::Redirect, &options, room)?;
+    let before = watch::memory(contest.gateway()?)?;
+    let (mut rounds, mut rates, mut latest, mut fullest) = (0_u32, Vec::new(), Vec::new(), 0);
+    let start = Instant::now();
+    while start.elapsed() < lasts {
+        let round = contest.play(SESSIONS, OPENINGS)?;
+        rounds += 1;
+        rates.push(round.rate);
+        latest.push(round.setup[round.setup.len() * 99 / 100]);
+        // Asking costs what packets would have of this machine.
+        if rounds % 50 == 0 {
+            let entries = contest.gateway()?.metric("map_entries", "map=\"flows4\"")?;
+            fullest = fullest.max(entries);
+        }
+    }
+    let took = start.elapsed();
+    let (silence, sweeps, sweep) = watch::word(contest.gateway()?)?;
+    rates.sort_by(f64::total_cmp);
+    latest.sort_by(f64::total_cmp);
+    let gateway = contest.gateway()?;
+    let openings = u64::from(rounds) * u64::from(OPENINGS);
+    let denied = gateway.metric("denied_packets_total", "reason=\"no_room\"")?;
+    let middle = rates.len() / 2;
+    Ok(vec![
+        (
+            "data connections",
+            format!("{openings} in {:.0} s", took.as_secs_f64()),
+        ),
+        (
+            "a second, pauses of the load generator included",
+            format!("{:.0}", openings as f64 / took.as_secs_f64()),
+        ),
+        (
+            "a second, of each round of 12,000",
+            format!(
+                "{:.0} (median), {:.0} to {:.0}",
+                rates[middle],
+                rates[0],
+                rates[rates.len() - 1]
+            ),
+        ),
+        (
+            "from PASV to SYN+ACK, 99 of 100 of a round",
+            format!(
+                "{:.0} µs (median), {:.0} µs (worst round)",
+                latest[middle],
+                latest[rates.len() - 1]
+            ),
+        ),
+        (
+            "sweeps meanwhile, and how long one took",
+            format!("{sweeps}, {sweep:.1?}"),
+        ),
+        (
+            "entries of connections, at most",
+            format!("{fullest} of {}", room * 2),
+        ),
+        ("refused for want of room", denied.to_string()),
+        (
+            "`metrics` just after the last one",
+            format!("{silence:.1?}"),
+        ),
+        ("memory before", before),
+        ("memory after", watch::memory(gateway)?),
+    ])
+}
