@@ -275,7 +275,7 @@ fn fault_of(error: anyhow::Error) -> &'static str {
     let error = format!("{error:#}");
     for (words, fault) in [
         (
-            "not the public address",
+            "not the server's address",
             "announces an address that leads nowhere",
         ),
         ("cannot connect", "no data connection"),

@@ -8,6 +8,7 @@ use ftp_nat_tests::{
     control::{self, Control},
     gateway::Gateway,
     lab::Lab,
+    process::Running,
     scratch::Scratch,
     server::{FtpServer, Kind, Settings},
     xferlog,
@@ -489,4 +490,39 @@ fn xferlog_the_audit_log_and_the_metrics_have_the_transfers() {
         .unwrap_or_else(|| panic!("no report: {said}"));
     let page = String::from_utf8_lossy(&fs::read(page).unwrap()).into_owned();
     assert!(page.contains("/download/two_words.txt"), "{page}");
+}
+
+/// Whoever follows gets a line of JSON for each transfer as it ends, with its name whole and harmless.
+#[test]
+fn transfers_are_followed_as_they_end() {
+    let lab = Lab::new().unwrap();
+    let scratch = Scratch::new().unwrap();
+    let gateway = start(&lab, &scratch, ["", ""]);
+    let server = FtpServer::start(Kind::Pyftpdlib, lab.server(), &Settings::default()).unwrap();
+    let names = ["a b.txt", "c\u{1b}[2J.txt", "d\"e.txt"];
+    let mut command = gateway
+        .command(&["transfers", "--follow", "--json"])
+        .unwrap();
+    let mut following = Running::start(&mut command).unwrap();
+    let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
+    for (number, name) in names.into_iter().enumerate() {
+        server.offer(name, CONTENT).unwrap();
+        let path = format!("/download/{name}");
+        let content = control.fetch(lab.client(), "PASV", &path).unwrap();
+        assert_eq!(content, CONTENT);
+        let lines = wait_for(&format!("{path:?}"), || {
+            let lines: Vec<Value> = following
+                .log()
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect();
+            (lines.len() > number).then_some(lines)
+        });
+        let told = lines.last().unwrap();
+        assert_eq!(told["command"], "RETR", "{told:#}");
+        let shown = told["path"].as_str().unwrap();
+        assert_eq!(shown, path.escape_debug().to_string().replace("\\\"", "\""));
+    }
+    assert!(!following.log().contains('\u{1b}'));
+    assert!(following.is_alive().unwrap());
 }
