@@ -19,6 +19,7 @@ mod results;
 pub(crate) mod scene;
 pub(crate) mod session;
 mod tables;
+mod transfers;
 
 use std::{fs, path::PathBuf};
 
@@ -46,6 +47,8 @@ pub(crate) enum Group {
     Openings,
     /// A million connections at random, and floods of SYNs
     Many,
+    /// Small files a second in one session of a real client with a real server
+    Transfers,
     /// Bulk throughput, and the router's CPU for it
     Bulk,
     /// Nanoseconds a packet in each program
@@ -77,10 +80,11 @@ pub(crate) struct Arguments {
 type Measure = fn(&Options) -> anyhow::Result<Vec<Figure>>;
 
 /// All of them, in the order in which they are run.
-const GROUPS: [(Group, &str, Measure); 7] = [
+const GROUPS: [(Group, &str, Measure); 8] = [
     (Group::Packets, "packets a second", packets::run),
     (Group::Openings, "data connections a second", openings::run),
     (Group::Many, "a million connections, and floods", many::run),
+    (Group::Transfers, "small files", transfers::run),
     (Group::Bulk, "bulk transfers", bulk::run),
     (Group::Ns, "nanoseconds a packet", ns::run),
     (Group::Tables, "the kernel's hash tables", tables::run),

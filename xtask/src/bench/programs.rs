@@ -191,6 +191,25 @@ pub(crate) fn stay_on_cpu(cpu: usize) -> anyhow::Result<()> {
     go_first()
 }
 
+/// Starts processes on one CPU, which they do not leave. On a thread of its own: what it starts inherits
+/// its CPU, and nobody else does.
+pub(crate) fn on_cpu<T: Send>(
+    start: impl FnOnce() -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    let cpu = last_cpu()?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let mut set = CpuSet::new();
+            set.set(cpu);
+            sched_setaffinity(None, &set).with_context(|| format!("cannot stay on CPU {cpu}"))?;
+            start()
+        });
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// Lets this thread run before all others.
 pub(crate) fn go_first() -> anyhow::Result<()> {
     setpriority_process(Some(gettid()), -20).context("cannot go before other threads")

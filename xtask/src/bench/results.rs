@@ -39,7 +39,7 @@ type Wanted = (
 );
 
 /// All ratios, in the order of the table.
-const RATIOS: [Wanted; 19] = [
+const RATIOS: [Wanted; 21] = [
     (
         "xdp_to_kernel_helper_pps",
         "packets/s: XDP to nftables + kernel helper",
@@ -73,13 +73,27 @@ const RATIOS: [Wanted; 19] = [
         "new data connections/s: redirect to nftables + kernel helper",
         "openings.redirect",
         "openings.kernel_helper",
-        Reach::AtLeast(1.3),
+        Reach::AtLeast(2.2),
     ),
     (
         "openings_to_plain",
         "new data connections/s: redirect to plain forwarding",
         "openings.redirect",
         "openings.plain",
+        Reach::AtLeast(0.85),
+    ),
+    (
+        "transfers_to_routed",
+        "small files/s of one session, vsftpd and ftplib on one CPU: redirect to plain forwarding",
+        "transfers.redirect",
+        "transfers.plain",
+        Reach::AtLeast(0.98),
+    ),
+    (
+        "transfers_to_kernel_helper",
+        "the same: redirect to nftables + kernel helper",
+        "transfers.redirect",
+        "transfers.kernel_helper",
         Reach::Nothing,
     ),
     (
