@@ -429,3 +429,17 @@ fn a_password_is_never_printed() {
         }
     }
 }
+
+#[test]
+fn an_announcement_that_is_too_long_or_never_ends_has_a_word_too() {
+    let long = format!("227 {}(10,0,0,5,195,80)\r\n", "x".repeat(2000));
+    for (said, wanted) in [
+        (long.as_str(), "too_long"),
+        ("227 Entering Passive Mode (10,0,0,5,195,80", "unread"),
+    ] {
+        let talk = publish().client("PASV\r\n").server(said).close();
+        let all = verdicts(&talk.json(&PUBLIC));
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert_eq!([&all[0][1], &all[0][3]], ["passed", wanted]);
+    }
+}
