@@ -4,7 +4,6 @@ use std::{
     fs,
     net::Ipv4Addr,
     path::Path,
-    process::Stdio,
     thread,
     time::{Duration, Instant},
 };
@@ -12,6 +11,7 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use crate::{
+    link::mac_text,
     namespace::Namespace,
     netns::ip,
     process::{self, Running},
@@ -38,8 +38,8 @@ pub enum Medium {
     RoughTun(u64),
     /// WireGuard over a veth pair: no Ethernet header.
     Wireguard,
-    /// PPPoE over a veth pair, the first end being the client's: no Ethernet header. With the addresses that
-    /// both ends agree upon, the client's first.
+    /// PPPoE over a veth pair: no Ethernet header. With the addresses that both ends agree upon, the first
+    /// end's first.
     Pppoe([Ipv4Addr; 2]),
 }
 
@@ -279,55 +279,48 @@ fn wg_key() -> anyhow::Result<(String, String)> {
     Ok((private.to_owned(), public.to_owned()))
 }
 
-/// The first end dials, the second answers, as a provider does. IPv4's addresses are agreed upon by
-/// PPP.
-fn pppoe([client, server]: [End<'_>; 2], addresses: [Ipv4Addr; 2]) -> anyhow::Result<Vec<Running>> {
-    let [own, provider] = addresses.map(|it| it.to_string());
-    carrier([client, server], 0)?;
+/// The number of the PPPoE session.
+const SESSION: u16 = 1;
+
+/// Both ends know the session's number and each other's hardware address: nobody has to look for the other
+/// one (RFC 2516 section 5), and no access concentrator is needed. IPv4's addresses are agreed upon by PPP.
+fn pppoe(ends: [End<'_>; 2], addresses: [Ipv4Addr; 2]) -> anyhow::Result<Vec<Running>> {
+    carrier(ends, 0)?;
     // /dev/ppp is the module's, which nobody else asks for.
     process::run(
         std::process::Command::new("modprobe").arg("pppoe"),
         PATIENCE,
     )?
     .expect_success()?;
-    let options = "noauth nodefaultroute noipdefault ipv6 , nodetach";
-    // rp-pppoe's server starts a pppd for each client, with options from a file.
-    let folder = std::env::temp_dir().join(server.namespace.name());
-    let file = folder.with_extension("ppp");
-    fs::write(
-        &file,
-        format!(
-            "noauth\nnodefaultroute\nipv6 ,\nlcp-echo-interval 0\nifname {}\nlocal\n",
-            server.interface
-        ),
-    )?;
-    let mut answering = server.namespace.command("pppoe-server")?;
-    answering
-        .args(["-F", "-I", &server.below(0), "-O"])
-        .arg(&file)
-        .args(["-L", &provider, "-R", &own, "-N", "1"])
-        .stdin(Stdio::null());
-    let answering = Running::start(&mut answering)?;
-    let mut dialling = client.namespace.command("pppd")?;
-    dialling
-        .args(["plugin", "pppoe.so", &client.below(0)])
-        .args(options.split(' '))
-        .args(["ifname", client.interface]);
-    let mut dialling = Running::start(&mut dialling)?;
+    let [one, other] = ends;
+    let [first, second] = addresses;
+    let mut running = Vec::new();
+    for (own, peer, [local, remote]) in
+        [(one, other, [first, second]), (other, one, [second, first])]
+    {
+        let mac = mac_text(peer.namespace, &peer.below(0))?;
+        let mut pppd = own.namespace.command("pppd")?;
+        pppd.args(["plugin", "pppoe.so"])
+            .args(["pppoe-sess", &format!("{SESSION}:{mac}")])
+            .arg(own.below(0))
+            .args(["noauth", "nodefaultroute", "nodetach", "ipv6", ","])
+            .args(["ifname", own.interface])
+            .arg(format!("{local}:{remote}"));
+        running.push(Running::start(&mut pppd)?);
+    }
     let start = Instant::now();
-    while !(is_there(client) && is_there(server)) {
-        if start.elapsed() > PATIENCE || !dialling.is_alive()? {
-            bail!(
-                "PPPoE does not come up:\n{}\n{}",
-                dialling.log(),
-                answering.log()
-            );
+    while !ends.into_iter().all(is_there) {
+        let mut is_over = start.elapsed() > PATIENCE;
+        for pppd in &mut running {
+            is_over |= !pppd.is_alive()?;
+        }
+        if is_over {
+            let logs: Vec<_> = running.iter().map(Running::log).collect();
+            bail!("PPPoE does not come up:\n{}", logs.join("\n"));
         }
         thread::sleep(Duration::from_millis(50));
     }
-    // Read once, when pppd started.
-    fs::remove_file(&file)?;
-    Ok(vec![answering, dialling])
+    Ok(running)
 }
 
 /// Whether an end's interface is there and up.

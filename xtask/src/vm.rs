@@ -29,11 +29,7 @@ const PROGRAMS: &[(&str, &str)] = &[
 ];
 
 /// Those that tunnels need besides.
-const TUNNELS: &[(&str, &str)] = &[
-    ("wg", "wireguard-tools"),
-    ("pppd", "ppp"),
-    ("pppoe-server", "pppoe"),
-];
+const TUNNELS: &[(&str, &str)] = &[("wg", "wireguard-tools"), ("pppd", "ppp")];
 
 /// What the help says below the options.
 pub(crate) const HELP: &str = "\

@@ -32,6 +32,8 @@ const REST_LEAST: Duration = Duration::from_millis(250);
 /// And so many times what the last one took: sweeping a million flows takes half a second, and may
 /// take no more than a few hundredths of one CPU.
 const REST_FACTOR: u32 = 25;
+/// The same when something was refused for want of room: then a fifth of one CPU.
+const REST_FACTOR_IN_NEED: u32 = 4;
 
 /// Sweeps from now on, the first time at once: there may be much that is overdue. `need` is notified
 /// when something was refused for want of room.
@@ -48,7 +50,7 @@ pub(super) fn start(
     tokio::spawn(async move {
         let mut is_in_need = false;
         loop {
-            let mut least = REST_LEAST;
+            let (mut least, mut usual) = (REST_LEAST, REST_LEAST);
             let (maps, policy) = (Arc::clone(&maps), Arc::clone(&policies.borrow()));
             // With a million flows it takes a while: the other tasks go on.
             let mut lifetimes = *lifetimes.borrow();
@@ -65,7 +67,8 @@ pub(super) fn start(
                 Ok(Ok(report)) => {
                     log_sweep(&report);
                     totals.note(|totals| add(totals, &report));
-                    least = least.max(report.took * REST_FACTOR);
+                    least = least.max(report.took * REST_FACTOR_IN_NEED);
+                    usual = usual.max(report.took * REST_FACTOR);
                     is_in_need = report.is_tight;
                 }
                 Ok(Err(error)) => warn!("sweep: {error:#}"),
@@ -74,7 +77,7 @@ pub(super) fn start(
             sleep(least).await;
             let rest = if is_in_need { REST_IN_NEED } else { REST };
             tokio::select! {
-                () = sleep(rest.saturating_sub(least)) => {}
+                () = sleep(rest.max(usual).saturating_sub(least)) => {}
                 () = need.notified() => is_in_need = true,
             }
         }
