@@ -17,14 +17,13 @@ pub mod speaker;
 mod turn;
 
 use std::{
-    fmt::Write as _,
     net::{Ipv4Addr, Ipv6Addr},
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use self::turn::Turn;
 use crate::{
@@ -42,6 +41,13 @@ use crate::{
 pub const REDIS: &str = "redis-server";
 /// Debian's redis-server is a link to a program of redis-tools.
 pub const REDIS_PACKAGES: &[&str] = &["redis-server", "redis-tools"];
+/// The example configuration for keepalived, which operators get.
+const EXAMPLE: &str = include_str!("../../packaging/keepalived/keepalived.conf");
+/// What stands in it for a gateway that was installed.
+const EXAMPLE_SCRIPT: &str = "/usr/bin/ftp-nat cluster ready";
+/// What is not the same at both gateways.
+const EXAMPLE_PRIORITY: &str = "priority 100";
+
 /// The folder and package of keepalived.
 pub const KEEPALIVED: &str = "keepalived";
 
@@ -294,17 +300,10 @@ impl Fleet {
             None => "/bin/true".to_owned(),
         };
         let name = format!("keepalived{place}");
-        let mut text = String::new();
-        let _ = write!(
-            text,
-            "global_defs {{\n  vrrp_version 3\n  script_user root\n  enable_script_security\n}}\nvrrp_script ready \
-             {{\n  script \"{ready}\"\n  interval 1\n  timeout 2\n  fall 2\n  rise 1\n}}\n\
-             vrrp_instance ftp {{\n  state BACKUP\n  interface eng\n  virtual_router_id 51\n  \
-             priority {}\n  advert_int 0.05\n  nopreempt\n  garp_master_delay 1\n  garp_master_refresh 5\n  \
-             virtual_ipaddress {{\n    {PUBLIC}/24 dev {WAN}\n    10.0.0.1/24 dev {LAN}\n  }}\n  \
-             track_script {{\n    ready\n  }}\n  track_interface {{\n    {WAN}\n    {LAN}\n  }}\n}}\n",
-            100 - place
-        );
+        let text = adapted(&[
+            (EXAMPLE_SCRIPT, &ready),
+            (EXAMPLE_PRIORITY, &format!("priority {}", 100 - place)),
+        ])?;
         let config = self.folder.write(&format!("{name}.conf"), text)?;
         let folder = Tools::get()?.servers.join(KEEPALIVED);
         let mut command = unpacked_program(&self.routers[place], &folder, "usr/sbin/keepalived")?;
@@ -493,4 +492,17 @@ fn host(
         v4: address,
         v6: Ipv6Addr::UNSPECIFIED,
     })
+}
+
+/// [`EXAMPLE`] with these pieces replaced, each of which stands there once.
+fn adapted(pieces: &[(&str, &str)]) -> anyhow::Result<String> {
+    let mut text = EXAMPLE.to_owned();
+    for (piece, instead) in pieces {
+        ensure!(
+            text.matches(piece).count() == 1,
+            "packaging/keepalived/keepalived.conf does not have {piece:?} once"
+        );
+        text = text.replace(piece, instead);
+    }
+    Ok(text)
 }
