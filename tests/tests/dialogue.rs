@@ -1,11 +1,14 @@
 //! Conversations of public reports, in which servers or clients say something odd, through the
 //! gateway: over the wire, in both roles.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use ftp_nat_tests::{
     client::{Client, Job, Mode},
-    dialogue::{CONTROL_IDLE, MASQUERADED, PUBLISHED, Scene},
+    dialogue::{CONTROL_IDLE, MASQUERADED, PUBLISHED, Scene, Version},
     firewall,
     gateway::Gateway,
     lab::{Lab, WAN_ADDRESS},
@@ -22,17 +25,26 @@ fn play_all(scenes: &[Scene], rules: &str, entries: &str) {
     let text =
         format!("[gateway]\nwan = [\"wan\"]\n[timeouts]\ncontrol_idle = {CONTROL_IDLE}\n{entries}");
     let file = scratch.write("ftp-nat.toml", text).unwrap();
+    let arguments = ["--config", &*file.to_string_lossy()];
+    let fails = |scene: &Scene, over: Version| {
+        let lab = Lab::new().unwrap();
+        lab.router.nft(rules).unwrap();
+        let _gateway = Gateway::start(&lab.router, &arguments).unwrap();
+        let error = (scene.play)(&lab, over).err()?;
+        Some(format!("{} over {}: {error:#}", scene.name, over.name()))
+    };
     let mut failures = Vec::new();
     for scene in scenes {
-        for over in scene.versions {
-            let lab = Lab::new().unwrap();
-            lab.router.nft(rules).unwrap();
-            let arguments = ["--config", &*file.to_string_lossy()];
-            let _gateway = Gateway::start(&lab.router, &arguments).unwrap();
-            if let Err(error) = (scene.play)(&lab, *over) {
-                failures.push(format!("{} over {}: {error:#}", scene.name, over.name()));
-            }
-        }
+        // Most of the time each of them waits.
+        thread::scope(|scope| {
+            let played = scene.versions.iter().map(|over| {
+                let over = *over;
+                let fails = &fails;
+                scope.spawn(move || fails(scene, over))
+            });
+            let played: Vec<_> = played.collect();
+            failures.extend(played.into_iter().filter_map(|it| it.join().unwrap()));
+        });
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
