@@ -18,7 +18,7 @@ mod turn;
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -216,7 +216,7 @@ impl Fleet {
     ///
     /// As [`Gateway::start`].
     pub fn gateway(&self, place: usize, more: &str) -> anyhow::Result<Gateway<'_>> {
-        self.gateway_by(place, place + 1, &format!("redis://{ENGINE}:6379"), more)
+        self.gateway_by(place, place + 1, &usual_engine(), more)
     }
 
     /// Starts ftp-nat on router number `place`, as one that shares nothing with anybody.
@@ -258,17 +258,44 @@ impl Fleet {
         engine: &str,
         more: &str,
     ) -> anyhow::Result<Gateway<'_>> {
+        let config = self.configure(place, node, engine, more)?;
+        let path = config.to_str().context("a path of UTF-8")?;
+        Gateway::start(&self.routers[place], &["--config", path])
+    }
+
+    /// Writes the configuration file of [`Self::gateway_by`].
+    fn configure(
+        &self,
+        place: usize,
+        node: usize,
+        engine: &str,
+        more: &str,
+    ) -> anyhow::Result<PathBuf> {
         let (engine, keys) = engine.split_once('\n').unwrap_or((engine, ""));
-        let config = self.folder.write(
+        self.folder.write(
             &format!("{place}.toml"),
             format!(
                 "[gateway]\nwan = [\"{WAN}\"]\nlan = [\"{LAN}\"]\n\n[cluster]\nengine = \
                  [\"{engine}\"]\nname = \"lab\"\nnode = {node}\n{keys}\n\n[[publish]]\npublic = \
                  \"{PUBLIC}:21\"\nserver = \"{SERVER}:21\"\n{more}"
             ),
-        )?;
-        let path = config.to_str().context("a path of UTF-8")?;
-        Gateway::start(&self.routers[place], &["--config", path])
+        )
+    }
+
+    /// Gives a gateway of [`Self::gateway`] on router number `place` another configuration.
+    ///
+    /// # Errors
+    ///
+    /// When it does not take it.
+    pub fn reconfigure(
+        &self,
+        place: usize,
+        gateway: &Gateway<'_>,
+        more: &str,
+    ) -> anyhow::Result<()> {
+        self.configure(place, place + 1, &usual_engine(), more)?;
+        gateway.ask(&["reload"])?.expect_success()?;
+        Ok(())
     }
 
     /// Starts keepalived on router number `place`: the first one is the master as long as it can be.
@@ -492,6 +519,11 @@ fn host(
         v4: address,
         v6: Ipv6Addr::UNSPECIFIED,
     })
+}
+
+/// Where the engine is.
+fn usual_engine() -> String {
+    format!("redis://{ENGINE}:6379")
 }
 
 /// [`EXAMPLE`] with these pieces replaced, each of which stands there once.

@@ -8,13 +8,15 @@ use prometheus::{
 
 use super::family::{Family, Kind};
 
-/// The families in Prometheus' text format.
+/// The families in Prometheus' text format. One that has no number yet is left out: of another gateway, say,
+/// that was not heard of.
 ///
 /// # Errors
 ///
-/// When the encoder finds a family without a number.
+/// When the encoder refuses a family.
 pub fn text(families: &[Family]) -> anyhow::Result<String> {
-    let families: Vec<_> = families.iter().map(encoded).collect();
+    let with_numbers = families.iter().filter(|it| !it.samples.is_empty());
+    let families: Vec<_> = with_numbers.map(encoded).collect();
     TextEncoder::new()
         .encode_to_string(&families)
         .context("cannot write the metrics")
@@ -52,4 +54,18 @@ fn encoded(family: &Family) -> MetricFamily {
     });
     encoded.set_metric(metrics.collect());
     encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_without_a_number_is_left_out() {
+        let empty = Family::new("cluster_lag_seconds", Kind::Gauge, "Of gateways");
+        let full = Family::new("cluster_ready", Kind::Gauge, "Whether").with(&[], 1.0);
+        let shown = text(&[empty, full]).unwrap();
+        assert!(shown.contains("ftp_nat_cluster_ready 1"), "{shown}");
+        assert!(!shown.contains("lag"), "{shown}");
+    }
 }

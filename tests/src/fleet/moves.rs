@@ -117,6 +117,16 @@ impl<'lab> Stage<'lab> {
         Ok(stage)
     }
 
+    /// Gives one gateway another configuration: these keys of its server, beside the usual ones.
+    ///
+    /// # Errors
+    ///
+    /// When it does not take it.
+    pub fn reconfigure(&self, place: usize, more: &str) -> anyhow::Result<()> {
+        let more = format!("{}{more}", passive_ports());
+        self.fleet.reconfigure(place, &self.gateways[place], &more)
+    }
+
     /// What keepalived and the gateways have said.
     #[must_use]
     pub fn logs(&self) -> String {
