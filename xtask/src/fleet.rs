@@ -252,8 +252,11 @@ fn troubles(workspace: &Workspace, tools: &Tools, seconds: u64) -> anyhow::Resul
     if !output.status.success() {
         bail!("{said}{}", String::from_utf8_lossy(&output.stderr));
     }
-    let rows = said.lines().filter(|line| line.starts_with("| "));
-    Ok(rows.map(str::to_owned).collect())
+    // Behind the test's name, in the same line.
+    let rows = said
+        .lines()
+        .filter_map(|line| line.find("| ").map(|at| line[at..].to_owned()));
+    Ok(rows.collect())
 }
 
 /// Names to the tests how many seconds an outage lasts.
