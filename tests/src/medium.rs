@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::Ipv4Addr,
-    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -309,7 +308,7 @@ fn pppoe(ends: [End<'_>; 2], addresses: [Ipv4Addr; 2]) -> anyhow::Result<Vec<Run
         running.push(Running::start(&mut pppd)?);
     }
     let start = Instant::now();
-    while !ends.into_iter().all(is_there) {
+    while !(is_up(one, first)? && is_up(other, second)?) {
         let mut is_over = start.elapsed() > PATIENCE;
         for pppd in &mut running {
             is_over |= !pppd.is_alive()?;
@@ -323,10 +322,11 @@ fn pppoe(ends: [End<'_>; 2], addresses: [Ipv4Addr; 2]) -> anyhow::Result<Vec<Run
     Ok(running)
 }
 
-/// Whether an end's interface is there and up.
-fn is_there(end: End<'_>) -> bool {
-    let path = Path::new("/proc/sys/net/ipv4/conf").join(end.interface);
-    end.namespace
-        .run(|| Ok(path.exists()))
-        .is_ok_and(|exists| exists)
+/// Whether an end of a PPP connection has the address that was agreed upon: the last that pppd sets.
+fn is_up(end: End<'_>, address: Ipv4Addr) -> anyhow::Result<bool> {
+    let mut show = end.namespace.command("ip")?;
+    show.args(["-4", "-o", "addr", "show", "up", "dev", end.interface]);
+    // There is no such interface at first.
+    let text = process::run(&mut show, PATIENCE)?.text();
+    Ok(text.contains(&format!("inet {address} ")))
 }
