@@ -95,6 +95,15 @@ struct Side {
 }
 
 impl Lab {
+    /// So many labs of [`Self::new`], one beside the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn several(count: usize) -> anyhow::Result<Vec<Self>> {
+        (0..count).map(|_| Self::new()).collect()
+    }
+
     /// Sets up one client outside and one server inside.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use ftp_nat_common::{
@@ -28,10 +28,11 @@ use super::{
 };
 use crate::{
     cluster::{
+        decisions,
         install::Outcome,
         record::{DrainedRecord, Record},
     },
-    config::{Health, check::NODES},
+    config::Health,
     datapath::maps::Maps,
     greeting::{self, Answer, Patience},
     kernel::clock::Clock,
@@ -41,9 +42,6 @@ use crate::{
 
 /// How soon a server is checked again whose last check contradicts what it counts as.
 const IN_DOUBT: Duration = Duration::from_secs(1);
-
-/// A decision of another gateway from further in the future is refused: no two clocks differ so much.
-const AHEAD: Duration = Duration::from_secs(24 * 3600);
 
 /// What the tasks share.
 #[derive(Clone)]
@@ -161,8 +159,6 @@ impl Pools {
         let Some(cluster) = self.bus.cluster() else {
             return;
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX));
         let place = (*public, server.server);
         let mut decided = self.decided();
         // Later than what it replaces, whatever another gateway's clock has said.
@@ -170,7 +166,7 @@ impl Pools {
         let record = DrainedRecord {
             public: Endpoint::new(public.addr, public.port).into(),
             server: server.server.into(),
-            time: now.max(before.saturating_add(1)),
+            time: decisions::now().max(before.saturating_add(1)),
             node: cluster.node(),
             is_drained,
         };
@@ -192,8 +188,6 @@ impl Pools {
             port: public.port,
             pad: 0,
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let latest = now.unwrap_or_default() + AHEAD;
         let is_in_pool = match self.maps.pools.get(&public) {
             Ok(pool) => pool.is_some_and(|pool| pool.all().iter().any(|it| it.server == server)),
             Err(error) => {
@@ -201,10 +195,7 @@ impl Pools {
                 return Outcome::NoRoom;
             }
         };
-        if !is_in_pool
-            || !(1..=NODES).contains(&record.node)
-            || u128::from(record.time) > latest.as_micros()
-        {
+        if !is_in_pool || !decisions::can_be(record.node, record.time) {
             return Outcome::Refused;
         }
         let mut decided = self.decided();

@@ -98,10 +98,7 @@ struct Pipe<'lab> {
 
 /// Measures everything.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
-    let labs: Vec<Lab> = Router::ALL
-        .iter()
-        .map(|_| Lab::new())
-        .collect::<Result<_, _>>()?;
+    let labs = Lab::several(Router::ALL.len())?;
     let mut pipes = Vec::new();
     for (lab, router) in labs.iter().zip(Router::ALL) {
         say(&format!("bulk: {}", router.name()));

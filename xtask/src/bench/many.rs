@@ -52,7 +52,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
 fn random(options: &Options) -> anyhow::Result<Vec<Figure>> {
     let connections: u32 = if options.smoke { 1 << 10 } else { 1 << 20 };
     let _room = Room::make(connections)?;
-    let labs: Vec<Lab> = (0..5).map(|_| Lab::new()).collect::<Result<_, _>>()?;
+    let labs = Lab::several(5)?;
     let mask = connections - 1;
     let mut ranges = vec![alone(&labs[0], options, mask, &[])?];
     for (lab, router) in labs[1..].iter().zip([
@@ -81,7 +81,7 @@ fn random(options: &Options) -> anyhow::Result<Vec<Figure>> {
 
 /// SYNs to the published port.
 fn floods(options: &Options) -> anyhow::Result<Vec<Figure>> {
-    let labs: Vec<Lab> = (0..3).map(|_| Lab::new()).collect::<Result<_, _>>()?;
+    let labs = Lab::several(3)?;
     let mut ranges = vec![alone(&labs[0], options, u32::MAX, &SEGMENT_SIZE)?];
     for (lab, router) in labs[1..].iter().zip([Router::Plain, Router::Redirect]) {
         say(&format!("a flood of SYNs: {}", router.name()));

@@ -65,9 +65,7 @@ pub(crate) struct Range<'lab> {
 
 /// Measures everything.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
-    let labs: Vec<Lab> = (0..=Router::ALL.len())
-        .map(|_| Lab::new())
-        .collect::<Result<_, _>>()?;
+    let labs = Lab::several(Router::ALL.len() + 1)?;
     let mut ranges = vec![Range::alone(&labs[0], options)?];
     for (lab, router) in labs[1..].iter().zip(Router::ALL) {
         say(&format!("packets: {}", router.name()));

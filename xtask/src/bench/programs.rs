@@ -185,10 +185,15 @@ pub(crate) fn last_cpu() -> anyhow::Result<usize> {
 /// Keeps this thread on one CPU, before all others there: what else the machine does shall not be
 /// measured.
 pub(crate) fn stay_on_cpu(cpu: usize) -> anyhow::Result<()> {
+    stay_on(cpu)?;
+    go_first()
+}
+
+/// Keeps this thread, and what it starts, on one CPU.
+fn stay_on(cpu: usize) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu);
-    sched_setaffinity(None, &set).with_context(|| format!("cannot stay on CPU {cpu}"))?;
-    go_first()
+    sched_setaffinity(None, &set).with_context(|| format!("cannot stay on CPU {cpu}"))
 }
 
 /// Starts processes on one CPU, which they do not leave. On a thread of its own: what it starts inherits
@@ -199,9 +204,7 @@ pub(crate) fn on_cpu<T: Send>(
     let cpu = last_cpu()?;
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            let mut set = CpuSet::new();
-            set.set(cpu);
-            sched_setaffinity(None, &set).with_context(|| format!("cannot stay on CPU {cpu}"))?;
+            stay_on(cpu)?;
             start()
         });
         thread

@@ -58,10 +58,7 @@ struct Match<'lab> {
 
 /// Measures everything.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
-    let labs: Vec<Lab> = Router::ALL
-        .iter()
-        .map(|_| Lab::new())
-        .collect::<Result<_, _>>()?;
+    let labs = Lab::several(Router::ALL.len())?;
     let mut matches = Vec::new();
     for (lab, router) in labs.iter().zip(Router::ALL) {
         say(&format!("transfers: {}", router.name()));

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cluster::{
+        decisions,
         install::Outcome,
         record::{DeniedRecord, Record},
     },
-    config::check::NODES,
     model::{
         list::{Entry, List, Place},
         prefix::Prefix,
@@ -26,8 +26,6 @@ const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
 const REMOVALS: usize = 4096;
 /// The longest reason, in bytes.
 const WHY_MAX: usize = 200;
-/// A decision from further in the future is refused: no two clocks differ so much.
-const AHEAD: Duration = Duration::from_secs(24 * 3600);
 
 /// A network that was taken out of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,7 +235,6 @@ fn checked(record: &DeniedRecord, servers: &[String], now: Timestamp) -> Option<
         && network.bits == record.bits
         && record.address.to_canonical() == record.address;
     let since = Timestamp::from_microsecond(i64::try_from(record.time).ok()?).ok()?;
-    let is_in_time = since <= now.checked_add(AHEAD).ok()?;
     let until = match record.left {
         Some(left) => Some(now.checked_add(Duration::from_millis(left)).ok()?),
         None => None,
@@ -251,10 +248,8 @@ fn checked(record: &DeniedRecord, servers: &[String], now: Timestamp) -> Option<
         until,
         node: Some(record.node),
     };
-    let is_right = is_network
-        && is_in_time
-        && (1..=NODES).contains(&record.node)
-        && check(&entry, servers).is_ok();
+    let is_right =
+        is_network && decisions::can_be(record.node, record.time) && check(&entry, servers).is_ok();
     is_right.then_some(entry)
 }
 
@@ -289,6 +284,7 @@ pub(super) fn check(entry: &Entry, servers: &[String]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::check::NODES;
 
     const ROOM: usize = 3;
     const HOUR: u64 = 3_600_000_000;
