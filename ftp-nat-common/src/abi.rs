@@ -50,6 +50,10 @@ pub use self::tls_clients::*;
 
 /// aya wants its own marker before user space may read or write a type through a map.
 #[cfg(feature = "user")]
+#[expect(
+    unsafe_code,
+    reason = "aya's marker is a promise that bytemuck has checked"
+)]
 mod user {
     use super::*;
     use crate::wire::addr::{Addr, Endpoint};

@@ -6,7 +6,7 @@
 //! refuse it otherwise. The other half ([`abi`], [`counter`]) is the layout of every map that both
 //! sides touch.
 #![cfg_attr(not(test), no_std)]
-#![forbid(unsafe_op_in_unsafe_fn)]
+#![deny(unsafe_code)]
 #![cfg_attr(
     not(test),
     deny(

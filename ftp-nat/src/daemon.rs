@@ -81,6 +81,9 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     if let Some(missing) = requirements::missing_privileges() {
         return Err(anyhow!(missing).into());
     }
+    if let Some(missing) = requirements::missing_features() {
+        return Err(anyhow!(missing).into());
+    }
     if let Some(obstacle) = realtime::obstacle() {
         return Err(anyhow!(obstacle).into());
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     env,
-    fs::File,
+    fs::{self, File},
     path::Path,
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
@@ -123,6 +123,44 @@ pub(crate) fn offers(package: &str) -> bool {
 pub(crate) fn has_candidate(apt_cache: &mut Command, package: &str) -> bool {
     output(apt_cache.args(["policy", package]))
         .is_ok_and(|policy| policy.contains("Candidate:") && !policy.contains("Candidate: (none)"))
+}
+
+/// This machine's release and where its packages come from, as lines for sources.list.
+///
+/// # Errors
+///
+/// When apt knows no source of it.
+pub(crate) fn sources() -> anyhow::Result<(String, String)> {
+    let targets = output(program("apt-get").args([
+        "indextargets",
+        "--format",
+        "$(ORIGIN) $(CODENAME) $(REPO_URI) $(COMPONENT)",
+        "Created-By: Packages",
+    ]))?;
+    let os = fs::read_to_string("/etc/os-release")?;
+    let of_os = |key: &str| {
+        os.lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .map(|value| value.trim_matches('"').to_owned())
+            .with_context(|| format!("/etc/os-release has no {key}"))
+    };
+    let (system, release) = (of_os("ID")?, of_os("VERSION_CODENAME")?);
+    let keyring = format!("/usr/share/keyrings/{system}-archive-keyring.gpg");
+    let mut lines = String::new();
+    for target in targets.lines() {
+        let words: Vec<_> = target.split(' ').collect();
+        // Not what others publish for this release.
+        if let [origin, codename, uri, component] = words[..]
+            && origin.eq_ignore_ascii_case(&system)
+            && codename.starts_with(&release)
+        {
+            lines += &format!("deb [signed-by={keyring}] {uri} {codename} {component}\n");
+        }
+    }
+    if lines.is_empty() {
+        bail!("apt knows no source of {system} {release}");
+    }
+    Ok((release, lines))
 }
 
 /// Fetches the package lists, once a run. A list that cannot be fetched is no reason to stop: the

@@ -1,13 +1,8 @@
-//! Another architecture than this machine's: Debian's arm64 packages, unpacked and not installed, and
-//! a compiler that builds for it.
+//! Another architecture than this machine's: a compiler that builds for it.
 //!
 //! rustup's toolchains have the standard library of their own machine only; Debian's rustc takes
 //! that of Debian's arm64 package.
 
 mod compiler;
-mod packages;
 
-pub(crate) use self::{
-    compiler::{Compiler, TARGET},
-    packages::Packages,
-};
+pub(crate) use self::compiler::{Compiler, TARGET};

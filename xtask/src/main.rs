@@ -17,6 +17,7 @@ mod fuzz;
 mod lab;
 mod lint;
 mod load;
+mod packages;
 mod picture;
 mod progress;
 mod servers;

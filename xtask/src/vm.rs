@@ -149,8 +149,17 @@ pub(crate) fn run(
     }
     apt::require_programs(workspace, installing, PROGRAMS, "virtual machines")?;
     let mut scenes = arguments.scenes.clone();
+    let is_lacking = arguments.kernels.contains(&Choice::V5_10);
     if scenes.is_empty() {
-        scenes = Scene::usual();
+        scenes = if is_lacking {
+            vec![Scene::Lacking]
+        } else {
+            Scene::usual()
+        };
+    }
+    let mixed = arguments.kernels.len() > 1 || scenes.len() > 1;
+    if is_lacking != scenes.contains(&Scene::Lacking) || is_lacking && mixed {
+        bail!("the scene `lacking` is for --kernel 5.10, and that kernel is for no other scene");
     }
     let wanted = Wanted {
         scenes: &scenes,

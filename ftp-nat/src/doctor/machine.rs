@@ -41,6 +41,19 @@ pub(super) fn kernel(findings: &mut Findings) {
             findings.unread(&format!("does the kernel have {}", features::TCX), &error);
         }
     }
+    match features::SK_LOOKUP.is_there() {
+        Ok(true) => {}
+        Ok(false) => findings.note(
+            "no-sk-lookup",
+            None,
+            format!("the kernel does not have {}", features::SK_LOOKUP),
+            "nothing has to be done; connections break where an interface is deleted and made anew",
+        ),
+        Err(error) => findings.unread(
+            &format!("does the kernel have {}", features::SK_LOOKUP),
+            &error,
+        ),
+    }
     if let Some(obstacle) = realtime::obstacle() {
         findings.error(
             "preemptible-softirqs",

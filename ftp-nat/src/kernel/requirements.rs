@@ -76,7 +76,7 @@ fn named(missing: &[impl Display]) -> Option<String> {
     let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
     (!missing.is_empty()).then(|| {
         format!(
-            "this kernel ({}) lacks {}, which the datapath needs",
+            "this kernel ({}) lacks {}, which ftp-nat needs",
             uname().release().to_string_lossy(),
             missing.join(", ")
         )
@@ -103,7 +103,7 @@ mod tests {
         let said = named(&["bpf_loop (since Linux 5.17)", "TCX (since Linux 6.6)"]).unwrap();
         assert!(
             said.ends_with(
-                "lacks bpf_loop (since Linux 5.17), TCX (since Linux 6.6), which the datapath needs"
+                "lacks bpf_loop (since Linux 5.17), TCX (since Linux 6.6), which ftp-nat needs"
             ),
             "{said}"
         );

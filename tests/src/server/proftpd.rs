@@ -12,19 +12,25 @@ pub(super) fn command(host: &Host, site: &Site, settings: &Settings) -> anyhow::
     let modules = folder(Kind::Proftpd)?.join("usr/lib/proftpd");
     let config = site.scratch.write(
         "proftpd.conf",
-        configuration(site, settings, &modules.display()),
+        configuration(host, site, settings, &modules.display()),
     )?;
     let mut command = unpacked(Kind::Proftpd, host, "usr/sbin/proftpd")?;
     command.args(["--nodaemon", "--config"]).arg(config);
     Ok(command)
 }
 
-fn configuration(site: &Site, settings: &Settings, modules: &dyn std::fmt::Display) -> String {
+fn configuration(
+    host: &Host,
+    site: &Site,
+    settings: &Settings,
+    modules: &dyn std::fmt::Display,
+) -> String {
     let scratch = site.scratch.path().display();
     let mut config = format!(
         "\
 ServerType standalone
 ServerName lab
+DefaultAddress {address}
 DefaultServer on
 Port {port}
 UseIPv6 on
@@ -49,6 +55,8 @@ TimeoutLinger 0
   RequireValidShell off
 </Anonymous>
 ",
+        // Without, it wants the machine's own name to have an address. It listens at every one.
+        address = host.v4,
         port = settings.port,
         log = site.log_file().display(),
         root = site.root().display(),

@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, process::Command};
 
-use super::packages::Packages;
 use crate::{
     apt::{self, Installing},
     command::{cargo, forget_compiler},
+    packages::Packages,
     workspace::Workspace,
 };
 
@@ -38,7 +38,7 @@ impl Compiler {
     pub(crate) fn get(workspace: &Workspace, installing: Installing) -> anyhow::Result<Self> {
         apt::require(workspace, installing, &PACKAGES, "building for arm64")?;
         let folder = workspace.target.join("arm64/std");
-        Packages::new(workspace, installing).unpack(
+        Packages::arm64(workspace, installing).unpack(
             &["libstd-rust-web-dev"],
             false,
             &folder,

@@ -51,7 +51,7 @@ pub(crate) fn archive(workspace: &Workspace, installing: Installing) -> anyhow::
         );
     }
     apt::update_once(workspace);
-    let (release, sources) = sources()?;
+    let (release, sources) = apt::sources()?;
     fs::create_dir_all(workspace.target.join("lab"))?;
     let partial = archive.with_extension("partial");
     step(
@@ -78,40 +78,6 @@ pub(crate) fn archive(workspace: &Workspace, installing: Installing) -> anyhow::
     )?;
     fs::rename(&partial, &archive)?;
     Ok(archive)
-}
-
-/// This machine's release and where its packages come from, as lines for sources.list.
-fn sources() -> anyhow::Result<(String, String)> {
-    let targets = output(program("apt-get").args([
-        "indextargets",
-        "--format",
-        "$(ORIGIN) $(CODENAME) $(REPO_URI) $(COMPONENT)",
-        "Created-By: Packages",
-    ]))?;
-    let os = fs::read_to_string("/etc/os-release")?;
-    let of_os = |key: &str| {
-        os.lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
-            .map(|value| value.trim_matches('"').to_owned())
-            .with_context(|| format!("/etc/os-release has no {key}"))
-    };
-    let (system, release) = (of_os("ID")?, of_os("VERSION_CODENAME")?);
-    let keyring = format!("/usr/share/keyrings/{system}-archive-keyring.gpg");
-    let mut lines = String::new();
-    for target in targets.lines() {
-        let words: Vec<_> = target.split(' ').collect();
-        // Not what others publish for this release.
-        if let [origin, codename, uri, component] = words[..]
-            && origin.eq_ignore_ascii_case(&system)
-            && codename.starts_with(&release)
-        {
-            lines += &format!("deb [signed-by={keyring}] {uri} {codename} {component}\n");
-        }
-    }
-    if lines.is_empty() {
-        bail!("apt knows no source of {system} {release}");
-    }
-    Ok((release, lines))
 }
 
 /// A Debian in a folder that goes away with this value.

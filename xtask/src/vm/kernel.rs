@@ -10,9 +10,9 @@ use clap::ValueEnum;
 
 use crate::{
     apt::{self, Installing},
-    arm64::Packages,
     command::{output, program, run},
     dist::Architecture,
+    packages::Packages,
     progress::step,
     workspace::Workspace,
 };
@@ -20,6 +20,9 @@ use crate::{
 /// A kernel as the command line names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Choice {
+    /// Debian 11's own, which lacks what ftp-nat needs; for the scene `lacking`
+    #[value(name = "5.10")]
+    V5_10,
     /// Debian 12's own
     #[value(name = "6.1")]
     V6_1,
@@ -35,12 +38,12 @@ pub(crate) enum Choice {
     /// Debian 12's own for 64-bit Arm
     #[value(name = "arm64")]
     Arm64,
-    /// Each of them
+    /// Each of them but 5.10
     All,
 }
 
 impl Choice {
-    /// All kernels that can be named.
+    /// All kernels that ftp-nat runs on.
     const KERNELS: [Self; 5] = [
         Self::V6_1,
         Self::V6_12,
@@ -58,6 +61,7 @@ impl Choice {
     /// What its packages' names begin and end with; between them is Debian's number of the version.
     fn package(self) -> (&'static str, &'static str) {
         match self {
+            Self::V5_10 => ("linux-image-5.10.", "-amd64"),
             Self::V6_1 | Self::All => ("linux-image-6.1.", "-amd64"),
             Self::V6_12 => ("linux-image-6.12.", "-amd64"),
             Self::V6_1Rt => ("linux-image-6.1.", "-rt-amd64"),
@@ -114,15 +118,16 @@ impl Kernel {
     ) -> anyhow::Result<Self> {
         let root = workspace.target.join("vm/kernels").join(choice.name());
         if !root.is_dir() {
-            match choice.architecture() {
-                Architecture::Amd64 => unpack(workspace, installing, choice, &root)?,
-                Architecture::Arm64 => {
-                    let packages = Packages::new(workspace, installing);
-                    let package = newest(choice, &packages.names(choice.package().0)?, |name| {
-                        packages.offers(name)
-                    })?;
-                    packages.unpack(&[&package], false, &root, list_modules)?;
+            match choice {
+                Choice::V5_10 => {
+                    let packages = Packages::debian_11(workspace, installing);
+                    unpack_from(&packages, choice, &root)?;
                 }
+                Choice::Arm64 => {
+                    let packages = Packages::arm64(workspace, installing);
+                    unpack_from(&packages, choice, &root)?;
+                }
+                _ => unpack(workspace, installing, choice, &root)?,
             }
         }
         let release = only_entry(&root.join("lib/modules"))?;
@@ -186,7 +191,7 @@ fn newest(choice: Choice, names: &str, offers: impl Fn(&str) -> bool) -> anyhow:
         .map(|(_, name)| (*name).to_owned())
         .find(|name| offers(name))
         .with_context(|| {
-            format!("apt offers no package {begin}*{end}: Debian 12's sources have them")
+            format!("apt offers no package {begin}*{end}: Debian's own sources have them")
         })
 }
 
@@ -200,8 +205,15 @@ fn version(text: &str) -> Option<Vec<u32>> {
     is_plain.then(|| numbers.iter().filter_map(|it| it.parse().ok()).collect())
 }
 
-/// Downloads the newest package of a kernel for this machine's architecture and unpacks it into
-/// `root`, which appears only when it is complete.
+/// Downloads the newest package of a kernel among packages of another kind, and unpacks it into `root`.
+fn unpack_from(packages: &Packages<'_>, choice: Choice, root: &Path) -> anyhow::Result<()> {
+    let names = packages.names(choice.package().0)?;
+    let package = newest(choice, &names, |name| packages.offers(name))?;
+    packages.unpack(&[&package], false, root, list_modules)
+}
+
+/// Downloads the newest package of a kernel of this machine's own release and unpacks it into `root`,
+/// which appears only when it is complete.
 fn unpack(
     workspace: &Workspace,
     installing: Installing,

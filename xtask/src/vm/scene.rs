@@ -23,6 +23,8 @@ pub(crate) enum Scene {
     Networks,
     /// Packets lost, overtaken, doubled and late
     Impaired,
+    /// On a kernel that lacks what ftp-nat needs, `run` and `doctor` name it: only with `--kernel 5.10`
+    Lacking,
     /// WireGuard and PPPoE as WAN and as LAN: with programs that the others do not need, so only when it is named
     Tunnels,
 }
@@ -31,7 +33,8 @@ impl Scene {
     /// Those that are run unless some are named.
     pub(crate) fn usual() -> Vec<Self> {
         let all = Self::value_variants().iter().copied();
-        all.filter(|scene| *scene != Self::Tunnels).collect()
+        all.filter(|scene| !matches!(scene, Self::Tunnels | Self::Lacking))
+            .collect()
     }
 
     /// Its name on the command line.
@@ -55,6 +58,7 @@ impl Scene {
             Self::Masquerade => "masquerade",
             Self::Networks | Self::Tunnels => "networks",
             Self::Impaired => "impaired",
+            Self::Lacking => "lacking",
         }
     }
 
@@ -80,7 +84,7 @@ impl Scene {
                 "--skip",
                 "pppoe",
             ],
-            Self::Tunnels | Self::Impaired => &["--ignored"],
+            Self::Tunnels | Self::Impaired | Self::Lacking => &["--ignored"],
             // TCX came with Linux 6.6. Before 6.3 no veth can be known to send XDP's frames: there
             // network cards show XDP.
             Self::Gateway if kernel.is_6_1() => &[

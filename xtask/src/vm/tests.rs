@@ -14,6 +14,7 @@ use crate::{
     command::{cargo, output},
     dist::Architecture,
     ebpf,
+    packages::Packages,
     progress::step,
     tools,
     workspace::Workspace,
@@ -117,7 +118,7 @@ fn tools_for_arm64(workspace: &Workspace, installing: Installing) -> anyhow::Res
     let servers = workspace.target.join("arm64/servers");
     fs::create_dir_all(&servers)?;
     let vsftpd = Kind::Vsftpd;
-    arm64::Packages::new(workspace, installing).unpack(
+    Packages::arm64(workspace, installing).unpack(
         vsftpd.packages(),
         false,
         &servers.join(vsftpd.name()),

@@ -12,9 +12,9 @@ use anyhow::Context as _;
 use super::kernel::Kernel;
 use crate::{
     apt::Installing,
-    arm64::Packages,
     command::{output, program},
     dist::Architecture,
+    packages::Packages,
     workspace::Workspace,
 };
 
@@ -70,7 +70,7 @@ impl Userland {
 }
 
 fn of_arm64(workspace: &Workspace, installing: Installing) -> anyhow::Result<Userland> {
-    let packages = Packages::new(workspace, installing);
+    let packages = Packages::arm64(workspace, installing);
     let here = workspace.target.join("arm64");
     let busybox = here.join("busybox");
     packages.unpack(&["busybox-static"], false, &busybox, |_| Ok(()))?;

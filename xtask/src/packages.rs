@@ -1,5 +1,5 @@
-//! Debian's arm64 packages, by lists of their own: neither dpkg's architectures nor apt's lists of
-//! this machine are changed.
+//! Debian's packages for another architecture or of another release than this machine's, by lists of
+//! their own: neither dpkg's architectures nor apt's lists of this machine are changed.
 
 use std::{
     ffi::OsString,
@@ -21,9 +21,15 @@ use crate::{
 const EXTRACT: &str = "dpkg-deb --fsys-tarfile \"$1\" | \
                        tar --extract --keep-directory-symlink --directory \"$2\"";
 
-/// What apt offers for arm64.
+/// What apt offers of one kind.
 pub(crate) struct Packages<'w> {
     workspace: &'w Workspace,
+    /// As people say it: "arm64", "Debian 11".
+    kind: &'static str,
+    /// As Debian calls it.
+    architecture: &'static str,
+    /// Debian's release; none: where this machine's own packages come from.
+    release: Option<&'static str>,
     /// The folder with apt's lists, what it has downloaded, and a list of installed packages that
     /// is empty.
     state: PathBuf,
@@ -31,11 +37,26 @@ pub(crate) struct Packages<'w> {
 }
 
 impl<'w> Packages<'w> {
-    /// Nothing is fetched before something is asked for.
-    pub(crate) fn new(workspace: &'w Workspace, installing: Installing) -> Self {
+    /// Those for arm64. Nothing is fetched before something is asked for.
+    pub(crate) fn arm64(workspace: &'w Workspace, installing: Installing) -> Self {
         Self {
             workspace,
+            kind: "arm64",
+            architecture: "arm64",
+            release: None,
             state: workspace.target.join("arm64/apt"),
+            installing,
+        }
+    }
+
+    /// Those of Debian 11 for x86-64.
+    pub(crate) fn debian_11(workspace: &'w Workspace, installing: Installing) -> Self {
+        Self {
+            workspace,
+            kind: "Debian 11",
+            architecture: "amd64",
+            release: Some("bullseye"),
+            state: workspace.target.join("vm/debian-11"),
             installing,
         }
     }
@@ -59,7 +80,8 @@ impl<'w> Packages<'w> {
         self.update_once()?;
         step(
             &format!(
-                "unpacking arm64 packages into {} (nothing is installed): {}",
+                "unpacking packages of {} into {} (nothing is installed): {}",
+                self.kind,
                 self.workspace.relative(folder),
                 packages.join(" ")
             ),
@@ -128,30 +150,54 @@ impl<'w> Packages<'w> {
         if done.exists() {
             return Ok(());
         }
+        let kind = self.kind;
         if !apt::available() {
-            bail!("arm64 takes Debian's packages, and this machine has no apt");
+            bail!("{kind} takes Debian's packages, and this machine has no apt");
         }
         if self.installing == Installing::Forbidden {
-            bail!("arm64 takes Debian's packages, and --no-install forbids fetching them");
+            bail!("{kind} takes Debian's packages, and --no-install forbids fetching them");
         }
         fs::create_dir_all(self.state.join("lists/partial"))?;
         fs::write(self.state.join("status"), "")?;
-        step("apt-get update, arm64's lists", || {
+        if let Some(release) = self.release {
+            let (own, lines) = apt::sources()?;
+            // What has been added to a release since is elsewhere, and not for every one.
+            let main: Vec<_> = lines
+                .lines()
+                .filter(|line| line.ends_with(&format!(" {own} main")))
+                .map(|line| line.replace(&format!(" {own} main"), &format!(" {release} main")))
+                .collect();
+            fs::write(self.sources(), main.join("\n") + "\n")?;
+        }
+        step(&format!("apt-get update, the lists of {kind}"), || {
             output(self.apt("apt-get").arg("update"))
         })?;
         Ok(fs::write(done, "")?)
+    }
+
+    /// The list of where packages of another release come from.
+    fn sources(&self) -> PathBuf {
+        self.state.join("sources.list")
     }
 
     fn archives(&self) -> PathBuf {
         self.state.join("cache/archives")
     }
 
-    /// A program of apt that knows arm64 and nothing of this machine but where packages come from.
+    /// A program of apt that knows packages of this kind, and nothing of this machine but where they come
+    /// from.
     fn apt(&self, name: &str) -> Command {
         let mut apt = program(name);
+        for option in ["APT::Architecture", "APT::Architectures"] {
+            apt.arg("-o").arg(format!("{option}={}", self.architecture));
+        }
+        if self.release.is_some() {
+            let mut list = OsString::from("Dir::Etc::sourcelist=");
+            list.push(self.sources());
+            apt.arg("-o").arg(list);
+            apt.args(["-o", "Dir::Etc::sourceparts=/dev/null"]);
+        }
         for option in [
-            "APT::Architecture=arm64",
-            "APT::Architectures=arm64",
             "APT::Install-Recommends=false",
             "Acquire::Retries=3",
             // The folder may be where apt's own user cannot write.
