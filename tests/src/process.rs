@@ -1,16 +1,19 @@
 //! Other programs: run to their end within a limit, or kept running behind a guard.
 
 use std::{
-    io::{BufRead as _, BufReader, Read},
-    os::unix::process::CommandExt as _,
+    io::{self, BufRead as _, BufReader, Read},
+    os::{fd::AsFd, unix::process::CommandExt as _},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::{
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    process::{Pid, Signal, kill_process, kill_process_group},
+};
 
 /// What a program that was run to its end left.
 #[derive(Debug)]
@@ -75,37 +78,95 @@ pub fn run(command: &mut Command, limit: Duration) -> anyhow::Result<Outcome> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start `{program}`: is its package installed?"))?;
-    let stdout = collect(child.stdout.take());
-    let stderr = collect(child.stderr.take());
-    let status = wait(&mut child, limit)?;
-    if status.is_none() {
-        kill_group(&child, Signal::KILL);
-        child.wait()?;
+    let (mut stdout, mut stderr) = (
+        Output::of(child.stdout.take())?,
+        Output::of(child.stderr.take())?,
+    );
+    let mut ended: Option<(Option<ExitStatus>, Instant)> = None;
+    loop {
+        if ended.is_none() {
+            ended = child.try_wait()?.map(|it| (Some(it), Instant::now()));
+        }
+        if ended.is_none() && start.elapsed() > limit {
+            kill_group(&child, Signal::KILL);
+            child.wait()?;
+            ended = Some((None, Instant::now()));
+        }
+        // Once it has ended, all that it has said is there to be read, however late that is done.
+        let said = [stdout.read()?, stderr.read()?];
+        if said.contains(&Progress::More) {
+            continue;
+        }
+        match ended {
+            Some(_) if said == [Progress::End; 2] => break,
+            // A grandchild that left the group may hold a pipe for ever.
+            Some((_, at)) if at.elapsed() > REST => break,
+            _ => thread::sleep(LOOK),
+        }
     }
-    // A grandchild that left the group may hold the pipe for ever.
-    let rest = Duration::from_secs(1);
     Ok(Outcome {
         program,
-        status,
-        stdout: stdout.recv_timeout(rest).unwrap_or_default(),
-        stderr: String::from_utf8_lossy(&stderr.recv_timeout(rest).unwrap_or_default())
-            .into_owned(),
+        status: ended.and_then(|(status, _)| status),
+        stdout: stdout.said,
+        stderr: String::from_utf8_lossy(&stderr.said).into_owned(),
         took: start.elapsed(),
     })
 }
 
-/// Reads `stream` to its end on a thread of its own.
-fn collect(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut stream) = stream {
-            // What was read before an error is still worth having.
-            drop(stream.read_to_end(&mut bytes));
+/// How often a program is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long what a program has started may still say something when it has ended.
+const REST: Duration = Duration::from_secs(1);
+
+/// What a program writes to a pipe.
+struct Output<Pipe> {
+    pipe: Option<Pipe>,
+    said: Vec<u8>,
+}
+
+/// What came of reading from a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Something was read, and there may be more.
+    More,
+    /// It is empty.
+    Nothing,
+    /// Nobody can write to it any more.
+    End,
+}
+
+impl<Pipe: Read + AsFd> Output<Pipe> {
+    fn of(pipe: Option<Pipe>) -> anyhow::Result<Self> {
+        if let Some(pipe) = &pipe {
+            let flags = fcntl_getfl(pipe)?;
+            fcntl_setfl(pipe, flags | OFlags::NONBLOCK)?;
         }
-        drop(sender.send(bytes));
-    });
-    receiver
+        Ok(Self {
+            pipe,
+            said: Vec::new(),
+        })
+    }
+
+    /// Reads what is there, a buffer full at most, and waits for nothing.
+    fn read(&mut self) -> io::Result<Progress> {
+        let Some(pipe) = &mut self.pipe else {
+            return Ok(Progress::End);
+        };
+        let mut buffer = [0; 65536];
+        match pipe.read(&mut buffer) {
+            Ok(0) => {
+                self.pipe = None;
+                Ok(Progress::End)
+            }
+            Ok(length) => {
+                self.said.extend_from_slice(&buffer[..length]);
+                Ok(Progress::More)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Progress::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Progress::More),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Waits until `child` ends; `None` when `limit` passes first.
@@ -118,7 +179,7 @@ fn wait(child: &mut Child, limit: Duration) -> anyhow::Result<Option<ExitStatus>
         if start.elapsed() > limit {
             return Ok(None);
         }
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(LOOK);
     }
 }
 
@@ -331,6 +392,30 @@ mod tests {
         assert!(outcome.status.is_none());
         assert_eq!(outcome.text(), "started\n");
         assert!(outcome.took < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_long_answer_is_whole_and_an_endless_one_is_stopped() {
+        let outcome = run(
+            &mut shell("head -c 3000000 /dev/zero"),
+            Duration::from_secs(60),
+        );
+        assert_eq!(outcome.unwrap().stdout.len(), 3_000_000);
+        let outcome = run(&mut shell("yes"), Duration::from_millis(300)).unwrap();
+        assert!(outcome.status.is_none());
+        assert!(outcome.took < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_grandchild_that_holds_the_pipe_keeps_nobody_waiting() {
+        let outcome = run(
+            &mut shell("echo said; setsid sleep 20 &"),
+            Duration::from_secs(60),
+        )
+        .unwrap();
+        assert!(outcome.success());
+        assert_eq!(outcome.text(), "said\n");
+        assert!(outcome.took < Duration::from_secs(15));
     }
 
     #[test]
