@@ -10,6 +10,7 @@
 //! both together.
 
 pub mod client;
+pub mod cost;
 pub mod figures;
 pub mod kernel;
 pub mod moves;
@@ -189,6 +190,12 @@ impl Fleet {
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The engine's process id, while it runs.
+    #[must_use]
+    pub fn engine_pid(&self) -> Option<u32> {
+        self.engine.as_ref().map(Running::pid)
     }
 
     /// Ends the engine.

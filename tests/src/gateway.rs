@@ -1,6 +1,11 @@
 //! ftp-nat itself, running on the lab's router.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -90,6 +95,21 @@ impl<'lab> Gateway<'lab> {
         daemon.wait_for("ready", START_LIMIT)?;
         self.daemon = Some(daemon);
         Ok(())
+    }
+
+    /// Puts another binary in the place of its own and starts the daemon anew, as a package's upgrade does.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be copied; and as [`Self::start`].
+    pub fn upgrade(&mut self, binary: &Path) -> anyhow::Result<()> {
+        let place = self.lists.path().join("ftp-nat");
+        let new = place.with_extension("new");
+        fs::copy(binary, &new).with_context(|| format!("cannot copy {}", binary.display()))?;
+        // As dpkg does: the one that runs keeps its file.
+        fs::rename(&new, &place)?;
+        self.binary = place;
+        self.restart()
     }
 
     /// Whether its arguments or its configuration say where its lists are.
@@ -200,7 +220,7 @@ impl<'lab> Gateway<'lab> {
 
     /// Where its pins are.
     #[must_use]
-    pub fn state_dir(&self) -> &std::path::Path {
+    pub fn state_dir(&self) -> &Path {
         self.pins.path()
     }
 

@@ -1,7 +1,11 @@
 //! What docs/fleet.md promises, tried: two gateways that share their sessions, with a real Redis and a
 //! real keepalived, while the addresses move between them.
 
-use std::{fmt::Display, time::Duration};
+use std::{
+    fmt::{self, Display, Formatter},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -9,7 +13,7 @@ use ftp_nat_tests::{
     fleet::{
         Fleet,
         client::Files,
-        figures,
+        figures::{self, Load, PerTransfer, Shared},
         moves::{Move, Rounds, Stage},
     },
     tools::Tools,
@@ -29,6 +33,12 @@ pub(crate) struct Arguments {
     /// Restarts of the master's daemon
     #[arg(long, value_name = "N", default_value_t = 10)]
     restarts: usize,
+    /// Upgrades of the master's daemon: its binary is replaced, and it is started anew
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    upgrades: usize,
+    /// Another version of the binary: upgrades go to it and back. The same one unless given
+    #[arg(long, value_name = "FILE")]
+    other: Option<PathBuf>,
     /// Cuts during downloads of a large file
     #[arg(long, value_name = "N", default_value_t = 5)]
     large: usize,
@@ -58,6 +68,8 @@ impl Arguments {
             cuts: 100,
             planned: 100,
             restarts: 100,
+            upgrades: 100,
+            other: self.other.clone(),
             large: 100,
             megabytes: 1000,
             turns: 5,
@@ -113,6 +125,12 @@ pub(crate) fn run(
             arguments.restarts,
         ),
         (
+            "small files, the daemon is upgraded",
+            Move::Upgraded,
+            SMALL,
+            arguments.upgrades,
+        ),
+        (
             "large files, the master is cut off",
             Move::Cut,
             large,
@@ -125,7 +143,8 @@ pub(crate) fn run(
         if count == 0 {
             continue;
         }
-        let rounds = step(name, || play(how, length, count))?;
+        let other = arguments.other.as_deref();
+        let rounds = step(name, || play(how, length, count, other))?;
         moves += rounds.0.len();
         broken += rounds.broken();
         for round in rounds.0.iter().filter(|it| !it.failures.is_empty()) {
@@ -162,53 +181,106 @@ pub(crate) fn run(
 const CLIENTS: usize = 3;
 /// For how long they do in a turn.
 const TURN: Duration = Duration::from_secs(5);
+/// Transfers a second at which it is measured how soon the other gateway knows.
+const RATE: f64 = 1000.0;
 
-/// Transfers with and without sharing, in turn, and how soon the other gateway knew of them.
+/// Transfers with and without sharing, in turn, what they cost, and how soon the other gateway knew of them.
 fn sharing(turns: usize) -> anyhow::Result<Vec<String>> {
-    let mut ratios = Vec::new();
-    let mut latest = figures::Shared::default();
-    let mut alone = 0.0;
+    let mut together = Ratios::default();
+    let mut apart = Ratios::default();
+    let mut delays = Vec::new();
     for turn in 1..=turns {
         let name = format!("transfers, shared and alone, turn {turn}");
-        let (shared, lone) = step(&name, || {
-            anyhow::Ok((
-                figures::transfers(CLIENTS, true, TURN)?,
-                figures::transfers(CLIENTS, false, TURN)?,
-            ))
+        step(&name, || {
+            for (ratios, is_apart) in [(&mut together, false), (&mut apart, true)] {
+                let load = Load {
+                    clients: CLIENTS,
+                    rate: None,
+                    is_shared: true,
+                    is_apart,
+                    time: TURN,
+                };
+                let shared = figures::transfers(&load)?;
+                let is_shared = false;
+                let alone = figures::transfers(&Load { is_shared, ..load })?;
+                ratios.all.push(shared.rate / alone.rate);
+                ratios.latest = (shared, alone);
+            }
+            delays.push(figures::transfers(&Load {
+                clients: CLIENTS,
+                rate: Some(RATE),
+                is_shared: true,
+                is_apart: false,
+                time: TURN,
+            })?);
+            anyhow::Ok(())
         })?;
-        ratios.push(shared.rate / lone.rate);
-        latest = shared;
-        alone = lone.rate;
     }
-    ratios.sort_by(f64::total_cmp);
-    let ratio = format!(
-        "{:.2} (median of {turns} turns, {:.2} to {:.2}; {:.0} and {:.0} a second in the last one)",
-        ratios[turns / 2],
-        ratios[0],
-        ratios[turns - 1],
-        latest.rate,
-        alone
-    );
-    let delay = format!(
-        "p50 {:.2} ms, p99 {:.2} ms of {} records, at {:.0} transfers a second; {} batches lost",
-        latest.median * 1000.0,
-        latest.p99 * 1000.0,
-        latest.records,
-        latest.rate,
-        latest.lost
+    delays.sort_by(|one, other| one.p99.total_cmp(&other.p99));
+    let shown = delays.iter().map(|it| {
+        format!(
+            "{:.2} / {:.2} ms of {} records at {:.0} transfers a second, {} batches lost",
+            it.median * 1000.0,
+            it.p99 * 1000.0,
+            it.records,
+            it.rate,
+            it.lost
+        )
+    });
+    let shown: Vec<_> = shown.collect();
+    let (shared, alone) = &apart.latest;
+    let cost = |it: &PerTransfer| format!("{:.0} µs and {:.1} waits", it.micros, it.waits);
+    let costs = format!(
+        "alone {}; shared {}, of the other one {}, of the engine {}",
+        cost(&alone.gateway),
+        cost(&shared.gateway),
+        cost(&shared.other),
+        cost(&shared.engine)
     );
     Ok(vec![
         row(
-            "transfers a second, shared to alone",
+            "transfers a second, shared to alone, all on the same processors",
             "at least 0.9",
-            &ratio,
+            &together,
         ),
+        row(
+            "the same, the other gateway and the engine on a processor of their own",
+            "at least 0.9",
+            &apart,
+        ),
+        row("what a transfer costs the gateway's daemon", "", &costs),
         row(
             "from an event to the other gateway's tables",
             "p50 below 0.3 ms, p99 below 1 ms",
-            &delay,
+            &shown.join("; "),
         ),
     ])
+}
+
+/// Transfers a second with sharing, by those without.
+#[derive(Default)]
+struct Ratios {
+    all: Vec<f64>,
+    /// What was seen in the last turn: with sharing, and without.
+    latest: (Shared, Shared),
+}
+
+impl Display for Ratios {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut ratios = self.all.clone();
+        ratios.sort_by(f64::total_cmp);
+        let turns = ratios.len();
+        let (shared, alone) = &self.latest;
+        write!(
+            f,
+            "{:.2} (median of {turns} turns, {:.2} to {:.2}; {:.0} and {:.0} a second in the last one)",
+            ratios[turns / 2],
+            ratios[0],
+            ratios[turns - 1],
+            shared.rate,
+            alone.rate
+        )
+    }
 }
 
 fn row(scene: &str, promise: &str, seen: &dyn Display) -> String {
@@ -240,7 +312,14 @@ fn flood(time: Duration) -> anyhow::Result<String> {
 fn troubles(workspace: &Workspace, tools: &Tools, seconds: u64) -> anyhow::Result<Vec<String>> {
     let output = cargo()
         .args(["test", "--locked", "--package", "ftp-nat-tests"])
-        .args(["--test", "fleet", "--", "outages::", "forged::"])
+        .args([
+            "--test",
+            "fleet",
+            "--",
+            "outages::",
+            "engine_trouble::",
+            "forged::",
+        ])
         .args(["--nocapture", "--test-threads", "1"])
         .current_dir(&workspace.root)
         .env("CARGO_TARGET_DIR", &workspace.target)
@@ -276,9 +355,13 @@ fn newcomer(connections: usize) -> anyhow::Result<String> {
     Ok(row(&scene, "100,000 in 1 s, 1,000,000 in 10 s", &seen))
 }
 
-fn play(how: Move, length: usize, count: usize) -> anyhow::Result<Rounds> {
+/// `other`: the version of the binary to which gateways are upgraded.
+fn play(how: Move, length: usize, count: usize, other: Option<&Path>) -> anyhow::Result<Rounds> {
     let fleet = Fleet::new()?;
     let mut stage = Stage::set(&fleet, "")?;
+    if let Some(other) = other {
+        stage.upgrade_to(other);
+    }
     let fetching = stage.fetch(&Files {
         length,
         rest: Duration::ZERO,

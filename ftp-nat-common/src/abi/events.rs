@@ -74,7 +74,7 @@ pub struct Event {
     pub cause: u8,
     /// Zero.
     pub pad: [u8; 3],
-    /// Of a connection that was replaced: when it began, in jiffies; else 0.
+    /// Of a connection that has ended: when it began, in jiffies; else 0.
     pub born: u64,
     /// Bytes that came in by it, from the IP header on.
     pub inbound: u64,

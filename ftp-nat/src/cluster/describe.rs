@@ -42,7 +42,7 @@ pub fn event(maps: &Maps, clock: &Clock, event: &Event) -> io::Result<Vec<Record
         }
         event::EXPIRED => records.push(Record::MappingEnded(expired(event))),
         event::ENDED => {
-            records.push(Record::ConnectionEnded(ended(event)));
+            records.push(Record::ConnectionEnded(ended(clock, event)));
             if event.kind == kind::CONTROL {
                 records.push(Record::SessionEnded {
                     session: event.session,
@@ -179,7 +179,7 @@ fn describe_connection<K: Key>(clock: &Clock, now: u64, key: &K, flow: &Flow) ->
     }
 }
 
-fn ended(event: &Event) -> ConnectionRecord {
+fn ended(clock: &Clock, event: &Event) -> ConnectionRecord {
     ConnectionRecord {
         session: event.session,
         kind: event.kind,
@@ -188,7 +188,11 @@ fn ended(event: &Event) -> ConnectionRecord {
         public: event.public.into(),
         seen: None,
         inside: event.inside.into(),
-        age: 0,
+        age: if event.born == 0 {
+            0
+        } else {
+            millis(clock, event.born, clock.now())
+        },
         silent: 0,
     }
 }

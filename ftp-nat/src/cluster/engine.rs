@@ -317,6 +317,17 @@ impl Reader {
         self.read_of(is_anybody_there, Some(wait)).await
     }
 
+    /// Gives what there is, and does not wait.
+    ///
+    /// # Errors
+    ///
+    /// When the engine does not answer, or does not let this gateway read.
+    pub async fn read_at_once(&mut self) -> anyhow::Result<Vec<Vec<u8>>> {
+        let mut found = self.read_of(true, None).await?;
+        found.extend(self.read_of(false, None).await?);
+        Ok(found)
+    }
+
     /// Reads the streams that are there, or those that were not yet.
     async fn read_of(
         &mut self,

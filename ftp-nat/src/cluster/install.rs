@@ -40,6 +40,8 @@ use crate::{
 
 /// A connection that had a packet so lately lives here, whatever another gateway says of its end.
 const BUSY: Duration = Duration::from_secs(2);
+/// A connection that is younger by more is another one: what two gateways make of one's age differs by less.
+const DRIFT: Duration = Duration::from_secs(1);
 /// SYN and ACK, as a connection has them that another gateway let in.
 const ESTABLISHED: u8 = 0x12;
 
@@ -594,7 +596,9 @@ impl Installer {
         let last = flow::seen_at(&flow, other.as_ref(), now);
         let is_used = flow.packets + other.map_or(0, |other| other.packets) > 0;
         let busy = self.clock.ticks(BUSY);
-        if flow.session != record.session || is_used && last + busy > now {
+        // Its end may be told when the next one between the same ends is here.
+        let is_next = record.age > 0 && flow.born > self.ago(record.age) + self.clock.ticks(DRIFT);
+        if is_next || flow.session != record.session || is_used && last + busy > now {
             return Ok(Outcome::Stale);
         }
         table.delete(&other_key)?;

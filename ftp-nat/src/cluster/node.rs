@@ -1,10 +1,12 @@
 //! This gateway in its cluster: tells the others, and takes over what they tell.
 //!
 //! On a thread of its own, so that nobody waits for it: events come by a queue of bounded length, and
-//! what does not fit is told later with everything else.
+//! what does not fit is told later with everything else. The ends of data connections are told last, few at
+//! once: nobody waits for them, and whatever is told takes the others' time.
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    convert::Infallible,
     future::ready,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
@@ -15,7 +17,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use ftp_nat_common::abi::{Event, cluster, event, kind};
+use ftp_nat_common::{
+    abi::{Event, cluster, event, kind},
+    counter::Counter,
+};
 use log::{info, warn};
 use tokio::{
     runtime::Builder,
@@ -29,19 +34,26 @@ use super::{
     engine::{Engines, Reader, Writer},
     install::{Installer, Outcome},
     peers::Peers,
-    record::{self, HELD, Header, Record, VERSION},
+    queue::{Queue, Taker},
+    record::{self, HELD, Header, Record, Told, VERSION},
     status::Shared,
 };
 use crate::{config::Cluster, datapath::maps::Maps, kernel::clock::Clock, policy::Policy};
 
-/// Events that wait to be told.
-const QUEUE: usize = 1 << 16;
 /// Records in a batch at most: some 50 KiB.
 const BATCH: usize = 1000;
 /// The same of what operators decide: each may have a reason of some hundred bytes.
 const DECISIONS: usize = 200;
 /// Decisions of operators that wait to be told; what does not fit is told with everything else.
 const DECIDED: usize = 1024;
+/// The same of ends of data connections that are told by themselves; and of those that go along with what is
+/// told at once.
+const ENDS: usize = 64;
+const ENDS_ALONG: usize = 8;
+/// In how many turns of [`LOOK`] those are told that wait.
+const ENDS_TURNS: usize = 8;
+/// So many wait at most; of more, they are told at once.
+const ENDS_WAITING: usize = 1 << 17;
 /// Batches that wait to be written while the engine is slow or away.
 const WAITING: usize = 256;
 /// Of what has ended while everything was told, so much is told once more; where there is more, everything is.
@@ -72,7 +84,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Handle {
     maps: Arc<Maps>,
     clock: Clock,
-    events: mpsc::Sender<(Event, Instant)>,
+    events: Arc<Queue>,
     overflow: Arc<std::sync::atomic::AtomicU64>,
     decisions: mpsc::Sender<Record>,
     node: u8,
@@ -82,7 +94,7 @@ pub struct Handle {
 impl Handle {
     /// Passes on an event. Never waits.
     pub fn tell(&self, event: &Event) {
-        if self.events.try_send((*event, Instant::now())).is_err() {
+        if !self.events.put(event) {
             self.overflow
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
@@ -129,7 +141,7 @@ pub fn start(
     decisions: Arc<dyn Decisions>,
 ) -> anyhow::Result<Handle> {
     learn(&maps, &clock)?;
-    let (events, queue) = mpsc::channel(QUEUE);
+    let events = Arc::new(Queue::new().context("cannot make a timer")?);
     let (decided, decided_here) = mpsc::channel(DECIDED);
     let status = Arc::new(Shared::default());
     status.change(|it| {
@@ -139,7 +151,7 @@ pub fn start(
     let handle = Handle {
         maps: Arc::clone(&maps),
         clock,
-        events,
+        events: Arc::clone(&events),
         overflow: Arc::default(),
         decisions: decided,
         node: config.node,
@@ -158,7 +170,9 @@ pub fn start(
         peers: Peers::default(),
         status,
         handle: handle.clone(),
-        queue,
+        queue: events,
+        ends: VecDeque::new(),
+        ends_due: 0,
         decisions,
         decided_here,
         waiting: VecDeque::new(),
@@ -225,7 +239,11 @@ struct Node {
     peers: Peers,
     status: Arc<Shared>,
     handle: Handle,
-    queue: mpsc::Receiver<(Event, Instant)>,
+    queue: Arc<Queue>,
+    /// Ends of data connections that wait to be told.
+    ends: VecDeque<Record>,
+    /// How many of them are due.
+    ends_due: usize,
     decisions: Arc<dyn Decisions>,
     /// What operators decide at this gateway.
     decided_here: mpsc::Receiver<Record>,
@@ -253,10 +271,8 @@ struct Node {
 impl Node {
     async fn run(mut self) {
         loop {
-            let error = match self.connected().await {
-                Ok(()) => return,
-                Err(error) => format!("{error:#}"),
-            };
+            let Err(error) = self.connected().await;
+            let error = format!("{error:#}");
             let was = self.status.get();
             if was.engine_error.as_ref() != Some(&error) {
                 warn!(
@@ -276,30 +292,53 @@ impl Node {
         }
     }
 
-    /// The engine is away: events are not kept, everything is told when it is back.
+    /// The engine is away: everything is told when it is back, and what has ended meanwhile. Other events are
+    /// not kept.
     async fn while_away(&mut self) {
         let pause = sleep(PAUSE);
         tokio::pin!(pause);
         loop {
             tokio::select! {
-                event = self.queue.recv() => if event.is_none() { return },
                 Some(_) = self.decided_here.recv() => {}
                 () = &mut pause => break,
             }
         }
         self.waiting.clear();
+        if let Err(error) = self.keep_ends() {
+            warn!("cluster {}: {error}", self.config.name);
+        }
         self.walk_due = Some(Instant::now());
         self.look();
     }
 
-    /// Until the engine fails, or the daemon ends.
-    async fn connected(&mut self) -> anyhow::Result<()> {
+    /// Takes all events from the queue, and keeps the ends of connections and sessions.
+    fn keep_ends(&mut self) -> io::Result<()> {
+        while let Some((event, _)) = self.queue.take() {
+            if event.what == event::ENDED && self.ends.len() < ENDS_WAITING {
+                let ended = describe::event(&self.maps, &self.clock, &event)?;
+                self.ends.extend(ended);
+            }
+        }
+        Ok(())
+    }
+
+    /// Until the engine fails.
+    async fn connected(&mut self) -> anyhow::Result<Infallible> {
         let client = self.engines.connect().await?;
         let name = self.config.name.clone();
         let node = self.config.node;
         let mut reader = Reader::open(&client, &name, node).await?;
         let mut writer = Writer::open(&client, &name, node).await?;
         self.installer.refresh().context("cannot read the tables")?;
+        // One that lets nobody write or read counts as away, though it answers.
+        let ask = self.batch(&[Record::Ask { node: 0 }.into()])?;
+        if let Err(error) = writer.write(&ask).await {
+            // Nobody misses it.
+            self.number -= 1;
+            return Err(error);
+        }
+        self.claim_number(&mut writer).await?;
+        let mut heard = VecDeque::from(reader.read_at_once().await?);
         let connected = Instant::now();
         info!("cluster {name}: connected to the engine, as node {node}");
         self.status.change(|it| {
@@ -318,17 +357,17 @@ impl Node {
             }
         });
         let _reading = AbortOnDrop(reading);
-        self.tell(&[Record::Ask { node: 0 }])?;
+        let taker = Taker::new(Arc::clone(&self.queue)).context("cannot wait for events")?;
         let mut heartbeat = interval(HEARTBEAT);
         let mut look = interval(LOOK);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard: VecDeque<Vec<u8>> = VecDeque::new();
         let mut walk: Option<Walk> = None;
         // A piece of the walk and a batch of another gateway, by turns.
         let mut is_walks_turn = true;
         loop {
             while let Some(batch) = self.waiting.pop_front() {
+                self.queue.note_told();
                 let written = timeout(Duration::from_secs(2), writer.write(&batch)).await;
                 written.context("the engine does not answer")??;
             }
@@ -339,19 +378,27 @@ impl Node {
                 biased;
                 _ = heartbeat.tick() => {
                     let addresses = self.held.clone();
-                    self.tell(&[Record::Holds { addresses }])?;
+                    self.tell(vec![Record::Holds { addresses }])?;
                     self.claim_number(&mut writer).await?;
                 }
-                _ = look.tick() => self.look(),
-                Some(decision) = self.decided_here.recv() => self.tell(&[decision])?,
-                event = self.queue.recv() => match event {
-                    Some(event) => self.events(event, walk.as_mut())?,
-                    None => return Ok(()),
-                },
+                _ = look.tick() => {
+                    self.ends_due = self.ends_due.max(self.ends.len().div_ceil(ENDS_TURNS));
+                    self.look();
+                }
+                Some(decision) = self.decided_here.recv() => self.tell(vec![decision])?,
+                due = taker.due() => {
+                    due?;
+                    self.events(walk.as_mut())?;
+                }
+                () = ready(()), if self.ends_due > 0 => {
+                    let mut records = Vec::new();
+                    self.end_some(ENDS, &mut records);
+                    self.tell_some(records, walk.as_mut())?;
+                }
                 piece = next_piece(&mut walk), if walk.is_some() && is_walks_turn => {
                     is_walks_turn = heard.is_empty();
                     match piece {
-                        Some(piece) => self.tell(&piece)?,
+                        Some(piece) => self.tell(piece)?,
                         None => self.end_walk(walk.take()).await?,
                     }
                 }
@@ -369,13 +416,12 @@ impl Node {
         }
     }
 
-    /// An event, and those that wait behind it.
-    fn events(&mut self, first: (Event, Instant), walk: Option<&mut Walk>) -> anyhow::Result<()> {
+    /// The events that wait.
+    fn events(&mut self, walk: Option<&mut Walk>) -> anyhow::Result<()> {
         let mut records = Vec::new();
-        let read = first.1;
-        let mut next = Some(first);
-        while let Some((event, _)) = next {
-            records.extend(describe::event(&self.maps, &self.clock, &event)?);
+        while records.len() < BATCH - 4 - ENDS_ALONG
+            && let Some((event, read)) = self.queue.take()
+        {
             match event.what {
                 event::SESSION => self.installer.enter_own(event.session)?,
                 event::ENDED if event.kind == kind::CONTROL => {
@@ -383,29 +429,60 @@ impl Node {
                 }
                 _ => {}
             }
-            next = if records.len() < BATCH - 4 {
-                self.queue.try_recv().ok()
+            let described = describe::event(&self.maps, &self.clock, &event)?;
+            // Of one that was replaced, what took its place is told next.
+            let can_wait = event.what == event::ENDED
+                && event.kind != kind::CONTROL
+                && event.reason != Counter::Replaced as u16
+                && self.ends.len() < ENDS_WAITING;
+            if can_wait {
+                self.ends.extend(described);
             } else {
-                None
-            };
+                records.extend(described.into_iter().map(|it| (it, read)));
+            }
         }
+        let now = Instant::now();
+        let records = records.into_iter().map(|(record, read)| Told {
+            record,
+            waited: u32::try_from((now - read).as_micros() + 1).unwrap_or(u32::MAX),
+        });
+        let mut records: Vec<_> = records.collect();
+        if !records.is_empty() {
+            self.end_some(ENDS_ALONG, &mut records);
+        }
+        self.tell_some(records, walk)
+    }
+
+    /// Adds ends of data connections to a batch, so many at most.
+    fn end_some(&mut self, most: usize, records: &mut Vec<Told>) {
+        let some = self.ends.len().min(most);
+        self.ends_due = self
+            .ends_due
+            .saturating_sub(most)
+            .min(self.ends.len() - some);
+        records.extend(self.ends.drain(..some).map(Told::from));
+    }
+
+    /// Tells these records, if there are any; `walk`: while everything is told.
+    fn tell_some(&mut self, records: Vec<Told>, walk: Option<&mut Walk>) -> anyhow::Result<()> {
         if records.is_empty() {
             return Ok(());
         }
         if let Some(walk) = walk {
             walk.note(&records);
         }
-        self.tell_of(&records, Some(read))
+        self.put(&records)
+    }
+
+    /// Tells records that are about no event.
+    fn tell(&mut self, records: Vec<Record>) -> anyhow::Result<()> {
+        let records: Vec<_> = records.into_iter().map(Told::from).collect();
+        self.put(&records)
     }
 
     /// Puts a batch where it will be written from.
-    fn tell(&mut self, records: &[Record]) -> anyhow::Result<()> {
-        self.tell_of(records, None)
-    }
-
-    /// The same; `read`: when the first of the events that it tells of was read.
-    fn tell_of(&mut self, records: &[Record], read: Option<Instant>) -> anyhow::Result<()> {
-        let batch = self.batch(records, read)?;
+    fn put(&mut self, records: &[Told]) -> anyhow::Result<()> {
+        let batch = self.batch(records)?;
         if self.waiting.len() >= WAITING {
             self.waiting.clear();
             self.walk_due = Some(Instant::now());
@@ -414,7 +491,7 @@ impl Node {
         Ok(())
     }
 
-    fn batch(&mut self, records: &[Record], read: Option<Instant>) -> anyhow::Result<Vec<u8>> {
+    fn batch(&mut self, records: &[Told]) -> anyhow::Result<Vec<u8>> {
         let header = Header {
             version: VERSION,
             node: self.config.node,
@@ -423,9 +500,6 @@ impl Node {
             time: unix_time().as_micros() as u64,
             config: self.digest,
             records: records.len() as u32,
-            waited: read.map_or(0, |read| {
-                u32::try_from(read.elapsed().as_micros() + 1).unwrap_or(u32::MAX)
-            }),
         };
         self.number += 1;
         self.status.change(|it| it.told += records.len() as u64);
@@ -470,12 +544,12 @@ impl Node {
         };
         walk.reading.await.context("the walk was broken off")??;
         for ended in walk.ended.chunks(BATCH) {
-            self.tell(ended)?;
+            self.tell(ended.to_vec())?;
         }
         if walk.ended.len() == ENDED {
             self.walk_due = Some(Instant::now());
         }
-        self.tell(&[Record::AllTold { from: walk.from }])
+        self.tell(vec![Record::AllTold { from: walk.from }])
     }
 
     fn take_over(&mut self, record: &Record) -> io::Result<Outcome> {
@@ -500,8 +574,7 @@ impl Node {
         let lag = (unix_time().as_micros() as i128 - i128::from(header.time)) as f64 / 1e6;
         let heard = self.peers.hear(header, lag, now);
         let mut counts = [0_u64; 4];
-        let is_of_events = header.waited > 0;
-        for record in &batch.records {
+        for Told { record, waited } in &batch.records {
             match record {
                 Record::Ask { node } if matches!(*node, 0) || *node == self.config.node => {
                     self.walk_due = Some(now);
@@ -516,12 +589,10 @@ impl Node {
                     Outcome::NoRoom => counts[3] += 1,
                 },
             }
-        }
-        if is_of_events {
-            let waited = f64::from(header.waited - 1) / 1e6;
-            let installed = now.elapsed().as_secs_f64();
-            self.delays
-                .note(lag + waited + installed, batch.records.len());
+            if *waited > 0 {
+                let waited = f64::from(*waited - 1) / 1e6;
+                self.delays.note(lag + waited + now.elapsed().as_secs_f64());
+            }
         }
         self.status.change(|it| {
             it.installed += counts[0];
@@ -532,7 +603,7 @@ impl Node {
             it.lost += heard.lost;
         });
         if heard.must_ask {
-            self.tell(&[Record::Ask { node: header.node }])?;
+            self.tell(vec![Record::Ask { node: header.node }])?;
         }
         Ok(())
     }
@@ -670,8 +741,9 @@ struct Walk {
 }
 
 impl Walk {
-    fn note(&mut self, records: &[Record]) {
-        let have_ended = records.iter().filter(|record| {
+    fn note(&mut self, records: &[Told]) {
+        let records = records.iter().map(|told| &told.record);
+        let have_ended = records.filter(|record| {
             matches!(
                 record,
                 Record::SessionEnded { .. } | Record::ConnectionEnded(_) | Record::MappingEnded(_)
@@ -699,17 +771,15 @@ struct Delays {
 }
 
 impl Delays {
-    /// That many records were here this many seconds after the first of their events was read.
-    fn note(&mut self, delay: f64, records: usize) {
-        for _ in 0..records {
-            let place = self.count as usize % DELAYS;
-            if place < self.latest.len() {
-                self.latest[place] = delay as f32;
-            } else {
-                self.latest.push(delay as f32);
-            }
-            self.count += 1;
+    /// A record was here this many seconds after its event was read.
+    fn note(&mut self, delay: f64) {
+        let place = self.count as usize % DELAYS;
+        if place < self.latest.len() {
+            self.latest[place] = delay as f32;
+        } else {
+            self.latest.push(delay as f32);
         }
+        self.count += 1;
     }
 
     /// Within how many seconds this part of them was here; 0: there are none.
@@ -741,9 +811,12 @@ mod tests {
     fn the_delays_of_the_latest_records_are_known() {
         let mut delays = Delays::default();
         assert_eq!(delays.within(0.5), 0.0);
-        delays.note(9.0, DELAYS);
-        delays.note(1.0, DELAYS * 98 / 100);
-        delays.note(2.0, DELAYS - DELAYS * 98 / 100);
+        let many = DELAYS * 98 / 100;
+        for (delay, count) in [(9.0, DELAYS), (1.0, many), (2.0, DELAYS - many)] {
+            for _ in 0..count {
+                delays.note(delay);
+            }
+        }
         assert_eq!((delays.within(0.5), delays.within(0.99)), (1.0, 2.0));
         assert_eq!(delays.count, 2 * DELAYS as u64);
     }

@@ -203,7 +203,6 @@ mod tests {
             time: 0,
             config: 1,
             records: 0,
-            waited: 0,
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A format of its own and not the maps' layout, so that gateways of different versions understand
 //! each other. A batch is a [`Header`] and records behind it, each with its length in front; both are
-//! written by postcard. Who does not know a record's kind steps over it; fields are only ever added at
-//! a record's end.
+//! written by postcard. Behind a record, within its length, stands how long it has waited ([`Told`]). Who does
+//! not know a record's kind steps over it; further fields are only ever added at the end.
 
 use std::net::IpAddr;
 
@@ -54,9 +54,6 @@ pub struct Header {
     pub config: u64,
     /// How many records follow.
     pub records: u32,
-    /// How long before [`Header::time`] the first of the events that it tells of was read, in
-    /// microseconds, plus one; 0: it tells of no event.
-    pub waited: u32,
 }
 
 /// Something that a gateway tells.
@@ -73,7 +70,7 @@ pub enum Record {
         /// Its number.
         session: u32,
     },
-    /// A connection has ended.
+    /// A connection has ended; its age may be 0, where that is not known.
     ConnectionEnded(ConnectionRecord),
     /// An announced connection will not come.
     MappingEnded(MappingRecord),
@@ -245,17 +242,35 @@ pub struct DrainedRecord {
     pub is_drained: bool,
 }
 
+/// A record in a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// What is told.
+    pub record: Record,
+    /// How long before [`Header::time`] the event was read that it tells of, in microseconds, plus one; 0: it
+    /// tells of no event.
+    pub waited: u32,
+}
+
+impl From<Record> for Told {
+    fn from(record: Record) -> Self {
+        Self { record, waited: 0 }
+    }
+}
+
 /// Writes a batch.
 ///
 /// # Errors
 ///
 /// None that can happen: what is written has no unbounded part.
-pub fn write(header: &Header, records: &[Record]) -> anyhow::Result<Vec<u8>> {
+pub fn write(header: &Header, records: &[Told]) -> anyhow::Result<Vec<u8>> {
     let mut bytes = postcard::to_allocvec(header)?;
     for record in records {
-        let record = postcard::to_allocvec(record)?;
-        bytes.extend_from_slice(&u16::try_from(record.len())?.to_be_bytes());
-        bytes.extend_from_slice(&record);
+        let place = bytes.len();
+        bytes.extend_from_slice(&[0, 0]);
+        bytes = postcard::to_extend(record, bytes)?;
+        let length = u16::try_from(bytes.len() - place - 2)?;
+        bytes[place..place + 2].copy_from_slice(&length.to_be_bytes());
     }
     Ok(bytes)
 }
@@ -266,7 +281,7 @@ pub struct Batch {
     /// What stands in front.
     pub header: Header,
     /// The records that are understood.
-    pub records: Vec<Record>,
+    pub records: Vec<Told>,
     /// How many are not.
     pub unknown: u64,
 }
@@ -291,7 +306,11 @@ pub fn read(bytes: &[u8]) -> anyhow::Result<Batch> {
             anyhow::bail!("a batch that was cut off");
         };
         match postcard::take_from_bytes::<Record>(record) {
-            Ok((record, _)) => records.push(record),
+            Ok((record, behind)) => {
+                let waited = postcard::take_from_bytes::<u32>(behind);
+                let waited = waited.map_or(0, |(waited, _)| waited);
+                records.push(Told { record, waited });
+            }
             Err(_) => unknown += 1,
         }
         rest = behind;
@@ -315,7 +334,6 @@ mod tests {
         time: 1_795_852_800_000_000,
         config: 99,
         records: 2,
-        waited: 0,
     };
 
     fn end(text: &str, port: u16) -> End {
@@ -365,6 +383,10 @@ mod tests {
             Record::Ask { node: 0 },
             Record::AllTold { from: 4 },
         ];
+        let waited = [300, 0, 1, u32::MAX];
+        let records = records.into_iter().zip(waited);
+        let records = records.map(|(record, waited)| Told { record, waited });
+        let records: Vec<_> = records.collect();
         let bytes = write(&HEADER, &records).unwrap();
         let batch = read(&bytes).unwrap();
         assert_eq!((batch.header, batch.unknown), (HEADER, 0));
@@ -379,23 +401,37 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_stepped_over() {
-        let mut bytes = write(&HEADER, &[Record::AllTold { from: 4 }]).unwrap();
+        let mut bytes = write(&HEADER, &[Record::AllTold { from: 4 }.into()]).unwrap();
         bytes.extend_from_slice(&[0, 3, 99, 1, 2]);
         bytes.extend(
-            &write(&HEADER, &[Record::Ask { node: 1 }]).unwrap()
+            &write(&HEADER, &[Record::Ask { node: 1 }.into()]).unwrap()
                 [postcard::to_allocvec(&HEADER).unwrap().len()..],
         );
         let batch = read(&bytes).unwrap();
         assert_eq!(batch.unknown, 1);
         assert_eq!(
             batch.records,
-            [Record::AllTold { from: 4 }, Record::Ask { node: 1 }]
+            [Record::AllTold { from: 4 }, Record::Ask { node: 1 }].map(Told::from)
         );
     }
 
     #[test]
+    fn a_record_may_have_more_or_less_behind_it() {
+        let record = Record::Ask { node: 1 };
+        for (behind, waited) in [(&[][..], 0), (&[7], 7), (&[7, 9, 9], 7)] {
+            let mut bytes = write(&HEADER, &[]).unwrap();
+            let record = [&postcard::to_allocvec(&record).unwrap(), behind].concat();
+            bytes.extend([0, record.len() as u8]);
+            bytes.extend(record);
+            let batch = read(&bytes).unwrap();
+            assert_eq!(batch.records[0].waited, waited, "{behind:?}");
+            assert_eq!(batch.unknown, 0);
+        }
+    }
+
+    #[test]
     fn what_is_cut_off_or_of_another_version_is_refused() {
-        let bytes = write(&HEADER, &[Record::Connection(connection())]).unwrap();
+        let bytes = write(&HEADER, &[Record::Connection(connection()).into()]).unwrap();
         for length in 0..bytes.len() {
             let header = postcard::to_allocvec(&HEADER).unwrap().len();
             if length != header && length != header + 1 {

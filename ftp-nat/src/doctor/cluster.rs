@@ -31,7 +31,7 @@ fn judge(status: &Status, findings: &mut Findings) {
             "cluster-engine-away",
             None,
             format!(
-                "the engine of cluster {name} cannot be reached: {error}. What begins now is unknown to the \
+                "nothing is shared by the engine of cluster {name}: {error}. What begins now is unknown to the \
                  other gateways, and ends if this one does"
             ),
             "repair the engine, or the way to it: nothing is lost that goes on until then, and everything is \

@@ -95,6 +95,20 @@ impl Fetching {
     ///
     /// When it is not logged in soon.
     pub fn start(fleet: &Fleet, server: &FtpServer, files: &Files) -> anyhow::Result<Self> {
+        Self::start_at_rate(fleet, server, files, None)
+    }
+
+    /// The same with so many files a second at most, at even distances: who is late catches up.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_at_rate(
+        fleet: &Fleet,
+        server: &FtpServer,
+        files: &Files,
+        rate: Option<f64>,
+    ) -> anyhow::Result<Self> {
         let path = server.path_of("file");
         let mut command = std::process::Command::new("python3");
         command
@@ -106,7 +120,7 @@ impl Fetching {
         let target = server.target_at(address);
         let job = json!({
             "host": PUBLIC.to_string(), "port": 21, "user": target.user, "password": target.password,
-            "path": "/download/file", "tls": target.tls, "rest": files.rest.as_secs_f64(),
+            "path": "/download/file", "tls": target.tls, "rest": files.rest.as_secs_f64(), "rate": rate,
             "md5": made.text().trim(), "block": if files.length > 1 << 20 { 1 << 20 } else { 8192 },
         });
         let mut command = fleet.client.namespace.command("python3")?;

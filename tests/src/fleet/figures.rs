@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{
     Fleet, PUBLIC, SERVER,
     client::{Fetching, Files, eventually, passive_ports, serve},
+    cost::{Cost, on_cpu},
     speaker::{Bytes, ConnectionRecord, MappingRecord, SessionRecord, Speaker, all_told},
 };
 use crate::gateway::Gateway;
@@ -23,7 +24,23 @@ const TINY: Files = Files {
 /// Connections of a session of [`crowd`], its control connection included.
 const OF_SESSION: usize = 5;
 
-/// Transfers a second through one gateway that shares what it knows with another one.
+/// How transfers are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Clients that fetch at once.
+    pub clients: usize,
+    /// Transfers a second of all clients together; none: as many as they can.
+    pub rate: Option<f64>,
+    /// Whether the gateway shares what it knows with another one.
+    pub is_shared: bool,
+    /// Whether the other gateway and the engine have a CPU of their own, and everybody else the other one: as on
+    /// machines of their own they take nothing from who is measured. Without sharing that CPU is idle.
+    pub is_apart: bool,
+    /// For how long it is measured.
+    pub time: Duration,
+}
+
+/// Transfers through one gateway.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shared {
     /// Transfers a second.
@@ -37,6 +54,30 @@ pub struct Shared {
     pub records: u64,
     /// Batches that did not come.
     pub lost: u64,
+    /// What a transfer costs the daemon of the gateway that it goes through.
+    pub gateway: PerTransfer,
+    /// The other gateway's daemon.
+    pub other: PerTransfer,
+    /// The engine.
+    pub engine: PerTransfer,
+}
+
+/// What one transfer costs a process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PerTransfer {
+    /// Microseconds of a CPU.
+    pub micros: f64,
+    /// How often it waits and is woken.
+    pub waits: f64,
+}
+
+impl PerTransfer {
+    fn of(cost: &Cost, transfers: f64) -> Self {
+        Self {
+            micros: cost.cpu.as_secs_f64() * 1e6 / transfers,
+            waits: cost.waits as f64 / transfers,
+        }
+    }
 }
 
 fn status(gateway: &Gateway<'_>) -> anyhow::Result<Value> {
@@ -51,39 +92,53 @@ fn is_ready(gateway: &Gateway<'_>) -> anyhow::Result<bool> {
     Ok(gateway.ask(&["cluster", "ready"])?.success())
 }
 
-/// How many files a second the clients fetch meanwhile.
-fn rate(clients: &[Fetching], time: Duration) -> f64 {
-    let count = || clients.iter().map(Fetching::files).sum::<u64>();
-    let (before, start) = (count(), Instant::now());
-    thread::sleep(time);
-    (count() - before) as f64 / start.elapsed().as_secs_f64()
-}
-
-/// Has so many clients transfer small files through a gateway, shared with another one or alone.
+/// Has clients transfer small files through a gateway.
 ///
 /// # Errors
 ///
 /// When something does not start, or a transfer fails.
-pub fn transfers(clients: usize, is_shared: bool, time: Duration) -> anyhow::Result<Shared> {
-    let fleet = Fleet::new()?;
-    let server = serve(&fleet, false)?;
+pub fn transfers(load: &Load) -> anyhow::Result<Shared> {
+    let fleet = apart(load, OTHERS, Fleet::new)?;
+    let server = apart(load, MEASURED, || serve(&fleet, false))?;
     fleet.give_addresses(0)?;
     let more = passive_ports();
     let mut gateways = Vec::new();
-    if is_shared {
-        gateways.push(fleet.gateway(0, &more)?);
-        gateways.push(fleet.gateway(1, &more)?);
+    if load.is_shared {
+        gateways.push(apart(load, MEASURED, || fleet.gateway(0, &more))?);
+        gateways.push(apart(load, OTHERS, || fleet.gateway(1, &more))?);
         for gateway in &gateways {
             eventually("ready", || is_ready(gateway))?;
         }
     } else {
-        gateways.push(fleet.lone_gateway(0, &more)?);
+        gateways.push(apart(load, MEASURED, || fleet.lone_gateway(0, &more))?);
     }
-    let clients = (0..clients).map(|_| Fetching::start(&fleet, &server, &TINY));
+    let rate = load.rate.map(|rate| rate / load.clients as f64);
+    let start = || Fetching::start_at_rate(&fleet, &server, &TINY, rate);
+    let clients = (0..load.clients).map(|_| apart(load, MEASURED, start));
     let clients: Vec<_> = clients.collect::<anyhow::Result<_>>()?;
     thread::sleep(Duration::from_secs(1));
+    let pids = [
+        gateways[0].pid(),
+        gateways.get(1).and_then(Gateway::pid),
+        fleet.engine_pid(),
+    ];
+    let costs = || -> anyhow::Result<Vec<Cost>> {
+        let costs = pids
+            .iter()
+            .map(|pid| pid.map_or(Ok(Cost::default()), Cost::of));
+        costs.collect()
+    };
+    let count = || clients.iter().map(Fetching::files).sum::<u64>();
+    let (before, files, start) = (costs()?, count(), Instant::now());
+    thread::sleep(load.time);
+    let (after, took) = (costs()?, start.elapsed());
+    let transfers = (count() - files) as f64;
+    let cost = |place: usize| PerTransfer::of(&after[place].since(&before[place]), transfers);
     let mut figures = Shared {
-        rate: rate(&clients, time),
+        rate: transfers / took.as_secs_f64(),
+        gateway: cost(0),
+        other: cost(1),
+        engine: cost(2),
         ..Shared::default()
     };
     for client in clients {
@@ -99,6 +154,24 @@ pub fn transfers(clients: usize, is_shared: bool, time: Duration) -> anyhow::Res
         figures.lost = number(&status, "lost");
     }
     Ok(figures)
+}
+
+/// The CPU of the gateway that is measured, and of the clients and the server.
+const MEASURED: usize = 0;
+/// That of the other gateway and of the engine.
+const OTHERS: usize = 1;
+
+/// Starts something, on this CPU where that is wanted.
+fn apart<T>(
+    load: &Load,
+    cpu: usize,
+    start: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    if load.is_apart {
+        on_cpu(cpu, start)
+    } else {
+        start()
+    }
 }
 
 /// The records of so many connections, sessions before what belongs to them.

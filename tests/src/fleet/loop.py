@@ -43,6 +43,7 @@ def end(*_):
 
 signal.signal(signal.SIGTERM, end)
 ftp = None
+due = time.monotonic()
 while not is_over:
     start = time.monotonic()
     try:
@@ -53,6 +54,10 @@ while not is_over:
             start = time.monotonic()
         if job["rest"]:
             time.sleep(job["rest"])
+            start = time.monotonic()
+        if job["rate"]:
+            due = max(due + 1 / job["rate"], start - 1)
+            time.sleep(max(0, due - start))
             start = time.monotonic()
         digest = hashlib.md5()
         ftp.retrbinary("RETR " + job["path"], digest.update, job["block"])

@@ -1,6 +1,11 @@
 //! A client fetches a file again and again through two gateways while the addresses move between them.
 
-use std::{fmt, thread, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,7 +15,7 @@ use super::{
     Fleet,
     client::{Fetching, Files, LIMIT, eventually, monotonic, passive_ports, serve},
 };
-use crate::{gateway::Gateway, process::Running, server::FtpServer};
+use crate::{gateway::Gateway, process::Running, server::FtpServer, tools::Tools};
 
 /// What happens to the gateway that has the addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +24,10 @@ pub enum Move {
     Cut,
     /// keepalived is stopped there.
     Stopped,
-    /// Its daemon is started anew, as an upgrade does; the addresses may stay.
+    /// Its daemon is started anew; the addresses may stay.
     Restarted,
+    /// The same with another binary: see [`Stage::upgrade_to`].
+    Upgraded,
 }
 
 /// What a move did to the client.
@@ -82,6 +89,8 @@ pub struct Stage<'lab> {
     pub gateways: [Gateway<'lab>; 2],
     keepalived: [Option<Running>; 2],
     server: FtpServer,
+    /// The binary that a gateway gets at its next upgrade, by router, and the one after that.
+    binaries: [[PathBuf; 2]; 2],
 }
 
 impl<'lab> Stage<'lab> {
@@ -102,19 +111,27 @@ impl<'lab> Stage<'lab> {
     pub fn set_with(fleet: &'lab Fleet, server: FtpServer, more: &str) -> anyhow::Result<Self> {
         let more = format!("{}{more}", passive_ports());
         let gateways = [fleet.gateway(0, &more)?, fleet.gateway(1, &more)?];
-        let stage = Self {
+        let own = Tools::get()?.binary;
+        let mut stage = Self {
             fleet,
             gateways,
             keepalived: [None, None],
             server,
+            binaries: [(); 2].map(|()| [own.clone(), own.clone()]),
         };
-        let mut stage = stage;
         for place in [0, 1] {
             stage.wait_until_ready(place)?;
             stage.keepalived[place] = Some(fleet.keepalived(place, &stage.gateways[place])?);
         }
         fleet.master().with_context(|| stage.logs())?;
         Ok(stage)
+    }
+
+    /// From now on gateways are upgraded to this binary and to the usual one by turns.
+    pub fn upgrade_to(&mut self, other: &Path) {
+        for binaries in &mut self.binaries {
+            other.clone_into(&mut binaries[0]);
+        }
     }
 
     /// Gives one gateway another configuration: these keys of its server, beside the usual ones.
@@ -259,9 +276,14 @@ impl<'lab> Stage<'lab> {
                 keepalived.context("it runs")?.signal(Signal::TERM)?;
             }
             Move::Restarted => self.gateways[master].restart()?,
+            Move::Upgraded => {
+                self.gateways[master].upgrade(&self.binaries[master][0])?;
+                self.binaries[master].reverse();
+            }
         }
         let mut takeover = Duration::ZERO;
-        if how != Move::Restarted {
+        let moves = matches!(how, Move::Cut | Move::Stopped);
+        if moves {
             self.fleet
                 .wait_for_address(1 - master)
                 .with_context(|| self.logs())?;
@@ -288,7 +310,7 @@ impl<'lab> Stage<'lab> {
                 self.keepalived[master] =
                     Some(self.fleet.keepalived(master, &self.gateways[master])?);
             }
-            Move::Restarted => {}
+            Move::Restarted | Move::Upgraded => {}
         }
         thread::sleep(Duration::from_millis(500));
         self.wait_until_ready(master)?;

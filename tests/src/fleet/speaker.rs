@@ -293,19 +293,20 @@ impl Speaker {
         self.tell_after(records, 1)
     }
 
-    fn tell_after(&mut self, records: &[Bytes], waited: u64) -> anyhow::Result<()> {
+    fn tell_after(&mut self, records: &[Bytes], waited: u8) -> anyhow::Result<()> {
         let micros = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as u64;
-        // Version, node, epoch, number, time, the configuration's digest, records, waited.
+        // Version, node, epoch, number, time, the configuration's digest, records.
         let mut batch = Bytes::default().byte(1).byte(self.node);
         let count = records.len() as u64;
-        for number in [self.epoch, self.number, micros, 7, count, waited] {
+        for number in [self.epoch, self.number, micros, 7, count] {
             batch = batch.number(number);
         }
         self.number += 1;
         let mut batch = batch.0;
         for record in records {
-            batch.extend(u16::try_from(record.0.len())?.to_be_bytes());
+            batch.extend(u16::try_from(record.0.len() + 1)?.to_be_bytes());
             batch.extend(&record.0);
+            batch.push(waited);
         }
         self.write(&batch)
     }

@@ -1,6 +1,7 @@
 //! Two gateways that share their sessions through a real Redis, moved by a real keepalived.
 
 mod decisions;
+mod engine_trouble;
 mod engines;
 mod forged;
 mod outages;
@@ -155,6 +156,11 @@ fn files_fetched_without_pause_go_on_when_the_master_is_cut_off() {
 #[test]
 fn files_fetched_without_pause_go_on_when_the_daemon_is_started_anew() {
     play(Move::Restarted, Duration::ZERO, 2);
+}
+
+#[test]
+fn files_fetched_without_pause_go_on_when_the_daemon_is_upgraded() {
+    play(Move::Upgraded, Duration::ZERO, 2);
 }
 
 #[test]

@@ -131,6 +131,7 @@ fn over<K: Key>(key: &K, flow: &Flow, time: u64) -> Event {
         peer,
         inside,
         public,
+        born: flow.born,
         ..Event::default()
     }
 }
