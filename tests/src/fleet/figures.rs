@@ -175,7 +175,8 @@ fn apart<T>(
 }
 
 /// The records of so many connections, sessions before what belongs to them.
-fn crowd(connections: usize) -> Vec<Bytes> {
+#[must_use]
+pub fn crowd(connections: usize) -> Vec<Bytes> {
     let mut records = Vec::new();
     for number in 0..connections / OF_SESSION {
         let session = 0x1000_0000 + number as u32;
@@ -325,7 +326,8 @@ pub fn flood(rate: f64, time: Duration) -> anyhow::Result<Flood> {
 }
 
 /// Room for the crowd.
-fn limits(connections: usize) -> String {
+#[must_use]
+pub fn limits(connections: usize) -> String {
     format!(
         "{}\n[limits]\nconnections = {}\nsessions = {}\n",
         passive_ports(),

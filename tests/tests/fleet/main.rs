@@ -4,6 +4,7 @@ mod decisions;
 mod engine_trouble;
 mod engines;
 mod forged;
+mod others;
 mod outages;
 
 use std::{
