@@ -14,6 +14,9 @@
         clippy::expect_used,
         clippy::indexing_slicing,
         clippy::panic,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::unreachable,
         clippy::unwrap_used,
     )
 )]

@@ -185,7 +185,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     attacks: bool,
     /// Only the sections whose title has these words; the others stay in the document as they are
-    #[arg(long, value_name = "WORDS", conflicts_with = "attacks")]
+    #[arg(long, value_name = "WORDS")]
     section: Option<String>,
 }
 
@@ -221,7 +221,7 @@ pub(crate) fn run(
     arguments: &Arguments,
 ) -> anyhow::Result<()> {
     if arguments.attacks {
-        return attacks::run(workspace, &tools);
+        return attacks::run(workspace, &tools, arguments.section.as_deref());
     }
     tools.use_here();
     let path = workspace.root.join(DOCUMENT);

@@ -53,12 +53,24 @@ const NOT_APPLICABLE: &str = "not applicable";
 /// What came of a test: nothing is wrong, or what is.
 type Result = std::result::Result<(), String>;
 
-/// Runs all attacks over both, and writes the table.
-pub(super) fn run(workspace: &Workspace, tools: &Tools) -> anyhow::Result<()> {
-    let mut rows: BTreeMap<String, Vec<Option<Result>>> = BTreeMap::new();
+/// What came of each test over each of [`COLUMNS`].
+type Rows = BTreeMap<String, Vec<Option<Result>>>;
+
+/// Runs the attacks over both, those of the kinds whose titles have these words or all, and writes the
+/// table; the other kinds stay in the document as they are.
+pub(super) fn run(workspace: &Workspace, tools: &Tools, words: Option<&str>) -> anyhow::Result<()> {
+    let wanted: Vec<_> = KINDS
+        .iter()
+        .filter(|(_, title)| words.is_none_or(|words| title.contains(words)))
+        .map(|(module, _)| *module)
+        .collect();
+    if wanted.is_empty() {
+        bail!("no kind of attack has {words:?} in its title");
+    }
+    let mut rows = Rows::new();
     for (column, (value, title)) in COLUMNS.into_iter().enumerate() {
         let said = step(&format!("attacks on {title}"), || {
-            attack(workspace, tools, value)
+            attack(workspace, tools, value, &wanted)
         })?;
         for (name, result) in results(&said) {
             let row = rows
@@ -70,22 +82,28 @@ pub(super) fn run(workspace: &Workspace, tools: &Tools) -> anyhow::Result<()> {
     if rows.is_empty() {
         bail!("no attack was run");
     }
-    let table = table(&rows)?;
-    println!("{table}");
     let path = workspace.root.join(DOCUMENT);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {DOCUMENT}"))?;
+    let table = table(&rows, &wanted, &text)?;
+    println!("{table}");
     fs::write(&path, put_between_marks(&text, &table)?)
         .with_context(|| format!("cannot write {DOCUMENT}"))?;
     say(&format!("wrote the table in {DOCUMENT}"));
     Ok(())
 }
 
-/// Runs the tests, of which any may fail, and gives what they said.
-fn attack(workspace: &Workspace, tools: &Tools, attacked: &str) -> anyhow::Result<String> {
+/// Runs the tests of these modules, of which any may fail, and gives what they said.
+fn attack(
+    workspace: &Workspace,
+    tools: &Tools,
+    attacked: &str,
+    modules: &[&str],
+) -> anyhow::Result<String> {
     let output = cargo()
         .args(["test", "--locked", "--package", "ftp-nat-tests"])
         .args(["--test", "attacks", "--"])
         .args(["--include-ignored", "--test-threads", "3"])
+        .args(modules.iter().map(|module| format!("{module}::")))
         .current_dir(&workspace.root)
         .env("CARGO_TARGET_DIR", &workspace.target)
         .env("RUST_BACKTRACE", "0")
@@ -140,10 +158,14 @@ fn reason(said: &str, name: &str) -> String {
     }
 }
 
-/// The table, kind by kind.
-fn table(rows: &BTreeMap<String, Vec<Option<Result>>>) -> anyhow::Result<String> {
+/// The table, kind by kind: those that were run, and the others as the document has them.
+fn table(rows: &Rows, run: &[&str], document: &str) -> anyhow::Result<String> {
     let mut text = String::new();
     for (module, title) in KINDS {
+        if !run.contains(&module) {
+            text.push_str(&section(document, title));
+            continue;
+        }
         writeln!(text, "\n### {title}\n")?;
         write!(text, "| attack |")?;
         for (_, title) in COLUMNS {
@@ -169,6 +191,19 @@ fn table(rows: &BTreeMap<String, Vec<Option<Result>>>) -> anyhow::Result<String>
         bail!("attacks of no known kind, add it to KINDS: {unknown:?}");
     }
     Ok(text)
+}
+
+/// What the document has of a kind: its title and its rows; nothing when it was never run.
+fn section(document: &str, title: &str) -> String {
+    let [begin, end] = MARKS;
+    let between = document
+        .split_once(begin)
+        .and_then(|(_, rest)| rest.split_once(end))
+        .map_or("", |(between, _)| between);
+    between
+        .split("\n### ")
+        .find(|part| part.lines().next() == Some(title))
+        .map_or_else(String::new, |part| format!("\n### {}\n", part.trim_end()))
 }
 
 /// What a column says.
@@ -198,6 +233,8 @@ fn put_between_marks(text: &str, table: &str) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     const SAID: &str = "\
@@ -231,6 +268,54 @@ test result: FAILED. 1 passed; 1 failed
                 ("guests::one".to_owned(), Ok(())),
                 ("guests::two".to_owned(), Err(why)),
             ]
+        );
+    }
+
+    #[test]
+    fn kinds_that_were_not_run_stay_as_they_were() {
+        let [begin, end] = MARKS;
+        let kept = "\n### Forged endings\n\n| attack |\n| --- |\n| a reset | holds | holds |\n";
+        let old = format!("{begin}\n{kept}\n### A kind that is no more\n\n| attack |\n{end}");
+        let rows = Rows::from([("guests::one".to_owned(), vec![Some(Ok(())), None])]);
+        let new = table(&rows, &["guests"], &old).unwrap();
+        assert_eq!(
+            new,
+            format!(
+                "{kept}\n### Somebody else's address\n\n| attack | the kernel's helper | ftp-nat |\n\
+                 | --- | --- | --- |\n| one | holds | not run |\n"
+            )
+        );
+    }
+
+    /// A test file's attacks: the names of its tests.
+    fn attacks(source: &str) -> Vec<String> {
+        let tests = source.split("#[test]\n").skip(1);
+        let names = tests.filter_map(|test| test.split_once("fn ")?.1.split_once('('));
+        names.map(|(name, _)| name.replace('_', " ")).collect()
+    }
+
+    #[test]
+    fn every_attack_has_its_row() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let document = fs::read_to_string(root.join(DOCUMENT)).unwrap();
+        let mut missing = Vec::new();
+        for file in fs::read_dir(root.join("tests/tests/attacks")).unwrap() {
+            let path = file.unwrap().path();
+            let module = path.file_stem().unwrap().to_str().unwrap();
+            let attacks = attacks(&fs::read_to_string(&path).unwrap());
+            let kind = KINDS.iter().find(|(name, _)| *name == module);
+            let rows = kind.map_or_else(String::new, |(_, title)| section(&document, title));
+            missing.extend(
+                attacks
+                    .into_iter()
+                    .filter(|name| !rows.contains(&format!("\n| {name} |")))
+                    .map(|name| format!("{module}: {name}")),
+            );
+        }
+        assert!(
+            missing.is_empty(),
+            "not in {DOCUMENT}, `cargo xtask compare --attacks --section WORDS` runs the kinds whose titles \
+             have WORDS: {missing:#?}"
         );
     }
 
