@@ -303,7 +303,8 @@ impl<'lab> Stage<'lab> {
                 .iter()
                 .any(|it| it.at > moved && (it.files.is_some() || it.failure.is_some())))
         })?;
-        thread::sleep(Duration::from_millis(1500));
+        // The addresses have time to move back and forth; without a move some hundred files more are enough.
+        thread::sleep(Duration::from_millis(if moves { 1500 } else { 500 }));
         match how {
             Move::Cut => self.fleet.cable(master, true)?,
             Move::Stopped => {
@@ -312,7 +313,9 @@ impl<'lab> Stage<'lab> {
             }
             Move::Restarted | Move::Upgraded => {}
         }
-        thread::sleep(Duration::from_millis(500));
+        if moves {
+            thread::sleep(Duration::from_millis(500));
+        }
         self.wait_until_ready(master)?;
         let lines: Vec<_> = fetching
             .lines()
