@@ -12,6 +12,18 @@ pub const fn add_to_head(head: u64, byte: u8, at: u16) -> u64 {
     head | ((byte.to_ascii_uppercase() as u64) << 56_u32.wrapping_sub((at as u32).wrapping_mul(8)))
 }
 
+/// Eight bytes as a head, the first one lowest in `word`.
+#[inline(always)]
+pub const fn head_of_word(word: u64) -> u64 {
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    let low = word & !HIGH;
+    // Each sum's highest bit says of its byte whether it is `a` or above, and whether it is above `z`.
+    let from_a = low.wrapping_add(u64::from_ne_bytes([0x80 - b'a'; 8]));
+    let above_z = low.wrapping_add(u64::from_ne_bytes([0x7f - b'z'; 8]));
+    let is_lower = from_a & !above_z & !word & HIGH;
+    word.wrapping_sub(is_lower >> 2).swap_bytes()
+}
+
 /// A text of up to eight bytes as a head.
 pub const fn head_of(text: &[u8]) -> u64 {
     let mut head = 0;
@@ -92,6 +104,14 @@ mod tests {
         assert_eq!(verb(head_of(b"pasv\r")), (PASV, b'\r'));
         assert_eq!(verb(head_of(b"ePsV ALL")), (EPSV, b' '));
         assert_eq!(verb(head_of(b"CCC\r")), (verb_of(b"CCC\r"), 0));
+    }
+
+    #[test]
+    fn a_word_is_the_head_that_its_bytes_make() {
+        for byte in 0..=u8::MAX {
+            let bytes = [byte, b'z', byte ^ 0x80, b'A', b'{', byte, 0, byte.wrapping_add(1)];
+            assert_eq!(head_of_word(u64::from_le_bytes(bytes)), head_of(&bytes));
+        }
     }
 
     #[test]

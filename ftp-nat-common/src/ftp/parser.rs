@@ -201,21 +201,21 @@ impl Inspection {
         }
     }
 
-    /// Takes the next byte. True: [`Inspection::act`] comes before the next one.
+    /// Takes the next byte. [`Inspection::act`] comes before the next one if [`Inspection::must_act`].
     ///
     /// Reading and acting are apart because a byte is read in a loop, which the kernel's verifier
     /// follows again and again.
     #[inline(always)]
-    pub fn feed(&mut self, session: &mut Session, byte: u8) -> bool {
+    pub fn feed(&mut self, session: &mut Session, byte: u8) {
         let at = self.line_len;
         self.seq = self.seq.wrapping_add(1);
         if self.blind != 0 {
-            return false;
+            return;
         }
         if byte == b'\n' {
             self.todo = todo::LINE_END;
             self.look(byte, at);
-            return true;
+            return;
         }
         let mut byte = byte;
         if self.is_replies == 0 {
@@ -236,7 +236,7 @@ impl Inspection {
                 {
                     session.asked.begin = begin::OTHER;
                 }
-                return self.todo != 0;
+                return;
             }
         } else {
             self.last = byte;
@@ -252,7 +252,6 @@ impl Inspection {
         } else {
             self.look_at_verb(session, byte, at);
         }
-        self.todo != 0
     }
 
     /// Keeps a byte of the line, if it is not too long for that.
@@ -269,7 +268,8 @@ impl Inspection {
     /// Lets the finder see a byte.
     #[inline(always)]
     fn look(&mut self, byte: u8, at: u16) {
-        if self.candidate != NOTHING && self.argument == 0 && byte != b' ' && byte != b'\t' {
+        let is_blank = byte == b' ' || byte == b'\t';
+        if self.is_replies == 0 && self.candidate != NOTHING && self.argument == 0 && !is_blank {
             self.argument = at;
         }
         let found = match self.candidate {
@@ -290,8 +290,7 @@ impl Inspection {
         if at != 3 || self.let_go != 0 || self.candidate != NOTHING {
             return;
         }
-        let (code, behind) = line::reply_code(self.head);
-        if form_of(code) != NOTHING && !behind.is_ascii_digit() {
+        if announces(self.head) {
             self.todo |= todo::ANNOUNCING_CODE;
         }
     }
@@ -319,37 +318,98 @@ impl Inspection {
         }
     }
 
-    /// Takes the next eight bytes at once, as they lie in memory, if there is nothing to them but
-    /// that they are kept: no line's end, and nothing that a finder waits for. False: they must be
-    /// fed one by one.
-    #[inline(always)]
-    pub fn skim(&mut self, word: u64) -> bool {
+    /// Takes up to `count` bytes at once, 1 to 8: they are the lowest ones of `word`, the first of them
+    /// lowest. Gives how many it has taken; 0: the next one must be fed by itself, for there is more to it
+    /// than that it is kept and seen by the finder. Afterwards it is as if they had been fed one by one, and
+    /// [`Inspection::act`] comes before the next one if [`Inspection::must_act`].
+    ///
+    /// Not inlined: what it keeps on the stack is not there any more while the inspection acts.
+    #[inline(never)]
+    pub fn take(&mut self, word: u64, count: u32) -> u32 {
         let at = self.line_len;
-        let is_idle = match self.candidate {
-            NOTHING => true,
-            SIX => self.argument != 0 && self.six.is_idle() && !has_digit(word),
-            _ => false,
+        let is_reply = self.is_replies != 0;
+        let finder = if self.let_go == 0 {
+            self.candidate
+        } else {
+            NOTHING
         };
-        // In front of a line's ninth byte its head is not known yet.
-        if !is_idle || at < 8 || self.blind != 0 || has_byte(word, b'\n') {
-            return false;
+        let is_kept = at as usize <= LINE_MAX - 8;
+        let is_within = is_kept || (at as usize >= LINE_MAX && finder == NOTHING);
+        // In front of a command's sixth byte its verb is not known yet.
+        if self.blind != 0 || (!is_reply && at < 5) || !is_within {
+            return 0;
         }
-        if self.is_guarded != 0 && !self.may_skim(word) {
-            return false;
+        let mask = u64::MAX >> 64_u32.wrapping_sub(count.wrapping_mul(8));
+        let word = word & mask;
+        let mut taken = bytes_before(word, b'\n').min(count);
+        if !is_reply {
+            let has_argument = finder == NOTHING || self.argument != 0;
+            let may = self.is_guarded == 0 || self.may_take(word | FILLING & !mask);
+            if !has_argument || !may {
+                return 0;
+            }
         }
-        let is_long = at as usize > LINE_MAX - 8;
-        if is_long && ((at as usize) < LINE_MAX || self.candidate != NOTHING) {
-            return false;
+        let head = line::head_of_word(word);
+        if is_reply && at < 4 {
+            // Its code is in the first four bytes.
+            if at != 0 || finder != NOTHING || taken < 4 || tls::is_hello(head) {
+                return 0;
+            }
+            if self.let_go == 0 && announces(head) {
+                self.todo |= todo::ANNOUNCING_CODE;
+                taken = 4;
+            }
         }
-        if !is_long {
-            for (index, byte) in word.to_ne_bytes().into_iter().enumerate() {
+        if taken < 2 {
+            return 0;
+        }
+        if is_kept {
+            for (index, byte) in word.to_le_bytes().into_iter().enumerate() {
                 *masked::at_mut(&mut self.said.line, (at as usize).wrapping_add(index)) = byte;
             }
         }
-        self.seq = self.seq.wrapping_add(8);
-        self.line_len = at.saturating_add(8);
-        self.last = u64::from_be(word) as u8;
-        true
+        if finder == SIX && !(self.six.is_idle() && !has_digit(word)) {
+            taken = self.find(word, taken, |it, byte, at| it.six.feed(byte, at));
+        } else if finder == EXTENDED {
+            taken = self.find(word, taken, |it, byte, at| it.extended.feed(byte, at));
+        }
+        let mask = u64::MAX >> 64_u32.wrapping_sub(taken.wrapping_mul(8));
+        if at < 8 {
+            let head = line::head_of_word(word & mask);
+            self.head |= head >> u32::from(at).wrapping_mul(8);
+        }
+        self.seq = self.seq.wrapping_add(taken);
+        self.line_len = at.saturating_add(taken as u16);
+        self.last = (word >> taken.wrapping_sub(1).wrapping_mul(8)) as u8;
+        taken
+    }
+
+    /// Lets the finder see the first `count` bytes of `word`; gives how many it has seen: not those behind what
+    /// it found.
+    #[inline(always)]
+    fn find(
+        &mut self,
+        word: u64,
+        count: u32,
+        feed: impl Fn(&mut Self, u8, u16) -> bool,
+    ) -> u32 {
+        let at = self.line_len;
+        for (index, byte) in (0_u32..).zip(word.to_le_bytes()) {
+            if index >= count {
+                break;
+            }
+            if feed(self, byte, at.wrapping_add(index as u16)) {
+                self.todo |= todo::FOUND;
+                return index.wrapping_add(1);
+            }
+        }
+        count
+    }
+
+    /// Whether what was read last asks for [`Inspection::act`].
+    #[inline(always)]
+    pub const fn must_act(&self) -> bool {
+        self.todo != 0
     }
 
     /// Whether the last byte asks for [`Inspection::announce`].
@@ -575,6 +635,13 @@ pub(super) const fn form_of(code: u16) -> u8 {
     }
 }
 
+/// Whether a reply of this head announces an address, as far as its code says.
+#[inline(always)]
+const fn announces(head: u64) -> bool {
+    let (code, behind) = line::reply_code(head);
+    form_of(code) != NOTHING && !behind.is_ascii_digit()
+}
+
 /// The form of address that a command of this head announces.
 #[inline(always)]
 pub(super) const fn form_of_command(head: u64) -> u8 {
@@ -644,16 +711,34 @@ pub(super) const fn is_ftp(session: &Session) -> bool {
     session.asked.begin != begin::OTHER && session.answered.begin == begin::FTP
 }
 
+/// What stands for bytes that are not there: a letter.
+const FILLING: u64 = u64::from_ne_bytes([b'X'; 8]);
 /// The lowest bit of each byte.
 const LOW: u64 = u64::from_ne_bytes([0x01; 8]);
 /// The highest bit of each byte.
 const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
 
+/// The highest bit of each of eight bytes that is this one; behind the first of them also of some others.
+#[inline(always)]
+const fn equal_to(word: u64, byte: u8) -> u64 {
+    let zeros = word ^ u64::from_ne_bytes([byte; 8]);
+    zeros.wrapping_sub(LOW) & !zeros & HIGH
+}
+
 /// Whether one of eight bytes is this one.
 #[inline(always)]
 pub(super) const fn has_byte(word: u64, byte: u8) -> bool {
-    let zeros = word ^ u64::from_ne_bytes([byte; 8]);
-    zeros.wrapping_sub(LOW) & !zeros & HIGH != 0
+    equal_to(word, byte) != 0
+}
+
+/// How many bytes lie below the lowest one that is this one; 8: none is.
+#[inline(always)]
+const fn bytes_before(word: u64, byte: u8) -> u32 {
+    let equal = equal_to(word, byte);
+    let first = equal & equal.wrapping_neg();
+    // One bit in each byte below it, which the product sums up in its highest byte.
+    let below = (first >> 7).wrapping_sub(1) & LOW;
+    (below.wrapping_mul(LOW) >> 56) as u32
 }
 
 /// Whether one of eight bytes may be a digit: a few that are none count as well.

@@ -82,7 +82,7 @@ impl Inspection {
 
     /// Whether eight bytes of a client's line hold nothing that [`Inspection::spoils`] waits for.
     #[inline(always)]
-    pub(super) fn may_skim(&self, word: u64) -> bool {
+    pub(super) fn may_take(&self, word: u64) -> bool {
         self.line_len < SHORT - 8
             && self.kept == 0
             && self.last != b'\r'

@@ -24,6 +24,12 @@ pub const HANDSHAKE: u8 = 0x16;
 const APPLICATION_DATA: u8 = 0x17;
 /// The first bytes of a TLS handshake record, as a line's head.
 pub const HELLO: u64 = line::head_of(&[HANDSHAKE, 0x03]);
+/// Whether a line's head begins with [`HELLO`].
+#[inline(always)]
+pub(super) const fn is_hello(head: u64) -> bool {
+    line::starts_like(head, HELLO, 2)
+}
+
 /// The types of TLS records (RFC 8446 section 5.1, RFC 6520), from "change cipher spec" to "heartbeat".
 const RECORDS: core::ops::RangeInclusive<u8> = 0x14..=0x18;
 /// Bytes of a record's header.

@@ -215,8 +215,8 @@ pub trait Medium {
     /// Byte `at` of the payload behind the cursor's known ones. Whoever reads them in order reads
     /// all. None: the packet does not hold it.
     fn byte(&mut self, at: u32) -> Option<u8>;
-    /// Bytes `at` to `at + 7`, as they lie in memory, right after [`Medium::byte`] gave byte `at`;
-    /// `at` is a multiple of eight.
+    /// Bytes `at` to `at + 7`, the first one lowest, right after [`Medium::byte`] gave one of them; `at` is a
+    /// multiple of eight. Those behind the payload's end are of any value.
     fn word(&mut self, at: u32) -> u64;
     /// Kept byte `at` of those that [`Medium::load_kept`] has loaded.
     fn kept(&mut self, at: u32) -> u8;
@@ -632,7 +632,7 @@ fn keep_told_part<M: Medium + ?Sized>(medium: &mut M) {
     }
 }
 
-/// Reads the next byte, or the next eight that nothing is to.
+/// Reads the next byte, or as many as can be at once.
 struct ReadBytes;
 
 impl<M: Medium + ?Sized> Turn<M> for ReadBytes {
@@ -644,26 +644,26 @@ impl<M: Medium + ?Sized> Turn<M> for ReadBytes {
         if next >= len.wrapping_add(merge) {
             return true;
         }
-        let byte = if next < merge {
+        let (byte, taken) = if next < merge {
             let at = next.wrapping_add(medium.parts().segment.skip);
-            medium.kept(at)
+            (medium.kept(at), 0)
         } else {
             let at = next.wrapping_sub(merge);
             let Some(byte) = medium.byte(at) else {
                 return true;
             };
-            if at % 8 == 0 && at.wrapping_add(8) <= len {
-                let word = medium.word(at);
-                if medium.parts().inspection.skim(word) {
-                    medium.cursor().next = next.wrapping_add(8);
-                    return false;
-                }
-            }
-            byte
+            let within = at % 8;
+            let count = len.wrapping_sub(at).min(8_u32.wrapping_sub(within));
+            let word = medium.word(at.wrapping_sub(within)) >> within.wrapping_mul(8);
+            (byte, medium.parts().inspection.take(word, count))
         };
-        medium.cursor().next = next.wrapping_add(1);
+        let cursor = medium.cursor();
+        cursor.next = cursor.next.wrapping_add(taken.max(1));
         let parts = medium.parts();
-        if parts.inspection.feed(parts.session, byte) {
+        if taken == 0 {
+            parts.inspection.feed(parts.session, byte);
+        }
+        if parts.inspection.must_act() {
             medium.act();
         }
         medium.parts().inspection.stop != 0

@@ -8,6 +8,7 @@ use ftp_nat_common::edit::edits::{Edits, REMEMBERED};
 use ftp_nat_common::edit::text::Text;
 use ftp_nat_common::ftp::extended::Extended;
 use ftp_nat_common::ftp::host_port::SixNumbers;
+use ftp_nat_common::ftp::parser::Inspection;
 use ftp_nat_common::host::{self, Limits, Recorder, Segment};
 use ftp_nat_common::wire::addr::{Addr, Port};
 use proptest::prelude::*;
@@ -157,6 +158,81 @@ proptest! {
         }
     }
 
+    /// Bytes that are taken several at once leave behind what they leave one by one.
+    #[test]
+    fn bytes_are_the_same_at_once_and_one_by_one(
+        parts in prop::collection::vec(any_part(), 1..12), counts in prop::collection::vec(1_u32..=8, 1..40),
+        is_replies: bool, is_published: bool, denies: bool, waits: bool,
+    ) {
+        let said = parts.concat();
+        let mut it = if is_published { Conversation::publish() } else { Conversation::masquerade() };
+        it.session.deny = if denies { u64::MAX } else { 0 };
+        if waits {
+            it.client("PASV\r\nEPSV\r\n");
+        }
+        let one_by_one = read(&it, is_replies, &said, &[1]);
+        let at_once = read(&it, is_replies, &said, &counts);
+        prop_assert_eq!(at_once, one_by_one);
+    }
+}
+
+/// Pieces of what clients and servers say.
+fn any_part() -> impl Strategy<Value = Vec<u8>> {
+    let said: [&[u8]; 22] = [
+        b"227 Entering Passive Mode (10,0,0,2,195,80).",
+        b"227 ",
+        b"229 Entering Extended Passive Mode (|||50000|)",
+        b"227-",
+        b"(10,0,0,2",
+        b",195,80",
+        b"=1,2, 3 ,4,5,6",
+        b"PORT 198,51,100,20,175,200",
+        b"EPRT |1|198.51.100.20|45000|",
+        b"eprt ",
+        b"LPRT 4,4,1,2,3,4,2,5,6",
+        b"PASV",
+        b"DELE x",
+        b"150 Opening BINARY mode data connection for file (1234 bytes).",
+        b"220 ready",
+        b"\x16\x03\x01",
+        b"\0",
+        b"\r",
+        b"a name that is long enough to go on for some words of eight bytes each ",
+        b"\n",
+        b"\r\n",
+        b"\r\n",
+    ];
+    prop_oneof![
+        4 => prop::sample::select(said.map(<[u8]>::to_vec).to_vec()),
+        1 => prop::collection::vec(any::<u8>(), 0..9),
+        1 => prop::collection::vec(b'0'..=b':', 0..9),
+    ]
+}
+
+/// What reading leaves behind, as text: the reader, its line, the session, and what the gate was asked for. So many
+/// bytes are offered at once as `counts` says, one after the other, over and over.
+fn read(it: &Conversation, is_replies: bool, said: &[u8], counts: &[u32]) -> String {
+    let (mut session, mut gate) = (it.session, Recorder::default());
+    let mut inspection = Inspection::zeroed();
+    inspection.begin(&session, is_replies, 5000);
+    let mut rest = said;
+    let mut counts = counts.iter().cycle();
+    while !rest.is_empty() && inspection.stop == 0 {
+        let count = rest.len().min(*counts.next().unwrap() as usize);
+        let mut word = [0xee; 8];
+        word[..count].copy_from_slice(&rest[..count]);
+        let taken = inspection.take(u64::from_le_bytes(word), count as u32);
+        if taken == 0 {
+            inspection.feed(&mut session, rest[0]);
+        }
+        if inspection.must_act() {
+            inspection.act(&mut session, &mut gate);
+        }
+        rest = &rest[taken.max(1) as usize..];
+    }
+    let end = usize::from(inspection.line_len).min(inspection.said.line.len());
+    inspection.said.line[end..].fill(0);
+    format!("{} left\n{inspection:?}\n{session:?}\n{:?}", rest.len(), gate.calls)
 }
 
 proptest! {
