@@ -8,7 +8,8 @@ use crate::wire::addr::{Addr, Port};
 pub trait Gate {
     /// Lets the announced data connection in or out; gives the port under which the outside
     /// reaches it, or why it may not be. A session has one connection of each kind waiting: what it
-    /// announced before and nobody came for is taken back ([`Session::waiting`]).
+    /// announced before and nobody came for is taken back ([`Session::waiting`]). [`Gate::tell_opened`]
+    /// follows, once it is known what becomes of the text.
     fn open(&mut self, session: &mut Session, opening: &Opening) -> Result<Port, Counter>;
     /// Takes back what `open` gave: the same reply announced another port after it.
     fn close(&mut self, session: &Session, opening: &Opening, public: Port);
@@ -25,6 +26,9 @@ pub trait Gate {
     fn count(&mut self, counter: Counter);
     /// Counts an event and tells the operator: `what` of [`crate::abi::event`], about an announcement.
     fn tell(&mut self, session: &Session, what: u8, counter: Counter, opening: &Opening);
+    /// Counts and tells the operator that a connection was let through, under [`Opening::public`], and what else
+    /// happened: bits of [`crate::abi::also`].
+    fn tell_opened(&mut self, session: &Session, opening: &Opening, also: u8);
     /// Whether what clients ask for and servers answer is told.
     fn tells_commands(&mut self) -> bool;
     /// Tells the operator a command or a reply, with the first `len` bytes of its line, at most

@@ -1,7 +1,9 @@
 //! EVENTS: what the datapath reports to the daemon.
 
 use super::lines::LINE_MAX;
-use crate::wire::addr::{Addr, Endpoint};
+use super::{cause, kind};
+use crate::counter::Counter;
+use crate::wire::addr::{Addr, Endpoint, Port};
 use bytemuck::{Pod, Zeroable};
 
 /// What an [`Event`] tells.
@@ -47,6 +49,14 @@ pub mod event {
     pub const SERVER_UNDRAINED: u8 = 19;
 }
 
+/// What else happened at the moment when a mapping was opened: bits of [`Event::also`].
+pub mod also {
+    /// What [`super::event::REMAPPED`] tells.
+    pub const REMAPPED: u8 = 1;
+    /// What [`super::event::REWRITTEN`] tells.
+    pub const REWRITTEN: u8 = 2;
+}
+
 /// Something that an operator may want to know.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -72,8 +82,10 @@ pub struct Event {
     pub announced: Addr,
     /// The words that announced it: [`cause`](super::cause); 0: none did.
     pub cause: u8,
+    /// Of [`event::OPENED`]: [`also`]; else 0.
+    pub also: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: [u8; 2],
     /// Of a connection that has ended: when it began, in jiffies; else 0.
     pub born: u64,
     /// Bytes that came in by it, from the IP header on.
@@ -83,6 +95,51 @@ pub struct Event {
 }
 
 const _: () = assert!(size_of::<Event>() == 120);
+
+impl Event {
+    /// All that it tells, in the order in which it happened, each as an event of its own.
+    pub fn each(&self) -> impl Iterator<Item = Self> {
+        let alone = Self { also: 0, ..*self };
+        let has = |bit, what, reason: Counter| {
+            (self.also & bit != 0).then_some(Self {
+                what,
+                reason: reason as u16,
+                ..alone
+            })
+        };
+        let mut first = alone;
+        // The client listens: from which port the server comes is not known yet, only what was written.
+        if self.what == event::OPENED && self.kind == kind::ACTIVE && self.inside.port == Port(0) {
+            first.public.port = Port(0);
+        }
+        [
+            Some(first),
+            has(also::REMAPPED, event::REMAPPED, Counter::Remapped),
+            has(also::REWRITTEN, event::REWRITTEN, rewritten(self.cause)),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// The counter of an announcement in these words ([`cause`](mod@super::cause)) that was written anew.
+pub const fn rewritten(cause: u8) -> Counter {
+    match cause {
+        cause::PASV => Counter::Rewrote227,
+        cause::EPSV => Counter::Rewrote229,
+        cause::PORT => Counter::RewrotePort,
+        _ => Counter::RewroteEprt,
+    }
+}
+
+/// The counter of a mapping that was opened for a connection of this [`kind`](mod@super::kind).
+pub const fn opened(kind: u8) -> Counter {
+    if kind == kind::PASSIVE {
+        Counter::PassiveOpened
+    } else {
+        Counter::ActiveOpened
+    }
+}
 
 /// A command of a client that asks for a transfer, a change or a login, or the final reply to one.
 ///

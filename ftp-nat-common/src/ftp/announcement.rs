@@ -4,7 +4,9 @@ use super::doubt::license;
 use super::parser::{
     Inspection, NOTHING, SIX, due, form_of, form_of_command, is_ftp, is_waiting, todo, withheld,
 };
-use crate::abi::{Session, asked_flag, cause, direction_mut, event, kind, line_end, role};
+use crate::abi::{
+    Session, also, asked_flag, cause, direction_mut, event, kind, line_end, rewritten, role,
+};
 use crate::counter::Counter;
 use crate::ftp::line;
 use crate::gate::{Gate, Opening};
@@ -43,6 +45,7 @@ impl Inspection {
         if self.todo & todo::FOUND == 0 {
             return;
         }
+        self.opened = 0;
         let opening = self.opening();
         if opening.port.number() == 0 {
             // No port is no announcement: the line's end counts it.
@@ -81,7 +84,29 @@ impl Inspection {
         } else if is_announced {
             self.todo |= todo::WRITE;
         } else {
-            gate.count(Counter::Unchanged);
+            self.todo |= todo::LEAVE;
+        }
+    }
+
+    /// The announcement stays as it is.
+    #[inline(always)]
+    fn leave_text(&mut self, session: &Session, gate: &mut impl Gate, opening: &mut Opening) {
+        gate.count(Counter::Unchanged);
+        if self.opened != 0 {
+            opening.public = self.public;
+            gate.tell_opened(session, opening, self.remapped(session, opening));
+        }
+    }
+
+    /// [`also::REMAPPED`] if the announced port was not free. A port of the gateway's own address is its own
+    /// choice.
+    #[inline(always)]
+    fn remapped(&self, session: &Session, opening: &Opening) -> u8 {
+        let is_outward = self.is_replies == 0 && session.role == role::PUBLISH;
+        if self.public == opening.port || (is_outward && session.is_client_hidden()) {
+            0
+        } else {
+            also::REMAPPED
         }
     }
 
@@ -127,7 +152,7 @@ impl Inspection {
             gate.open(session, opening)
         };
         match opened {
-            Ok(public) => self.public = public,
+            Ok(public) => (self.public, self.opened) = (public, 1),
             Err(reason) => return Some(reason),
         }
         if self.is_replies == 0 {
@@ -233,13 +258,18 @@ impl Inspection {
         }
     }
 
-    /// The second step: writes the announcement anew, with the public address and port.
+    /// The second step: writes the announcement anew, with the public address and port, and tells what was
+    /// opened.
     #[inline(always)]
     pub fn write(&mut self, session: &mut Session, gate: &mut impl Gate) {
-        if self.todo & todo::WRITE == 0 {
+        if !self.must_write() {
             return;
         }
-        let opening = self.opening();
+        let mut opening = self.opening();
+        if self.todo & todo::LEAVE != 0 {
+            self.leave_text(session, gate, &mut opening);
+            return;
+        }
         // Over IPv6 the six numbers of a 227 tell the port alone: clients that take it connect to the
         // control connection's own address, and servers say 0,0,0,0.
         let shown = self.shown(session);
@@ -264,20 +294,17 @@ impl Inspection {
         }
         let (start, end) = self.piece();
         if same && end.wrapping_sub(start) as u32 == self.text.len() {
-            gate.count(Counter::Unchanged);
+            self.leave_text(session, gate, &mut opening);
             return;
         }
-        let counter = match (is_six, self.is_replies != 0) {
-            (true, true) => Counter::Rewrote227,
-            (true, false) => Counter::RewrotePort,
-            (false, true) => Counter::Rewrote229,
-            (false, false) => Counter::RewroteEprt,
-        };
-        let told = Opening {
-            public: self.public,
-            ..opening
-        };
-        gate.tell(session, event::REWRITTEN, counter, &told);
+        opening.public = self.public;
+        if self.opened != 0 {
+            let also = also::REWRITTEN | self.remapped(session, &opening);
+            gate.tell_opened(session, &opening, also);
+        } else {
+            let counter = rewritten(opening.cause);
+            gate.tell(session, event::REWRITTEN, counter, &opening);
+        }
         self.todo |= todo::INSERT;
     }
 

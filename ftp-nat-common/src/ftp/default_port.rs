@@ -25,15 +25,19 @@ impl Inspection {
         if !is_asked || !is_known || !is_ftp(session) {
             return;
         }
-        let opening = Opening {
+        let mut opening = Opening {
             addr: end.addr,
             port: end.port,
             kind: kind::ACTIVE,
             cause: cause::DEFAULT,
             public,
         };
-        if let Err(reason) = gate.open(session, &opening) {
-            gate.tell(session, event::DENIED, reason, &opening);
+        match gate.open(session, &opening) {
+            Ok(public) => {
+                opening.public = public;
+                gate.tell_opened(session, &opening, 0);
+            }
+            Err(reason) => gate.tell(session, event::DENIED, reason, &opening),
         }
     }
 }

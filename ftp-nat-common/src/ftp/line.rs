@@ -109,7 +109,16 @@ mod tests {
     #[test]
     fn a_word_is_the_head_that_its_bytes_make() {
         for byte in 0..=u8::MAX {
-            let bytes = [byte, b'z', byte ^ 0x80, b'A', b'{', byte, 0, byte.wrapping_add(1)];
+            let bytes = [
+                byte,
+                b'z',
+                byte ^ 0x80,
+                b'A',
+                b'{',
+                byte,
+                0,
+                byte.wrapping_add(1),
+            ];
             assert_eq!(head_of_word(u64::from_le_bytes(bytes)), head_of(&bytes));
         }
     }

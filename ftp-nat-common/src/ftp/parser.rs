@@ -42,6 +42,8 @@ pub(super) mod todo {
     pub(in crate::ftp) const FOUND: u16 = 1;
     /// It was let through, and has to be written anew.
     pub(in crate::ftp) const WRITE: u16 = 64;
+    /// It was let through as it is.
+    pub(in crate::ftp) const LEAVE: u16 = 2048;
     /// Its new text has to find its place in the line.
     pub(in crate::ftp) const INSERT: u16 = 128;
     /// The line ends.
@@ -126,7 +128,9 @@ pub struct Inspection {
     pub(super) hidden: u8,
     /// 1: the start of the line under way should have been kept, but there was no room.
     pub lacks_start: u8,
-    pad: [u8; 5],
+    /// 1: what was found last was let through just now.
+    pub(super) opened: u8,
+    pad: [u8; 4],
     /// Where reading began in this segment.
     pub(super) first_seq: u32,
     /// The current line's bytes, as far as it was read here, behind the head of what is told of it.
@@ -387,12 +391,7 @@ impl Inspection {
     /// Lets the finder see the first `count` bytes of `word`; gives how many it has seen: not those behind what
     /// it found.
     #[inline(always)]
-    fn find(
-        &mut self,
-        word: u64,
-        count: u32,
-        feed: impl Fn(&mut Self, u8, u16) -> bool,
-    ) -> u32 {
+    fn find(&mut self, word: u64, count: u32, feed: impl Fn(&mut Self, u8, u16) -> bool) -> u32 {
         let at = self.line_len;
         for (index, byte) in (0_u32..).zip(word.to_le_bytes()) {
             if index >= count {
@@ -421,7 +420,7 @@ impl Inspection {
     /// Whether that asks for [`Inspection::write`].
     #[inline(always)]
     pub const fn must_write(&self) -> bool {
-        self.todo & todo::WRITE != 0
+        self.todo & (todo::WRITE | todo::LEAVE) != 0
     }
 
     /// Whether that asks for [`Inspection::insert`].

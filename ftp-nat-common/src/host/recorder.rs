@@ -1,6 +1,6 @@
 //! A gate that opens what it is asked to open, and remembers everything.
 
-use crate::abi::{Said, Session, event, remark};
+use crate::abi::{Said, Session, also, event, remark, rewritten};
 use crate::counter::Counter;
 use crate::gate::{Gate, Opening};
 use crate::wire::addr::{Addr, Port};
@@ -112,6 +112,14 @@ impl Gate for Recorder {
 
     fn tell(&mut self, _session: &Session, what: u8, counter: Counter, opening: &Opening) {
         self.calls.push(Call::Event(what, counter, *opening));
+    }
+
+    /// What was opened is remembered already.
+    fn tell_opened(&mut self, session: &Session, opening: &Opening, also: u8) {
+        if also & also::REWRITTEN != 0 {
+            let counter = rewritten(opening.cause);
+            self.tell(session, event::REWRITTEN, counter, opening);
+        }
     }
 
     fn tells_commands(&mut self) -> bool {

@@ -232,7 +232,11 @@ fn read(it: &Conversation, is_replies: bool, said: &[u8], counts: &[u32]) -> Str
     }
     let end = usize::from(inspection.line_len).min(inspection.said.line.len());
     inspection.said.line[end..].fill(0);
-    format!("{} left\n{inspection:?}\n{session:?}\n{:?}", rest.len(), gate.calls)
+    format!(
+        "{} left\n{inspection:?}\n{session:?}\n{:?}",
+        rest.len(),
+        gate.calls
+    )
 }
 
 proptest! {

@@ -15,8 +15,8 @@ use crate::state::{announced, counters, maps, ports, shares};
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use core::ptr;
 use ftp_nat_common::abi::{
-    Mapping, MappingKey, PublishKey, Said, Session, Settings, event, flow_flag, kind, port, role,
-    session_flag, setting, share_of_session, side,
+    Mapping, MappingKey, PublishKey, Said, Session, Settings, also, event, flow_flag, kind, opened,
+    port, rewritten, role, session_flag, setting, share_of_session, side,
 };
 use ftp_nat_common::counter::Counter;
 use ftp_nat_common::gate::{Gate, Opening};
@@ -288,21 +288,11 @@ impl Pinholes {
         if passive && session.role == role::PUBLISH {
             announced::note(&session.inside.addr, opening.port.number());
         }
-        let shown = if outward { Port(0) } else { public };
-        let counter = if passive {
-            Counter::PassiveOpened
-        } else {
-            Counter::ActiveOpened
-        };
-        self.event(session, event::OPENED, counter, opening, shown);
-        if public != opening.port && opening.public.0 == 0 && !is_hidden {
-            let (what, counter) = (event::REMAPPED, Counter::Remapped);
-            self.event(session, what, counter, opening, public);
-        }
         result
     }
 
-    /// Counts and tells. `public`: the port outside, 0 if there is none or none is known yet.
+    /// Counts and tells. `what`: [`event`], and [`also`] from bit [`ALSO`] on; `public`: the port outside, 0 if
+    /// there is none or none is known yet.
     #[inline(always)]
     fn event(
         &self,
@@ -318,8 +308,11 @@ impl Pinholes {
     }
 }
 
-/// Counts and tells what happened in a session; `what_why`: [`event`] in the high half, the counter
-/// in the low one; `public`: a port, in network order.
+/// From which bit on a byte that has an [`event`] has [`also`]: there are fewer events than 64.
+const ALSO: u8 = 6;
+
+/// Counts and tells what happened in a session; `what_why`: [`event`] and [`also`] in the high half, the
+/// counter in the low one; `public`: a port, in network order.
 ///
 /// A global function: the verifier checks it once and by itself.
 #[unsafe(no_mangle)]
@@ -337,12 +330,21 @@ extern "C" fn ftp_nat_tell(
     };
     let counter = what_why & 0xffff;
     counters::add_number(counter, 0);
+    let what = (what_why >> 16) as u8;
+    let also = what >> ALSO;
+    if also & also::REMAPPED != 0 {
+        counters::add(Counter::Remapped, 0);
+    }
+    if also & also::REWRITTEN != 0 {
+        counters::add(rewritten(opening.cause), 0);
+    }
     let is_denial = what_why >> 16 == u32::from(event::DENIED);
     if is_denial && !counters::may_tell_denied() {
         return 0;
     }
     counters::tell(|told| {
-        told.what = (what_why >> 16) as u8;
+        told.what = what & ((1 << ALSO) - 1);
+        told.also = also;
         told.kind = opening.kind;
         told.reason = counter as u16;
         counters::about(told, session, number);
@@ -457,6 +459,13 @@ impl Gate for Pinholes {
 
     #[inline(always)]
     fn tell(&mut self, session: &Session, what: u8, counter: Counter, opening: &Opening) {
+        self.event(session, what, counter, opening, opening.public);
+    }
+
+    /// One event for all of it: each costs the datapath as much as a lookup, and the daemon more.
+    #[inline(always)]
+    fn tell_opened(&mut self, session: &Session, opening: &Opening, also: u8) {
+        let (what, counter) = (event::OPENED | also << ALSO, opened(opening.kind));
         self.event(session, what, counter, opening, opening.public);
     }
 

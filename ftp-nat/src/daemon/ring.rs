@@ -142,7 +142,7 @@ fn tell(item: &[u8], show: &mut impl FnMut(Message<'_>)) {
     let what = item.get(core::mem::offset_of!(Event, what)).copied();
     if !matches!(what, Some(event::COMMAND | event::REPLY)) {
         if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(item) {
-            show(Message::Event(&event));
+            event.each().for_each(|event| show(Message::Event(&event)));
         }
         return;
     }

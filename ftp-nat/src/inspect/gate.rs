@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ftp_nat_common::{
-    abi::{Said, Session, kind, role},
+    abi::{Said, Session, also, kind, rewritten, role},
     counter::Counter,
     gate::{Gate, Opening},
     wire::addr::{Addr, Port},
@@ -107,6 +107,13 @@ impl Gate for RecordingGate<'_> {
 
     fn tell(&mut self, _session: &Session, _what: u8, counter: Counter, opening: &Opening) {
         self.decisions.push(Decision::Counted(counter, *opening));
+    }
+
+    fn tell_opened(&mut self, _session: &Session, opening: &Opening, also: u8) {
+        if also & also::REWRITTEN != 0 {
+            let counter = rewritten(opening.cause);
+            self.decisions.push(Decision::Counted(counter, *opening));
+        }
     }
 
     fn tells_commands(&mut self) -> bool {

@@ -330,7 +330,14 @@ impl Connection {
             let reason = Counter::ALL[usize::from(it.reason)];
             let (opening, public) = self.opening(it);
             match it.what {
-                event::OPENED => gate.calls.push(Call::Opened(opening, public)),
+                event::OPENED => {
+                    let mut opening = opening;
+                    if it.kind == kind::ACTIVE && self.role == role::MASQUERADE {
+                        // A client may have named the gateway's address: it is led to all the same.
+                        opening.addr = it.inside.addr;
+                    }
+                    gate.calls.push(Call::Opened(opening, public));
+                }
                 event::REMAPPED => {}
                 what => {
                     gate.calls.push(Call::Event(what, reason, opening));

@@ -498,7 +498,7 @@ impl Datapath {
             .collect()
     }
 
-    /// What was told since this was asked last: events; and commands and replies, each with what is told of
+    /// What was told since this was asked last: events, each by itself; and commands and replies, each with what is told of
     /// its line.
     pub(crate) fn told(&self) -> (Vec<Event>, Vec<(Said, Vec<u8>)>) {
         let mut ring = self.events.borrow_mut();
@@ -510,7 +510,8 @@ impl Datapath {
                 bytemuck::bytes_of_mut(&mut said)[..item.len()].copy_from_slice(&item);
                 all_said.push((said, item[SAID_HEAD..].to_vec()));
             } else {
-                events.push(bytemuck::pod_read_unaligned(&item));
+                let event: Event = bytemuck::pod_read_unaligned(&item);
+                events.extend(event.each());
             }
         }
         (events, all_said)

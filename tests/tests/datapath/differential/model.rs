@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ftp_nat_common::{
-    abi::{Mapping, MappingKey, PublishKey, Said, Session, kind, role, session_flag, side},
+    abi::{
+        Mapping, MappingKey, PublishKey, Said, Session, also, kind, rewritten, role, session_flag,
+        side,
+    },
     counter::Counter,
     gate::{Gate, Opening},
     wire::addr::{Addr, Endpoint, Port},
@@ -219,6 +222,13 @@ impl Gate for ModelGate<'_> {
 
     fn tell(&mut self, _session: &Session, _what: u8, counter: Counter, _opening: &Opening) {
         self.model.count(counter);
+    }
+
+    /// What was opened is counted already.
+    fn tell_opened(&mut self, _session: &Session, opening: &Opening, also: u8) {
+        if also & also::REWRITTEN != 0 {
+            self.model.count(rewritten(opening.cause));
+        }
     }
 
     fn tells_commands(&mut self) -> bool {
