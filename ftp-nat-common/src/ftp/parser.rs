@@ -372,7 +372,7 @@ impl Inspection {
                 *masked::at_mut(&mut self.said.line, (at as usize).wrapping_add(index)) = byte;
             }
         }
-        if finder == SIX && !(self.six.is_idle() && !has_digit(word)) {
+        if finder == SIX && (!self.six.is_idle() || has_digit(word)) {
             taken = self.find(word, taken, |it, byte, at| it.six.feed(byte, at));
         } else if finder == EXTENDED {
             taken = self.find(word, taken, |it, byte, at| it.extended.feed(byte, at));
