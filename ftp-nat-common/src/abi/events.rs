@@ -1,7 +1,8 @@
 //! EVENTS: what the datapath reports to the daemon.
 
+use super::flows::kind;
 use super::lines::LINE_MAX;
-use super::{cause, kind};
+use super::mappings::cause;
 use crate::counter::Counter;
 use crate::wire::addr::{Addr, Endpoint, Port};
 use bytemuck::{Pod, Zeroable};
@@ -65,7 +66,7 @@ pub struct Event {
     pub time: u64,
     /// [`event`].
     pub what: u8,
-    /// [`kind`](super::kind) of the connection it is about; 0: none.
+    /// [`kind`](mod@kind) of the connection it is about; 0: none.
     pub kind: u8,
     /// The number of the [`crate::counter::Counter`] that counted it.
     pub reason: u16,
@@ -80,7 +81,7 @@ pub struct Event {
     /// The address that was announced, before it was rewritten; none: no announcement, or one
     /// without an address.
     pub announced: Addr,
-    /// The words that announced it: [`cause`](super::cause); 0: none did.
+    /// The words that announced it: [`cause`]; 0: none did.
     pub cause: u8,
     /// Of [`event::OPENED`]: [`also`]; else 0.
     pub also: u8,
@@ -122,7 +123,7 @@ impl Event {
     }
 }
 
-/// The counter of an announcement in these words ([`cause`](mod@super::cause)) that was written anew.
+/// The counter of an announcement in these words ([`cause`](mod@cause)) that was written anew.
 pub const fn rewritten(cause: u8) -> Counter {
     match cause {
         cause::PASV => Counter::Rewrote227,
@@ -132,7 +133,7 @@ pub const fn rewritten(cause: u8) -> Counter {
     }
 }
 
-/// The counter of a mapping that was opened for a connection of this [`kind`](mod@super::kind).
+/// The counter of a mapping that was opened for a connection of this [`kind`](mod@kind).
 pub const fn opened(kind: u8) -> Counter {
     if kind == kind::PASSIVE {
         Counter::PassiveOpened
