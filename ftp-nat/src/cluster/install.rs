@@ -518,7 +518,8 @@ impl Installer {
             expires: now.saturating_add(self.clock.ticks(Duration::from_millis(record.left))),
             ..Mapping::zeroed()
         };
-        if let Some(here) = self.maps.mappings.get(&forward)? {
+        let here = self.maps.mappings.get(&forward)?;
+        if let Some(here) = here {
             // One of another session that still waits was first.
             if here.session != record.session && here.expires > now {
                 return Ok(Outcome::Stale);
@@ -529,7 +530,12 @@ impl Installer {
         }
         self.announced.insert(record.session);
         self.mark(&[forward.dport, inside.port, public.port], record.kind);
-        self.maps.mappings.set(&forward, &mapping)?;
+        if here.is_some() {
+            self.maps.mappings.set(&forward, &mapping)?;
+        } else if !self.maps.mappings.add(&forward, &mapping)? {
+            // One that was announced here has come meanwhile.
+            return Ok(Outcome::Stale);
+        }
         mapping.to = back;
         self.maps.mappings.set(&reversed, &mapping)?;
         Ok(Outcome::Installed)
@@ -545,12 +551,28 @@ impl Installer {
         let is_outward = record.kind == kind::ACTIVE && known.role == role::PUBLISH;
         let keys = keys_of(known, is_outward, &outside, &public, &inside);
         for key in keys {
-            let there = self.maps.mappings.get(&key)?;
-            if there.is_some_and(|there| there.session == record.session) {
-                self.maps.mappings.delete(&key)?;
-            }
+            self.take_learned(&key, record.session)?;
         }
         Ok(())
+    }
+
+    /// Removes a mapping of this session that was learned; whether there was one. What this gateway has let through
+    /// itself waits on: it may be a later announcement of the same port.
+    fn take_learned(&self, key: &MappingKey, session: u32) -> io::Result<bool> {
+        let is_it = |mapping: Mapping| {
+            mapping.session == session && mapping.flags & mapping_flag::LEARNED != 0
+        };
+        let mappings = &self.maps.mappings;
+        if !mappings.get(key)?.is_some_and(is_it) {
+            return Ok(false);
+        }
+        let taken = mappings.take(key)?;
+        if let Some(another) = taken.filter(|taken| !is_it(*taken)) {
+            // It has come meanwhile.
+            mappings.add(key, &another)?;
+            return Ok(false);
+        }
+        Ok(taken.is_some())
     }
 
     fn mapping_ended(&mut self, record: &MappingRecord) -> io::Result<Outcome> {
@@ -559,12 +581,7 @@ impl Installer {
         };
         let mut outcome = Outcome::Stale;
         for key in keys(&known, record) {
-            let there = self.maps.mappings.get(&key)?;
-            let is_learned = there.is_some_and(|there| {
-                there.session == record.session && there.flags & mapping_flag::LEARNED != 0
-            });
-            if is_learned {
-                self.maps.mappings.delete(&key)?;
+            if self.take_learned(&key, record.session)? {
                 outcome = Outcome::Installed;
             }
         }

@@ -323,8 +323,8 @@ fn events_that_nobody_read_in_time_are_counted_and_doctor_tells() {
     let gateway = ConfigFile::new(ONE_SERVER).run(&lab);
     let mut control = Control::log_in(lab.client(), &server.target_at(PUBLIC)).unwrap();
     gateway.signal(Signal::STOP).unwrap();
-    // More than the ring of 1 MiB has room for: two events each.
-    for _ in 0..6000 {
+    // More than the ring of 1 MiB has room for: an event of 128 bytes each.
+    for _ in 0..10_000 {
         control.announce("PASV").unwrap();
     }
     gateway.signal(Signal::CONT).unwrap();

@@ -1,17 +1,19 @@
 //! Other gateways that are many, of another version, by another clock, or die while they tell everything.
 
 use std::{
+    net::TcpStream,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
 use ftp_nat_tests::{
+    control::Control,
     fleet::{
-        Fleet, PUBLIC, SERVER,
-        client::eventually,
+        CLIENT, Fleet, PUBLIC, SERVER,
+        client::{eventually, passive_ports, serve},
         figures,
-        speaker::{Bytes, SessionRecord, Speaker, all_told},
+        speaker::{Bytes, ConnectionRecord, MappingRecord, SessionRecord, Speaker, all_told},
     },
     gateway::Gateway,
 };
@@ -136,4 +138,48 @@ fn a_gateway_that_dies_while_it_tells_everything_is_not_waited_for() {
         Ok(is_ready(&first) && is_ready(&second))
     })
     .unwrap();
+}
+
+/// After an outage another gateway may tell of connections that have ended here meanwhile; their ports may have been
+/// announced once more.
+#[test]
+fn an_older_connection_takes_back_no_announcement() {
+    let fleet = Fleet::new().unwrap();
+    let server = serve(&fleet, false).unwrap();
+    let gateway = fleet.gateway(0, &passive_ports()).unwrap();
+    fleet.give_addresses(0).unwrap();
+    let mut control =
+        Control::log_in(&fleet.client, &server.target_at((PUBLIC, 21).into())).unwrap();
+    let sessions = gateway.json(&["sessions"]).unwrap();
+    let number = sessions[0]["session"].as_str().unwrap();
+    let session = u32::from_str_radix(number, 16).unwrap();
+    let announced = control.announce("PASV").unwrap();
+
+    let mut speaker = Speaker::join(&fleet, 2).unwrap();
+    let earlier = MappingRecord {
+        session,
+        kind: 2,
+        is_outward: false,
+        outside: Some(control.local_address().unwrap()),
+        public: (PUBLIC, announced.port() ^ 1).into(),
+        inside: (SERVER, announced.port() ^ 1).into(),
+    };
+    let ended = ConnectionRecord {
+        session,
+        kind: 2,
+        is_untranslated: false,
+        outside: (CLIENT, 41_000).into(),
+        public: announced,
+        seen: None,
+        inside: (SERVER, announced.port()).into(),
+    };
+    speaker.tell(&[earlier.bytes(), ended.bytes()]).unwrap();
+    eventually("both records are here", || {
+        Ok(status(&gateway)["installed"].as_u64() >= Some(2))
+    })
+    .unwrap_or_else(|error| panic!("{error}: {}", status(&gateway)));
+    let patience = Duration::from_secs(2);
+    let connect = || Ok(TcpStream::connect_timeout(&announced, patience)?);
+    let connected = fleet.client.namespace.run(connect);
+    assert!(connected.is_ok(), "{connected:?}: {}", gateway.log());
 }
