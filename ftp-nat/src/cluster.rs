@@ -10,6 +10,5 @@ pub mod engine;
 pub mod install;
 pub mod node;
 pub mod peers;
-pub mod queue;
 pub mod record;
 pub mod status;

@@ -83,7 +83,7 @@ pub struct Event {
     pub announced: Addr,
     /// The words that announced it: [`cause`]; 0: none did.
     pub cause: u8,
-    /// Of [`event::OPENED`]: [`also`]; else 0.
+    /// Of [`event::OPENED`], and of what was told with it: [`also`]; else 0.
     pub also: u8,
     /// Zero.
     pub pad: [u8; 2],
@@ -100,15 +100,14 @@ const _: () = assert!(size_of::<Event>() == 120);
 impl Event {
     /// All that it tells, in the order in which it happened, each as an event of its own.
     pub fn each(&self) -> impl Iterator<Item = Self> {
-        let alone = Self { also: 0, ..*self };
         let has = |bit, what, reason: Counter| {
             (self.also & bit != 0).then_some(Self {
                 what,
                 reason: reason as u16,
-                ..alone
+                ..*self
             })
         };
-        let mut first = alone;
+        let mut first = *self;
         // The client listens: from which port the server comes is not known yet, only what was written.
         if self.what == event::OPENED && self.kind == kind::ACTIVE && self.inside.port == Port(0) {
             first.public.port = Port(0);

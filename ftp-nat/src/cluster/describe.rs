@@ -20,6 +20,21 @@ use crate::{
     model::flow::Key,
 };
 
+/// Whether others must know of an event. What was written anew when it was opened is told with that.
+pub fn is_told_of(event: &Event) -> bool {
+    match event.what {
+        event::SESSION
+        | event::OPENED
+        | event::USED
+        | event::ENCRYPTED
+        | event::CLEARED
+        | event::EXPIRED
+        | event::ENDED => true,
+        event::REWRITTEN => event.also == 0,
+        _ => false,
+    }
+}
+
 /// What others must know of an event: what it is about, as the tables have it now.
 ///
 /// # Errors

@@ -34,12 +34,13 @@ use super::{
     engine::{Engines, Reader, Writer},
     install::{Installer, Outcome},
     peers::Peers,
-    queue::{Queue, Taker},
     record::{self, HELD, Header, Record, Told, VERSION},
     status::Shared,
 };
 use crate::{config::Cluster, datapath::maps::Maps, kernel::clock::Clock, policy::Policy};
 
+/// Events that wait to be told.
+const QUEUE: usize = 1 << 16;
 /// Records in a batch at most: some 50 KiB.
 const BATCH: usize = 1000;
 /// The same of what operators decide: each may have a reason of some hundred bytes.
@@ -84,7 +85,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Handle {
     maps: Arc<Maps>,
     clock: Clock,
-    events: Arc<Queue>,
+    events: mpsc::Sender<(Event, Instant)>,
     overflow: Arc<std::sync::atomic::AtomicU64>,
     decisions: mpsc::Sender<Record>,
     node: u8,
@@ -94,7 +95,7 @@ pub struct Handle {
 impl Handle {
     /// Passes on an event. Never waits.
     pub fn tell(&self, event: &Event) {
-        if !self.events.put(event) {
+        if describe::is_told_of(event) && self.events.try_send((*event, Instant::now())).is_err() {
             self.overflow
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
@@ -141,7 +142,7 @@ pub fn start(
     decisions: Arc<dyn Decisions>,
 ) -> anyhow::Result<Handle> {
     learn(&maps, &clock)?;
-    let events = Arc::new(Queue::new().context("cannot make a timer")?);
+    let (events, queue) = mpsc::channel(QUEUE);
     let (decided, decided_here) = mpsc::channel(DECIDED);
     let status = Arc::new(Shared::default());
     status.change(|it| {
@@ -151,7 +152,7 @@ pub fn start(
     let handle = Handle {
         maps: Arc::clone(&maps),
         clock,
-        events: Arc::clone(&events),
+        events,
         overflow: Arc::default(),
         decisions: decided,
         node: config.node,
@@ -170,7 +171,7 @@ pub fn start(
         peers: Peers::default(),
         status,
         handle: handle.clone(),
-        queue: events,
+        queue,
         ends: VecDeque::new(),
         ends_due: 0,
         decisions,
@@ -239,7 +240,7 @@ struct Node {
     peers: Peers,
     status: Arc<Shared>,
     handle: Handle,
-    queue: Arc<Queue>,
+    queue: mpsc::Receiver<(Event, Instant)>,
     /// Ends of data connections that wait to be told.
     ends: VecDeque<Record>,
     /// How many of them are due.
@@ -313,7 +314,7 @@ impl Node {
 
     /// Takes all events from the queue, and keeps the ends of connections and sessions.
     fn keep_ends(&mut self) -> io::Result<()> {
-        while let Some((event, _)) = self.queue.take() {
+        while let Ok((event, _)) = self.queue.try_recv() {
             if event.what == event::ENDED && self.ends.len() < ENDS_WAITING {
                 let ended = describe::event(&self.maps, &self.clock, &event)?;
                 self.ends.extend(ended);
@@ -357,7 +358,6 @@ impl Node {
             }
         });
         let _reading = AbortOnDrop(reading);
-        let taker = Taker::new(Arc::clone(&self.queue)).context("cannot wait for events")?;
         let mut heartbeat = interval(HEARTBEAT);
         let mut look = interval(LOOK);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -367,7 +367,6 @@ impl Node {
         let mut is_walks_turn = true;
         loop {
             while let Some(batch) = self.waiting.pop_front() {
-                self.queue.note_told();
                 let written = timeout(Duration::from_secs(2), writer.write(&batch)).await;
                 written.context("the engine does not answer")??;
             }
@@ -386,10 +385,8 @@ impl Node {
                     self.look();
                 }
                 Some(decision) = self.decided_here.recv() => self.tell(vec![decision])?,
-                due = taker.due() => {
-                    due?;
-                    self.events(walk.as_mut())?;
-                }
+                // The handle that this node has itself keeps the channel open.
+                Some(first) = self.queue.recv() => self.events(first, walk.as_mut())?,
                 () = ready(()), if self.ends_due > 0 => {
                     let mut records = Vec::new();
                     self.end_some(ENDS, &mut records);
@@ -416,12 +413,11 @@ impl Node {
         }
     }
 
-    /// The events that wait.
-    fn events(&mut self, walk: Option<&mut Walk>) -> anyhow::Result<()> {
+    /// An event, and those that wait behind it.
+    fn events(&mut self, first: (Event, Instant), walk: Option<&mut Walk>) -> anyhow::Result<()> {
         let mut records = Vec::new();
-        while records.len() < BATCH - 4 - ENDS_ALONG
-            && let Some((event, read)) = self.queue.take()
-        {
+        let mut next = Some(first);
+        while let Some((event, read)) = next {
             match event.what {
                 event::SESSION => self.installer.enter_own(event.session)?,
                 event::ENDED if event.kind == kind::CONTROL => {
@@ -440,6 +436,8 @@ impl Node {
             } else {
                 records.extend(described.into_iter().map(|it| (it, read)));
             }
+            let has_room = records.len() < BATCH - 4 - ENDS_ALONG;
+            next = has_room.then(|| self.queue.try_recv().ok()).flatten();
         }
         let now = Instant::now();
         let records = records.into_iter().map(|(record, read)| Told {

@@ -27,6 +27,7 @@ fn told(talk: &Talk<'_>) -> Vec<Event> {
     for event in &mut events {
         assert_ne!(event.time, 0);
         event.time = 0;
+        event.also = 0;
     }
     events
 }
