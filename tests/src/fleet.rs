@@ -20,6 +20,7 @@ mod turn;
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -62,6 +63,32 @@ pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
 pub const ENGINE: &str = "10.9.0.1";
 const START_LIMIT: Duration = Duration::from_secs(20);
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// Starts an engine with nothing in it on a unix socket of this path, in a namespace.
+///
+/// # Errors
+///
+/// When it does not start; the message has what it said.
+pub fn redis_at(namespace: &Namespace, socket: &Path) -> anyhow::Result<Running> {
+    redis_with(namespace, |command| {
+        command.args(["--port", "0", "--unixsocket"]).arg(socket);
+    })
+}
+
+/// Starts an engine that keeps nothing on disk, with further arguments.
+fn redis_with(
+    namespace: &Namespace,
+    options: impl FnOnce(&mut Command),
+) -> anyhow::Result<Running> {
+    let folder = Tools::get()?.servers.join(REDIS);
+    let mut command = unpacked_program(namespace, &folder, "usr/bin/redis-server")?;
+    command.args(["--save", "", "--appendonly", "no"]);
+    options(&mut command);
+    let mut engine = Running::start(&mut command)?;
+    // "Ready to accept connections", by a unix socket "The server is now ready to accept connections".
+    engine.wait_for("accept", START_LIMIT)?;
+    Ok(engine)
+}
 
 /// The scene.
 #[derive(Debug)]
@@ -152,17 +179,12 @@ impl Fleet {
     ///
     /// When it does not answer; the message has what it said.
     pub fn redis(&self, options: &[&str]) -> anyhow::Result<Running> {
-        let folder = Tools::get()?.servers.join(REDIS);
-        let mut command = unpacked_program(&self.switch, &folder, "usr/bin/redis-server")?;
-        command
-            .args(["--bind", ENGINE, "--save", "", "--appendonly", "no"])
-            .args(["--protected-mode", "no", "--dir"])
-            .arg(self.folder.path())
-            .args(options);
-        let mut engine = Running::start(&mut command)?;
-        // "Ready to accept connections", by a unix socket "The server is now ready to accept connections".
-        engine.wait_for("accept", START_LIMIT)?;
-        Ok(engine)
+        redis_with(&self.switch, |command| {
+            command
+                .args(["--bind", ENGINE, "--protected-mode", "no", "--dir"])
+                .arg(self.folder.path())
+                .args(options);
+        })
     }
 
     /// Starts a sentinel that watches the master `edge` at this port of the engine's host.

@@ -10,6 +10,7 @@ mod flows;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use aya::maps::MapError;
 use ftp_nat_common::abi::port;
 
 use self::{alive::Alive, lifetime::Lifetimes, pass::Pass};
@@ -21,7 +22,7 @@ mod pass;
 mod sessions;
 mod shares;
 
-pub use self::pass::{Publish, Report};
+pub use self::pass::{Fill, Publish, Report};
 
 /// Looks at everything once and ends what is over.
 ///
@@ -57,7 +58,7 @@ pub fn sweep<'p>(
         .context("cannot sweep the flows")?;
     pass.alive.let_go_of_ended();
     let ended = sessions::end_orphans(&mut pass, &sessions).context("cannot delete a session")?;
-    pass.report.is_tight = shares::settle(&pass, &before, &sessions, &ended)
+    pass.report.is_share_tight = shares::settle(&pass, &before, &sessions, &ended)
         .context("cannot set the clients' shares right")?;
     mappings::end_of_sessions(&mut pass, &ended).context("cannot delete a session's mappings")?;
     for (number, byte) in marked {
@@ -68,8 +69,35 @@ pub fn sweep<'p>(
             pass.report.ports += 1;
         }
     }
+    pass.report.fills = fills(&pass, sessions.len()).context("cannot ask for a table's room")?;
     pass.report.took = started.elapsed();
     Ok(pass.report)
+}
+
+/// How full the tables are; `sessions`: the entries of theirs that were found.
+fn fills(pass: &Pass<'_>, sessions: usize) -> Result<[Fill; 4], MapError> {
+    let Pass {
+        maps,
+        alive: Alive { entries, ended, .. },
+        report,
+        ..
+    } = pass;
+    let fill = |left, ended, room: u32| Fill {
+        found: left + ended,
+        left,
+        room: room.into(),
+    };
+    let mappings_ended = report.mappings_expired + report.mappings_dropped;
+    Ok([
+        fill(
+            (sessions as u64).saturating_sub(report.sessions),
+            report.sessions,
+            maps.sessions.room()?,
+        ),
+        fill(entries.mappings, mappings_ended, maps.mappings.room()?),
+        fill(entries.flows4, ended.flows4, maps.flows4.room()?),
+        fill(entries.flows6, ended.flows6, maps.flows6.room()?),
+    ])
 }
 
 #[cfg(test)]

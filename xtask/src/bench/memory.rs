@@ -173,6 +173,7 @@ impl<'lab> Store<'lab> {
             connections: Some(CONNECTIONS + 4096),
             mappings: Some(MAPPINGS + 4096),
             metrics: Some(METRICS),
+            ..Settings::default()
         };
         let scene = Scene::new(lab, Router::Redirect, &settings)?;
         let mut session = Session::open(&scene)?;

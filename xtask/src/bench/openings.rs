@@ -47,6 +47,8 @@ pub(crate) const SESSIONS: u32 = layout::SESSIONS as u32;
 const ROOM: u32 = 262_144;
 /// And of one with a single session.
 const SINGLE: u32 = 2_000;
+/// The word in the JSON's keys of redirect that shares its sessions through an engine.
+const SHARED: &str = "shared";
 /// When nothing happened for so long, nothing will.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -70,16 +72,26 @@ pub(crate) struct Round {
 
 /// Measures everything.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
-    let labs = Lab::several(Router::ALL.len())?;
+    let contestants: Vec<_> = Router::ALL
+        .iter()
+        .map(|router| (router.key(), *router, false))
+        .chain([(SHARED, Router::Redirect, true)])
+        .collect();
+    let labs = Lab::several(contestants.len())?;
     let mut matches = Vec::new();
-    for (lab, router) in labs.iter().zip(Router::ALL) {
-        say(&format!("openings: {}", router.name()));
-        matches.push(Match::new(lab, router, options)?);
+    for (lab, (key, router, is_shared)) in labs.iter().zip(&contestants) {
+        say(&format!("openings: {key}"));
+        let settings = Settings {
+            connections: Some(ROOM),
+            is_shared: *is_shared,
+            ..Settings::default()
+        };
+        matches.push(Match::new(lab, *router, options, &settings)?);
     }
     let figures = |suffix: &str, unit| -> Vec<_> {
-        Router::ALL
+        contestants
             .iter()
-            .map(|router| Figure::new(format!("openings.{}{suffix}", router.key()), unit))
+            .map(|(key, ..)| Figure::new(format!("openings.{key}{suffix}"), unit))
             .collect()
     };
     let mut rates = figures("", "openings/s");
@@ -114,22 +126,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
 }
 
 impl<'lab> Match<'lab> {
-    fn new(lab: &'lab Lab, router: Router, options: &Options) -> anyhow::Result<Self> {
-        Self::with_room(lab, router, options, ROOM)
-    }
-
-    /// A contestant that, if it is ftp-nat, has room for so many connections.
-    pub(crate) fn with_room(
+    pub(crate) fn new(
         lab: &'lab Lab,
         router: Router,
         options: &Options,
-        room: u32,
+        settings: &Settings,
     ) -> anyhow::Result<Self> {
-        let settings = Settings {
-            connections: Some(room),
-            ..Settings::default()
-        };
-        let scene = Scene::new(lab, router, &settings)?;
+        let scene = Scene::new(lab, router, settings)?;
         // A session by sockets first: all know each other's hardware address then.
         let mut session = Session::open(&scene)?;
         drop(session.data(&scene)?);

@@ -39,7 +39,7 @@ type Wanted = (
 );
 
 /// All ratios, in the order of the table.
-const RATIOS: [Wanted; 21] = [
+const RATIOS: [Wanted; 22] = [
     (
         "xdp_to_kernel_helper_pps",
         "packets/s: XDP to nftables + kernel helper",
@@ -81,6 +81,13 @@ const RATIOS: [Wanted; 21] = [
         "openings.redirect",
         "openings.plain",
         Reach::AtLeast(0.85),
+    ),
+    (
+        "openings_shared_to_alone",
+        "the same: redirect that shares its sessions with other gateways to redirect alone",
+        "openings.shared",
+        "openings.redirect",
+        Reach::AtLeast(0.9),
     ),
     (
         "transfers_to_routed",

@@ -4,14 +4,17 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use ftp_nat_tests::{
-    firewall,
+    firewall, fleet,
     gateway::Gateway,
     lab::{HOST_INTERFACE, Host, LAN, LAN_ADDRESS, Lab, WAN, WAN_ADDRESS},
     link::mac_text,
     namespace::Namespace,
-    process,
+    process::{self, Running},
     scratch::Scratch,
 };
+
+/// The engine's socket in a scene's folder.
+const SOCKET: &str = "engine.sock";
 
 /// Who carries the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +82,9 @@ pub(crate) struct Scene<'lab> {
     pub(crate) lab: &'lab Lab,
     /// ftp-nat, where it is the router.
     pub(crate) gateway: Option<Gateway<'lab>>,
-    /// Where its configuration is.
+    /// What it shares its sessions through, if it does.
+    _engine: Option<Running>,
+    /// Where its configuration and the engine's socket are.
     _scratch: Scratch,
 }
 
@@ -92,6 +97,8 @@ pub(crate) struct Settings {
     pub(crate) mappings: Option<u32>,
     /// Where the daemon serves its metrics.
     pub(crate) metrics: Option<&'static str>,
+    /// Whether it shares its sessions through an engine, which runs beside it.
+    pub(crate) is_shared: bool,
 }
 
 impl<'lab> Scene<'lab> {
@@ -102,6 +109,10 @@ impl<'lab> Scene<'lab> {
         offload(lab, &["gro", "on"])?;
         introduce(lab)?;
         let scratch = Scratch::new()?;
+        let engine = match settings.is_shared {
+            true => Some(fleet::redis_at(&lab.router, &scratch.path().join(SOCKET))?),
+            false => None,
+        };
         let gateway = match router.datapath() {
             Some(datapath) => Some(start(lab, datapath, settings, &scratch)?),
             None => None,
@@ -118,6 +129,7 @@ impl<'lab> Scene<'lab> {
             router,
             lab,
             gateway,
+            _engine: engine,
             _scratch: scratch,
         })
     }
@@ -201,6 +213,13 @@ fn start<'lab>(
         format!("[gateway]\nwan = [\"{WAN}\"]\nlan = [\"{LAN}\"]\ndatapath = \"{datapath}\"\n");
     if let Some(address) = settings.metrics {
         text += &format!("metrics_listen = \"{address}\"\n");
+    }
+    if settings.is_shared {
+        let socket = scratch.path().join(SOCKET);
+        text += &format!(
+            "[cluster]\nengine = [\"unix://{}\"]\nname = \"bench\"\nnode = 1\n",
+            socket.display()
+        );
     }
     let mut limits = "[limits]\n".to_owned();
     text += &format!(

@@ -13,7 +13,7 @@ use crate::{
     bench::{
         openings::{Match, OPENINGS, SESSIONS},
         options::Options,
-        scene::Router,
+        scene::{Router, Settings},
     },
     ebpf,
     workspace::Workspace,
@@ -28,7 +28,11 @@ pub(super) fn run(
     let object = ebpf::build(workspace, installing, ebpf::Crate::Bench)?;
     let options = Options::plain(fs::read(object)?);
     let lab = Lab::new()?;
-    let mut contest = Match::with_room(&lab, Router::Redirect, &options, room)?;
+    let settings = Settings {
+        connections: Some(room),
+        ..Settings::default()
+    };
+    let mut contest = Match::new(&lab, Router::Redirect, &options, &settings)?;
     let before = watch::memory(contest.gateway()?)?;
     let (mut rounds, mut rates, mut latest, mut fullest) = (0_u32, Vec::new(), Vec::new(), 0);
     let start = Instant::now();

@@ -44,6 +44,8 @@ pub(super) struct Alive {
     ending: HashMap<(Endpoint, Endpoint), Ending>,
     /// Entries that are left.
     pub(super) entries: Entries,
+    /// Entries of connections that this pass has taken out.
+    pub(super) ended: Entries,
 }
 
 /// A data connection of which a direction has ended.
@@ -78,6 +80,12 @@ impl Alive {
 
     /// Notes a connection that has ended.
     pub(super) fn end(&mut self, event: &Event) {
+        // Both directions.
+        if event.peer.addr.is_v4() {
+            self.ended.flows4 += 2;
+        } else {
+            self.ended.flows6 += 2;
+        }
         if event.kind != kind::CONTROL {
             self.connections(event.session, &event.peer.addr).ended += 1;
         }

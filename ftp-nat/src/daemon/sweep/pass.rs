@@ -22,10 +22,23 @@ pub struct Report {
     pub sessions: u64,
     /// Ports that are of no interest any more.
     pub ports: u64,
-    /// Whether room is getting short: in a table, or in a client's share of one.
-    pub is_tight: bool,
+    /// Whether a client's share of a table is more than half full.
+    pub is_share_tight: bool,
+    /// How full the tables of sessions, mappings, and connections by IPv4 and IPv6 are.
+    pub fills: [Fill; 4],
     /// How long it took.
     pub took: Duration,
+}
+
+/// How full a table is, in entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fill {
+    /// What the sweep has found.
+    pub found: u64,
+    /// What of that it has left.
+    pub left: u64,
+    /// What the table has room for.
+    pub room: u64,
 }
 
 /// Who is told what has ended: with its ends and, for a connection, how it ended.

@@ -61,8 +61,7 @@ impl Count {
 
 /// Sets the counts right and forgets clients that have nothing. `before` are the shares at the
 /// beginning of the pass, `sessions` those that it has looked at, `ended` the numbers of those that it
-/// has ended. Gives whether room is getting short: a table, or a client's share, is more than half
-/// full.
+/// has ended. Gives whether a client's share is more than half full.
 ///
 /// # Errors
 ///
@@ -143,25 +142,14 @@ fn count(
     counted
 }
 
-/// Whether a table, or a client's share, is more than half full.
+/// Whether a client's share is more than half full.
 fn is_tight(pass: &Pass<'_>, counted: &HashMap<Addr, Counted>) -> anyhow::Result<bool> {
     let settings = pass.maps.settings()?;
-    let is_over = |count: u64, most: u32| most != 0 && count > u64::from(most / 2);
-    let mut sessions = 0;
-    for client in counted.values() {
-        sessions += u64::from(client.sessions.found);
-        if is_over(client.sessions.found.into(), settings.client_sessions)
-            || is_over(client.connections.found.into(), settings.client_connections)
-        {
-            return Ok(true);
-        }
-    }
-    let maps = pass.maps;
-    let entries = &pass.alive.entries;
-    Ok(is_over(sessions, maps.sessions.room()?)
-        || is_over(entries.mappings, maps.mappings.room()?)
-        || is_over(entries.flows4, maps.flows4.room()?)
-        || is_over(entries.flows6, maps.flows6.room()?))
+    let is_over = |count: u32, most: u32| most != 0 && count > most / 2;
+    Ok(counted.values().any(|client| {
+        is_over(client.sessions.found, settings.client_sessions)
+            || is_over(client.connections.found, settings.client_connections)
+    }))
 }
 
 #[cfg(test)]
