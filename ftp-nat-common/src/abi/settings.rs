@@ -17,6 +17,8 @@ pub mod cluster {
     pub const SHARED: u16 = 1;
     /// Another gateway listens now: what changes a length waits until it was told.
     pub const LISTENED: u16 = 2;
+    /// Events of a jiffy, on each CPU, that wake the daemon at once; while more come, it looks every millisecond.
+    pub const PROMPT: u64 = 32;
 }
 
 /// Bits of [`Settings::flags`].

@@ -4,7 +4,7 @@ use super::maps;
 use crate::kernel::helpers::jiffies;
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use bytemuck::Zeroable;
-use ftp_nat_common::abi::{Event, LINE_MAX, SAID_HEAD, Said, Session, event};
+use ftp_nat_common::abi::{Event, LINE_MAX, SAID_HEAD, Said, Session, cluster, event};
 use ftp_nat_common::counter::Counter;
 
 /// One more packet, or event (`bytes` 0).
@@ -100,14 +100,35 @@ pub fn tell_said(said: &mut Said, len: u32) {
     }
 }
 
-/// Whether the daemon is woken for an event: as for what was said, but for each one where other gateways must
-/// know at once. The ring by itself would wake nobody who has not read all that was said before.
+/// Whether the daemon is woken for an event: as for what was said, but at once where other gateways must know.
 #[inline(always)]
 fn wakeup_for_event(now: u64) -> u64 {
     if maps::SETTINGS.get(0).is_some_and(|it| it.cluster != 0) {
-        return BPF_RB_FORCE_WAKEUP.into();
+        return wakeup_at_once(now);
     }
     wakeup(now)
+}
+
+/// The same for each of so many events of a jiffy on each CPU ([`cluster::PROMPT`]). Where more come, the daemon
+/// looks by itself before the jiffy is over, and to wake it for each would take half of this CPU. The ring's
+/// own rule (bpf_ringbuf_commit without flags) would wake nobody who has not read all that was said before.
+#[inline(always)]
+fn wakeup_at_once(now: u64) -> u64 {
+    let Some(telling) = maps::TELLING.get_ptr_mut(0) else {
+        return BPF_RB_FORCE_WAKEUP.into();
+    };
+    // SAFETY: this CPU's own slot: see `scratch`.
+    unsafe {
+        if (*telling).shared_at != now {
+            (*telling).shared_at = now;
+            (*telling).shared = 0;
+        }
+        (*telling).shared += 1;
+        if (*telling).shared > cluster::PROMPT {
+            return BPF_RB_NO_WAKEUP.into();
+        }
+    }
+    BPF_RB_FORCE_WAKEUP.into()
 }
 
 /// Whether the daemon is woken: once a tick on each CPU. To wake it means to interrupt

@@ -173,6 +173,10 @@ pub(crate) static TELLING: PerCpuArray<Telling> = PerCpuArray::with_max_entries(
 pub(crate) struct Telling {
     /// When it woke the daemon last.
     pub(crate) woken: u64,
+    /// When it told last of an event that other gateways must know.
+    pub(crate) shared_at: u64,
+    /// How often in that jiffy.
+    pub(crate) shared: u64,
     /// When it told last of something that was denied.
     pub(crate) denied_at: u64,
     /// How often in that jiffy.

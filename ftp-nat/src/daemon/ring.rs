@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
 use bytemuck::Zeroable as _;
-use ftp_nat_common::abi::{Event, SAID_HEAD, Said, event};
+use ftp_nat_common::abi::{Event, SAID_HEAD, Said, cluster, event};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     time::{Instant, sleep, timeout_at},
@@ -22,6 +22,10 @@ const ROOM: usize = 1 << 15;
 const LINGER: Duration = Duration::from_millis(20);
 /// ..and so often that the ring does not run over meanwhile.
 const PAUSE: Duration = Duration::from_millis(5);
+/// And so often where other gateways wait for events that come too fast to wake us for each.
+const PAUSE_PROMPT: Duration = Duration::from_millis(1);
+/// The longest jiffy.
+const JIFFY: Duration = Duration::from_millis(10);
 
 /// What the datapath tells.
 #[derive(Clone, Copy, Debug)]
@@ -35,15 +39,16 @@ pub enum Message<'a> {
 /// The ring. There is one reader: the daemon.
 pub struct Ring {
     ring: AsyncFd<RingBuf<MapData>>,
-    /// Whether each event wakes us.
+    /// Whether events wake us at once.
     is_prompt: bool,
+    pace: Pace,
     /// Until when more may come without a wake-up; None: not before the next one.
     until: Option<Instant>,
 }
 
 impl Ring {
-    /// Listens to a ring. `is_prompt`: the datapath wakes its reader for each event
-    /// (`abi::cluster::SHARED`), and only for what was said once a tick.
+    /// Listens to a ring. `is_prompt`: the datapath wakes its reader at once for [`cluster::PROMPT`] events of a
+    /// tick (`abi::cluster::SHARED`), and for what was said once.
     ///
     /// # Errors
     ///
@@ -58,6 +63,7 @@ impl Ring {
         Ok(Self {
             ring,
             is_prompt,
+            pace: Pace::default(),
             until,
         })
     }
@@ -91,24 +97,28 @@ impl Ring {
         Ok(())
     }
 
-    /// The same where each event wakes us: what was said since the last wake-up is read with the next
+    /// The same where events wake us at once: what was said since the last wake-up is read with the next
     /// one, or a while later.
     async fn next_promptly(&mut self, mut show: impl FnMut(Message<'_>)) -> anyhow::Result<()> {
-        if self.show(AT_ONCE, &mut show) > 0 {
-            self.until = Some(Instant::now() + LINGER);
+        let shown = self.show(AT_ONCE, &mut show);
+        let now = Instant::now();
+        let is_fast = self.pace.note(shown, now);
+        if shown > 0 {
+            self.until = Some(now + LINGER);
+        }
+        if shown == AT_ONCE || shown > 0 && !is_fast {
             tokio::task::yield_now().await;
             return Ok(());
         }
         match self.until {
-            None => self.wait().await,
+            _ if is_fast => sleep(PAUSE_PROMPT).await,
+            None => return self.wait().await,
             Some(until) => match timeout_at(until, self.wait()).await {
-                Ok(waited) => waited,
-                Err(_) => {
-                    self.until = None;
-                    Ok(())
-                }
+                Ok(waited) => return waited,
+                Err(_) => self.until = None,
             },
         }
+        Ok(())
     }
 
     /// Waits for a wake-up. One that comes after this, while the ring is read, is another one.
@@ -137,6 +147,33 @@ impl Ring {
     }
 }
 
+/// How fast messages come: those of this stretch of a jiffy's length, and of the one before.
+#[derive(Debug, Default)]
+struct Pace {
+    since: Option<Instant>,
+    latest: [usize; 2],
+}
+
+impl Pace {
+    /// So many came just now. Gives whether there can be a jiffy in which not all of them wake us: it lies
+    /// within two of these stretches.
+    fn note(&mut self, came: usize, now: Instant) -> bool {
+        match self.since.map(|since| now - since) {
+            Some(age) if age < JIFFY => {}
+            Some(age) if age < 2 * JIFFY => {
+                self.since = Some(now);
+                self.latest = [0, self.latest[0]];
+            }
+            _ => {
+                self.since = Some(now);
+                self.latest = [0, 0];
+            }
+        }
+        self.latest[0] += came;
+        self.latest.iter().sum::<usize>() as u64 >= cluster::PROMPT
+    }
+}
+
 /// Shows an entry of the ring.
 fn tell(item: &[u8], show: &mut impl FnMut(Message<'_>)) {
     let what = item.get(core::mem::offset_of!(Event, what)).copied();
@@ -159,6 +196,24 @@ fn tell(item: &[u8], show: &mut impl FnMut(Message<'_>)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_jiffy_in_which_not_all_wake_us_is_seen() {
+        let mut pace = Pace::default();
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let half = cluster::PROMPT as usize / 2;
+        assert!(!pace.note(half, at(0)));
+        // The next stretch: 16 and 16.
+        assert!(pace.note(half, at(12)));
+        assert!(pace.note(0, at(20)));
+        // The one after it has those of one only.
+        assert!(!pace.note(0, at(23)));
+        assert!(!pace.note(half, at(200)));
+        assert!(pace.note(half, at(205)));
+        // Both are long past.
+        assert!(!pace.note(0, at(230)));
+    }
 
     #[test]
     fn events_and_what_was_said_are_told_apart() {

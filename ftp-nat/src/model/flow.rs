@@ -22,13 +22,18 @@ pub trait Key: FlowKey + Pod + Eq + std::hash::Hash {}
 
 impl<K: FlowKey + Pod + Eq + std::hash::Hash> Key for K {}
 
+/// The key of a connection's inbound direction, by one of its directions.
+pub fn inbound<K: Key>(key: &K, flow: &Flow) -> K {
+    if flow.is_outbound() {
+        key.other_way(flow)
+    } else {
+        *key
+    }
+}
+
 /// The outside end and the public end of a flow's connection: what identifies it.
 pub fn ends<K: Key>(key: &K, flow: &Flow) -> (Endpoint, Endpoint) {
-    let inbound = if !flow.is_outbound() {
-        *key
-    } else {
-        key.other_way(flow)
-    };
+    let inbound = inbound(key, flow);
     (inbound.source(), inbound.destination())
 }
 

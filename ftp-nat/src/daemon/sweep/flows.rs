@@ -1,6 +1,6 @@
 //! Ending connections.
 
-use std::io;
+use std::{collections::HashMap, io};
 
 use ftp_nat_common::abi::{Event, Flow, event, flow_flag, kind};
 
@@ -20,13 +20,42 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
     let (lifetimes, clock) = (pass.lifetimes, pass.clock);
     let now = clock.now();
     let mut suspects = Vec::new();
+    let mut ended: HashMap<K, Directions<K>> = HashMap::new();
     table.each(|key, flow| {
-        if lifetimes.suspicious(flow.kind, signs(flow), flow.seen_at(now), now) {
-            suspects.push((*key, flow.kind));
-        } else {
+        let (signs, seen) = (signs(flow), flow.seen_at(now));
+        if !lifetimes.suspicious(flow.kind, signs, seen, now) {
             pass.alive.keep(key, flow);
+        } else if flow.kind != kind::CONTROL && signs & State::ENDED != 0 {
+            let inbound = flow::inbound(key, flow);
+            let place = usize::from(flow.is_outbound());
+            let read = Read {
+                key: *key,
+                signs,
+                seen,
+            };
+            let directions = ended.entry(inbound).or_insert([None; 2]);
+            // A second one of the same direction is what an earlier connection has left.
+            if let Some(former) = directions[place].replace(read) {
+                suspects.push((former.key, flow.kind));
+            }
+        } else {
+            suspects.push((*key, flow.kind));
         }
     })?;
+    for directions in ended.into_values() {
+        if let [Some(inbound), Some(outbound)] = directions {
+            let state = State::of(inbound.signs, outbound.signs);
+            let seen = inbound.seen.max(outbound.seen);
+            if lifetimes.is_over(kind::PASSIVE, state, seen, now)
+                && let Some(over) = end_both(table, lifetimes, clock, inbound.key, outbound.key)?
+            {
+                note_end(pass, over);
+                continue;
+            }
+        }
+        let alive = directions.into_iter().flatten();
+        suspects.extend(alive.map(|read| (read.key, kind::PASSIVE)));
+    }
     // Data connections first: a control connection that is silent meanwhile lives as long as they do.
     suspects.sort_by_key(|(_, kind_of)| *kind_of == kind::CONTROL);
     for (key, _) in suspects {
@@ -49,18 +78,36 @@ pub(super) fn end_old<K: Key>(pass: &mut Pass<'_>, table: &Table<K, Flow>) -> io
             && pass.alive.transfers.contains(&flow.session);
         if !is_kept
             && lifetimes.is_over(flow.kind, state, last, now)
-            && let Some((event, ended)) = end_both(table, lifetimes, clock, inbound, outbound)?
+            && let Some(over) = end_both(table, lifetimes, clock, inbound, outbound)?
         {
-            if let End::Swept(state) = ended.end {
-                pass.report.ended[state as usize] += 1;
-            }
-            pass.alive.end(&event);
-            (pass.publish)(&event, Detail::Ended(ended));
+            note_end(pass, over);
         } else {
             pass.alive.keep(&key, &flow);
         }
     }
     Ok(())
+}
+
+/// A direction of a data connection, as it was read.
+#[derive(Clone, Copy)]
+struct Read<K> {
+    key: K,
+    signs: u8,
+    /// When its last packet came, in ticks.
+    seen: u64,
+}
+
+/// The directions of a data connection that have ended, inbound and outbound: most are both read
+/// within one pass, and need no further look before they are taken out.
+type Directions<K> = [Option<Read<K>>; 2];
+
+/// Counts and tells the end of a connection.
+fn note_end(pass: &mut Pass<'_>, (event, ended): (Event, Ended)) {
+    if let End::Swept(state) = ended.end {
+        pass.report.ended[state as usize] += 1;
+    }
+    pass.alive.end(&event);
+    (pass.publish)(&event, Detail::Ended(ended));
 }
 
 fn state(flow: &Flow, other: Option<&Flow>) -> State {
