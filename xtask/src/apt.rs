@@ -80,18 +80,21 @@ pub(crate) fn require_programs(
     programs: &[(&str, &str)],
     why: &str,
 ) -> anyhow::Result<()> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let is_there =
-        |program: &str| env::split_paths(&path).any(|folder| folder.join(program).is_file());
     let packages: Vec<&str> = programs
         .iter()
-        .filter(|(program, _)| !is_there(program))
+        .filter(|(program, _)| !has_program(program))
         .map(|(_, package)| *package)
         .collect();
     if packages.is_empty() {
         return Ok(());
     }
     require(workspace, installing, &packages, why)
+}
+
+/// Whether this machine has a program, wherever it comes from.
+pub(crate) fn has_program(name: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }
 
 /// Those of `packages` that dpkg does not have.

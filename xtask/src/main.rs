@@ -24,6 +24,7 @@ mod servers;
 mod soak;
 mod test;
 mod tools;
+mod unpack;
 mod vm;
 mod workspace;
 

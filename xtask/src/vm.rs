@@ -1,5 +1,6 @@
 //! Debian's own kernels, booted under qemu over this machine's own files: the tests run there.
 
+mod emulator;
 mod initramfs;
 mod kernel;
 mod machine;
@@ -11,8 +12,11 @@ mod userland;
 use anyhow::{bail, ensure};
 use clap::Args;
 
+use self::{
+    emulator::Emulator, kernel::Kernel, machine::Machine, report::Report, tests::Tests,
+    userland::Userland,
+};
 pub(crate) use self::{kernel::Choice, scene::Scene};
-use self::{kernel::Kernel, machine::Machine, report::Report, tests::Tests, userland::Userland};
 use crate::{
     apt::{self, Installing},
     dist::Architecture,
@@ -102,17 +106,9 @@ fn get_short(workspace: &Workspace, installing: Installing) -> anyhow::Result<Ke
         cfg!(target_arch = "x86_64"),
         "this machine is no x86-64, whose files the emulated one would read"
     );
-    let wanted = [PROGRAMS, &[emulator(Architecture::Amd64)]].concat();
-    apt::require_programs(workspace, installing, &wanted, "virtual machines")?;
+    apt::require_programs(workspace, installing, PROGRAMS, "virtual machines")?;
+    Emulator::get(workspace, installing, Architecture::Amd64)?;
     Kernel::get(workspace, installing, Choice::V6_1)
-}
-
-/// The emulator of an architecture, and the package that has it.
-const fn emulator(architecture: Architecture) -> (&'static str, &'static str) {
-    match architecture {
-        Architecture::Amd64 => ("qemu-system-x86_64", "qemu-system-x86"),
-        Architecture::Arm64 => ("qemu-system-aarch64", "qemu-system-arm"),
-    }
 }
 
 /// What is run in a machine.
@@ -133,7 +129,8 @@ fn boot(
 ) -> anyhow::Result<()> {
     say(&format!("Linux {}:", kernel.release));
     let userland = Userland::get(workspace, installing, &kernel)?;
-    let machine = Machine::prepare(workspace, &kernel, userland)?;
+    let emulator = Emulator::get(workspace, installing, kernel.choice.architecture())?;
+    let machine = Machine::prepare(workspace, &kernel, emulator, userland)?;
     report.add(&kernel, machine.run(tests, wanted.scenes, wanted.tests)?);
     Ok(())
 }
@@ -178,8 +175,7 @@ pub(crate) fn run(
         if kernels.peek().is_none() {
             continue;
         }
-        let emulator = [emulator(architecture)];
-        apt::require_programs(workspace, installing, &emulator, "virtual machines")?;
+        Emulator::get(workspace, installing, architecture)?;
         let tests = Tests::compile(workspace, installing, &scenes, architecture)?;
         for choice in kernels {
             let kernel = Kernel::get(workspace, installing, *choice)?;

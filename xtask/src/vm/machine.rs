@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use ftp_nat_tests::{medium::card, process::Running};
 
 use super::{
+    emulator::Emulator,
     initramfs,
     kernel::Kernel,
     report::{Ended, Outcome},
@@ -20,7 +21,6 @@ use super::{
     userland::Userland,
 };
 use crate::{
-    command::program,
     dist::Architecture,
     progress::{say, step},
     workspace::Workspace,
@@ -44,6 +44,7 @@ pub(super) struct Machine<'k> {
     kernel: &'k Kernel,
     /// What it has of its own: its archive, and the folder it shares with the machine.
     folder: PathBuf,
+    emulator: Emulator,
     userland: Userland,
     initramfs: PathBuf,
     /// Held while the machine exists: the folder is one machine's.
@@ -59,6 +60,7 @@ impl<'k> Machine<'k> {
     pub(super) fn prepare(
         workspace: &Workspace,
         kernel: &'k Kernel,
+        emulator: Emulator,
         userland: Userland,
     ) -> anyhow::Result<Self> {
         let machines = workspace.target.join("vm");
@@ -78,6 +80,7 @@ impl<'k> Machine<'k> {
         Ok(Self {
             kernel,
             folder,
+            emulator,
             userland,
             initramfs,
             _lock: lock,
@@ -175,20 +178,12 @@ impl<'k> Machine<'k> {
         } else {
             "1500"
         };
-        // It ends with this process, however that ends.
-        let mut qemu = program("setpriv");
-        qemu.args(["--pdeathsig", "KILL", "--"]);
-        let (emulator, machine, processor, console) = match self.kernel.choice.architecture() {
-            Architecture::Amd64 => ("qemu-system-x86_64", "q35,accel=tcg", "max", "ttyS0"),
-            Architecture::Arm64 => (
-                "qemu-system-aarch64",
-                "virt,accel=tcg",
-                "cortex-a72",
-                "ttyAMA0",
-            ),
+        let (machine, processor, console) = match self.kernel.choice.architecture() {
+            Architecture::Amd64 => ("q35,accel=tcg", "max", "ttyS0"),
+            Architecture::Arm64 => ("virt,accel=tcg", "cortex-a72", "ttyAMA0"),
         };
-        qemu.arg(emulator)
-            .args(["-machine", machine, "-cpu", processor])
+        let mut qemu = self.emulator.command();
+        qemu.args(["-machine", machine, "-cpu", processor])
             .args(["-smp", "2", "-m", mebibytes])
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             .arg("-no-reboot")
