@@ -10,7 +10,8 @@ use super::{record::Header, status::Peer};
 
 /// After this silence a gateway counts as gone: three times as long as it is silent at most.
 const GONE: Duration = Duration::from_millis(1000);
-/// How long the answer to a request is waited for before it is repeated.
+/// How long the answer to a request is waited for before it is repeated, by the other gateway's clock: who is
+/// slow to take over what was told would ask for ever anew, and never come to the end of it.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// And at least, where something more is missing meanwhile: to tell everything takes its time.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -99,7 +100,11 @@ impl Peers {
         known.note_lag(lag, now);
         known.config = header.config;
         let patience = if known.must_ask_anew { PAUSE } else { PATIENCE };
-        let is_waiting = known.asked.is_some_and(|asked| now - asked < patience);
+        // What is heard now was told a while ago: an answer cannot be in it yet.
+        let told = now.checked_sub(known.behind()).unwrap_or(now);
+        let is_waiting = known
+            .asked
+            .is_some_and(|asked| told.saturating_duration_since(asked) < patience);
         if !known.is_caught_up && !is_waiting {
             known.asked = Some(now);
             known.must_ask_anew = false;
@@ -180,6 +185,12 @@ impl Known {
         self.complete_from = before;
     }
 
+    /// How long before now what was heard last was told, longer than usual.
+    fn behind(&self) -> Duration {
+        let behind = self.lag - self.shortest[0].min(self.shortest[1]);
+        Duration::try_from_secs_f64(behind).unwrap_or_default()
+    }
+
     fn note_lag(&mut self, lag: f64, now: Instant) {
         self.lag = lag;
         if now - self.shortest_since > CLOCK {
@@ -245,6 +256,26 @@ mod tests {
         hear(&mut peers, 1, 17);
         assert!(peers.show(1, &[], now)[0].is_doubled);
         assert!(!peers.show(1, &[], now + DOUBLED)[0].is_doubled);
+    }
+
+    #[test]
+    fn who_is_behind_with_the_answer_does_not_ask_anew() {
+        let mut peers = Peers::default();
+        let start = Instant::now();
+        let mut asks = |number, seconds, lag| {
+            let now = start + Duration::from_secs(seconds);
+            peers.hear(&header(1, number), lag, now).must_ask
+        };
+        // The clocks are five seconds apart.
+        assert!(asks(0, 0, 5.0));
+        assert!(!asks(1, 2, 5.0));
+        // Told one second and two seconds after the request.
+        assert!(!asks(2, 8, 12.0));
+        assert!(!asks(3, 20, 23.0));
+        // Told three seconds after it, and still no answer.
+        assert!(asks(4, 21, 23.0));
+        assert!(!asks(5, 22, 5.0));
+        assert!(asks(6, 24, 5.0));
     }
 
     #[test]

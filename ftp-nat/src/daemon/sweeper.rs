@@ -35,16 +35,18 @@ const REST_LEAST: Duration = Duration::from_millis(250);
 /// And so many times what the last one took: sweeping a million flows takes half a second, and may
 /// take no more than a few hundredths of one CPU.
 const REST_FACTOR: u32 = 25;
-/// The same when room is short: then half of one CPU.
+/// The same while a table fills, or when something was refused for want of room: then half of one CPU.
 const REST_FACTOR_IN_NEED: u32 = 1;
 
-/// When the next sweep comes.
+/// When the next sweep comes, and how.
 #[derive(Debug, PartialEq, Eq)]
 struct Rest {
     /// Not before this time has passed, whatever is refused.
     least: Duration,
     /// After this time, if nothing is refused.
     usual: Duration,
+    /// Whether a table, or a client's share, is more than half full, or will be then.
+    is_tight: bool,
 }
 
 impl Default for Rest {
@@ -52,6 +54,7 @@ impl Default for Rest {
         Self {
             least: REST_LEAST,
             usual: REST,
+            is_tight: false,
         }
     }
 }
@@ -63,35 +66,35 @@ struct Left {
     at: Instant,
 }
 
-/// Whether room is short after this sweep: a table, or a client's share, is more than half full.
-fn is_tight(report: &Report) -> bool {
-    let is_over = |fill: &Fill| fill.left > fill.room / 2;
-    report.is_share_tight || report.fills.iter().any(is_over)
-}
-
 /// How long to rest after a sweep, before which there was another one that left `before`, `since` ago.
 fn rest(report: &Report, before: &[Fill; 4], since: Duration) -> Rest {
     let least = REST_LEAST.max(report.took * REST_FACTOR_IN_NEED);
-    let usual = if is_tight(report) {
-        REST_IN_NEED
-    } else {
-        let grown = before.iter().zip(&report.fills);
-        let half_full = grown.filter_map(|(before, now)| half_full(before, now, since));
-        let usual = REST.max(report.took * REST_FACTOR);
-        half_full.fold(usual, Duration::min)
+    let is_over = |entries: u64, fill: &Fill| entries > fill.room / 2;
+    let is_tight = report.is_share_tight || report.fills.iter().any(|it| is_over(it.left, it));
+    let rest = if is_tight { REST_IN_NEED } else { REST };
+    let usual = rest.max(report.took * REST_FACTOR);
+    let grown = || before.iter().zip(&report.fills);
+    let fills = grown().filter_map(|(before, now)| fills(before, now, since));
+    let usual = fills.fold(usual, Duration::min).max(least);
+    let will_be = |before: &Fill, now: &Fill| {
+        now.left + (pace(before, now, since) * usual.as_secs_f64()) as u64
     };
     Rest {
         least,
-        usual: usual.max(least),
+        usual,
+        is_tight: is_tight || grown().any(|(before, now)| is_over(will_be(before, now), now)),
     }
 }
 
-/// When a table that goes on growing as it did will be half full; None: it does not grow.
-fn half_full(before: &Fill, now: &Fill, since: Duration) -> Option<Duration> {
-    let grown = now.found.checked_sub(before.left).filter(|it| *it > 0)?;
-    let free = (now.room / 2).saturating_sub(now.left);
-    // Whoever grows that slowly reaches it in no time that matters.
-    Duration::try_from_secs_f64(since.as_secs_f64() * free as f64 / grown as f64).ok()
+/// How many entries came in a second since the last sweep.
+fn pace(before: &Fill, now: &Fill, since: Duration) -> f64 {
+    now.found.saturating_sub(before.left) as f64 / since.as_secs_f64().max(0.001)
+}
+
+/// When half of what is free in a table will be taken; None: in no time that matters.
+fn fills(before: &Fill, now: &Fill, since: Duration) -> Option<Duration> {
+    let free = now.room.saturating_sub(now.left) as f64 / 2.0;
+    Duration::try_from_secs_f64(free / pace(before, now, since)).ok()
 }
 
 /// Sweeps from now on, the first time at once: there may be much that is overdue. `need` is notified
@@ -132,7 +135,7 @@ pub(super) fn start(
                     totals.note(|totals| add(totals, &report));
                     let now = Instant::now();
                     pause = rest(&report, &left.fills, now - left.at);
-                    is_in_need = is_tight(&report);
+                    is_in_need = pause.is_tight;
                     left = Left {
                         fills: report.fills,
                         at: now,
@@ -196,70 +199,71 @@ mod tests {
 
     fn report(found: u64, left: u64, took: u64) -> Report {
         Report {
-            fills: [
-                TABLE,
-                TABLE,
-                Fill {
-                    found,
-                    left,
-                    ..TABLE
-                },
-                TABLE,
-            ],
+            fills: in_flows(Fill {
+                found,
+                left,
+                ..TABLE
+            }),
             took: Duration::from_millis(took),
             ..Report::default()
         }
     }
 
+    fn in_flows(fill: Fill) -> [Fill; 4] {
+        [TABLE, TABLE, fill, TABLE]
+    }
+
     #[test]
-    fn the_fuller_a_table_gets_the_sooner_it_is_swept_again() {
-        let millis = |it: Rest| (it.least.as_millis(), it.usual.as_millis());
+    fn the_faster_a_table_fills_the_sooner_it_is_swept_again() {
         for (before, found, left, took, since, wanted) in [
             // Nothing to do.
-            (0, 0, 0, 1, 5, (250, 5_000)),
+            (0, 0, 0, 1, 5, (250, 5_000, false)),
             // Much to read, and nothing grows.
-            (600_000, 600_000, 600_000, 800, 20, (800, 20_000)),
+            (600_000, 600_000, 600_000, 800, 20, (800, 20_000, false)),
             // It shrinks.
-            (700_000, 600_000, 600_000, 800, 20, (800, 20_000)),
-            // It grows slowly, from nothing, and fast: 600,000 in 5 s, 400,000 more to the half.
-            (599_000, 600_000, 600_000, 800, 20, (800, 20_000)),
-            (0, 600_000, 600_000, 800, 5, (800, 3_333)),
-            (0, 900_000, 900_000, 800, 5, (800, 800)),
-            // What came went with this sweep: half a second to the half at most from 950,000.
-            (950_000, 1_450_000, 950_000, 100, 5, (250, 500)),
-            // More than half full.
-            (900_000, 1_100_000, 1_100_000, 800, 5, (800, 1_000)),
-            (900_000, 1_100_000, 1_100_000, 10, 5, (250, 1_000)),
+            (700_000, 600_000, 600_000, 800, 20, (800, 20_000, false)),
+            // It grows slowly.
+            (599_000, 600_000, 600_000, 800, 20, (800, 20_000, false)),
+            // Fast: 120,000 a second, and half of 1,400,000 are free.
+            (0, 600_000, 600_000, 800, 5, (800, 5_833, true)),
+            // Faster than it can be swept.
+            (0, 1_900_000, 1_900_000, 3_000, 1, (3_000, 3_000, true)),
+            // What comes goes with each sweep; before the next one it will be more than half full.
+            (950_000, 1_450_000, 950_000, 100, 5, (250, 5_000, true)),
+            // More than half full, and nothing grows.
+            (
+                1_500_000,
+                1_500_000,
+                1_500_000,
+                1_000,
+                25,
+                (1_000, 25_000, true),
+            ),
+            (1_500_000, 1_500_000, 1_500_000, 10, 5, (250, 1_000, true)),
         ] {
-            let before = [
-                TABLE,
-                TABLE,
-                Fill {
-                    left: before,
-                    ..TABLE
-                },
-                TABLE,
-            ];
-            let rest = rest(
-                &report(found, left, took),
-                &before,
-                Duration::from_secs(since),
+            let before = in_flows(Fill {
+                left: before,
+                ..TABLE
+            });
+            let report = report(found, left, took);
+            let rest = rest(&report, &before, Duration::from_secs(since));
+            let seen = (
+                rest.least.as_millis(),
+                rest.usual.as_millis(),
+                rest.is_tight,
             );
-            assert_eq!(
-                millis(rest),
-                wanted,
-                "{found} found, {left} left in {took} ms"
-            );
+            assert_eq!(seen, wanted, "{found} found, {left} left in {took} ms");
         }
     }
 
     #[test]
     fn a_share_that_is_half_full_is_need_too() {
         let mut report = report(0, 0, 1);
-        assert!(!is_tight(&report));
+        let after = |report: &Report| rest(report, &[TABLE; 4], Duration::from_secs(5));
+        assert!(!after(&report).is_tight);
         report.is_share_tight = true;
-        assert!(is_tight(&report));
-        let rest = rest(&report, &[TABLE; 4], Duration::from_secs(5));
+        let rest = after(&report);
+        assert!(rest.is_tight);
         assert_eq!(rest.usual, REST_IN_NEED);
     }
 }

@@ -369,7 +369,9 @@ pub fn newcomer(connections: usize) -> anyhow::Result<Newcomer> {
         while !is_ready(&gateway)? {
             ensure!(
                 start.elapsed() < Duration::from_secs(60),
-                "it does not get ready"
+                "it does not get ready: {}; the other one: {}",
+                status(&gateway)?,
+                status(&first)?
             );
             thread::sleep(Duration::from_millis(2));
         }
