@@ -67,14 +67,7 @@ pub fn may_tell_denied() -> bool {
     };
     let now = jiffies();
     // SAFETY: this CPU's own slot: see `scratch`.
-    let has_room = unsafe {
-        if (*telling).denied_at != now {
-            (*telling).denied_at = now;
-            (*telling).denied = 0;
-        }
-        (*telling).denied += 1;
-        (*telling).denied <= DENIED_AT_ONCE
-    };
+    let has_room = unsafe { (*telling).denied.add(now) } <= DENIED_AT_ONCE;
     if !has_room {
         add(Counter::EventsWithheld, 0);
     }
@@ -118,15 +111,8 @@ fn wakeup_at_once(now: u64) -> u64 {
         return BPF_RB_FORCE_WAKEUP.into();
     };
     // SAFETY: this CPU's own slot: see `scratch`.
-    unsafe {
-        if (*telling).shared_at != now {
-            (*telling).shared_at = now;
-            (*telling).shared = 0;
-        }
-        (*telling).shared += 1;
-        if (*telling).shared > cluster::PROMPT {
-            return BPF_RB_NO_WAKEUP.into();
-        }
+    if unsafe { (*telling).shared.add(now) } > cluster::PROMPT {
+        return BPF_RB_NO_WAKEUP.into();
     }
     BPF_RB_FORCE_WAKEUP.into()
 }

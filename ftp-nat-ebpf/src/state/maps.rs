@@ -173,14 +173,32 @@ pub(crate) static TELLING: PerCpuArray<Telling> = PerCpuArray::with_max_entries(
 pub(crate) struct Telling {
     /// When it woke the daemon last.
     pub(crate) woken: u64,
-    /// When it told last of an event that other gateways must know.
-    pub(crate) shared_at: u64,
-    /// How often in that jiffy.
-    pub(crate) shared: u64,
-    /// When it told last of something that was denied.
-    pub(crate) denied_at: u64,
-    /// How often in that jiffy.
-    pub(crate) denied: u64,
+    /// What it told that other gateways must know.
+    pub(crate) shared: Tally,
+    /// What it told of what was denied.
+    pub(crate) denied: Tally,
+}
+
+/// How often something happened in one jiffy.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Tally {
+    /// That jiffy.
+    at: u64,
+    count: u64,
+}
+
+impl Tally {
+    /// Counts once more; gives how often in the jiffy `now`, this time included.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, now: u64) -> u64 {
+        if self.at != now {
+            self.at = now;
+            self.count = 0;
+        }
+        self.count += 1;
+        self.count
+    }
 }
 
 /// The sockets that drop what is given to them, by [`guard`]; the daemon's, and not pinned.
